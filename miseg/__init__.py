@@ -1,0 +1,1 @@
+"""miseg: image segmentation by mutual information, tuned and compared under equal budgets on a Ray cluster."""

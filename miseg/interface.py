@@ -1,0 +1,127 @@
+"""What every method, data set and trainer agrees on.
+
+This module imports torch and nothing of miseg: a method written against it trains in a plain loop, in Ray Train and in
+a test without a change.
+
+Shape suffixes: N images, C channels, K classes, H and W pixels, T terms of a loss.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Iterable, Literal
+
+import torch
+from torch import Tensor, nn
+
+IGNORE_INDEX = 255
+"""The one label value that losses and metrics leave out; readers map every data set's own value to it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be segmented.
+
+    Attributes:
+        num_classes: number of classes K, at least 2.
+        in_channels: channels C of an image, at least 1.
+        class_names: K names in label order.
+        ignore_index: label value of pixels that count nowhere.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    class_names: tuple[str, ...] = ()
+    ignore_index: int = IGNORE_INDEX
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes = {self.num_classes}: a segmentation task has at least 2 classes")
+        if self.in_channels < 1:
+            raise ValueError(f"in_channels = {self.in_channels}: an image has at least 1 channel")
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+
+
+@dataclass
+class Batch:
+    """Images with their labels, as the trainer hands them to a method.
+
+    Attributes:
+        images_NCHW: float32, standardised.
+        labels_NHW: int64 in 0..K-1 or the ignore index; None where the method may see no labels.
+        ids: the N names under which the packed data set holds the images.
+    """
+
+    images_NCHW: Tensor
+    labels_NHW: Tensor | None = None
+    ids: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str, *, memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
+        """The same batch on `device`, images in `memory_format`."""
+        return Batch(
+            self.images_NCHW.to(device, non_blocking=True, memory_format=memory_format),
+            None if self.labels_NHW is None else self.labels_NHW.to(device, non_blocking=True),
+            self.ids,
+        )
+
+    def without_labels(self) -> Batch:
+        """The batch as an unsupervised method sees it."""
+        return replace(self, labels_NHW=None)
+
+
+@dataclass
+class Step:
+    """One training step's loss, kept as sums so that ranks add up.
+
+    The loss is `(total / count).sum()` where `total` and `count` are first summed over ranks. A loss whose parts have
+    different denominators (pixels, images) gives one entry a part.
+
+    Attributes:
+        total: float [T], differentiable sums over this rank's batch.
+        count: float [T], how many things each total sums over; no gradient, may be 0 where the total is 0.
+        scalars: further detached values to log, averaged over ranks.
+    """
+
+    total: Tensor
+    count: Tensor
+    scalars: dict[str, Tensor] = field(default_factory=dict)
+
+    def loss(self) -> Tensor:
+        """The scalar loss of this rank alone: what a plain loop minimises."""
+        return combine(self.total, self.count)
+
+
+def combine(total: Tensor, count: Tensor) -> Tensor:
+    """Σ total / count over the terms, 0 for a term that counted nothing."""
+    return torch.where(count > 0, total / count.clamp_min(torch.finfo(total.dtype).tiny), total).sum()
+
+
+class Method(nn.Module, ABC):
+    """One row of the results table: a network (or several) with the way it learns.
+
+    `METHODS` builds it as `cls(config, task)`. Training calls the module itself, because DistributedDataParallel
+    synchronises gradients only through `forward`.
+    """
+
+    supervision: ClassVar[Literal["dense", "few", "none"]]
+    """Which labels training may see; for "none" the trainer strips them from every batch."""
+
+    emits: ClassVar[Literal["classes", "clusters"]]
+    """Whether `predict`'s channels are the task's classes, or clusters that evaluation matches to classes."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Step:
+        """The training loss of one batch."""
+
+    @abstractmethod
+    def predict(self, images_NCHW: Tensor) -> Tensor:
+        """Probabilities [N, K, H, W] (each in 0..1) at input resolution."""
+
+    def fit_support(self, labels: Iterable[Batch]) -> None:
+        """Closed-form use of labels after training; most methods have none."""
+
+    def param_groups(self, lr: float) -> list[dict]:
+        """Optimiser groups; one group at `lr` unless a method says otherwise."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]

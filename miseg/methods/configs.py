@@ -1,0 +1,63 @@
+"""Settings of the methods, one frozen dataclass each. No torch here: a command line's --help must not wait for it.
+
+A value out of range raises ValueError with the value, the range and the mend, so a bad argument fails before Ray starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from miseg.networks.configs import Network, UNet
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Softmax cross-entropy, averaged over valid pixels."""
+
+    network: Network = field(default_factory=UNet)
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """Sigmoid cross-entropy, summed over classes and averaged over valid pixels: the RMI paper's baseline."""
+
+    network: Network = field(default_factory=UNet)
+
+
+@dataclass(frozen=True)
+class RegionMutualInformation:
+    """λ·BCE + (1 − λ)·RMI (Zhao et al. 2019, equation 16); the defaults are the paper's."""
+
+    network: Network = field(default_factory=UNet)
+    weight: float = 0.5
+    """λ in 0..1: the share of the binary cross-entropy."""
+    downsampling_factor: int = 4
+    """DF ≥ 1: the factor by which labels and probabilities are shrunk before regions are taken."""
+    region_size: int = 3
+    """R ≥ 1: a region is R x R downsampled pixels."""
+    downsampling: Literal["average", "max", "interpolation"] = "average"
+    """How labels and probabilities are shrunk."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"λ (weight) = {self.weight}: it lies in 0..1; 1 is pure BCE, the paper uses 0.5")
+        if self.downsampling_factor < 1:
+            raise ValueError(f"downsampling factor = {self.downsampling_factor}: use 1 (none) or more; the paper uses 4")
+        if self.region_size < 1:
+            raise ValueError(f"region size = {self.region_size}: use 1 or more; the paper uses 3")
+        if self.downsampling not in ("average", "max", "interpolation"):
+            raise ValueError(f"downsampling = {self.downsampling!r}: use average, max or interpolation")
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError where an image of height x width leaves no region at this DF and R."""
+        smallest = self.downsampling_factor * self.region_size
+        if min(height, width) < smallest:
+            raise ValueError(
+                f"downsampling factor {self.downsampling_factor} with region size {self.region_size} needs images of at "
+                f"least {smallest} x {smallest} pixels; these are {height} x {width}: lower one of the two"
+            )
+
+
+MethodConfig = CrossEntropy | BinaryCrossEntropy | RegionMutualInformation
+"""Every method's settings."""

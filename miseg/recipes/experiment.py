@@ -1,0 +1,142 @@
+"""The one typed description of an experiment.
+
+The command line, the search spaces, MLflow's parameters and the checkpoint all read these fields; nothing else says
+what a run is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from miseg.data.configs import Augmentation, Order
+from miseg.methods.configs import CrossEntropy, MethodConfig
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """The optimiser and its learning-rate schedule: linear warm-up, then lr · (1 − step / steps)^power."""
+
+    name: Literal["adam", "sgd"] = "adam"
+    """Adam, or SGD with momentum."""
+    learning_rate: float = 1e-3
+    """Learning rate after the warm-up, above 0."""
+    momentum: float = 0.9
+    """Momentum of SGD, 0..1; Adam ignores it."""
+    weight_decay: float = 0.0
+    """L2 penalty, 0 or more."""
+    clip: float | None = None
+    """Largest L2 norm of the gradient; None does not clip."""
+    warmup_steps: int = 50
+    """Steps over which the learning rate rises linearly to its full value."""
+    power: float = 0.9
+    """Exponent of the polynomial decay; 0 keeps the rate constant."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate = {self.learning_rate}: use a value above 0, such as 1e-3")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum = {self.momentum}: it lies in 0..1, 1 excluded")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay = {self.weight_decay}: use 0 or more")
+        if self.clip is not None and self.clip <= 0:
+            raise ValueError(f"clip = {self.clip}: a gradient norm is above 0; leave it out to clip nothing")
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps = {self.warmup_steps}: use 0 or more")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that decides a run's result on given data. Two runs with one `id` are the same experiment."""
+
+    method: MethodConfig = field(default_factory=CrossEntropy)
+    data: str = "embedded"
+    """Name of a data set (embedded, camvid), or the folder or URI of a packed one."""
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    steps: int = 1000
+    """Optimiser steps of the whole training."""
+    batch_size: int = 8
+    """Images a step, over all workers together."""
+    order: Order = "shuffle"
+    """How training images are drawn."""
+    label_budget: int | None = None
+    """How many labelled training images are used, drawn by the seed; None uses all."""
+    validate_every: int = 100
+    """Steps between two validations (and checkpoints); the last step always has one."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the network; auto takes bfloat16 or float16 on a GPU that has it and float32 on a CPU."""
+    seed: int = 0
+    """Seeds weights, order and augmentation alike."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: use 1 or more")
+        if self.label_budget is not None and self.label_budget < 1:
+            raise ValueError(f"label_budget = {self.label_budget}: use 1 or more, or leave it out for all labels")
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed}: use 0 or more")
+        check_size, crop = getattr(self.method, "check_size", None), self.training_size
+        if check_size is not None and crop is not None:
+            check_size(*crop)
+
+    @property
+    def training_size(self) -> tuple[int, int] | None:
+        """(height, width) of a training image where the description alone settles it."""
+        if self.augmentation.crop is not None:
+            return self.augmentation.crop
+        resize = self.augmentation.resize
+        return resize if isinstance(resize, tuple) and self.augmentation.scale is None else None
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits: a hash of every field, the same in every process and on every machine."""
+        text = json.dumps(to_dict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def to_dict(value: Any) -> Any:
+    """A description as plain JSON data; a dataclass that stands for one of several carries its `type`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__} | fields
+    if isinstance(value, (tuple, list)):
+        return [to_dict(item) for item in value]
+    return value
+
+
+def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
+    """The description that `to_dict` wrote.
+
+    Raises:
+        ValueError: an unknown type or field, or a value out of range; the message names it.
+    """
+    kinds = {kind.__name__: kind for kind in _members(expected) if dataclasses.is_dataclass(kind)}
+    name = data.get("type")
+    if name not in kinds:
+        raise ValueError(f"type = {name!r}: expected one of {', '.join(sorted(kinds))}")
+    kind = kinds[name]
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints) - {"type"})
+    if unknown:
+        raise ValueError(f"{name} has no field {', '.join(unknown)}; it has {', '.join(hints)}")
+    values = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            values[key] = from_dict(value, hints[key])
+        elif isinstance(value, list):
+            values[key] = tuple(value)
+        elif key != "type":
+            values[key] = value
+    return kind(**values)
+
+
+def _members(expected: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(expected) in (typing.Union, types.UnionType)
+    return typing.get_args(expected) if is_union else (expected,)
