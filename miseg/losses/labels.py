@@ -1,0 +1,45 @@
+"""What the losses share about labels: which pixels count, one-hot maps, and checks of shapes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from miseg.interface import IGNORE_INDEX
+
+
+def check_logits_and_labels(logits_NKHW: Tensor, labels_NHW: Tensor) -> None:
+    """Raise ValueError unless logits are floating [N, K, H, W] and labels integer [N, H, W] of the same N, H and W."""
+    if logits_NKHW.ndim != 4 or not logits_NKHW.is_floating_point():
+        raise ValueError(
+            f"logits of shape {tuple(logits_NKHW.shape)} and type {logits_NKHW.dtype}: expected floating [N, K, H, W]"
+        )
+    n, _, height, width = logits_NKHW.shape
+    if labels_NHW.shape != (n, height, width):
+        raise ValueError(
+            f"labels of shape {tuple(labels_NHW.shape)} for logits of shape {tuple(logits_NKHW.shape)}: "
+            f"expected [N, H, W] = [{n}, {height}, {width}]"
+        )
+    if labels_NHW.is_floating_point():
+        raise ValueError(f"labels of type {labels_NHW.dtype}: expected integers, such as int64")
+
+
+def valid_pixels(labels_NHW: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """bool [N, H, W]: pixels that count.
+
+    The ignore index and every label outside 0..K-1 count nowhere. Raising for the latter would cost a device
+    synchronisation in each step; the packing of a data set is where they are caught.
+    """
+    return (labels_NHW >= 0) & (labels_NHW < num_classes) & (labels_NHW != ignore_index)
+
+
+def one_hot(labels_NHW: Tensor, valid_NHW: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """[N, K, H, W] in `dtype`: 1 at a valid pixel's class, 0 elsewhere (all zeros at a pixel that does not count)."""
+    # torch's one_hot goes through an int64 map, eight bytes a class and pixel; the comparison takes one.
+    classes_1K11 = torch.arange(num_classes, device=labels_NHW.device).view(1, -1, 1, 1)
+    return ((labels_NHW.unsqueeze(1) == classes_1K11) & valid_NHW.unsqueeze(1)).to(dtype)
+
+
+def at_least_single(logits_NKHW: Tensor) -> Tensor:
+    """The logits in float32, or in float64 where they already are."""
+    return logits_NKHW if logits_NKHW.dtype == torch.float64 else logits_NKHW.float()
