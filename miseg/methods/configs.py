@@ -1,6 +1,6 @@
 """Settings of the methods, one frozen dataclass each. No torch here: a command line's --help must not wait for it.
 
-A value out of range raises ValueError with the value, the range and the mend, so a bad argument fails before Ray starts.
+A value out of range raises ValueError with the value, the range and the mend: a bad argument fails before Ray starts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class RegionMutualInformation:
         if not 0 <= self.weight <= 1:
             raise ValueError(f"λ (weight) = {self.weight}: it lies in 0..1; 1 is pure BCE, the paper uses 0.5")
         if self.downsampling_factor < 1:
-            raise ValueError(f"downsampling factor = {self.downsampling_factor}: use 1 (none) or more; the paper uses 4")
+            raise ValueError(
+                f"downsampling factor = {self.downsampling_factor}: use 1 (none) or more; the paper uses 4"
+            )
         if self.region_size < 1:
             raise ValueError(f"region size = {self.region_size}: use 1 or more; the paper uses 3")
         if self.downsampling not in ("average", "max", "interpolation"):
@@ -54,8 +56,8 @@ class RegionMutualInformation:
         smallest = self.downsampling_factor * self.region_size
         if min(height, width) < smallest:
             raise ValueError(
-                f"downsampling factor {self.downsampling_factor} with region size {self.region_size} needs images of at "
-                f"least {smallest} x {smallest} pixels; these are {height} x {width}: lower one of the two"
+                f"downsampling factor {self.downsampling_factor} with region size {self.region_size} needs images of "
+                f"at least {smallest} x {smallest} pixels; these are {height} x {width}: lower one of the two"
             )
 
 

@@ -1,0 +1,54 @@
+"""Methods: one file a row of the results table, found through `METHODS`.
+
+Torch is imported when a method is looked up, not with this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, MethodConfig, RegionMutualInformation
+
+if TYPE_CHECKING:
+    from miseg.interface import Method, Task
+
+
+class _Registry(Mapping[type, "type[Method]"]):
+    """A read-only dict from config type to method class that imports the class when it is looked up."""
+
+    def __init__(self, places: dict[type, str]) -> None:
+        self._places = places
+
+    def __getitem__(self, config_type: type) -> type[Method]:
+        module, name = self._places[config_type].split(":")
+        return getattr(import_module(module), name)
+
+    def __iter__(self) -> Iterator[type]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+METHODS: Mapping[type, type[Method]] = _Registry(
+    {
+        CrossEntropy: "miseg.methods.cross_entropy:CrossEntropyMethod",
+        BinaryCrossEntropy: "miseg.methods.binary_cross_entropy:BinaryCrossEntropyMethod",
+        RegionMutualInformation: "miseg.methods.region_mutual_information:RegionMutualInformationMethod",
+    }
+)
+"""Every method: the type of its settings -> its class."""
+
+
+def build_method(config: MethodConfig, task: Task) -> Method:
+    """The method that `config` describes, for `task`, its weights drawn from torch's global random state.
+
+    Raises:
+        TypeError: settings of a type that `METHODS` does not hold.
+    """
+    if type(config) not in METHODS:
+        known = ", ".join(kind.__name__ for kind in METHODS)
+        raise TypeError(f"no method takes settings of type {type(config).__name__}; METHODS holds {known}")
+    return METHODS[type(config)](config, task)
