@@ -1,0 +1,110 @@
+"""The confusion matrix of a data set and the scores that follow from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from miseg.interface import IGNORE_INDEX
+
+
+class ConfusionMatrix:
+    """Pixels counted by true and predicted class, over as many images as are handed in.
+
+    Scores are over all pixels counted, never means of per-image scores. They are nan while nothing has been counted.
+
+    Args:
+        num_classes: K, at least 1.
+        ignore_index: truth value of pixels that do not count; what was predicted there is not looked at.
+
+    Attributes:
+        counts: int64 [K, K] on the CPU, truth in rows and prediction in columns. Ranks sum them in place
+            (`torch.distributed.all_reduce(matrix.counts)`, or through a copy on the device for NCCL).
+
+    Raises:
+        ValueError: num_classes below 1.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes = {num_classes}: use 1 or more")
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, prediction: Tensor | np.ndarray, truth: Tensor | np.ndarray) -> None:
+        """Count the pixels of integer labels [N, H, W] (any equal shape will do), on any device.
+
+        Raises:
+            TypeError: labels that are no integers.
+            ValueError: unequal shapes; or a value outside 0..K-1 other than an ignored truth. Nothing is counted then.
+        """
+        predicted, true = _integers(prediction, "prediction"), _integers(truth, "truth")
+        if predicted.shape != true.shape:
+            raise ValueError(
+                f"prediction of shape {tuple(predicted.shape)} for a truth of shape {tuple(true.shape)}: labels are "
+                "needed, of equal shape (argmax over classes first)"
+            )
+        true = true.to(predicted.device)
+        counted = true != self.ignore_index
+        predicted, true = predicted[counted], true[counted]
+        self._check_range(predicted, "prediction")
+        self._check_range(true, "truth")
+        cells = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
+        self.counts += cells.view(self.num_classes, self.num_classes).to(self.counts.device)
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add another matrix's counts to this one's. Raises ValueError where the number of classes differs."""
+        if other.num_classes != self.num_classes:
+            raise ValueError(f"a matrix of {other.num_classes} classes does not merge into one of {self.num_classes}")
+        self.counts += other.counts.to(self.counts.device)
+
+    def iou_per_class(self) -> Tensor:
+        """float64 [K] in 0..1: TP / (TP + FP + FN); nan for a class in neither truth nor prediction."""
+        hits_K, unions_K = self._hits_and_unions()
+        return hits_K.double() / unions_K.double()
+
+    def absent_classes(self) -> tuple[int, ...]:
+        """The classes that occur neither in truth nor prediction, which `mean_iou` leaves out."""
+        return tuple((self._hits_and_unions()[1] == 0).nonzero().flatten().tolist())
+
+    def mean_iou(self) -> float:
+        """Mean in 0..1 of the classes' IoU, without `absent_classes`; nan for an empty matrix."""
+        return self.iou_per_class().nanmean().item()
+
+    def micro_iou(self) -> float:
+        """Sum of TP over sum of unions, 0..1; nan for an empty matrix."""
+        hits_K, unions_K = self._hits_and_unions()
+        return (hits_K.sum().double() / unions_K.sum()).item()
+
+    def pixel_accuracy(self) -> float:
+        """Share in 0..1 of counted pixels that are predicted right; nan for an empty matrix."""
+        return (self.counts.diagonal().sum().double() / self.counts.sum()).item()
+
+    def __repr__(self) -> str:
+        return f"ConfusionMatrix({self.num_classes} classes, {self.counts.sum().item()} pixels)"
+
+    def _hits_and_unions(self) -> tuple[Tensor, Tensor]:
+        hits_K = self.counts.diagonal()
+        return hits_K, self.counts.sum(0) + self.counts.sum(1) - hits_K
+
+    def _check_range(self, labels: Tensor, name: str) -> None:
+        outside = labels[(labels < 0) | (labels >= self.num_classes)]
+        if outside.numel():
+            values = ", ".join(str(value) for value in outside.unique()[:8].tolist())
+            allowed = f"0..{self.num_classes - 1}"
+            if name == "truth":
+                allowed += f" or {self.ignore_index} (ignored)"
+            raise ValueError(f"{name} holds {values} in {outside.numel()} pixels: expected {allowed}")
+
+
+def _integers(labels: Tensor | np.ndarray, name: str) -> Tensor:
+    if isinstance(labels, Tensor):
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise TypeError(f"{name} of type {labels.dtype}: expected integer labels")
+        return labels.detach().long()
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name} of type {labels.dtype}: expected integer labels")
+    return torch.from_numpy(labels.astype(np.int64))
