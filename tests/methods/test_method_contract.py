@@ -1,0 +1,174 @@
+"""What every method of METHODS keeps to; a new one is covered by its line there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from miseg.interface import Batch, Method, Step, Task
+from miseg.losses import RegionMutualInformationLoss
+from miseg.methods import METHODS, build_method
+from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
+from miseg.networks.configs import UNet
+
+TASK = Task(num_classes=3)
+
+every_method = pytest.mark.parametrize("config_type", METHODS, ids=lambda kind: kind.__name__)
+
+
+def small(config_type: type, seed: int = 0) -> Method:
+    torch.manual_seed(seed)
+    return build_method(config_type(network=UNet(initial_features=8, normalisation="group")), TASK)
+
+
+def learnable_batch(method: Method, seed: int = 1) -> Batch:
+    """Images in which a class is a colour, a few pixels ignored; without labels where the method may see none."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(0, 3, (2, 4, 5), generator=generator)
+    labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    images = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
+    images = images + 0.1 * torch.randn(images.shape, generator=generator)
+    labels[:, :3, :3] = TASK.ignore_index
+    batch = Batch(images, labels, ("a", "b"))
+    return batch.without_labels() if method.supervision == "none" else batch
+
+
+def train(method: Method, batch: Batch, steps: int) -> list[float]:
+    optimiser = torch.optim.Adam(method.param_groups(1e-2))
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = method(batch).loss()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+@every_method
+def test_says_what_it_learns_from_and_gives(config_type: type) -> None:
+    assert issubclass(METHODS[config_type], Method)
+    assert METHODS[config_type].supervision in ("dense", "few", "none")
+    assert METHODS[config_type].emits in ("classes", "clusters")
+
+
+@every_method
+def test_forward_gives_a_step(config_type: type) -> None:
+    method = small(config_type)
+    step = method(learnable_batch(method))
+    assert isinstance(step, Step)
+    assert step.total.ndim == 1 and step.total.shape == step.count.shape
+    assert step.total.requires_grad and not step.count.requires_grad
+    assert step.total.dtype == step.count.dtype == torch.float32
+    assert step.total.isfinite().all() and step.count.isfinite().all() and (step.count >= 0).all()
+    assert all(value.ndim == 0 and not value.requires_grad for value in step.scalars.values())
+    assert step.loss().ndim == 0
+
+
+@every_method
+@pytest.mark.parametrize("size_HW", [(32, 32), (29, 43)])
+def test_predict_gives_probabilities_at_input_resolution(config_type: type, size_HW: tuple[int, int]) -> None:
+    method = small(config_type).eval()
+    with torch.inference_mode():
+        probabilities = method.predict(torch.randn(2, TASK.in_channels, *size_HW))
+    assert probabilities.shape[0] == 2 and probabilities.shape[2:] == size_HW
+    assert method.emits == "clusters" or probabilities.shape[1] == TASK.num_classes
+    assert probabilities.min() >= 0 and probabilities.max() <= 1
+
+
+@every_method
+def test_thirty_steps_on_one_batch_reduce_the_loss(config_type: type) -> None:
+    method = small(config_type)
+    losses = train(method, learnable_batch(method), steps=30)
+    assert losses[-1] < losses[0] - 0.2 * abs(losses[0])
+
+
+@every_method
+def test_thirty_steps_learn_the_colours(config_type: type) -> None:
+    method = small(config_type)
+    if method.supervision == "none":
+        pytest.skip("nothing names its clusters here")
+    batch = learnable_batch(method)
+    train(method, batch, steps=30)
+    method.eval()
+    with torch.inference_mode():
+        predicted = method.predict(batch.images_NCHW).argmax(1)
+    assert batch.labels_NHW is not None
+    counted = batch.labels_NHW != TASK.ignore_index
+    assert (predicted == batch.labels_NHW)[counted].float().mean() > 0.9
+
+
+@every_method
+def test_all_ignored_labels_are_finite_with_zero_gradient(config_type: type) -> None:
+    method = small(config_type)
+    if method.supervision == "none":
+        pytest.skip("sees no labels")
+    batch = learnable_batch(method)
+    assert batch.labels_NHW is not None
+    step = method(replace(batch, labels_NHW=torch.full_like(batch.labels_NHW, TASK.ignore_index)))
+    step.loss().backward()
+    assert step.loss().isfinite() and all(value.isfinite() for value in step.scalars.values())
+    assert all(p.grad is not None and p.grad.count_nonzero() == 0 for p in method.parameters())
+
+
+@every_method
+def test_refuses_a_batch_without_the_labels_it_needs(config_type: type) -> None:
+    method = small(config_type)
+    if method.supervision == "none":
+        pytest.skip("sees no labels")
+    with pytest.raises(ValueError, match="without labels"):
+        method(learnable_batch(method).without_labels())
+
+
+@every_method
+def test_one_seed_gives_the_same_losses_bit_by_bit(config_type: type) -> None:
+    first, second = (small(config_type, seed=3) for _ in range(2))
+    assert train(first, learnable_batch(first), steps=4) == train(second, learnable_batch(second), steps=4)
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_finite_under_autocast(config_type: type, dtype: torch.dtype) -> None:
+    method = small(config_type)
+    with torch.autocast("cpu", dtype=dtype):
+        step = method(learnable_batch(method))
+        probabilities = method.predict(torch.randn(1, TASK.in_channels, 32, 32))
+    step.loss().backward()
+    assert step.total.dtype == probabilities.dtype == torch.float32
+    assert step.loss().isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
+
+
+def test_cross_entropy_is_the_mean_over_valid_pixels() -> None:
+    method = small(CrossEntropy)
+    batch = learnable_batch(method)
+    expected = torch.nn.functional.cross_entropy(method.network(batch.images_NCHW), batch.labels_NHW, ignore_index=255)
+    torch.testing.assert_close(method(batch).loss(), expected)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_region_mutual_information_equals_its_loss_on_one_rank(weight: float) -> None:
+    torch.manual_seed(0)
+    network = UNet(initial_features=8, normalisation="group")
+    config = RegionMutualInformation(network, weight=weight, downsampling_factor=2, region_size=2, downsampling="max")
+    method = build_method(config, TASK)
+    batch = learnable_batch(method)
+    step = method(batch)
+    loss = RegionMutualInformationLoss(3, 2, 2, "max", weight)
+    torch.testing.assert_close(step.loss(), loss(method.network(batch.images_NCHW), batch.labels_NHW))
+    parts = weight * step.scalars["bce"] + (1 - weight) * step.scalars["rmi"]
+    torch.testing.assert_close(step.loss().detach(), parts)
+
+
+def test_binary_cross_entropy_is_region_mutual_information_with_weight_1() -> None:
+    bce, rmi = small(BinaryCrossEntropy), small(RegionMutualInformation)
+    rmi.config = replace(rmi.config, weight=1.0)
+    batch = learnable_batch(bce)
+    torch.testing.assert_close(bce(batch).loss(), rmi(batch).loss())
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(TypeError, match="type int; METHODS holds CrossEntropy"):
+        build_method(7, TASK)

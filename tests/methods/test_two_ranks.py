@@ -1,0 +1,86 @@
+"""Two ranks with unequal shares equal one rank with the whole batch, through DistributedDataParallel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from miseg.interface import Batch, Step, Task, combine
+from miseg.methods import METHODS, build_method
+from miseg.networks.configs import UNet
+
+TASK = Task(num_classes=3)
+SHARES = (slice(0, 1), slice(1, 4))
+
+
+def whole_batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 3, 32, 40, generator=generator)
+    labels = torch.randint(0, 3, (4, 8, 10), generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    labels[0, 5:] = TASK.ignore_index
+    labels[2, :, 30:] = TASK.ignore_index
+    return Batch(images, labels)
+
+
+def fresh_method(config_type: type) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_method(config_type(network=UNet(initial_features=4, normalisation="group")), TASK)
+
+
+def global_loss(step: Step) -> tuple[torch.Tensor, torch.Tensor]:
+    """The trainer's rule: the loss to report, and what this rank calls backward on (gradients are averaged)."""
+    total, count = step.total.detach().clone(), step.count.clone()
+    dist.all_reduce(total)
+    dist.all_reduce(count)
+    return combine(total, count), dist.get_world_size() * combine(step.total, count)
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    batch, share, results = whole_batch(), SHARES[rank], {}
+    assert batch.labels_NHW is not None
+    for config_type in METHODS:
+        method = fresh_method(config_type)
+        # Kept by name: a wrapper that is collected before backward takes its synchronising hooks along.
+        wrapper = DistributedDataParallel(method)
+        step = wrapper(Batch(batch.images_NCHW[share], batch.labels_NHW[share]))
+        loss, local = global_loss(step)
+        local.backward()
+        gradients = {name: parameter.grad for name, parameter in method.named_parameters()}
+        results[config_type.__name__] = (loss, gradients)
+    if rank == 0:
+        torch.save(results, f"{folder}/results.pt")
+    dist.barrier()  # gloo aborts a rank whose partner leaves first
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    folder: Path = tmp_path_factory.mktemp("two-ranks")
+    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=2)
+    return torch.load(folder / "results.pt")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("config_type", METHODS, ids=lambda kind: kind.__name__)
+def test_two_ranks_equal_one(config_type: type, two_ranks: dict) -> None:
+    method = fresh_method(config_type)
+    loss = method(whole_batch()).loss()
+    loss.backward()
+    loss_of_two, gradients_of_two = two_ranks[config_type.__name__]
+    torch.testing.assert_close(loss_of_two, loss.detach(), rtol=1e-5, atol=1e-6)
+    for name, parameter in method.named_parameters():
+        assert parameter.grad is not None
+        scale = parameter.grad.abs().max().item()
+        torch.testing.assert_close(
+            gradients_of_two[name],
+            parameter.grad,
+            rtol=1e-5,
+            atol=1e-5 * scale,
+            msg=lambda m, name=name: f"{name}: {m}",
+        )
