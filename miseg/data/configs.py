@@ -23,7 +23,7 @@ class Augmentation:
     flip: float = 0.5
     """Probability of a horizontal flip, 0..1."""
     mean: tuple[float, ...] | None = None
-    """Per-channel mean of the standardisation (x / scale of the type − mean) / std, in 0..1; None: the data set's own."""
+    """Per-channel mean of the standardisation (x / 255 − mean) / std, in 0..1; None: the data set's own."""
     std: tuple[float, ...] | None = None
     """Per-channel deviation of the standardisation, in 0..1; None: the data set's own."""
 

@@ -1,0 +1,152 @@
+"""Joint geometry of image and mask.
+
+Images leave as uint8: the trainer standardises on the device, and a byte a value is a quarter of what float32 ships.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from miseg.data.configs import Augmentation
+from miseg.data.samples import IGNORE_LABEL
+
+
+class Statistics(Protocol):
+    """What standardisation needs of a data set: `PackedDataset.info` has it."""
+
+    @property
+    def channels(self) -> int:
+        """Channels C of an image."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """C means, 0..1."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """C deviations, 0..1."""
+
+
+def augment(
+    image_HWC: np.ndarray,
+    mask_HW: np.ndarray | None,
+    config: Augmentation,
+    rng: np.random.Generator,
+    pad_colour: Sequence[int] | np.ndarray,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """One random view of an image with its mask: resize, random scale, crop with padding, flip.
+
+    Resize and scale are one resampling, so that nothing is blurred twice. The crop window lies uniformly over all
+    places where it is inside the image or, along an axis where the image is smaller, around it.
+
+    Args:
+        image_HWC: uint8 [H, W, C].
+        mask_HW: uint8 [H, W], or None.
+        config: what to do.
+        rng: where the randomness comes from; see `miseg.data.order.augmentation_generator`.
+        pad_colour: C values, 0..255, beside an image that is smaller than the crop; the mask has 255 there.
+
+    Returns:
+        uint8 image [h, w, C] and mask [h, w] (or None), contiguous.
+
+    Raises:
+        ValueError: mask and image differ in size.
+    """
+    _check_pair(image_HWC, mask_HW)
+    height, width = target_size(image_HWC.shape[0], image_HWC.shape[1], config.resize)
+    if config.scale is not None:
+        factor = rng.uniform(*config.scale) if len(config.scale) == 2 else rng.choice(config.scale)
+        height, width = max(1, round(height * factor)), max(1, round(width * factor))
+    image, mask = _resample(image_HWC, mask_HW, (height, width))
+    if config.crop is not None:
+        top, left = (_offset(have, want, rng) for have, want in zip((height, width), config.crop, strict=True))
+        image = _window(image, top, left, config.crop, np.asarray(pad_colour, np.uint8))
+        mask = None if mask is None else _window(mask, top, left, config.crop, np.uint8(IGNORE_LABEL))
+    if rng.random() < config.flip:
+        image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
+    return np.ascontiguousarray(image), None if mask is None else np.ascontiguousarray(mask)
+
+
+def prepare(
+    image_HWC: np.ndarray, mask_HW: np.ndarray | None, config: Augmentation
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The image and its mask as evaluation sees them: resized (if `config.resize` says so) and nothing else.
+
+    Shapes and errors as in `augment`.
+    """
+    _check_pair(image_HWC, mask_HW)
+    return _resample(image_HWC, mask_HW, target_size(image_HWC.shape[0], image_HWC.shape[1], config.resize))
+
+
+def standardisation(config: Augmentation, info: Statistics) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation to standardise with, float32 [C] each, for values in 0..1: the settings' or the data set's.
+
+    Raises:
+        ValueError: the settings give another number of channels than the data set has.
+    """
+    mean, std = (config.mean, config.std) if config.mean is not None else (info.mean, info.std)
+    for name, values in (("mean", mean), ("std", std)):
+        if values is None or len(values) != info.channels:
+            raise ValueError(f"augmentation.{name} = {values}: the data set has {info.channels} channels, give as many")
+    return np.asarray(mean, np.float32), np.asarray(std, np.float32)
+
+
+def padding_colour(config: Augmentation, info: Statistics) -> np.ndarray:
+    """The mean colour, uint8 [C]: what padding looks like, close to 0 once standardised.
+
+    Raises:
+        ValueError: as `standardisation`.
+    """
+    return np.rint(standardisation(config, info)[0] * 255).clip(0, 255).astype(np.uint8)
+
+
+def target_size(height: int, width: int, resize: tuple[int, int] | int | None) -> tuple[int, int]:
+    """(height, width) in pixels that `Augmentation.resize` gives an image; an int sets the shorter side."""
+    if resize is None:
+        return height, width
+    if isinstance(resize, tuple):
+        return resize[0], resize[1]
+    factor = resize / min(height, width)
+    return (resize, max(1, round(width * factor))) if height <= width else (max(1, round(height * factor)), resize)
+
+
+def _check_pair(image: np.ndarray, mask: np.ndarray | None) -> None:
+    if mask is not None and mask.shape != image.shape[:2]:
+        raise ValueError(f"image {image.shape[:2]} and mask {mask.shape} differ in size: pack them at one size")
+
+
+def _resample(
+    image: np.ndarray, mask: np.ndarray | None, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    if image.shape[:2] == size:
+        return image, mask
+    to = (size[1], size[0])
+    if image.shape[2] == 3:
+        image = np.asarray(Image.fromarray(image).resize(to, Image.Resampling.BILINEAR))
+    else:
+        # PIL takes four channels for colour and alpha and would weight one by the other.
+        bands = (np.ascontiguousarray(image[..., band]) for band in range(image.shape[2]))
+        image = np.stack([np.asarray(Image.fromarray(b).resize(to, Image.Resampling.BILINEAR)) for b in bands], -1)
+    if mask is not None:
+        mask = np.asarray(Image.fromarray(mask).resize(to, Image.Resampling.NEAREST))
+    return image, mask
+
+
+def _offset(have: int, want: int, rng: np.random.Generator) -> int:
+    return int(rng.integers(min(0, have - want), max(0, have - want) + 1))
+
+
+def _window(pixels: np.ndarray, top: int, left: int, size: tuple[int, int], fill: np.ndarray | np.uint8) -> np.ndarray:
+    """The window of `size` at (top, left), either of which may be negative: `fill` beside the picture."""
+    inside = pixels[max(top, 0) : max(top + size[0], 0), max(left, 0) : max(left + size[1], 0)]
+    if inside.shape[:2] == size:
+        return inside
+    window = np.empty((*size, *pixels.shape[2:]), np.uint8)
+    window[...] = fill
+    y, x = max(-top, 0), max(-left, 0)
+    window[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    return window

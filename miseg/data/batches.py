@@ -1,0 +1,160 @@
+"""Batches of a packed data set as plain generators: what the service streams and what a plain loop reads.
+
+Nothing accumulates: one batch is in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from miseg.data.augmentation import augment, padding_colour, prepare
+from miseg.data.configs import Augmentation, Order
+from miseg.data.order import augmentation_generator, budget_subset, draw
+from miseg.data.packed import PackedDataset, Row, decode
+from miseg.data.samples import IGNORE_LABEL
+
+
+def training_batches(
+    dataset: PackedDataset,
+    split: str,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    order: Order,
+    batch_size: int,
+    start_step: int,
+    stop_step: int,
+    rank: int = 0,
+    world: int = 1,
+    label_budget: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """This rank's share of the training batches of steps [start_step, stop_step).
+
+    Step s has positions [s · batch_size, (s + 1) · batch_size) of the stream of `miseg.data.order`; rank r of W takes
+    the r-th of W equal parts. So ranks together see what one rank alone would, and a resume at step s sees what an
+    uninterrupted run sees there.
+
+    Args:
+        dataset: where the images are.
+        split: which of its splits.
+        augmentation: what happens to each image.
+        seed: 0 or more; decides order, budget and augmentation.
+        order: how images are drawn.
+        batch_size: images a step over all ranks.
+        start_step: first step, 0 or more.
+        stop_step: the step after the last.
+        rank: this worker, 0..world-1.
+        world: number of workers.
+        label_budget: how many of the split's images are used; None uses all.
+
+    Returns:
+        An iterator over {"step": int, "images": uint8 [n, H, W, C], "labels": uint8 [n, H, W] (255 ignored; all 255
+        for an image without a mask), "ids": list of n strings} with n = batch_size / world.
+
+    Raises:
+        ValueError: at once for settings that do not fit together; while iterating, when augmentation leaves a batch's
+            images with different sizes, or a row cannot be read.
+    """
+    _check_share(batch_size, rank, world)
+    if batch_size % world:
+        larger = -(-batch_size // world) * world
+        raise ValueError(
+            f"batch_size = {batch_size} does not divide by {world} workers: "
+            f"use {larger}, or a number of workers that divides it"
+        )
+    if not 0 <= start_step <= stop_step:
+        raise ValueError(f"steps [{start_step}, {stop_step}): use 0 <= start_step <= stop_step")
+    size = dataset.size(split)
+    chosen = np.arange(size) if label_budget is None else budget_subset(size, label_budget, seed)
+    draw(0, 0, len(chosen), seed, order)
+    colour = padding_colour(augmentation, dataset.info)
+
+    def view(index: int, position: int) -> tuple[str, np.ndarray, np.ndarray]:
+        row = dataset.read(split, index)
+        image, mask = augment(*decode(row), augmentation, augmentation_generator(seed, position), colour)
+        return row.id, image, _labels(image, mask)
+
+    def batches() -> Iterator[dict[str, Any]]:
+        share = batch_size // world
+        for step in range(start_step, stop_step):
+            first = step * batch_size + rank * share
+            indices = chosen[draw(first, first + share, len(chosen), seed, order)]
+            views = [view(int(index), first + place) for place, index in enumerate(indices)]
+            yield {"step": step} | _stack(views)
+
+    return batches()
+
+
+def evaluation_batches(
+    dataset: PackedDataset,
+    split: str,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[dict[str, Any]]:
+    """This rank's share of the split, in order, resized and not otherwise altered.
+
+    Over all ranks every image comes exactly once; ranks take consecutive parts whose sizes differ by one at most, and
+    a rank's part may be empty. A batch ends early where the next image has another size.
+
+    Args:
+        dataset: where the images are.
+        split: which of its splits.
+        augmentation: only `resize` counts.
+        batch_size: images a batch on this rank, at most.
+        rank: this worker, 0..world-1.
+        world: number of workers.
+
+    Returns:
+        An iterator over {"images", "labels", "ids"}, as `training_batches` gives them.
+
+    Raises:
+        ValueError: at once for settings that do not fit together; while iterating, when a row cannot be read.
+    """
+    _check_share(batch_size, rank, world)
+    size = dataset.size(split)
+    mine = range(size * rank // world, size * (rank + 1) // world)
+
+    def batches() -> Iterator[dict[str, Any]]:
+        waiting: list[tuple[str, np.ndarray, np.ndarray]] = []
+        for index in mine:
+            view = _evaluation_view(dataset.read(split, index), augmentation)
+            if waiting and (len(waiting) == batch_size or view[1].shape != waiting[0][1].shape):
+                yield _stack(waiting)
+                waiting = []
+            waiting.append(view)
+        if waiting:
+            yield _stack(waiting)
+
+    return batches()
+
+
+def _evaluation_view(row: Row, augmentation: Augmentation) -> tuple[str, np.ndarray, np.ndarray]:
+    image, mask = prepare(*decode(row), augmentation)
+    return row.id, image, _labels(image, mask)
+
+
+def _labels(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    return np.full(image.shape[:2], IGNORE_LABEL, np.uint8) if mask is None else mask
+
+
+def _stack(views: list[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    first = views[0]
+    for other in views[1:]:
+        if other[1].shape != first[1].shape:
+            sizes = " and ".join(f"{name} {image.shape[0]}x{image.shape[1]}" for name, image, _ in (first, other))
+            raise ValueError(f"images of one batch differ in size: {sizes}; set augmentation.crop or resize")
+    ids, images, labels = zip(*views, strict=True)
+    return {"images": np.stack(images), "labels": np.stack(labels), "ids": list(ids)}
+
+
+def _check_share(batch_size: int, rank: int, world: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}: use 1 or more")
+    if world < 1 or not 0 <= rank < world:
+        raise ValueError(f"rank {rank} of {world} workers: ranks are 0..world-1")

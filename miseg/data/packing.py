@@ -1,0 +1,269 @@
+"""Packing: a published layout becomes Parquet shards with a sidecar, and bad input is caught.
+
+One row is one image and one row group, so that a single image is read without its neighbours. Everything is written
+into a hidden folder beside the target and renamed into place at the end: a packing that is killed leaves no half data
+set. The same source packed twice with the same library versions gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from miseg.data.checks import BadFileError, check_image, check_mask, check_sizes, encode_png, read_bytes
+from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
+
+SIDECAR = "dataset.json"
+REJECTED = "rejected.jsonl"
+FORMAT_VERSION = 1
+SHARD_BYTES = 64 * 2**20
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("mask", pa.binary()),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("channels", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("series", pa.string()),
+        pa.field("date", pa.string()),
+        pa.field("georeference", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What a packing did.
+
+    Attributes:
+        path: the packed data set's folder.
+        rows: images packed, by split.
+        rejected: what was left out, in order; also in `rejected.jsonl` in the folder.
+        rejected_by_split: how many were left out, by split.
+    """
+
+    path: Path
+    rows: dict[str, int]
+    rejected: tuple[Rejection, ...]
+    rejected_by_split: dict[str, int]
+
+
+def pack(
+    source: Source,
+    out: Path | str,
+    splits: Sequence[str],
+    *,
+    min_size: tuple[int, int] | None = None,
+    max_rejected: int | None = None,
+    replace: bool = True,
+    shard_bytes: int = SHARD_BYTES,
+) -> Packing:
+    """Packs `splits` of `source` into the folder `out`.
+
+    Args:
+        source: a reader of `miseg.data.sources`.
+        out: local folder to make; its parents are made too.
+        splits: splits to pack, in this order.
+        min_size: (height, width) in pixels; smaller images are rejected. None takes any size.
+        max_rejected: more rejections than this and nothing is written; None keeps the good rows whatever happens.
+        replace: whether a packed data set already at `out` is replaced; otherwise the one found at the end stays.
+        shard_bytes: size in bytes at which the next shard begins.
+
+    Raises:
+        ValueError: a split that the source lacks, or asked for twice; a split without one good image; more than
+            `max_rejected` rejections; `out` is a file, or a folder that holds something else.
+    """
+    out = Path(out).expanduser().absolute()
+    if not splits or len(set(splits)) != len(splits):
+        raise ValueError(f"splits = {', '.join(splits) or 'none'}: name at least one split, each once")
+    _check_target(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.packing-", dir=out.parent))
+    try:
+        # mkdtemp shuts the group out; a packed data set is as readable as any other new folder.
+        work.chmod(0o777 & ~_umask())
+        writer = _Writer(work, source.info, min_size, shard_bytes)
+        for split in splits:
+            writer.write_split(split, source.samples(split))
+        if max_rejected is not None and len(writer.rejected) > max_rejected:
+            raise ValueError(
+                f"{len(writer.rejected)} files of {source.info.name} were rejected, {max_rejected} allowed; first: "
+                f"{_first(writer.rejected)}; mend them, or pack with jobs/prepare_data.py to keep the others"
+            )
+        writer.write_sidecar()
+        _move_into_place(work, out, replace)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    rows = {split: sum(shard["rows"] for shard in shards) for split, shards in writer.shards.items()}
+    return Packing(out, rows, tuple(writer.rejected), dict(writer.rejected_by_split))
+
+
+@dataclass
+class _Writer:
+    folder: Path
+    info: DataSetInfo
+    min_size: tuple[int, int] | None
+    shard_bytes: int
+    shards: dict[str, list[dict]] = field(default_factory=dict)
+    rejected: list[Rejection] = field(default_factory=list)
+    rejected_by_split: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._ids: set[str] = set()
+        self._source = hashlib.sha256()
+        self._histograms: dict[str, np.ndarray] = {}
+
+    def write_split(self, split: str, samples: Iterator[Sample | Rejection]) -> None:
+        self.shards[split] = []
+        self._histograms[split] = np.zeros((self.info.channels, 256), np.int64)
+        rows = self._good_rows(split, samples)
+        row = next(rows, None)
+        while row is not None:
+            name = f"{split}-{len(self.shards[split]):05d}.parquet"
+            size, count = 0, 0
+            # Pictures are compressed already, and nobody filters by column statistics of single rows.
+            options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+            with pq.ParquetWriter(self.folder / name, SCHEMA, **options) as shard:
+                while row is not None and size < self.shard_bytes:
+                    shard.write_table(pa.Table.from_pylist([row], SCHEMA), row_group_size=1)
+                    size += len(row["image"]) + len(row["mask"] or b"")
+                    count += 1
+                    row = next(rows, None)
+            digest = sha256_of(self.folder / name)
+            self.shards[split].append({"file": name, "rows": count, "sha256": digest})
+        if not self.shards[split]:
+            first = _first(self.rejected) if self.rejected else "the split's list is empty"
+            raise ValueError(f"split {split!r} of {self.info.name}: not one usable image; {first}")
+
+    def _good_rows(self, split: str, samples: Iterator[Sample | Rejection]) -> Iterator[dict]:
+        for sample in samples:
+            if isinstance(sample, Rejection):
+                self._reject(split, sample)
+                continue
+            row = self._row(sample)
+            if isinstance(row, Rejection):
+                self._reject(split, row)
+            else:
+                yield row
+
+    def _row(self, sample: Sample) -> dict | Rejection:
+        file: Path | bytes = sample.image
+        try:
+            if sample.id in self._ids:
+                raise BadFileError(f"id {sample.id!r} is there already: list every image once, under one name")
+            image_data = read_bytes(sample.image)
+            stored, pixels = check_image(image_data)
+            mask, mask_data = None, b""
+            if sample.mask is not None:
+                file = sample.mask
+                mask_data = read_bytes(sample.mask)
+                mask = check_mask(mask_data, self.info)
+            file = sample.image
+            check_sizes(pixels, mask, self.min_size)
+        except BadFileError as error:
+            return Rejection(str(file) if isinstance(file, Path) else sample.id, str(error))
+        self._ids.add(sample.id)
+        for part in (sample.id.encode(), image_data, mask_data):
+            self._source.update(hashlib.sha256(part).digest())
+        for channel, histogram in enumerate(self._histograms[sample.split]):
+            histogram += np.bincount(pixels[..., channel].ravel(), minlength=256)
+        height, width, channels = pixels.shape
+        return {
+            "id": sample.id,
+            "image": stored,
+            "mask": None if mask is None else encode_png(mask),
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "split": sample.split,
+            "series": sample.series,
+            "date": sample.date,
+            "georeference": sample.georeference,
+        }
+
+    def _reject(self, split: str, rejection: Rejection) -> None:
+        self.rejected.append(rejection)
+        self.rejected_by_split[split] += 1
+
+    def write_sidecar(self) -> None:
+        # Without a training split the statistics are of all that is packed: an evaluation-only set needs some.
+        training = [self._histograms["train"]] if "train" in self._histograms else list(self._histograms.values())
+        mean, std = _statistics(sum(training, np.zeros((self.info.channels, 256), np.int64)))
+        sidecar = {
+            "format": FORMAT_VERSION,
+            "name": self.info.name,
+            "classes": self.info.classes,
+            "colours": self.info.colours,
+            "ignore_index": IGNORE_LABEL,
+            "channels": self.info.channels,
+            "mean": mean,
+            "std": std,
+            "source_sha256": self._source.hexdigest(),
+            "splits": self.shards,
+        }
+        lines = [json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in self.rejected]
+        # A file name that is not UTF-8 must not cost the whole packing.
+        (self.folder / REJECTED).write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+        (self.folder / SIDECAR).write_text(json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _statistics(histograms: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel in 0..1 from its 256-bin histogram; integer sums, so order changes nothing."""
+    values = np.arange(256)
+    count = histograms.sum(1)
+    mean = (histograms @ values) / count / 255
+    variance = (histograms @ values**2) / count / 255**2 - mean**2
+    # A constant channel would be divided by 0; one grey level is the smallest deviation that 8 bits can show.
+    std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1 / 255)
+    return [round(float(v), 6) for v in mean], [round(float(v), 6) for v in std]
+
+
+def _first(rejected: list[Rejection]) -> str:
+    return f"{rejected[0].file}: {rejected[0].reason}"
+
+
+def _check_target(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: give a folder to pack into")
+    if out.is_dir() and any(out.iterdir()) and not (out / SIDECAR).is_file():
+        raise ValueError(f"{out} holds something that is no packed data set: give a new or empty folder")
+
+
+def _move_into_place(work: Path, out: Path, replace: bool) -> None:
+    try:
+        os.rename(work, out)
+        return
+    except OSError:
+        if not (out / SIDECAR).is_file():
+            raise
+    if replace:
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
+        os.rename(out, old)
+        os.rename(work, out)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

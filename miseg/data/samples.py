@@ -1,0 +1,83 @@
+"""What a reader of a published layout hands to packing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+IGNORE_LABEL = 255
+"""Label of pixels that count nowhere, the number of `miseg.interface.IGNORE_INDEX` (this room imports no torch)."""
+
+
+@dataclass(frozen=True)
+class DataSetInfo:
+    """What a data set's publisher says about it.
+
+    Attributes:
+        name: short name, as in `DATA_SETS`.
+        classes: K names in label order.
+        colours: K published (red, green, blue) colours, each 0..255.
+        ignore_values: label values in the source's masks that mean "unlabelled"; packing maps them to 255.
+        channels: channels C of an image.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    ignore_values: tuple[int, ...] = (IGNORE_LABEL,)
+    channels: int = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its mask, not yet read or checked.
+
+    Attributes:
+        id: unique name within the data set.
+        split: "train", "val", "test" or another name that the publisher uses.
+        image: path of the image file, or its encoded bytes.
+        mask: path or encoded bytes of the mask; None where the data set has no labels.
+        series: name of the time series that the image belongs to.
+        date: acquisition date, ISO 8601.
+        georeference: coordinate system and transform, as JSON text.
+    """
+
+    id: str
+    split: str
+    image: Path | bytes
+    mask: Path | bytes | None
+    series: str | None = None
+    date: str | None = None
+    georeference: str | None = None
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A file that is not packed, with a reason that names the offending value and the mend."""
+
+    file: str
+    reason: str
+
+
+class Source(Protocol):
+    """A data set in its published layout."""
+
+    @property
+    def info(self) -> DataSetInfo:
+        """Classes, colours and the source's own ignore values."""
+
+    def available(self) -> tuple[str, ...]:
+        """Splits that are there to be read.
+
+        Raises:
+            ValueError: the data set's root is missing.
+        """
+
+    def samples(self, split: str) -> Iterator[Sample | Rejection]:
+        """The split's samples in published order, and what the reader itself refuses.
+
+        Raises:
+            ValueError: the split's list or folder is missing; the message says what to do.
+        """

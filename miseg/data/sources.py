@@ -1,0 +1,90 @@
+"""The data sets that can be packed, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miseg.data.camvid import CamVid
+from miseg.data.checks import encode_png
+from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
+from miseg.data.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
+
+__all__ = ["DATA_SETS", "IGNORE_LABEL", "DataSetInfo", "Embedded", "Rejection", "Sample", "Source", "open_source"]
+
+DEFAULT_COUNTS = {"train": 240, "val": 48, "test": 48}
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Street scenes drawn by the program: nothing to download.
+
+    Attributes:
+        counts: scenes by split; every split has scenes of its own.
+        seed: 0 or more; another seed gives other scenes.
+        height: pixels.
+        width: pixels.
+    """
+
+    counts: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_COUNTS))
+    seed: int = 0
+    height: int = HEIGHT
+    width: int = WIDTH
+
+    def __post_init__(self) -> None:
+        for split, count in self.counts.items():
+            if count < 0 or split not in DEFAULT_COUNTS:
+                raise ValueError(f"{split} = {count}: give 0 or more scenes for {', '.join(DEFAULT_COUNTS)}")
+
+    @property
+    def info(self) -> DataSetInfo:
+        """CamVid's eleven classes and colours; unlabelled pixels are 255 already."""
+        return DataSetInfo("embedded", CLASSES, COLOURS)
+
+    def available(self) -> tuple[str, ...]:
+        """The splits with at least one scene."""
+        return tuple(split for split, count in self.counts.items() if count)
+
+    def samples(self, split: str) -> Iterator[Sample | Rejection]:
+        """The split's scenes as PNG bytes.
+
+        Raises:
+            ValueError: a split without scenes.
+        """
+        if split not in self.available():
+            raise ValueError(f"split {split!r}: the embedded set is drawn with {', '.join(self.available()) or 'none'}")
+        first = list(DEFAULT_COUNTS).index(split) * 10**6
+        for number in range(self.counts[split]):
+            image, mask = draw_scene(self.seed, first + number, height=self.height, width=self.width)
+            yield Sample(f"{split}/{number:05d}", split, encode_png(image), encode_png(mask))
+
+
+def _camvid(root: Path | None) -> Source:
+    if root is not None:
+        return CamVid(root)
+    if not os.environ.get("MISEG_DATA"):
+        raise ValueError("camvid: give its folder with --root, or set MISEG_DATA to the folder that holds camvid/")
+    return CamVid(Path(os.environ["MISEG_DATA"]) / "camvid")
+
+
+def _embedded(root: Path | None) -> Source:
+    if root is not None:
+        raise ValueError(f"root = {root}: the embedded set is drawn by the program; leave the root out")
+    return Embedded()
+
+
+DATA_SETS: dict[str, Callable[[Path | None], Source]] = {"embedded": _embedded, "camvid": _camvid}
+"""Name -> function from the root of the published files (None: the default place) to the reader."""
+
+
+def open_source(name: str, root: Path | None = None) -> Source:
+    """The reader of the data set `name`, whose files are under `root` (None: the default place).
+
+    Raises:
+        ValueError: unknown name (the message lists the known ones), or no default place is known.
+    """
+    if name not in DATA_SETS:
+        raise ValueError(f"data set {name!r} is unknown: use one of {', '.join(DATA_SETS)}")
+    return DATA_SETS[name](root)
