@@ -1,0 +1,215 @@
+"""Pictures of predictions and of confusion matrices, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from miseg.evaluation.confusion import ConfusionMatrix
+from miseg.interface import IGNORE_INDEX
+
+# Dark blue and orange differ in lightness as well as hue: readable with any colour vision, and in print.
+RIGHT = (12, 44, 92)
+WRONG = (255, 150, 20)
+IGNORED = (205, 205, 205)
+"""RGB of right, wrong and ignored pixels in an error map."""
+
+TITLES = ("image", "truth", "prediction", "errors")
+
+_SMALLEST_SIDE, _LARGEST_SIDE = 192, 512
+_NARROWEST_COLUMN = 120  # room for a title where images are tall and narrow
+_GAP = 10
+_TEXT, _INK, _PAPER = 16, (30, 30, 30), (255, 255, 255)
+
+
+class Row(NamedTuple):
+    """One image of a panel.
+
+    Attributes:
+        image: uint8 [H, W, 3], or [H, W, 1] or [H, W] for grey.
+        truth: integer labels [H, W].
+        prediction: integer labels [H, W].
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+
+
+def panel(
+    image_HWC: np.ndarray,
+    truth_HW: np.ndarray,
+    prediction_HW: np.ndarray,
+    colours: Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    *,
+    ignore_index: int = IGNORE_INDEX,
+) -> Image.Image:
+    """Image, truth, prediction and errors side by side, with titles and a legend; `panels` with a single row."""
+    return panels([Row(image_HWC, truth_HW, prediction_HW)], colours, class_names, ignore_index=ignore_index)
+
+
+def panels(
+    rows: Sequence[Row],
+    colours: Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    *,
+    ignore_index: int = IGNORE_INDEX,
+) -> Image.Image:
+    """Several images below each other, each with its truth, prediction and errors, as one RGB picture.
+
+    Small images are enlarged and large ones shrunk by a whole factor, the same for all. Ignored pixels are grey in the
+    truth and the error map; the prediction shows what was predicted there.
+
+    Args:
+        rows: at least one image with its truth and prediction, of any sizes.
+        colours: K RGB triples in 0..255.
+        class_names: K names; empty names the classes by number.
+        ignore_index: truth value of pixels that do not count.
+
+    Raises:
+        ValueError: no rows, shapes that differ within a row, an image that is no uint8 of 1 or 3 channels, or labels
+            without a colour or name.
+    """
+    if not rows:
+        raise ValueError("no rows: a panel shows at least one image")
+    names = _names(class_names, len(colours))
+    palette = np.asarray([*colours, IGNORED], dtype=np.uint8)
+    cells = [_cells(Row(*row), palette, len(colours), ignore_index) for row in rows]
+    height, width = (max(cell.shape[axis] for row in cells for cell in row) for axis in (0, 1))
+    enlarge = max(1, -(-_SMALLEST_SIDE // max(height, width)))
+    shrink = max(1, -(-max(height, width) // _LARGEST_SIDE))
+    step_x = max(width * enlarge // shrink, _NARROWEST_COLUMN) + _GAP
+
+    font = ImageFont.load_default(_TEXT)
+    classes = list(zip(names, palette.tolist(), strict=False))
+    verdicts = [("right", RIGHT), ("wrong", WRONG), ("ignored", IGNORED)]
+    legends = [_legend(entries, font, 4 * step_x + _GAP) for entries in (classes, verdicts)]
+    pictures = [
+        [_resized(cell, enlarge, shrink, smooth=column == 0) for column, cell in enumerate(row)] for row in cells
+    ]
+    top = 2 * _GAP + _TEXT
+    total_height = top + sum(row[0].height + _GAP for row in pictures) + sum(legend.height for legend in legends)
+    canvas = Image.new("RGB", (4 * step_x + _GAP, total_height), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(TITLES):
+        draw.text((_GAP + column * step_x, _GAP // 2), title, _INK, font)
+    for row_of_pictures in pictures:
+        for column, picture in enumerate(row_of_pictures):
+            canvas.paste(picture, (_GAP + column * step_x, top))
+        top += row_of_pictures[0].height + _GAP
+    for legend in legends:
+        canvas.paste(legend, (0, top))
+        top += legend.height
+    return canvas
+
+
+def error_map(truth_HW: np.ndarray, prediction_HW: np.ndarray, ignore_index: int = IGNORE_INDEX) -> np.ndarray:
+    """uint8 [H, W, 3]: dark blue where the prediction is right, orange where wrong, grey where the truth is ignored."""
+    errors = np.where((truth_HW == prediction_HW)[..., None], RIGHT, WRONG)
+    return np.where((truth_HW == ignore_index)[..., None], IGNORED, errors).astype(np.uint8)
+
+
+def confusion_picture(matrix: ConfusionMatrix | torch.Tensor | np.ndarray, class_names: Sequence[str]) -> Image.Image:
+    """The matrix as an RGB picture: of each true class (row), the percentage predicted as each class (column).
+
+    A class without a true pixel has an empty grey row and "(none)" after its name.
+
+    Args:
+        matrix: a confusion matrix or its counts, integer [K, K], truth in rows.
+        class_names: K names; empty names the classes by number.
+
+    Raises:
+        ValueError: counts that are not square, or another number of names.
+    """
+    counts = np.asarray(matrix.counts if isinstance(matrix, ConfusionMatrix) else matrix, dtype=np.float64)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ValueError(f"counts of shape {counts.shape}: expected [K, K], truth in rows")
+    classes = len(counts)
+    names = _names(class_names, classes)
+    pixels = counts.sum(1, keepdims=True)
+    percent = np.divide(100 * counts, pixels, out=np.full_like(counts, np.nan), where=pixels > 0)
+    # A figure with its own canvas: pyplot would keep global state, and every figure alive.
+    side = max(3.6, 0.52 * classes + 2.0)
+    figure = Figure(figsize=(side, side), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.imshow(percent, cmap=colormaps["Blues"].with_extremes(bad="#e4e4e4"), vmin=0, vmax=100)
+    axes.set_xticks(range(classes), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(
+        range(classes), [f"{name} (none)" if n == 0 else name for name, n in zip(names, pixels, strict=True)]
+    )
+    axes.set(xlabel="predicted class", ylabel="true class", title="% of each true class")
+    for row in range(classes):
+        for column in range(classes):
+            value = percent[row, column]
+            text = "" if np.isnan(value) else "0" if value == 0 else "<1" if value < 1 else f"{value:.0f}"
+            ink = "white" if value > 60 else "#999999" if value < 1 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _names(class_names: Sequence[str], classes: int) -> list[str]:
+    if class_names and len(class_names) != classes:
+        raise ValueError(f"{len(class_names)} class names for {classes} classes")
+    return list(class_names) or [str(label) for label in range(classes)]
+
+
+def _cells(row: Row, palette: np.ndarray, classes: int, ignore_index: int) -> tuple[np.ndarray, ...]:
+    image, truth, prediction = (np.asarray(part) for part in row)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise ValueError(
+            f"an image of shape {image.shape} and type {image.dtype}: expected uint8 [H, W, 3] or [H, W, 1]; "
+            "pick the bands to show"
+        )
+    if not image.shape[:2] == truth.shape == prediction.shape:
+        raise ValueError(f"image {image.shape}, truth {truth.shape} and prediction {prediction.shape} differ in size")
+    ignored = truth == ignore_index
+    for name, labels in (("truth", truth[~ignored]), ("prediction", prediction)):
+        outside = labels[(labels < 0) | (labels >= classes)]
+        if outside.size:
+            raise ValueError(f"{name} holds {outside[0]}: {classes} colours are for 0..{classes - 1}")
+    shown_truth = palette[np.where(ignored, classes, truth)]
+    return (
+        np.broadcast_to(image, (*truth.shape, 3)),
+        shown_truth,
+        palette[prediction],
+        error_map(*row[1:], ignore_index),
+    )
+
+
+def _resized(cell_HWC: np.ndarray, enlarge: int, shrink: int, *, smooth: bool) -> Image.Image:
+    picture = Image.fromarray(np.ascontiguousarray(cell_HWC))
+    if shrink > 1 and smooth:
+        return picture.reduce(shrink)
+    size = (max(1, picture.width * enlarge // shrink), max(1, picture.height * enlarge // shrink))
+    return picture.resize(size, Image.Resampling.NEAREST)
+
+
+def _legend(
+    entries: Sequence[tuple[str, Sequence[int]]], font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
+) -> Image.Image:
+    """Swatches with their names, wrapped to `width`."""
+    places, x, y = [], _GAP, 0
+    for name, _ in entries:
+        entry_width = _TEXT + 6 + int(font.getlength(name)) + 2 * _GAP
+        if x > _GAP and x + entry_width > width:
+            x, y = _GAP, y + _TEXT + _GAP
+        places.append((x, y))
+        x += entry_width
+    legend = Image.new("RGB", (width, y + _TEXT + _GAP), _PAPER)
+    draw = ImageDraw.Draw(legend)
+    for (x, y), (name, colour) in zip(places, entries, strict=True):
+        draw.rectangle((x, y + 1, x + _TEXT, y + 1 + _TEXT), (colour[0], colour[1], colour[2]), _INK)
+        draw.text((x + _TEXT + 6, y), name, _INK, font)
+    return legend

@@ -1,0 +1,108 @@
+"""Pictures have the right size, and the right colours in the right places."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from miseg.evaluation import ConfusionMatrix
+from miseg.evaluation.pictures import IGNORED, RIGHT, WRONG, Row, confusion_picture, error_map, panel, panels
+
+COLOURS = [(10, 200, 30), (200, 20, 220), (0, 90, 250)]
+NAMES = ["grass", "flower", "sky"]
+TOP, GAP = 36, 10
+
+
+def example(height: int = 100, width: int = 200) -> Row:
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    truth = np.zeros((height, width), dtype=np.int64)
+    truth[:, width // 2 :] = 1
+    prediction = truth.copy()
+    prediction[10:20, 30:50] = 2
+    truth[-10:, -20:] = 255
+    return Row(image, truth, prediction)
+
+
+def test_columns_are_image_truth_prediction_and_errors() -> None:
+    row = example()
+    picture = np.asarray(panel(*row, COLOURS, NAMES))
+    image, truth, prediction, errors = (
+        picture[TOP : TOP + 100, GAP + i * (200 + GAP) : GAP + i * (200 + GAP) + 200] for i in range(4)
+    )
+    palette = np.array([*COLOURS, IGNORED])
+    assert np.array_equal(image, row.image)
+    assert np.array_equal(truth, palette[np.where(row.truth == 255, 3, row.truth)])
+    assert np.array_equal(prediction, palette[row.prediction])
+    expected = np.full((100, 200, 3), RIGHT)
+    expected[10:20, 30:50] = WRONG
+    expected[-10:, -20:] = IGNORED
+    assert np.array_equal(errors, expected)
+
+
+def test_legend_shows_every_colour() -> None:
+    picture = np.asarray(panel(*example(), COLOURS, NAMES))
+    legend = {tuple(colour) for colour in picture[TOP + 100 :].reshape(-1, 3).tolist()}
+    assert {*COLOURS, RIGHT, WRONG, IGNORED} <= legend
+
+
+def test_rows_add_their_height() -> None:
+    one = panels([example()], COLOURS, NAMES)
+    mixed = panels([example(), example(60, 150)], COLOURS, NAMES)
+    assert mixed.width == one.width == 4 * (200 + GAP) + GAP
+    assert mixed.height == one.height + 60 + GAP
+    errors = np.asarray(mixed)[TOP + 110 : TOP + 170, GAP + 630 : GAP + 780]
+    second = example(60, 150)
+    assert np.array_equal(errors, error_map(second.truth, second.prediction))
+
+
+@pytest.mark.parametrize(
+    ("size_HW", "cell_HW"), [((64, 96), (128, 192)), ((720, 960), (360, 480)), ((7, 3), (196, 120))]
+)
+def test_small_images_are_enlarged_and_large_ones_shrunk(size_HW: tuple[int, int], cell_HW: tuple[int, int]) -> None:
+    picture = panel(*example(*size_HW), COLOURS, NAMES)
+    assert picture.mode == "RGB"
+    assert picture.width == 4 * (cell_HW[1] + GAP) + GAP
+    assert TOP + cell_HW[0] < picture.height < TOP + cell_HW[0] + 120
+
+
+def test_grey_images_and_numbered_classes() -> None:
+    row = example()
+    by_name = panel(row.image[..., :1], row.truth, row.prediction, COLOURS, ["0", "1", "2"])
+    by_number = panel(row.image[..., 0], row.truth, row.prediction, COLOURS, ())
+    assert np.array_equal(np.asarray(by_name), np.asarray(by_number))
+
+
+def test_refuses_what_it_cannot_show() -> None:
+    image, truth, prediction = example()
+    with pytest.raises(ValueError, match="no rows"):
+        panels([], COLOURS, NAMES)
+    with pytest.raises(ValueError, match="2 class names for 3 classes"):
+        panel(image, truth, prediction, COLOURS, NAMES[:2])
+    with pytest.raises(ValueError, match="type float64: expected uint8"):
+        panel(image / 255, truth, prediction, COLOURS, NAMES)
+    with pytest.raises(ValueError, match="pick the bands"):
+        panel(np.concatenate((image, image), 2), truth, prediction, COLOURS, NAMES)
+    with pytest.raises(ValueError, match="differ in size"):
+        panel(image, truth[1:], prediction, COLOURS, NAMES)
+    with pytest.raises(ValueError, match=r"prediction holds 3: 3 colours are for 0..2"):
+        panel(image, truth, prediction + 2, COLOURS, NAMES)
+
+
+def test_confusion_picture_is_dark_where_pixels_are() -> None:
+    matrix = ConfusionMatrix(3)
+    matrix.update(np.array([0] * 99 + [1] * 101), np.array([0] * 100 + [1] * 100))
+    by_matrix = confusion_picture(matrix, NAMES)
+    assert by_matrix.mode == "RGB" and min(by_matrix.size) > 300
+    assert np.array_equal(np.asarray(by_matrix), np.asarray(confusion_picture(matrix.counts.numpy(), NAMES)))
+    pixels = np.asarray(by_matrix).astype(int)
+    dark_blue = (pixels[..., 2] - pixels[..., 0] > 80).mean()
+    empty_row = (pixels == 0xE4).all(-1).mean()
+    assert dark_blue > 0.05 and empty_row > 0.05
+
+
+def test_confusion_picture_grows_with_the_classes_and_checks_its_input() -> None:
+    assert confusion_picture(np.eye(12, dtype=int), ()).width > confusion_picture(np.eye(3, dtype=int), ()).width
+    with pytest.raises(ValueError, match=r"shape \(2, 3\): expected \[K, K\]"):
+        confusion_picture(np.zeros((2, 3), int), ())
+    with pytest.raises(ValueError, match="3 class names for 2 classes"):
+        confusion_picture(np.eye(2, dtype=int), NAMES)
