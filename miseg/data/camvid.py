@@ -78,6 +78,7 @@ class CamVid:
         """
         self._check_root()
         folders = {name: _pictures(self._folder(name, split)) for name in (split, f"{split}annot")}
+        present = {path for folder in folders.values() for path in folder.values()}
         named: set[Path] = set()
         for number, line in enumerate(self._lines(split), start=1):
             pair = _pair(line)
@@ -85,13 +86,14 @@ class CamVid:
                 where = f"{self.root / f'{split}.txt'}:{number}"
                 yield Rejection(where, f"{line!r} is not a pair of paths: write 'image mask', separated by a space")
                 continue
-            image, mask = (self._find(path, folders) for path in pair)
+            image, mask = (self._place(path, folders) for path in pair)
             named.update((image, mask))
-            if missing := [path for path in (image, mask) if not path.is_file()]:
+            # Only what lies in the two folders counts as found: a list must not reach elsewhere on this machine.
+            if missing := [path for path in (image, mask) if path not in present]:
                 yield _halved(image, mask, missing)
             else:
                 yield Sample(f"{split}/{unicodedata.normalize('NFC', image.stem)}", split, image, mask)
-        for path in sorted(set().union(*(folder.values() for folder in folders.values())) - named):
+        for path in sorted(present - named):
             yield Rejection(str(path), f"no line of {split}.txt names it: list it with its other half, or remove it")
 
     def _check_root(self) -> None:
@@ -118,7 +120,7 @@ class CamVid:
             raise ValueError(f"{path}: byte {error.start} is not UTF-8; save the list as UTF-8 text") from None
         return [line.strip() for line in text.splitlines() if line.strip()]
 
-    def _find(self, listed: str, folders: dict[str, dict[str, Path]]) -> Path:
+    def _place(self, listed: str, folders: dict[str, dict[str, Path]]) -> Path:
         parts = PurePosixPath(listed.replace("\\", "/"))
         name = unicodedata.normalize("NFC", parts.name)
         return folders.get(parts.parent.name, {}).get(name, self.root / parts.parent.name / parts.name)

