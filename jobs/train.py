@@ -1,0 +1,88 @@
+"""Train one recipe, or the experiment of an MLflow run again.
+
+python jobs/train.py embedded-rmi
+python jobs/train.py camvid-rmi --method.weight 0.3 --seed 1 --workers 2
+python jobs/train.py --from-run 3f0c9d…
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from miseg.recipes.experiment import Experiment
+from miseg.recipes.streets import RECIPES
+from miseg.service.command import Place, main
+
+
+@dataclass
+class Train(Place):
+    """Train one recipe; every field of the recipe is an option."""
+
+    experiment: Annotated[tyro.conf.AvoidSubcommands[Experiment], tyro.conf.arg(name="")] = field(
+        default_factory=Experiment
+    )
+    workers: int = 1
+    """Training workers (processes), one GPU each where there are GPUs."""
+    name: str | None = None
+    """Name of the run; the name of a run that was stopped continues it. Default: the recipe's id and the time."""
+    max_failures: int = 3
+    """How many lost workers are replaced before the run is given up; -1 for no limit."""
+
+
+@dataclass
+class Again(Place):
+    """Train the experiment of an MLflow run once more, from its record alone."""
+
+    from_run: Annotated[str, tyro.conf.arg(name="from-run")] = ""
+    """Id of the MLflow run."""
+    workers: int = 1
+    """Training workers (processes), one GPU each where there are GPUs."""
+    name: str | None = None
+    """Name of the new run. Default: the experiment's id and the time."""
+    max_failures: int = 3
+    """How many lost workers are replaced before the run is given up; -1 for no limit."""
+
+
+def run(arguments: Train | Again) -> int:
+    """Train, and say how it ended; status 1 where it did not get to its last step."""
+    from miseg.service import train, tracking
+    from miseg.service.start import prepare
+
+    if isinstance(arguments, Again):
+        uri = tracking.tracking_uri(arguments.root)
+        experiment = tracking.read_experiment(uri, arguments.from_run)
+    else:
+        experiment = arguments.experiment
+    job = prepare(arguments, [experiment], workers=arguments.workers)
+    name = arguments.name or f"{experiment.id}-{job.started:%Y%m%d-%H%M%S}"
+    again = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
+    outcome = train.fit(
+        train.Run(name, experiment, job.data, job.storage, job.tracking_uri, job.resources, tags=again),
+        callbacks=[train.Say(experiment.steps)],
+        max_failures=arguments.max_failures,
+    )
+    print(f"{outcome.ended} at step {outcome.step}: mean IoU {outcome.mean_iou:.4f} (best {outcome.best_mean_iou:.4f})")
+    print(f"MLflow run {outcome.run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
+    return 0 if outcome.ended == train.FINISHED else 1
+
+
+def command_line(arguments: list[str]) -> list[str]:
+    """`--from-run` needs no recipe: it stands for the subcommand `again`."""
+    return ["again", *arguments] if arguments[:1] and arguments[0].startswith("--from-run") else arguments
+
+
+def recipe_type() -> type:
+    """One subcommand a recipe, and `again`."""
+    trains = tyro.extras.subcommand_type_from_defaults(
+        {name: Train(experiment=recipe()) for name, recipe in RECIPES.items()},
+        {name: (recipe.__doc__ or "").splitlines()[0] for name, recipe in RECIPES.items()},
+    )
+    return trains | Annotated[Again, tyro.conf.subcommand("again")]  # type: ignore[return-value]
+
+
+if __name__ == "__main__":
+    main(recipe_type(), run, __doc__, command_line(sys.argv[1:]))

@@ -1,0 +1,96 @@
+"""Tune the region mutual information loss, then confirm the winner, the published setting and BCE on fresh seeds.
+
+python jobs/tune_rmi.py
+python jobs/tune_rmi.py --data camvid --trials 64 --concurrency 8
+python jobs/tune_rmi.py --name street --resume
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from miseg.recipes import spaces, streets
+from miseg.recipes.experiment import Experiment
+from miseg.service.command import Place, main
+
+
+@dataclass
+class Tune(Place):
+    """Search λ, DF, R, the manner of downsampling and the learning rate by TPE with ASHA, then confirm."""
+
+    data: str = "embedded"
+    """embedded, camvid, or the folder or URI of a packed data set."""
+    trials: int = 8
+    """Points of the search space that are tried; the first is always the published setting."""
+    concurrency: int | None = None
+    """Trials at a time. Default: as many as the cluster's GPUs hold (at most 8), 1 without a GPU."""
+    workers_per_trial: int = 1
+    """Training workers (processes) of each trial."""
+    steps: int | None = None
+    """Optimiser steps of a whole trial. Default: the recipe's."""
+    seed: int = 0
+    """Seeds the search, and the trials' weights and data order."""
+    confirm_seeds: int = 3
+    """Fresh seeds on which winner, published setting and baseline are trained again."""
+    baselines: tuple[Literal["bce", "ce"], ...] = ("bce",)
+    """What the winner and the published setting are confirmed against: sigmoid or softmax cross-entropy."""
+    name: str | None = None
+    """Name of the tuning. Default: tune-rmi-<data> and the time."""
+    resume: bool = False
+    """Continue the tuning called --name (default: the last one on this data) without running a finished trial again."""
+
+
+def run(arguments: Tune) -> int:
+    """Tune and print the two tables."""
+    for option in ("trials", "confirm_seeds"):
+        if (value := getattr(arguments, option)) < 1:
+            raise ValueError(f"--{option.replace('_', '-')} {value}: use 1 or more")
+    from miseg.service import tune
+    from miseg.service.start import prepare
+
+    rmi = adapt(streets.rmi, arguments)
+    baselines = {name.upper(): adapt(getattr(streets, name), arguments) for name in arguments.baselines}
+    job = prepare(
+        arguments, [rmi, *baselines.values()], workers=arguments.workers_per_trial, concurrency=arguments.concurrency
+    )
+    stem = f"tune-rmi-{rmi.data.rstrip('/').rsplit('/', 1)[-1]}"
+    name = job.tuning_name(stem, arguments.name, arguments.resume)
+    tuning = tune.Tuning(
+        name=name,
+        base=rmi,
+        space=spaces.region_mutual_information,
+        default_point=spaces.region_mutual_information_point(rmi),
+        rivals=baselines | {"RMI as published": rmi},
+        data=job.data,
+        storage=job.storage,
+        tracking_uri=job.tracking_uri,
+        resources=job.resources,
+        trials=arguments.trials,
+        confirm_seeds=arguments.confirm_seeds,
+        seed=arguments.seed,
+    )
+    print(
+        f"tuning {name}: {arguments.trials} trials of {rmi.steps} steps, {job.resources.concurrency} at a time",
+        flush=True,
+    )
+    report = tune.run(tuning)
+    print(f"\nTrials\n{tune.trials_text(report.trials)}")
+    print(f"\nMean IoU on val after step {rmi.steps}, {arguments.confirm_seeds} fresh seeds")
+    print(tune.summary_text(report.confirmation))
+    print(f"\nMLflow run {report.parent_run} with a child for each trial; compare them with: {job.ui_command}")
+    return 0
+
+
+def adapt(recipe: Callable[..., Experiment], arguments: Tune) -> Experiment:
+    """The recipe for the chosen data with the options that the command line changes."""
+    experiment = recipe(data=arguments.data, seed=arguments.seed)
+    if arguments.steps is None:
+        return experiment
+    # Five validations a trial, as in the recipes, so that ASHA can compare trials of any length.
+    return replace(experiment, steps=arguments.steps, validate_every=max(1, arguments.steps // 5))
+
+
+if __name__ == "__main__":
+    main(Tune, run, __doc__)

@@ -1,0 +1,113 @@
+"""Street scenes: the embedded data set and CamVid. Each recipe returns the Experiment that it names.
+
+Commands start with `python jobs/train.py`; results are mean IoU on the validation split after the last step, as mean
+(lowest to highest) over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from miseg.data.configs import Augmentation
+from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, MethodConfig, RegionMutualInformation
+from miseg.networks.configs import UNet
+from miseg.recipes.experiment import Experiment, Optimiser
+
+
+def embedded_ce(seed: int = 0) -> Experiment:
+    """Softmax cross-entropy on the embedded scenes: `embedded-ce`."""
+    return _embedded(CrossEntropy(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def embedded_bce(seed: int = 0) -> Experiment:
+    """Binary cross-entropy on the embedded scenes: `embedded-bce`."""
+    return _embedded(BinaryCrossEntropy(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def embedded_rmi(seed: int = 0) -> Experiment:
+    """RMI as published (λ 0.5, DF 4, R 3) on the embedded scenes: `embedded-rmi`."""
+    return _embedded(RegionMutualInformation(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def camvid_ce(seed: int = 0) -> Experiment:
+    """Softmax cross-entropy on CamVid at 240x176: `camvid-ce`."""
+    return _camvid(CrossEntropy(UNet(16)), seed)
+
+
+def camvid_bce(seed: int = 0) -> Experiment:
+    """Binary cross-entropy on CamVid at 240x176: `camvid-bce`."""
+    return _camvid(BinaryCrossEntropy(UNet(16)), seed)
+
+
+def camvid_rmi(seed: int = 0) -> Experiment:
+    """RMI as published (λ 0.5, DF 4, R 3) on CamVid at 240x176: `camvid-rmi`."""
+    return _camvid(RegionMutualInformation(UNet(16)), seed)
+
+
+def porto_augmentation() -> Augmentation:
+    """The Porto study's: resize the shorter side to 234, crop 224 at random, flip."""
+    return Augmentation(resize=234, crop=(224, 224), flip=0.5)
+
+
+def ce(data: str, seed: int = 0) -> Experiment:
+    """Softmax cross-entropy on any street scenes: the recipe of the data set's name, or `own` for a user's own."""
+    return camvid_ce(seed) if data == "camvid" else own(embedded_ce(seed), data)
+
+
+def bce(data: str, seed: int = 0) -> Experiment:
+    """Binary cross-entropy, likewise."""
+    return camvid_bce(seed) if data == "camvid" else own(embedded_bce(seed), data)
+
+
+def rmi(data: str, seed: int = 0) -> Experiment:
+    """RMI as published, likewise."""
+    return camvid_rmi(seed) if data == "camvid" else own(embedded_rmi(seed), data)
+
+
+def own(recipe: Experiment, data: str) -> Experiment:
+    """An embedded recipe on the data set packed at `data`: crops of 96x128, the data set's own standardisation."""
+    return replace(recipe, data=data)
+
+
+EMBEDDED_FEATURES = 8
+"""Small enough that a tuning ends in minutes on two cores."""
+
+
+def _embedded(method: MethodConfig, seed: int) -> Experiment:
+    return Experiment(
+        method=method,
+        data="embedded",
+        optimiser=Optimiser(name="adam", learning_rate=3e-3, warmup_steps=20),
+        augmentation=Augmentation(flip=0.5, crop=(96, 128)),
+        steps=120,
+        batch_size=8,
+        validate_every=30,
+        seed=seed,
+    )
+
+
+def _camvid(method: MethodConfig, seed: int) -> Experiment:
+    """The settings of an independent plain loop, so that the two can be compared: see the README's results."""
+    return Experiment(
+        method=method,
+        data="camvid",
+        optimiser=Optimiser(name="adam", learning_rate=1e-3, warmup_steps=50, power=0.9),
+        augmentation=Augmentation(resize=(176, 240), flip=0.5, mean=(0.4, 0.4, 0.4), std=(0.28, 0.28, 0.28)),
+        steps=350,
+        batch_size=8,
+        order="replacement",
+        validate_every=70,
+        seed=seed,
+    )
+
+
+RECIPES: dict[str, Callable[..., Experiment]] = {
+    "embedded-ce": embedded_ce,
+    "embedded-bce": embedded_bce,
+    "embedded-rmi": embedded_rmi,
+    "camvid-ce": camvid_ce,
+    "camvid-bce": camvid_bce,
+    "camvid-rmi": camvid_rmi,
+}
+"""Every recipe by the name that the command line knows it by."""

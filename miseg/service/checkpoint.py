@@ -1,0 +1,156 @@
+"""Checkpoints: a folder that holds all that a run needs to go on, whole or not there.
+
+`checkpoint.json` is written last and lists every file with its SHA-256: a folder without it is not a checkpoint, and a
+file that differs from it is named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from miseg.interface import Task
+from miseg.methods import build_method
+from miseg.recipes.experiment import Experiment, from_dict, to_dict
+from miseg.service.loop import Loop
+
+MANIFEST = "checkpoint.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file."""
+
+
+def save(folder: str | Path, loop: Loop, metrics: dict[str, float], data: dict[str, Any] | None = None) -> Path:
+    """Write `loop` to `folder`, beside it first and renamed into place.
+
+    Args:
+        folder: where the checkpoint shall be.
+        loop: the training to keep.
+        metrics: what was measured at this step.
+        data: what a user of the weights must know of the data: `mean` and `std` of the standardisation, `colours`,
+            `fingerprint`.
+    """
+    folder = Path(folder)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in loop.method.state_dict().items()}
+    save_file(weights, beside / "weights.safetensors")
+    torch.save(loop.state(), beside / "training.pt")
+    (beside / "experiment.json").write_text(json.dumps(to_dict(loop.experiment), indent=1))
+    manifest = {
+        "step": loop.step,
+        "experiment_id": loop.experiment.id,
+        "metrics": metrics,
+        "task": dataclasses.asdict(loop.task),
+        "data": data or {},
+        "versions": versions(),
+        "sha256": {path.name: _sha256(path) for path in sorted(beside.iterdir())},
+    }
+    (beside / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+    return folder
+
+
+def load(folder: str | Path, loop: Loop) -> None:
+    """Bring `loop` to where the checkpoint was taken.
+
+    Raises:
+        CheckpointError: a missing or altered file, another experiment, or weights of another network (nothing loaded).
+    """
+    folder = Path(folder)
+    manifest = verify(folder)
+    if manifest["experiment_id"] != loop.experiment.id:
+        raise CheckpointError(
+            f"{folder} belongs to experiment {manifest['experiment_id']}, this run is {loop.experiment.id}: "
+            "start the run under another name, or resume it with the settings it had"
+        )
+    load_weights(folder, loop.method)
+    loop.load_state(torch.load(folder / "training.pt", map_location="cpu", weights_only=True))
+
+
+def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Any, Experiment, Task]:
+    """The trained method of a checkpoint in evaluation mode, with the experiment and task that it belongs to."""
+    folder = Path(folder)
+    manifest = verify(folder)
+    experiment = from_dict(json.loads((folder / "experiment.json").read_text()))
+    task = Task(**{**manifest["task"], "class_names": tuple(manifest["task"]["class_names"])})
+    method = build_method(experiment.method, task)
+    load_weights(folder, method)
+    return method.to(device, memory_format=torch.channels_last).eval(), experiment, task
+
+
+def copy_weights(folder: str | Path, target: str | Path) -> Path:
+    """A checkpoint that only predicts: weights and descriptions without the state of the training."""
+    folder, target = Path(folder), Path(target)
+    manifest = verify(folder)
+    target.mkdir(parents=True)
+    manifest["sha256"].pop("training.pt", None)
+    for name in manifest["sha256"]:
+        shutil.copyfile(folder / name, target / name)
+    (target / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    return target
+
+
+def load_weights(folder: Path, method: torch.nn.Module) -> None:
+    """Copy a checkpoint's weights into `method`, or change nothing and say which keys or shapes differ."""
+    found, wanted = load_file(folder / "weights.safetensors"), method.state_dict()
+    differing = sorted(set(found) ^ set(wanted)) + sorted(
+        f"{key} {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in set(found) & set(wanted)
+        if found[key].shape != wanted[key].shape
+    )
+    if differing:
+        shown = "; ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
+        raise CheckpointError(f"{folder / 'weights.safetensors'} is of another network, nothing was loaded: {shown}")
+    method.load_state_dict(found)
+
+
+def verify(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a whole checkpoint.
+
+    Raises:
+        CheckpointError: `folder` is no checkpoint, or one of its files is missing or altered.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{folder / MANIFEST} cannot be read ({error}): this is not a whole checkpoint"
+        ) from error
+    for name, expected in manifest["sha256"].items():
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing: use an earlier checkpoint of the run")
+        if _sha256(path) != expected:
+            raise CheckpointError(f"{path} was altered after it was written: use an earlier checkpoint of the run")
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in ("miseg", "torch", "ray", "mlflow", "optuna", "numpy"):
+        # A job's working directory may hold miseg without it being installed.
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

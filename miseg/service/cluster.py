@@ -1,0 +1,79 @@
+"""Where a job runs: on the cluster it was submitted to, or on a Ray of its own on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# The controller looks at its workers every 2 s by default: short epochs run on past a scheduler's stop (shared/ray.md).
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+# Tune's own banner says nothing that miseg's progress does not.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+
+HEAD = {"node:__internal_head__": 0.001}
+"""What a trial's driver asks for: nothing but a place on the head node, so that workers get every CPU."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What training workers may take on this cluster."""
+
+    cpus: float
+    gpus: float
+    workers: int
+    concurrency: int
+
+    @property
+    def use_gpu(self) -> bool:
+        """Whether workers train on GPUs."""
+        return self.gpus >= 1
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """Resources of one worker; a CPU worker takes half of one, so that decoding tasks find room on a small machine."""
+        return {"CPU": 1.0, "GPU": 1.0} if self.use_gpu else {"CPU": 0.5}
+
+    @property
+    def threads(self) -> int:
+        """Threads that a worker computes with: the CPUs shared by all workers that run at a time."""
+        return max(1, int(self.cpus) // (self.workers * self.concurrency))
+
+
+def connect(address: str | None = None) -> None:
+    """Join the cluster at `address` or $RAY_ADDRESS (set for submitted jobs), or start a Ray on this machine alone."""
+    if ray.is_initialized():
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        # The dashboard is needed: without its State API, groups of a stopped trial are not cleaned up (shared/ray.md).
+        ray.init(address="local", include_dashboard=True, log_to_driver=False, logging_level="warning")
+    else:
+        ray.init(address=address, log_to_driver=False, logging_level="warning")
+
+
+def resources(workers: int, concurrency: int | None) -> Resources:
+    """What the connected cluster offers to `concurrency` trials of `workers` workers (None: as many as fit, at most 8).
+
+    An autoscaled cluster counts with the nodes that it may start, so that GPU workers are asked for before there is one.
+
+    Raises:
+        ValueError: the workers of one trial would never fit.
+    """
+    offered = ray.cluster_resources()
+    largest = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    cpus, gpus = (max(offered.get(kind, 0.0), largest.get(kind, 0.0)) for kind in ("CPU", "GPU"))
+    if workers < 1:
+        raise ValueError(f"workers = {workers}: use 1 or more")
+    if concurrency is None:
+        concurrency = max(1, min(8, int(gpus // workers))) if gpus >= 1 else 1
+    if concurrency < 1:
+        raise ValueError(f"concurrency = {concurrency}: use 1 or more")
+    found = Resources(cpus, gpus, workers, concurrency)
+    for kind, amount in found.per_worker.items():
+        there = {"CPU": cpus, "GPU": gpus}[kind]
+        if amount * workers > there:
+            raise ValueError(f"workers = {workers}: the cluster's {there:g} {kind}s hold at most {int(there / amount)}")
+    return found

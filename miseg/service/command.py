@@ -1,0 +1,60 @@
+"""The frame of every job: arguments from a dataclass, a user's mistake as one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+USAGE_ERROR = 2
+
+
+@dataclass
+class Place:
+    """Where a job runs and keeps its things; every job has these options."""
+
+    storage: str | None = None
+    """Folder or URI of packed data, checkpoints and journals. Default: $MISEG_STORAGE, else ~/miseg."""
+    address: str | None = None
+    """Ray cluster to join. Default: $RAY_ADDRESS (set for submitted jobs), else a Ray on this machine alone."""
+
+    @property
+    def root(self) -> str:
+        """The storage that is meant; a folder is absolute."""
+        value = self.storage or os.environ.get("MISEG_STORAGE") or "~/miseg"
+        return value if "://" in value else str(Path(value).expanduser().resolve())
+
+
+def main(
+    arguments: Any, run: Callable[[Any], int | None], description: str | None, command_line: Sequence[str] | None = None
+) -> None:
+    """Parse the command line into `arguments`, call `run` and exit with the status it returns.
+
+    What a user can mend (a value out of range, a missing file, a server that is down) ends with status 2 and one line.
+    """
+    parsed = tyro.cli(arguments, description=description, args=command_line)
+    try:
+        status = run(parsed)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, RuntimeError) as error:
+        if not _is_ours(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    sys.exit(status or 0)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether miseg or the job raised `error` on purpose: its text says what to do, and a traceback would bury that."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    module = traceback.tb_frame.f_globals.get("__name__", "") if traceback is not None else ""
+    return module == "__main__" or module.startswith("miseg.")

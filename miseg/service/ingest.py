@@ -1,0 +1,130 @@
+"""Ray Data between the packed shards and a trainer: reading, decoding and augmenting happen in its tasks.
+
+Each worker runs a pipeline of its own over a plan that is a pure function of the seed: which images, in which order and
+how augmented depends neither on the number of workers nor on where a run was resumed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+
+from miseg.data.augmentation import standardisation
+from miseg.data.batches import evaluation_batches, training_batches
+from miseg.data.packed import PackedDataset
+from miseg.interface import Batch, Task
+from miseg.recipes.experiment import Experiment
+
+CHUNK_BYTES = 16 * 2**20
+"""Decoded bytes a task makes: large enough to hide its start, small enough that a few fit in the object store."""
+
+TASK_CPUS = 0.5
+"""CPUs a decoding task asks for: two a core, so that one reads while another decodes (measured in shared/ray.md)."""
+
+
+def training_stream(
+    dataset: PackedDataset, experiment: Experiment, *, start_step: int = 0, rank: int = 0, world: int = 1
+) -> Iterator[Batch]:
+    """This rank's batches of the training split from `start_step` to the experiment's last step."""
+    local = experiment.batch_size // world
+    row = dataset.read("train", 0)
+    size = experiment.training_size or (row.height, row.width)
+    chunk = max(1, CHUNK_BYTES // max(1, local * size[0] * size[1] * (dataset.info.channels + 1)))
+    starts = range(start_step, experiment.steps, chunk)
+
+    def produce(start: int) -> Iterator[dict[str, Any]]:
+        return training_batches(
+            dataset,
+            "train",
+            experiment.augmentation,
+            seed=experiment.seed,
+            order=experiment.order,
+            batch_size=experiment.batch_size,
+            start_step=start,
+            stop_step=min(start + chunk, experiment.steps),
+            rank=rank,
+            world=world,
+            label_budget=experiment.label_budget,
+        )
+
+    convert = Converter(dataset, experiment)
+    for columns in _pipeline(list(starts), produce, local):
+        yield convert(columns)
+
+
+def evaluation_stream(
+    dataset: PackedDataset, split: str, experiment: Experiment, *, rank: int = 0, world: int = 1
+) -> Iterator[Batch]:
+    """This rank's share of a split, every image once over all ranks, in batches of equal size."""
+    parts = max(1, min(4, dataset.size(split) // (world * experiment.batch_size)))
+
+    def produce(part: int) -> Iterator[dict[str, Any]]:
+        return evaluation_batches(
+            dataset,
+            split,
+            experiment.augmentation,
+            batch_size=experiment.batch_size,
+            rank=rank * parts + part,
+            world=world * parts,
+        )
+
+    convert = Converter(dataset, experiment)
+    for columns in _pipeline(list(range(parts)), produce, experiment.batch_size):
+        shapes = [image.shape for image in columns["images"]]
+        for _, group in itertools.groupby(range(len(shapes)), key=shapes.__getitem__):
+            rows = list(group)
+            yield convert({name: values[rows[0] : rows[-1] + 1] for name, values in columns.items()})
+
+
+class Converter:
+    """From the columns that a task makes to a `Batch`: standardised here, since bytes are a quarter of floats to ship."""
+
+    def __init__(self, dataset: PackedDataset, experiment: Experiment) -> None:
+        mean_C, std_C = standardisation(experiment.augmentation, dataset.info)
+        self.constants = torch.as_tensor(mean_C).view(1, -1, 1, 1), torch.as_tensor(std_C).view(1, -1, 1, 1)
+
+    def __call__(self, columns: dict[str, Any]) -> Batch:
+        images = torch.from_numpy(_dense(columns["images"])).permute(0, 3, 1, 2)
+        labels = _dense(columns["labels"]) if "labels" in columns else None
+        mean, std = self.constants
+        return Batch(
+            (images.float().div_(255) - mean) / std,
+            None if labels is None else torch.from_numpy(labels).long(),
+            tuple(str(value) for value in columns["ids"]),
+        )
+
+
+def task_of(dataset: PackedDataset) -> Task:
+    """The segmentation task that a packed data set poses."""
+    info = dataset.info
+    return Task(len(info.classes), info.channels, tuple(info.classes), info.ignore_index)
+
+
+def _pipeline(
+    keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]], batch_size: int
+) -> Iterator[dict[str, Any]]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.execution_options.verbose_progress = False
+
+    def chunk(rows: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+        for key in rows["item"].tolist():
+            for batch in produce(key):
+                columns = {name: batch[name] for name in ("images", "labels") if batch.get(name) is not None}
+                yield columns | {"ids": np.array(batch["ids"])}
+
+    source = ray.data.from_items(keys, override_num_blocks=len(keys))
+    tasks = source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS)
+    yield from tasks.iter_batches(batch_size=batch_size, batch_format="numpy", prefetch_batches=2)
+
+
+def _dense(values: np.ndarray) -> np.ndarray:
+    """One array of equal-sized rows; Ray hands rows of a mixed block out as objects."""
+    dense = np.stack(list(values)) if values.dtype == object else values
+    return dense if dense.flags.writeable else dense.copy()

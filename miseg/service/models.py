@@ -1,0 +1,46 @@
+"""Checkpoints as MLflow models: loadable with `mlflow.pyfunc.load_model`, without a pickle."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from miseg.service import checkpoint
+
+SERVED = Path(__file__).with_name("served_model.py")
+
+
+def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
+    """Log the checkpoint in `folder` (weights and description, not the optimiser) as the run's model `role`."""
+    manifest = checkpoint.verify(folder)
+    channels = manifest["task"]["in_channels"]
+    classes = manifest["task"]["num_classes"]
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels), "images_NHWC")]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes, -1, -1), "probabilities_NKHW")]),
+    )
+    mlflow.set_tracking_uri(uri)
+    with tempfile.TemporaryDirectory() as beside:
+        kept = Path(beside) / "checkpoint"
+        checkpoint.copy_weights(folder, kept)
+        with mlflow.start_run(run_id=run_id):
+            mlflow.pyfunc.log_model(
+                name=role,
+                python_model=str(SERVED),
+                artifacts={"checkpoint": str(kept)},
+                signature=signature,
+                pip_requirements=["miseg"],
+                step=manifest["step"],
+            )
+
+
+def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
+    """The checkpoint folder of a run's model `role` ("best" or "last"), copied under `folder`."""
+    mlflow.set_tracking_uri(uri)
+    path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
+    return Path(path) / "artifacts" / "checkpoint"

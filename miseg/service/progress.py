@@ -1,0 +1,68 @@
+"""What a person sees while a tuning runs: one line for each validation and each trial's end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ray import tune
+
+
+class Progress(tune.Callback):
+    """Prints trials as they go.
+
+    Args:
+        total: trials expected.
+        metric: the score shown.
+        steps: optimiser steps of a whole trial.
+    """
+
+    def __init__(self, total: int, metric: str, steps: int) -> None:
+        self.total, self.metric, self.steps = total, metric, steps
+        self.number: dict[str, int] = {}
+        self.started = time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial starts or starts again."""
+        number = self.number.setdefault(trial.trial_id, len(self.number) + 1)
+        self._say(number, f"starts: {_short(trial.config)}")
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """A validation was reported."""
+        if self.metric in result:
+            self._say(
+                self._number(trial),
+                f"step {result.get('step', 0):>5}/{self.steps}  {self.metric} {result[self.metric]:.4f}",
+            )
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial ended or was stopped."""
+        result = trial.last_result or {}
+        early = result.get("step", 0) < self.steps
+        self._say(
+            self._number(trial),
+            f"{'stopped early' if early else 'done'} at {result.get(self.metric, float('nan')):.4f}",
+        )
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial failed for good or will be tried again."""
+        self._say(self._number(trial), f"failed: see {trial.error_file or trial.local_path}")
+
+    def _number(self, trial: Any) -> int:
+        return self.number.setdefault(trial.trial_id, len(self.number) + 1)
+
+    def _say(self, number: int, text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
+        print(f"[{minutes:02d}:{seconds:02d}] trial {number}/{self.total}  {text}", flush=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"started": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"started": time.monotonic()})
+
+
+def _short(config: dict[str, Any]) -> str:
+    return "  ".join(
+        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in config.items()
+    )

@@ -1,0 +1,65 @@
+"""The pictures and tables of one evaluation, as artifacts of its run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from miseg.data.packed import PackedDataset
+from miseg.evaluation import ConfusionMatrix
+from miseg.evaluation.pictures import Row, confusion_picture, panels
+from miseg.interface import Batch
+from miseg.recipes.experiment import Experiment
+from miseg.service.ingest import Converter
+from miseg.service.journal import Journal
+
+
+def log_evaluation(
+    journal: Journal,
+    dataset: PackedDataset,
+    experiment: Experiment,
+    matrix: ConfusionMatrix,
+    kept: list[tuple[Batch, Tensor]],
+    folder: Path,
+    *,
+    step: int,
+    split: str = "val",
+) -> None:
+    """Write the panels, the confusion matrix and the per-class table to `folder` and upload them."""
+    info, stem = dataset.info, f"{split}-step-{step:06d}"
+    mean_C, std_C = Converter(dataset, experiment).constants
+    rows = []
+    for batch, prediction_NHW in kept:
+        if batch.labels_NHW is None:
+            continue
+        images_NHWC = ((batch.images_NCHW.cpu() * std_C + mean_C) * 255).round().clamp(0, 255).to(torch.uint8)
+        for image_CHW, truth_HW, prediction_HW in zip(images_NHWC, batch.labels_NHW.cpu(), prediction_NHW, strict=True):
+            shown = image_CHW[:3] if image_CHW.shape[0] >= 3 else image_CHW[:1]
+            rows.append(Row(shown.permute(1, 2, 0).numpy(), truth_HW.numpy(), prediction_HW.numpy()))
+    pictures = {}
+    if rows:
+        pictures["panels"] = panels(rows[:PANEL_ROWS], info.colours, info.classes)
+    pictures["confusion"] = confusion_picture(matrix, info.classes)
+    for kind, picture in pictures.items():
+        path = folder / f"{kind}-{stem}.png"
+        picture.save(path)
+        journal.artifact(path, kind)
+    path = folder / f"iou-{stem}.csv"
+    write_table(path, ("class", "iou"), zip(info.classes, (f"{v:.6f}" for v in matrix.iou_per_class()), strict=True))
+    journal.artifact(path, "tables")
+
+
+PANEL_ROWS = 4
+"""Validation images shown in a run's pictures."""
+
+
+def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """A CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

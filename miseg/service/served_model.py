@@ -1,0 +1,33 @@
+"""The code of a miseg model in MLflow: uint8 images in, class probabilities out."""
+
+from __future__ import annotations
+
+import mlflow
+import numpy as np
+import torch
+
+from miseg.service import checkpoint
+
+
+class ServedMethod(mlflow.pyfunc.PythonModel):
+    """Reads a checkpoint folder and predicts with the method it holds."""
+
+    def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
+        """Open the model's `checkpoint` artifact."""
+        folder = context.artifacts["checkpoint"]
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.method, _, _ = checkpoint.open_method(folder, device)
+        data = checkpoint.verify(folder)["data"]
+        self.mean = torch.tensor(data["mean"], device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(data["std"], device=device).view(1, -1, 1, 1)
+
+    @torch.no_grad()
+    def predict(
+        self, context: mlflow.pyfunc.PythonModelContext, model_input: np.ndarray, params: dict | None = None
+    ) -> np.ndarray:
+        """Probabilities [N, K, H, W] float32 of uint8 images [N, H, W, C]."""
+        images = torch.as_tensor(np.ascontiguousarray(model_input), device=self.mean.device).permute(0, 3, 1, 2)
+        return self.method.predict((images.float() / 255 - self.mean) / self.std).float().cpu().numpy()
+
+
+mlflow.models.set_model(ServedMethod())

@@ -1,0 +1,98 @@
+"""What every job does before its work: check the arguments, pack the data, send what is waiting, join the cluster."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from miseg.data.catalog import ensure_packed
+from miseg.data.packed import PackedDataset
+from miseg.recipes.experiment import Experiment
+from miseg.service import cluster, journal, tracking
+from miseg.service.command import Place
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that may begin."""
+
+    storage: str
+    data: str
+    tracking_uri: str
+    resources: cluster.Resources
+    started: datetime.datetime
+
+    @property
+    def ui_command(self) -> str:
+        """The command that shows the runs."""
+        if not self.tracking_uri.startswith("sqlite"):
+            return f"a browser at {self.tracking_uri}"
+        return "make ui" if self.storage == Place().root else f"make ui STORAGE={self.storage}"
+
+    def tuning_name(self, stem: str, name: str | None, resume: bool) -> str:
+        """The name of the tuning to start or, with `resume`, of the one to continue.
+
+        Raises:
+            ValueError: nothing to resume, or a name that is taken.
+        """
+        known = sorted(path.name.removesuffix("-search") for path in Path(self.storage, "tunings").glob("*-search"))
+        if not resume:
+            if name in known:
+                raise ValueError(f"a tuning called {name} exists: continue it with --resume, or choose another --name")
+            return name or f"{stem}-{self.started:%Y%m%d-%H%M%S}"
+        if name is None:
+            # The time at the end of a default name makes the last the latest.
+            of_stem = [found for found in known if found.startswith(f"{stem}-")]
+            if not of_stem:
+                raise ValueError(f"no tuning {stem}-* under {self.storage}/tunings: leave --resume out to start one")
+            return of_stem[-1]
+        if name not in known and "://" not in self.storage:
+            raise ValueError(
+                f"no tuning called {name} under {self.storage}/tunings; there are: {', '.join(known) or 'none'}"
+            )
+        return name
+
+
+def prepare(
+    place: Place, experiments: Sequence[Experiment], *, workers: int = 1, concurrency: int | None = None
+) -> Job:
+    """Check that `experiments` (all on one data set) can run, before and after joining the cluster.
+
+    Raises:
+        ValueError: a setting that does not fit the data or the cluster.
+        tracking.TrackingError: MLflow does not answer.
+    """
+    for experiment in experiments:
+        if workers < 1 or experiment.batch_size % workers:
+            raise ValueError(f"{workers} workers cannot share batches of {experiment.batch_size}: use a divisor of it")
+    storage = place.root
+    data = ensure_packed(experiments[0].data, storage)
+    dataset = PackedDataset.open(data)
+    for experiment in experiments:
+        check_fits(experiment, dataset)
+    uri = tracking.tracking_uri(storage)
+    tracking.check(uri, storage)
+    if "://" not in storage:
+        journal.sync(f"{storage}/journals", uri)
+    cluster.connect(place.address)
+    found = cluster.resources(workers, concurrency)
+    return Job(storage, str(data), uri, found, datetime.datetime.now())
+
+
+def check_fits(experiment: Experiment, dataset: PackedDataset) -> None:
+    """Raise ValueError where the experiment asks for what the data set does not have."""
+    for split in ("train", "val"):
+        dataset.size(split)
+    augmentation, channels = experiment.augmentation, dataset.info.channels
+    if augmentation.mean is not None and len(augmentation.mean) != channels:
+        raise ValueError(f"augmentation.mean has {len(augmentation.mean)} values for images of {channels} channels")
+    if experiment.label_budget is not None and experiment.label_budget > dataset.size("train"):
+        raise ValueError(
+            f"label_budget = {experiment.label_budget}: {experiment.data} has {dataset.size('train')} training images"
+        )
+    check_size = getattr(experiment.method, "check_size", None)
+    if check_size is not None:
+        row = dataset.read("train", 0)
+        check_size(*(experiment.training_size or (row.height, row.width)))

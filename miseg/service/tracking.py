@@ -1,0 +1,240 @@
+"""Runs in MLflow: how they are named, what they carry, how they end.
+
+Experiment `miseg/<data>`; a tuning is a parent run, each trial a child. Parameters carry the papers' names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from miseg.recipes.experiment import Experiment, from_dict, to_dict
+
+# The client's own defaults retry a dead server for minutes, and the journal retries anyway.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+
+PAPER_NAMES = {"method.weight": "lambda", "method.temperature": "tau"}
+RUN_KEY = "miseg.run"
+
+
+class TrackingError(RuntimeError):
+    """MLflow cannot be reached or does not hold what was asked for."""
+
+
+def tracking_uri(storage: str) -> str:
+    """$MLFLOW_TRACKING_URI, or the SQLite store under `storage`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(storage).expanduser().resolve()}/mlflow.db"
+
+
+def parameters(experiment: Experiment) -> dict[str, str]:
+    """The experiment's fields as MLflow parameters, nested names joined by dots, under the papers' names where they have one."""
+    flat: dict[str, str] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            if prefix:
+                flat[prefix] = value["type"]
+            for key, item in value.items():
+                if key != "type":
+                    add(f"{prefix}.{key}" if prefix else key, item)
+        else:
+            name = PAPER_NAMES.get(prefix, prefix)
+            flat[name.removeprefix("method.")] = str(value)
+
+    add("", to_dict(experiment))
+    del flat["optimiser"], flat["augmentation"]
+    return flat
+
+
+def check(uri: str, storage: str) -> None:
+    """Make sure that MLflow answers; a new SQLite store is made here, once, before processes share it.
+
+    Raises:
+        TrackingError: it does not.
+    """
+    if uri.startswith("sqlite"):
+        Path(storage).mkdir(parents=True, exist_ok=True)
+    try:
+        MlflowClient(uri).search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise _unreachable(uri, error) from error
+
+
+def _unreachable(uri: str, error: Exception) -> TrackingError:
+    return TrackingError(
+        f"MLflow at {uri} does not answer ({str(error).splitlines()[0][:200]}): start it, or set MLFLOW_TRACKING_URI"
+    )
+
+
+def open_run(
+    uri: str,
+    experiment_name: str,
+    name: str,
+    *,
+    storage: str,
+    display: str = "",
+    parent: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
+    description: str = "",
+) -> str:
+    """The id of the run whose `miseg.run` tag is `name`: the one that exists, set running again, or a new one.
+
+    Raises:
+        TrackingError: the server does not answer.
+    """
+    client = MlflowClient(uri)
+    try:
+        experiment_id = _experiment_id(client, experiment_name, uri, storage)
+        known = client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{name}'", max_results=1)
+        if known:
+            client.update_run(known[0].info.run_id, status="RUNNING")
+            return known[0].info.run_id
+        all_tags = {RUN_KEY: name, "mlflow.user": os.environ.get("USER", "miseg")}
+        all_tags |= _code_tags() | dict(tags or {})
+        if parent:
+            all_tags["mlflow.parentRunId"] = parent
+        if description:
+            all_tags["mlflow.note.content"] = description
+        run_id = client.create_run(experiment_id, tags=all_tags, run_name=display or name).info.run_id
+        client.log_batch(run_id, params=[Param(key, value) for key, value in (params or {}).items()])
+        return run_id
+    except (MlflowException, OSError) as error:
+        raise _unreachable(uri, error) from error
+
+
+def open_experiment_run(
+    uri: str,
+    experiment: Experiment,
+    name: str,
+    *,
+    storage: str,
+    fingerprint: str,
+    display: str = "",
+    parent: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """The run of one training, with its description, parameters and tags."""
+    kind = type(experiment.method).__name__
+    own = {
+        "miseg.experiment_id": experiment.id,
+        "miseg.method": kind,
+        "miseg.data": experiment.data,
+        "miseg.data_fingerprint": fingerprint,
+    }
+    run_id = open_run(
+        uri,
+        experiment_name(experiment.data),
+        name,
+        storage=storage,
+        display=display,
+        parent=parent,
+        tags=own | dict(tags or {}),
+        params=parameters(experiment),
+        description=f"{kind} on {experiment.data}, {experiment.steps} steps of {experiment.batch_size}, seed {experiment.seed}",
+    )
+    log_json(uri, run_id, "experiment.json", to_dict(experiment))
+    return run_id
+
+
+def experiment_name(data: str) -> str:
+    """`miseg/<data>`, with the folder name alone where data is a path or URI."""
+    return f"miseg/{data.rstrip('/').rsplit('/', 1)[-1]}"
+
+
+def log_json(uri: str, run_id: str, name: str, value: Any) -> None:
+    """Keep `value` as the JSON artifact `name` of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(name).name
+        path.write_text(json.dumps(value, indent=1))
+        MlflowClient(uri).log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
+
+
+def log_table(uri: str, run_id: str, name: str, table: pd.DataFrame) -> None:
+    """Keep `table` as the CSV artifact `name` of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        table.to_csv(path, index=False)
+        MlflowClient(uri).log_artifact(run_id, str(path))
+
+
+def read_experiment(uri: str, run_id: str) -> Experiment:
+    """The Experiment that a run trained.
+
+    Raises:
+        TrackingError: no such run, or it holds no experiment.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = MlflowClient(uri).download_artifacts(run_id, "experiment.json", folder)
+            return from_dict(json.loads(Path(path).read_text()))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"run {run_id} at {uri} holds no experiment.json: {str(error).splitlines()[0]}") from error
+
+
+def end_run(uri: str, run_id: str, status: str, reason: str, tags: Mapping[str, str] | None = None) -> None:
+    """Close a run as FINISHED, FAILED or KILLED and say why in the tag `miseg.ended`."""
+    client = MlflowClient(uri)
+    client.log_batch(
+        run_id, tags=[RunTag(k, v) for k, v in ({"miseg.ended": reason[:4000]} | dict(tags or {})).items()]
+    )
+    client.set_terminated(run_id, status)
+
+
+def find_run(uri: str, experiment: str, name: str) -> Run | None:
+    """The run whose `miseg.run` tag is `name`."""
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id], f"tags.`{RUN_KEY}` = '{name}'", max_results=1) if found else []
+    return runs[0] if runs else None
+
+
+def _experiment_id(client: MlflowClient, name: str, uri: str, storage: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # A server knows its own artifact root; the bare SQLite store would put artifacts under the working directory.
+        location = f"{Path(storage).expanduser().resolve()}/artifacts/{name}" if uri.startswith("sqlite") else None
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+def _code_tags() -> dict[str, str]:
+    """The commit that ran, and whether the tree had changes: from git, or from $MISEG_COMMIT where a job has no repository."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD") or os.environ.get("MISEG_COMMIT", "unknown")
+    changed = git("status", "--porcelain")
+    tags = {
+        "mlflow.source.git.commit": commit,
+        "miseg.dirty": "unknown" if changed is None else str(bool(changed)).lower(),
+    }
+    if job := os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_SUBMISSION_ID"):
+        tags["miseg.ray_job_id"] = job
+    return tags

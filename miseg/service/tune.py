@@ -1,0 +1,249 @@
+"""Tuning through Ray Tune and Optuna, then the confirmation of what it found on fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from miseg.recipes.experiment import Experiment
+from miseg.recipes.spaces import FixedTrial
+from miseg.service import tracking, train
+from miseg.service.cluster import HEAD, Resources
+from miseg.service.progress import Progress
+
+METRIC = "mean_iou"
+
+TRIAL_FAILURES = 2
+"""How often a trial whose workers died is taken up again. Retries belong to Tune: Ray Train's own, inside a trial that
+the scheduler stops, can leak its placement group (shared/ray.md)."""
+
+Space = Callable[[Any, Experiment], Experiment]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A search and its confirmation."""
+
+    name: str
+    """Names the tuning in storage and in MLflow; the same name resumes."""
+    base: Experiment
+    """The point that is tried first, and the settings that the search leaves alone."""
+    space: Space
+    default_point: Mapping[str, Any]
+    rivals: Mapping[str, Experiment]
+    """What is confirmed beside the winner, by the name of its row."""
+    data: str
+    """The packed data set."""
+    storage: str
+    tracking_uri: str
+    resources: Resources
+    trials: int
+    confirm_seeds: int
+    seed: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Where Tune keeps its state."""
+        return f"{self.storage}/tunings"
+
+
+@dataclass(frozen=True)
+class Suggest:
+    """A space as OptunaSearch calls it; of module level, because Tune pickles the searcher to resume it."""
+
+    space: Space
+    base: Experiment
+
+    def __call__(self, trial: Any) -> None:
+        """Draw the trial's values."""
+        self.space(trial, self.base)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a tuning: the trials, and the confirmed rows with the runs behind them."""
+
+    parent_run: str
+    trials: pd.DataFrame
+    confirmation: pd.DataFrame
+
+
+def run(tuning: Tuning) -> Report:
+    """Search, confirm and report; a name that was started before continues, and finished trials stay as they are."""
+    parent = tracking.open_run(
+        tuning.tracking_uri,
+        tracking.experiment_name(tuning.base.data),
+        tuning.name,
+        storage=tuning.storage,
+        tags={"miseg.kind": "tuning", "miseg.data": tuning.base.data, "miseg.experiment_id": tuning.base.id},
+        params={"trials": str(tuning.trials), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)},
+        description=f"{tuning.trials} trials of {tuning.base.steps} steps, then {tuning.confirm_seeds} fresh seeds a row",
+    )
+    try:
+        trials = _search(tuning, parent)
+        rows = dict(tuning.rivals)
+        winner = best_trial(trials, tuning.base.steps)
+        if winner is not None:
+            rows["RMI tuned"] = tuning.space(FixedTrial(winner), tuning.base)
+        confirmation = _confirm(tuning, parent, rows)
+    except KeyboardInterrupt:
+        tracking.end_run(tuning.tracking_uri, parent, "KILLED", "interrupted; --resume continues")
+        raise
+    except Exception as error:
+        tracking.end_run(tuning.tracking_uri, parent, "FAILED", str(error))
+        raise
+    tracking.log_table(tuning.tracking_uri, parent, "trials.csv", trials)
+    tracking.log_table(tuning.tracking_uri, parent, "confirmation.csv", confirmation)
+    tracking.log_table(tuning.tracking_uri, parent, "summary.csv", summary(confirmation))
+    tracking.end_run(tuning.tracking_uri, parent, "FINISHED", train.FINISHED)
+    return Report(parent, trials, confirmation)
+
+
+def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
+    """The parameters of the best trial that was trained to its last step; None where none was."""
+    whole = trials[(trials["step"] == steps) & (trials["ended"] == train.FINISHED)]
+    if whole.empty:
+        return None
+    row = whole.loc[whole[METRIC].idxmax()]
+    return {key.removeprefix("params/"): row[key] for key in trials.columns if key.startswith("params/")}
+
+
+def summary(confirmation: pd.DataFrame) -> pd.DataFrame:
+    """Mean and range over seeds of every confirmed row, best first."""
+    grouped = (
+        confirmation.groupby("row")[METRIC].agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
+    )
+    return grouped.sort_values("mean", ascending=False).reset_index()
+
+
+def _search(tuning: Tuning, parent: str) -> pd.DataFrame:
+    def resolve(config: Mapping[str, Any]) -> tuple[str, Experiment]:
+        experiment = tuning.space(FixedTrial(dict(config)), tuning.base)
+        return describe(config), experiment
+
+    search = OptunaSearch(
+        Suggest(tuning.space, tuning.base),
+        metric=METRIC,
+        mode="max",
+        seed=tuning.seed,
+        points_to_evaluate=[dict(tuning.default_point)],
+    )
+    config = tune.TuneConfig(
+        search_alg=search,
+        scheduler=ASHAScheduler(
+            time_attr="step",
+            metric=METRIC,
+            mode="max",
+            # One more than there are: at max_t the scheduler would stop a trial that is about to end by itself.
+            max_t=tuning.base.steps + 1,
+            grace_period=tuning.base.validate_every,
+            reduction_factor=3,
+        ),
+        num_samples=tuning.trials,
+        max_concurrent_trials=tuning.resources.concurrency,
+    )
+    return _tune(tuning, f"{tuning.name}-search", parent, resolve, config, {}, tuning.trials)
+
+
+def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.DataFrame:
+    # Seeds that no trial has used: a winner found on seed 0 must not be judged on it.
+    seeds = [tuning.base.seed + 1 + index for index in range(tuning.confirm_seeds)]
+
+    def resolve(config: Mapping[str, Any]) -> tuple[str, Experiment]:
+        return f"{config['row']} seed {config['seed']}", replace(rows[config["row"]], seed=config["seed"])
+
+    grid = {"row": tune.grid_search(list(rows)), "seed": tune.grid_search(seeds)}
+    config = tune.TuneConfig(metric=METRIC, mode="max", max_concurrent_trials=tuning.resources.concurrency)
+    found = _tune(tuning, f"{tuning.name}-confirm", parent, resolve, config, grid, len(rows) * len(seeds))
+    found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
+    return found.sort_values(["row", "seed"]).reset_index(drop=True)
+
+
+def _tune(
+    tuning: Tuning,
+    name: str,
+    parent: str,
+    resolve: Callable[[Mapping[str, Any]], tuple[str, Experiment]],
+    config: tune.TuneConfig,
+    param_space: dict[str, Any],
+    total: int,
+) -> pd.DataFrame:
+    def trial_run(params: Mapping[str, Any], trial_id: str) -> train.Run:
+        display, experiment = resolve(params)
+        return train.Run(
+            name=f"{name}-{trial_id}",
+            display=display,
+            experiment=experiment,
+            data=tuning.data,
+            storage=tuning.storage,
+            tracking_uri=tuning.tracking_uri,
+            resources=tuning.resources,
+            parent=parent,
+            tags={"miseg.kind": "trial", "miseg.tuning": tuning.name, "miseg.trial_id": trial_id},
+        )
+
+    def trial(params: dict[str, Any]) -> None:
+        run = trial_run(params, tune.get_context().get_trial_id())
+        train.fit(run, callbacks=[TuneReportCallback()], max_failures=0)
+
+    trainable = tune.with_resources(trial, HEAD)
+    path = f"{tuning.folder}/{name}"
+    run_config = tune.RunConfig(
+        name=name,
+        storage_path=tuning.folder,
+        failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
+        callbacks=[Progress(total, METRIC, tuning.base.steps)],
+        verbose=0,
+    )
+    if tune.Tuner.can_restore(path):
+        tuner = tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
+    else:
+        tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
+    results = tuner.fit()
+    return pd.DataFrame([_close(tuning, trial_run, result) for result in results])
+
+
+def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.Run], result: Any) -> dict[str, Any]:
+    """A trial's row; its MLflow run is closed here if the scheduler stopped it or its driver died."""
+    metrics = result.metrics or {}
+    run = trial_run(result.config, metrics.get("trial_id") or result.path.rstrip("/").split("_")[-1])
+    found = tracking.find_run(tuning.tracking_uri, tracking.experiment_name(run.experiment.data), run.name)
+    ended = "not started"
+    if found is not None:
+        run_id = found.info.run_id
+        ended = found.data.tags.get("miseg.ended", "")
+        if found.info.status == "RUNNING" or not ended:
+            ended = (
+                f"failed: {result.error}" if result.error else f"stopped early by ASHA at step {metrics.get('step')}"
+            )
+            train.finish(run, run_id, "FAILED" if result.error else "FINISHED", ended.splitlines()[0])
+    return {
+        "run_id": found.info.run_id if found else "",
+        METRIC: metrics.get(METRIC, float("nan")),
+        "step": metrics.get("step", 0),
+        "ended": ended,
+    } | {f"params/{key}": value for key, value in result.config.items()}
+
+
+def describe(params: Mapping[str, Any]) -> str:
+    """A trial's parameters in a few characters, for a run's name and a line of progress."""
+    short = {"lambda": "λ", "downsampling_factor": "DF", "region_size": "R", "learning_rate": "lr"}
+    return " ".join(f"{short[key]}={value:.3g}" if key in short else str(value) for key, value in params.items())
+
+
+def trials_text(trials: pd.DataFrame) -> str:
+    """The trials as a table for the terminal, best first."""
+    shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns="run_id")
+    return shown.sort_values(METRIC, ascending=False).to_string(index=False, float_format="{:.4g}".format)
+
+
+def summary_text(confirmation: pd.DataFrame) -> str:
+    """Mean and range of the confirmed rows as a table for the terminal."""
+    return summary(confirmation).to_string(index=False, float_format="{:.4f}".format)
