@@ -199,27 +199,23 @@ def _downsample(maps_NCHW: Tensor, factor: int, manner: Downsampling, *, labels:
 
 
 def _regions(maps_NCHW: Tensor, region_size: int) -> Tensor:
-    """float64 [N, C, d, points]: the maps at each of the d = R² shifts within a region, up to a constant per map."""
+    """float64 [N, C, d, points]: the maps at each of the d = R² shifts within a region, centred."""
     maps_NCHW = maps_NCHW.double()
-    # The covariance is blind to a constant, so the small map is centred here in place of the d-fold larger regions,
-    # and needs no gradient. What is left of each region's mean is little, and leaves the covariance without loss.
-    maps_NCHW = maps_NCHW - maps_NCHW.detach().mean((2, 3), keepdim=True)
     height, width = (side - region_size + 1 for side in maps_NCHW.shape[-2:])
-    return maps_NCHW.unfold(2, height, 1).unfold(3, width, 1).flatten(4).flatten(2, 3)
-
-
-def _covariance_sum(a_NCDP: Tensor, b_NCDP: Tensor) -> Tensor:
-    mean_a, mean_b = a_NCDP.mean(-1, keepdim=True), b_NCDP.mean(-1, keepdim=True)
-    return a_NCDP @ b_NCDP.mT - a_NCDP.shape[-1] * (mean_a @ mean_b.mT)
+    views_NCRRHW = maps_NCHW.unfold(2, height, 1).unfold(3, width, 1)
+    regions_NCDP = views_NCRRHW.clone(memory_format=torch.contiguous_format).flatten(4).flatten(2, 3)
+    # In place, because this is the d-fold map that decides the peak of memory. A centred sum's derivative with respect
+    # to its centre is 0, so the mean needs no gradient.
+    return regions_NCDP.sub_(regions_NCDP.detach().mean(-1, keepdim=True))
 
 
 def _half_log_det(truth_NCDP: Tensor, probabilities_NCDP: Tensor, diagonal: float) -> Tensor:
     """[N, C]: ½ log det(M + εI) / d."""
     d = truth_NCDP.shape[2]
     ridge = diagonal * torch.eye(d, dtype=truth_NCDP.dtype, device=truth_NCDP.device)
-    cross = _covariance_sum(truth_NCDP, probabilities_NCDP)
-    top = torch.cat((_covariance_sum(probabilities_NCDP, probabilities_NCDP) + ridge, cross.mT), -1)
-    bottom = torch.cat((cross, _covariance_sum(truth_NCDP, truth_NCDP) + ridge), -1)
+    cross = truth_NCDP @ probabilities_NCDP.mT
+    top = torch.cat((probabilities_NCDP @ probabilities_NCDP.mT + ridge, cross.mT), -1)
+    bottom = torch.cat((cross, truth_NCDP @ truth_NCDP.mT + ridge), -1)
     # M + εI is the Schur complement of Σ_P + εI in the joint matrix, so its Cholesky factor is the joint factor's lower
     # right block. A Gram matrix plus εI is positive definite whatever the data; M formed through an inverse is not,
     # once rounded. The _ex form raises nothing, and asks the device nothing, where logits are NaN.

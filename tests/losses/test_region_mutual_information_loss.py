@@ -300,3 +300,16 @@ def test_smallest_image(manner: str) -> None:
                 loss(logits, labels)
         else:
             assert loss(logits, labels).isfinite()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("manner", MANNERS)
+def test_cuda_equals_cpu(manner: str) -> None:
+    logits, labels = example(2, 3, 61, 45)
+    loss = RegionMutualInformationLoss(3, downsampling=manner)
+    on_cpu = loss(logits, labels)
+    on_cuda = loss(logits.cuda(), labels.cuda())
+    torch.testing.assert_close(on_cuda.cpu(), on_cpu, rtol=1e-6, atol=1e-9)
+    (expected,) = torch.autograd.grad(on_cpu, logits)
+    (gradient,) = torch.autograd.grad(on_cuda, logits)
+    torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-6 * expected.abs().max().item())
