@@ -66,7 +66,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return torch.load(folder / "results.pt")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("config_type", METHODS, ids=lambda kind: kind.__name__)
 def test_two_ranks_equal_one(config_type: type, two_ranks: dict) -> None:
     method = fresh_method(config_type)
