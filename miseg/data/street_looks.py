@@ -18,7 +18,7 @@ def render(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
     colour = _ground_marks(canvas, colour, place)
     colour *= _light(canvas, place)[..., None]
     sky = _sky(canvas)
-    haze = (1 - np.exp(-place.depth / canvas.random.choice((120.0, 220.0, 500.0))))[..., None]
+    haze = (1 - np.exp(-place.depth / canvas.random.choice((150.0, 300.0, 600.0))))[..., None]
     air = sky[max(0, min(int(canvas.camera.vy), canvas.height) - 1)].mean(0)
     colour = np.where((place.kind == Kind.SKY)[..., None], sky, colour * (1 - haze) + air * haze)
     return _expose(canvas, colour), _labels(table, numbers)
@@ -140,10 +140,10 @@ def _expose(canvas: Canvas, colour: np.ndarray) -> np.ndarray:
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
     vignette = 1 - random.uniform(0, 0.22) * (x**2 + y**2)
-    exposed = colour * (tint * random.uniform(0.55, 1.3)) * vignette[..., None]
+    exposed = colour * (tint * random.uniform(0.7, 1.4)) * vignette[..., None]
     exposed = np.clip(exposed, 0, 1) ** random.uniform(0.8, 1.3) * 255
     picture = Image.fromarray(exposed.astype(np.uint8)).filter(ImageFilter.GaussianBlur(random.uniform(0.25, 0.75)))
-    sensor = random.uniform(2, 7) * canvas.noise.standard_normal((height, width, 3), dtype=np.float32)
+    sensor = random.uniform(1.5, 5.5) * canvas.noise.standard_normal((height, width, 3), dtype=np.float32)
     return np.clip(np.asarray(picture) + sensor, 0, 255).astype(np.uint8)
 
 

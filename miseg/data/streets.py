@@ -155,21 +155,21 @@ def _things(canvas: Canvas, kerbs: dict[int, float], lines: dict[int, float]) ->
             while z < 60 and random.random() < 0.88:
                 put(parts.car, side * (kerbs[side] - 1.0), z, rims)
                 z += random.uniform(5.2, 8)
-        if random.random() < 0.25:
+        if random.random() < 0.4:
             z = random.uniform(3, 15)
             put(parts.fence, side * (kerbs[side] + 0.15), z, z + random.uniform(5, 25), random.uniform(0.9, 1.2))
         for _ in range(random.randint(1, 4)):
-            put(parts.pole, side * (kerbs[side] + 0.4), random.uniform(5, 45))
-        for _ in range(random.choice((0, 1, 1, 2, 4))):
-            put(parts.person, walk(side), random.uniform(5, 35))
+            put(parts.pole, side * (kerbs[side] + 0.4), random.uniform(4.5, 30))
+        for _ in range(random.choice((0, 1, 2, 3, 4))):
+            put(parts.person, walk(side), random.uniform(4.5, 22))
         if random.random() < 0.3:
             put(parts.tree, side * (kerbs[side] + 0.8), random.uniform(7, 40), random.uniform(4, 8))
         if random.random() < 0.3:
             put(parts.clutter, walk(side), random.uniform(5, 20))
     for _ in range(random.choice((0, 1, 1, 2, 3))):
         put(parts.car, lane(1.2), random.uniform(7, 50), rims)
-    for _ in range(random.choice((0, 0, 1, 1, 2))):
-        put(parts.person, lane(0.6), random.uniform(5, 25), True)
+    for _ in range(random.choice((0, 1, 1, 2))):
+        put(parts.person, lane(0.6), random.uniform(4.5, 18), True)
     if random.random() < 0.15:
         put(parts.person, lane(0.0), random.uniform(6, 20))
     for _, draw in sorted(things, key=lambda thing: -thing[0]):

@@ -1,8 +1,8 @@
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,10 +29,10 @@ def check_failure(done, reason):
 
 
 def test_help_is_quick_and_shows_defaults():
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = run("--help")
-    # A quarter of a second where nothing else runs; a loaded machine gets room.
-    assert done.returncode == 0 and time.perf_counter() - start < 2
+    # Processor time, so that a busy machine does not count against it: 0.2 s without NumPy, Arrow and torch.
+    assert done.returncode == 0 and resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1
     for text in ("--max-rejected", "default: 240", "--min-size", "MISEG_STORAGE"):
         assert text in done.stdout
 

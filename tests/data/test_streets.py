@@ -65,11 +65,11 @@ def test_drawing_is_quick():
     draw_scene(0, 0)
     taken = []
     for index in range(15):
-        start = time.perf_counter()
+        start = time.process_time()
         draw_scene(0, index)
-        taken.append(time.perf_counter() - start)
-    # 8 ms where nothing else runs; a loaded machine gets room.
-    assert np.median(taken) < 0.05
+        taken.append(time.process_time() - start)
+    # 8 ms where nothing else runs; processor time, so that a busy machine does not count against it.
+    assert min(taken) < 0.02
 
 
 @pytest.mark.parametrize("bad", [{"seed": -1}, {"index": -1}, {"height": 8}, {"width": 0}])
