@@ -1,8 +1,10 @@
+import importlib.util
 import json
 import os
 import resource
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,35 @@ from miseg.data.packed import PackedDataset
 JOB = Path(__file__).parents[2] / "jobs" / "prepare_data.py"
 
 
-def run(*arguments, **environment):
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the job in this process, which has imported Arrow already."""
+    spec = importlib.util.spec_from_file_location("prepare_data", JOB)
+    job = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "prepare_data", job)
+    spec.loader.exec_module(job)
+
+    def call(*arguments, **environment):
+        monkeypatch.delenv("MISEG_DATA", raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["prepare_data.py", *map(str, arguments)])
+        return Done(job.main(), *capsys.readouterr())
+
+    return call
+
+
+def run_alone(*arguments, **environment):
     env = {key: value for key, value in os.environ.items() if not key.startswith("MISEG_")} | environment
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(JOB), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=env,
-        timeout=60,
-    )
+    command = [sys.executable, "-W", "error", str(JOB), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
 
 
 def check_failure(done, reason):
@@ -30,7 +52,7 @@ def check_failure(done, reason):
 
 def test_help_is_quick_and_shows_defaults():
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    done = run("--help")
+    done = run_alone("--help")
     # Processor time, so that a busy machine does not count against it: 0.2 s without NumPy, Arrow and torch.
     assert done.returncode == 0 and resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1
     for text in ("--max-rejected", "default: 240", "--min-size", "MISEG_STORAGE"):
@@ -38,7 +60,7 @@ def test_help_is_quick_and_shows_defaults():
 
 
 def test_embedded_into_the_default_place(tmp_path):
-    done = run(
+    done = run_alone(
         "--train", 3, "--val", 2, "--test", 0, "--height", 32, "--width", 48, "--seed", 7, MISEG_STORAGE=str(tmp_path)
     )
     assert done.returncode == 0, done.stderr
@@ -47,7 +69,7 @@ def test_embedded_into_the_default_place(tmp_path):
     assert dataset.splits == ("train", "val") and dataset.read("val", 0).width == 48
 
 
-def test_bad_files_fail_the_job_but_good_ones_are_packed(tree, tmp_path):
+def test_bad_files_fail_the_job_but_good_ones_are_packed(tree, tmp_path, run):
     tree.add("good.png")
     bad, _ = tree.add("bad é.png")
     bad.write_bytes(b"")
@@ -61,7 +83,7 @@ def test_bad_files_fail_the_job_but_good_ones_are_packed(tree, tmp_path):
     assert run(*arguments, "--max-rejected", 1).returncode == 0
 
 
-def test_min_size(tree, tmp_path):
+def test_min_size(tree, tmp_path, run):
     tree.add("good.png", size=(20, 20))
     tree.add("small.png", size=(12, 20))
     done = run("--data", "camvid", "--root", tree.root, "--out", tmp_path / "out", "--min-size", 20, 20)
@@ -80,11 +102,11 @@ def test_min_size(tree, tmp_path):
         (("--out", str(JOB)), "is a file"),
     ],
 )
-def test_errors_are_one_line(arguments, reason, tmp_path):
+def test_errors_are_one_line(arguments, reason, tmp_path, run):
     check_failure(run(*arguments, MISEG_STORAGE=str(tmp_path)), reason)
 
 
-def test_a_missing_split_is_one_line(tree, tmp_path):
+def test_a_missing_split_is_one_line(tree, tmp_path, run):
     tree.add("a.png")
     arguments = ("--data", "camvid", "--root", tree.root, "--out", tmp_path / "out", "--splits", "train", "test")
     check_failure(run(*arguments), "test.txt is missing")
