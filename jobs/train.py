@@ -49,7 +49,7 @@ class Again(Place):
 
 def run(arguments: Train | Again) -> int:
     """Train, and say how it ended; status 1 where it did not get to its last step."""
-    from miseg.service import train, tracking
+    from miseg.service import tracking, train
     from miseg.service.start import prepare
 
     if isinstance(arguments, Again):

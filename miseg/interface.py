@@ -9,8 +9,9 @@ Shape suffixes: N images, C channels, K classes, H and W pixels, T terms of a lo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Iterable, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn

@@ -117,7 +117,7 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
     Raises:
         ValueError: an unknown type or field, or a value out of range; the message names it.
     """
-    kinds = {kind.__name__: kind for kind in _members(expected) if dataclasses.is_dataclass(kind)}
+    kinds = {kind.__name__: kind for kind in _members(expected) if isinstance(kind, type)}
     name = data.get("type")
     if name not in kinds:
         raise ValueError(f"type = {name!r}: expected one of {', '.join(sorted(kinds))}")
@@ -138,5 +138,6 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
 
 
 def _members(expected: Any) -> tuple[Any, ...]:
+    """The types that a field's annotation allows."""
     is_union = typing.get_origin(expected) in (typing.Union, types.UnionType)
     return typing.get_args(expected) if is_union else (expected,)

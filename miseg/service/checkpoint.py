@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from miseg.interface import Task
+from miseg.interface import Method, Task
 from miseg.methods import build_method
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service.loop import Loop
@@ -82,15 +82,25 @@ def load(folder: str | Path, loop: Loop) -> None:
     loop.load_state(torch.load(folder / "training.pt", map_location="cpu", weights_only=True))
 
 
-def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Any, Experiment, Task]:
+def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Method, Experiment, Task]:
     """The trained method of a checkpoint in evaluation mode, with the experiment and task that it belongs to."""
     folder = Path(folder)
     manifest = verify(folder)
-    experiment = from_dict(json.loads((folder / "experiment.json").read_text()))
+    experiment = read_experiment(folder)
     task = Task(**{**manifest["task"], "class_names": tuple(manifest["task"]["class_names"])})
     method = build_method(experiment.method, task)
     load_weights(folder, method)
-    return method.to(device, memory_format=torch.channels_last).eval(), experiment, task
+    return method.to(device).eval(), experiment, task
+
+
+def read_experiment(folder: str | Path) -> Experiment:
+    """The Experiment that a checkpoint belongs to.
+
+    Raises:
+        CheckpointError: a damaged checkpoint.
+    """
+    verify(folder)
+    return from_dict(json.loads((Path(folder) / "experiment.json").read_text()))
 
 
 def copy_weights(folder: str | Path, target: str | Path) -> Path:

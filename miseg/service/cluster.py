@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Resources:
 
     @property
     def per_worker(self) -> dict[str, float]:
-        """Resources of one worker; a CPU worker takes half of one, so that decoding tasks find room on a small machine."""
+        """Resources of one worker; without a GPU half a CPU, so that decoding tasks find room on a small machine."""
         return {"CPU": 1.0, "GPU": 1.0} if self.use_gpu else {"CPU": 0.5}
 
     @property
@@ -49,15 +50,15 @@ def connect(address: str | None = None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
         # The dashboard is needed: without its State API, groups of a stopped trial are not cleaned up (shared/ray.md).
-        ray.init(address="local", include_dashboard=True, log_to_driver=False, logging_level="warning")
+        ray.init(address="local", include_dashboard=True, log_to_driver=False, logging_level=logging.WARNING)
     else:
-        ray.init(address=address, log_to_driver=False, logging_level="warning")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
 
 
 def resources(workers: int, concurrency: int | None) -> Resources:
-    """What the connected cluster offers to `concurrency` trials of `workers` workers (None: as many as fit, at most 8).
+    """What the cluster offers to `concurrency` trials of `workers` workers (None: as many as fit, at most 8).
 
-    An autoscaled cluster counts with the nodes that it may start, so that GPU workers are asked for before there is one.
+    An autoscaled cluster counts with the nodes that it may start: GPUs are asked for before there is one.
 
     Raises:
         ValueError: the workers of one trial would never fit.

@@ -82,7 +82,7 @@ def evaluation_stream(
 
 
 class Converter:
-    """From the columns that a task makes to a `Batch`: standardised here, since bytes are a quarter of floats to ship."""
+    """From a task's columns to a `Batch`: standardised here, since bytes are a quarter of the floats to ship."""
 
     def __init__(self, dataset: PackedDataset, experiment: Experiment) -> None:
         mean_C, std_C = standardisation(experiment.augmentation, dataset.info)

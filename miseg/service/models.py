@@ -11,6 +11,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from miseg.service import checkpoint
+from miseg.service.tracking import TrackingError
 
 SERVED = Path(__file__).with_name("served_model.py")
 
@@ -40,7 +41,14 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
 
 
 def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
-    """The checkpoint folder of a run's model `role` ("best" or "last"), copied under `folder`."""
+    """The checkpoint folder of a run's model `role` ("best" or "last"), copied under `folder`.
+
+    Raises:
+        TrackingError: no such run, or it holds no such model.
+    """
     mlflow.set_tracking_uri(uri)
-    path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
+    try:
+        path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
+    except (mlflow.MlflowException, OSError) as error:
+        raise TrackingError(f"run {run_id} at {uri} holds no model {role}: {str(error).splitlines()[0]}") from error
     return Path(path) / "artifacts" / "checkpoint"

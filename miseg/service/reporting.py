@@ -7,15 +7,28 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from miseg.data.packed import PackedDataset
 from miseg.evaluation import ConfusionMatrix
 from miseg.evaluation.pictures import Row, confusion_picture, panels
-from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment
 from miseg.service.ingest import Converter
 from miseg.service.journal import Journal
+from miseg.service.loop import Kept
+
+PANEL_ROWS = 4
+"""Validation images shown in a run's pictures."""
+
+
+def validation_metrics(matrix: ConfusionMatrix, class_names: Iterable[str], split: str) -> dict[str, float]:
+    """A confusion matrix' scores under their MLflow names."""
+    scores = {
+        f"{split}/mean_iou": matrix.mean_iou(),
+        f"{split}/micro_iou": matrix.micro_iou(),
+        f"{split}/pixel_accuracy": matrix.pixel_accuracy(),
+    }
+    per_class = dict(zip(class_names, matrix.iou_per_class(), strict=True))
+    return scores | {f"{split}/iou/{name}": float(value) for name, value in per_class.items() if value == value}
 
 
 def log_evaluation(
@@ -23,7 +36,7 @@ def log_evaluation(
     dataset: PackedDataset,
     experiment: Experiment,
     matrix: ConfusionMatrix,
-    kept: list[tuple[Batch, Tensor]],
+    kept: Kept,
     folder: Path,
     *,
     step: int,
@@ -51,10 +64,6 @@ def log_evaluation(
     path = folder / f"iou-{stem}.csv"
     write_table(path, ("class", "iou"), zip(info.classes, (f"{v:.6f}" for v in matrix.iou_per_class()), strict=True))
     journal.artifact(path, "tables")
-
-
-PANEL_ROWS = 4
-"""Validation images shown in a run's pictures."""
 
 
 def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

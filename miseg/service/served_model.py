@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import mlflow
+import mlflow.models
 import numpy as np
 import torch
+from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from miseg.service import checkpoint
 
 
-class ServedMethod(mlflow.pyfunc.PythonModel):
+class ServedMethod(PythonModel):
     """Reads a checkpoint folder and predicts with the method it holds."""
 
-    def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Open the model's `checkpoint` artifact."""
         folder = context.artifacts["checkpoint"]
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -22,9 +23,7 @@ class ServedMethod(mlflow.pyfunc.PythonModel):
         self.std = torch.tensor(data["std"], device=device).view(1, -1, 1, 1)
 
     @torch.no_grad()
-    def predict(
-        self, context: mlflow.pyfunc.PythonModelContext, model_input: np.ndarray, params: dict | None = None
-    ) -> np.ndarray:
+    def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict | None = None) -> np.ndarray:
         """Probabilities [N, K, H, W] float32 of uint8 images [N, H, W, C]."""
         images = torch.as_tensor(np.ascontiguousarray(model_input), device=self.mean.device).permute(0, 3, 1, 2)
         return self.method.predict((images.float() / 255 - self.mean) / self.std).float().cpu().numpy()

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyarrow import fs
+
 from miseg.data.catalog import ensure_packed
 from miseg.data.packed import PackedDataset
+from miseg.data.packing import SIDECAR
+from miseg.data.sources import DATA_SETS
 from miseg.recipes.experiment import Experiment
 from miseg.service import cluster, journal, tracking
 from miseg.service.command import Place
@@ -56,9 +60,14 @@ class Job:
 
 
 def prepare(
-    place: Place, experiments: Sequence[Experiment], *, workers: int = 1, concurrency: int | None = None
+    place: Place,
+    experiments: Sequence[Experiment],
+    *,
+    workers: int = 1,
+    concurrency: int | None = None,
+    splits: Sequence[str] = ("train", "val"),
 ) -> Job:
-    """Check that `experiments` (all on one data set) can run, before and after joining the cluster.
+    """Check that `experiments` (all on one data set, of which they need `splits`) can run, then join the cluster.
 
     Raises:
         ValueError: a setting that does not fit the data or the cluster.
@@ -68,10 +77,10 @@ def prepare(
         if workers < 1 or experiment.batch_size % workers:
             raise ValueError(f"{workers} workers cannot share batches of {experiment.batch_size}: use a divisor of it")
     storage = place.root
-    data = ensure_packed(experiments[0].data, storage)
+    data = packed(experiments[0].data, storage)
     dataset = PackedDataset.open(data)
     for experiment in experiments:
-        check_fits(experiment, dataset)
+        check_fits(experiment, dataset, splits)
     uri = tracking.tracking_uri(storage)
     tracking.check(uri, storage)
     if "://" not in storage:
@@ -81,13 +90,33 @@ def prepare(
     return Job(storage, str(data), uri, found, datetime.datetime.now())
 
 
-def check_fits(experiment: Experiment, dataset: PackedDataset) -> None:
+def packed(name: str, storage: str) -> str:
+    """The packed data set called `name`, packed into `storage` on first use; a folder or URI stands for itself."""
+    if "://" not in storage or name not in DATA_SETS:
+        return ensure_packed(name, storage)
+    uri = f"{storage.rstrip('/')}/data/{name}"
+    try:
+        PackedDataset.open(uri)
+    except ValueError:
+        local = ensure_packed(name, Path("~/.miseg").expanduser())
+        system, path = fs.FileSystem.from_uri(uri)
+        system.create_dir(path)
+        # The sidecar goes last: without it the folder is no data set, so an upload cut short is seen.
+        files = sorted(Path(local).iterdir(), key=lambda file: (file.name == SIDECAR, file.name))
+        for file in files:
+            fs.copy_files(str(file), f"{path}/{file.name}", destination_filesystem=system)
+    return uri
+
+
+def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[str]) -> None:
     """Raise ValueError where the experiment asks for what the data set does not have."""
-    for split in ("train", "val"):
+    for split in splits:
         dataset.size(split)
     augmentation, channels = experiment.augmentation, dataset.info.channels
     if augmentation.mean is not None and len(augmentation.mean) != channels:
         raise ValueError(f"augmentation.mean has {len(augmentation.mean)} values for images of {channels} channels")
+    if "train" not in splits:
+        return
     if experiment.label_budget is not None and experiment.label_budget > dataset.size("train"):
         raise ValueError(
             f"label_budget = {experiment.label_budget}: {experiment.data} has {dataset.size('train')} training images"

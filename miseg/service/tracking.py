@@ -39,7 +39,7 @@ def tracking_uri(storage: str) -> str:
 
 
 def parameters(experiment: Experiment) -> dict[str, str]:
-    """The experiment's fields as MLflow parameters, nested names joined by dots, under the papers' names where they have one."""
+    """The experiment's fields as MLflow parameters: nested names joined by dots, or the papers' names."""
     flat: dict[str, str] = {}
 
     def add(prefix: str, value: Any) -> None:
@@ -143,7 +143,7 @@ def open_experiment_run(
         parent=parent,
         tags=own | dict(tags or {}),
         params=parameters(experiment),
-        description=f"{kind} on {experiment.data}, {experiment.steps} steps of {experiment.batch_size}, seed {experiment.seed}",
+        description=f"{kind} on {experiment.data}, {experiment.steps} steps, seed {experiment.seed}",
     )
     log_json(uri, run_id, "experiment.json", to_dict(experiment))
     return run_id
@@ -218,7 +218,7 @@ def _experiment_id(client: MlflowClient, name: str, uri: str, storage: str) -> s
 
 
 def _code_tags() -> dict[str, str]:
-    """The commit that ran, and whether the tree had changes: from git, or from $MISEG_COMMIT where a job has no repository."""
+    """The commit that ran and whether the tree had changes: from git, or $MISEG_COMMIT where there is no repository."""
 
     def git(*arguments: str) -> str | None:
         try:

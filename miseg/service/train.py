@@ -17,13 +17,12 @@ from ray.train.torch import TorchTrainer, get_device
 
 from miseg.data.augmentation import standardisation
 from miseg.data.packed import PackedDataset
-from miseg.evaluation import ConfusionMatrix
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service import checkpoint, ingest, models, tracking
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, send_pending
 from miseg.service.loop import Loop, NonFiniteLossError
-from miseg.service.reporting import PANEL_ROWS, log_evaluation
+from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
 
 FINISHED = "finished"
 
@@ -89,7 +88,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
         tags={"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {}),
     )
     trainer = TorchTrainer(
-        train_worker,
+        train_worker,  # type: ignore[arg-type]
         train_loop_config={
             "experiment": to_dict(run.experiment),
             "data": run.data,
@@ -114,7 +113,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
     except ray.train.TrainingFailedError as error:
         finish(run, run_id, "FAILED", _first_line(error))
         raise
-    ended = str(result.return_value)
+    ended = str(getattr(result, "return_value", FINISHED))
     return finish(run, run_id, "FINISHED" if ended == FINISHED else "FAILED", ended)
 
 
@@ -216,17 +215,6 @@ def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | 
         }
         saved = checkpoint.save(Path(folder) / "checkpoint", loop, metrics, data)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(saved))
-
-
-def validation_metrics(matrix: ConfusionMatrix, class_names: Iterable[str], split: str) -> dict[str, float]:
-    """A confusion matrix' scores under their MLflow names."""
-    scores = {
-        f"{split}/mean_iou": matrix.mean_iou(),
-        f"{split}/micro_iou": matrix.micro_iou(),
-        f"{split}/pixel_accuracy": matrix.pixel_accuracy(),
-    }
-    per_class = dict(zip(class_names, matrix.iou_per_class(), strict=True))
-    return scores | {f"{split}/iou/{name}": float(value) for name, value in per_class.items() if value == value}
 
 
 def _system_metrics(settings: Mapping[str, str]) -> SystemMetricsMonitor | None:

@@ -84,7 +84,7 @@ def run(tuning: Tuning) -> Report:
         storage=tuning.storage,
         tags={"miseg.kind": "tuning", "miseg.data": tuning.base.data, "miseg.experiment_id": tuning.base.id},
         params={"trials": str(tuning.trials), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)},
-        description=f"{tuning.trials} trials of {tuning.base.steps} steps, then {tuning.confirm_seeds} fresh seeds a row",
+        description=f"{tuning.trials} trials of {tuning.base.steps} steps, confirmed on {tuning.confirm_seeds} seeds",
     )
     try:
         trials = _search(tuning, parent)
@@ -207,7 +207,7 @@ def _tune(
     else:
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
     results = tuner.fit()
-    return pd.DataFrame([_close(tuning, trial_run, result) for result in results])
+    return pd.DataFrame([_close(tuning, trial_run, result) for result in (results[i] for i in range(len(results)))])
 
 
 def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.Run], result: Any) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+# The two commands of the README, and a few more. Only Python 3.11 or newer and make are needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STORAGE ?= $(if $(MISEG_STORAGE),$(MISEG_STORAGE),$(HOME)/miseg)
+
+.PHONY: tune test ui lint clean
+
+tune: $(VENV)/installed  ## Tune RMI on the embedded street scenes
+	$(BIN)/python jobs/tune_rmi.py
+
+test: $(VENV)/installed  ## Every test but those that need a GPU
+	$(BIN)/python -m pytest
+
+ui: $(VENV)/installed  ## The MLflow UI on the default store, on this machine only
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db --host 127.0.0.1 --port 5000
+
+lint: $(VENV)/installed  ## Style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "miseg needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:  ## Remove the environment and caches; stored runs stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
