@@ -1,0 +1,34 @@
+"""What every test gets: one torch thread, and a home, a storage and an MLflow setting that are its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test writes to the user's ~/miseg or to a server that the user works with, nor do the processes it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Caches stay where they are: a font list or a kernel built anew costs seconds.
+        patch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"))
+        patch.setenv("XDG_CONFIG_HOME", os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config"))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("MISEG_STORAGE", str(tmp_path_factory.mktemp("storage")))
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On tensors as small as the tests' more threads only wait for each other: minutes on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
