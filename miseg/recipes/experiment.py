@@ -7,8 +7,10 @@ what a run is.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -38,16 +40,20 @@ class Optimiser:
     """Exponent of the polynomial decay; 0 keeps the rate constant."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
+        check_choices(self)
+        # Written so that nan fails too.
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate = {self.learning_rate}: use a value above 0, such as 1e-3")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum = {self.momentum}: it lies in 0..1, 1 excluded")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay = {self.weight_decay}: use 0 or more")
-        if self.clip is not None and self.clip <= 0:
+        if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip = {self.clip}: a gradient norm is above 0; leave it out to clip nothing")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps = {self.warmup_steps}: use 0 or more")
+        if not 0 <= self.power < math.inf:
+            raise ValueError(f"power = {self.power}: use 0 (constant rate) or more; the RMI paper uses 0.9")
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Experiment:
     """Seeds weights, order and augmentation alike."""
 
     def __post_init__(self) -> None:
+        for part in (self, self.method, getattr(self.method, "network", None), self.augmentation):
+            check_choices(part)
         for name in ("steps", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: use 1 or more")
@@ -104,8 +112,10 @@ class Experiment:
 def to_dict(value: Any) -> Any:
     """A description as plain JSON data; a dataclass that stands for one of several carries its `type`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__} | fields
+        data = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        # 1 and 1.0 are equal values: they must not make two experiments of one.
+        data |= {name: _as_float(data[name]) for name, hint in _hints(type(value)).items() if _is_real(hint)}
+        return {"type": type(value).__name__} | data
     if isinstance(value, (tuple, list)):
         return [to_dict(item) for item in value]
     return value
@@ -122,7 +132,7 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
     if name not in kinds:
         raise ValueError(f"type = {name!r}: expected one of {', '.join(sorted(kinds))}")
     kind = kinds[name]
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     unknown = sorted(set(data) - set(hints) - {"type"})
     if unknown:
         raise ValueError(f"{name} has no field {', '.join(unknown)}; it has {', '.join(hints)}")
@@ -135,6 +145,33 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
         elif key != "type":
             values[key] = value
     return kind(**values)
+
+
+def check_choices(description: Any) -> None:
+    """Raise ValueError where a field of a dataclass holds none of the choices that its annotation lists."""
+    if not dataclasses.is_dataclass(description):
+        return
+    for name, hint in _hints(type(description)).items():
+        choices, value = typing.get_args(hint), getattr(description, name)
+        if typing.get_origin(hint) is Literal and value not in choices:
+            raise ValueError(f"{name} = {value!r}: use one of {', '.join(map(str, choices))}")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _is_real(hint: Any) -> bool:
+    """Whether a field's annotation takes real numbers (or tuples of them, or None)."""
+    arguments = typing.get_args(hint)
+    return hint is float or any(map(_is_real, arguments))
+
+
+def _as_float(data: Any) -> Any:
+    if isinstance(data, list):
+        return [_as_float(item) for item in data]
+    return float(data) if isinstance(data, int) else data
 
 
 def _members(expected: Any) -> tuple[Any, ...]:

@@ -1,0 +1,212 @@
+"""An experiment's description: its id, its JSON form, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from miseg.data.configs import Augmentation
+from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
+from miseg.networks.configs import UNet
+from miseg.recipes import streets
+from miseg.recipes.experiment import Experiment, Optimiser, from_dict, to_dict
+from miseg.recipes.streets import RECIPES
+
+# Should one of these change, runs made before no longer resume and no longer compare: say so in the change.
+IDS = {"embedded-rmi": "4466f67419bf", "camvid-ce": "4ffbecb82e8f"}
+
+BASE = Experiment(method=RegionMutualInformation())
+
+CHANGES: dict[str, Callable[[Experiment], Experiment]] = {
+    "method": lambda e: replace(e, method=CrossEntropy()),
+    "method of equal settings": lambda e: replace(e, method=BinaryCrossEntropy()),
+    "weight": lambda e: replace(e, method=RegionMutualInformation(weight=0.25)),
+    "downsampling_factor": lambda e: replace(e, method=RegionMutualInformation(downsampling_factor=2)),
+    "region_size": lambda e: replace(e, method=RegionMutualInformation(region_size=2)),
+    "downsampling": lambda e: replace(e, method=RegionMutualInformation(downsampling="max")),
+    "initial_features": lambda e: replace(e, method=RegionMutualInformation(UNet(16))),
+    "normalisation": lambda e: replace(e, method=RegionMutualInformation(UNet(normalisation="group"))),
+    "data": lambda e: replace(e, data="camvid"),
+    "steps": lambda e: replace(e, steps=1001),
+    "batch_size": lambda e: replace(e, batch_size=4),
+    "order": lambda e: replace(e, order="replacement"),
+    "label_budget": lambda e: replace(e, label_budget=10),
+    "validate_every": lambda e: replace(e, validate_every=50),
+    "precision": lambda e: replace(e, precision="float32"),
+    "seed": lambda e: replace(e, seed=1),
+    "optimiser.name": lambda e: replace(e, optimiser=Optimiser(name="sgd")),
+    "optimiser.learning_rate": lambda e: replace(e, optimiser=Optimiser(learning_rate=2e-3)),
+    "optimiser.momentum": lambda e: replace(e, optimiser=Optimiser(momentum=0.8)),
+    "optimiser.weight_decay": lambda e: replace(e, optimiser=Optimiser(weight_decay=1e-4)),
+    "optimiser.clip": lambda e: replace(e, optimiser=Optimiser(clip=1.0)),
+    "optimiser.warmup_steps": lambda e: replace(e, optimiser=Optimiser(warmup_steps=0)),
+    "optimiser.power": lambda e: replace(e, optimiser=Optimiser(power=1.0)),
+    "augmentation.resize": lambda e: replace(e, augmentation=Augmentation(resize=234)),
+    "augmentation.resize to a size": lambda e: replace(e, augmentation=Augmentation(resize=(176, 240))),
+    "augmentation.scale": lambda e: replace(e, augmentation=Augmentation(scale=(0.5, 2.0))),
+    "augmentation.crop": lambda e: replace(e, augmentation=Augmentation(crop=(96, 128))),
+    "augmentation.flip": lambda e: replace(e, augmentation=Augmentation(flip=0.0)),
+    "augmentation.mean and std": lambda e: replace(e, augmentation=Augmentation(mean=(0.4,), std=(0.3,))),
+}
+
+
+def test_id_is_the_one_that_earlier_runs_have() -> None:
+    assert {name: RECIPES[name]().id for name in IDS} == IDS
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "4242"])
+def test_id_is_the_same_in_every_process(hash_seed: str) -> None:
+    code = "from miseg.recipes.streets import RECIPES; print({n: r().id for n, r in RECIPES.items()})"
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str({name: recipe().id for name, recipe in RECIPES.items()})
+
+
+def test_id_differs_for_every_changed_field() -> None:
+    ids = {BASE.id: "unchanged"}
+    for name, change in CHANGES.items():
+        changed = change(BASE)
+        assert changed.id not in ids, f"{name} has the id of {ids[changed.id]}"
+        ids[changed.id] = name
+
+
+def test_the_list_of_changes_holds_every_field() -> None:
+    """A new field has to be added to CHANGES: else nothing shows that it is part of the id."""
+    tried = " ".join(CHANGES).replace(".", " ").split()
+    for part in (BASE, BASE.optimiser, BASE.augmentation, BASE.method, BASE.method.network):
+        missing = {field.name for field in fields(part)} - {"optimiser", "augmentation", "network"} - set(tried)
+        assert not missing, f"{type(part).__name__}: {missing}"
+
+
+def test_equal_experiments_have_one_id_whether_numbers_are_written_with_a_point_or_not() -> None:
+    whole = Experiment(
+        RegionMutualInformation(weight=1),
+        optimiser=Optimiser(learning_rate=1, clip=2, power=0),
+        augmentation=Augmentation(flip=0, scale=(1, 2)),
+    )
+    real = Experiment(
+        RegionMutualInformation(weight=1.0),
+        optimiser=Optimiser(learning_rate=1.0, clip=2.0, power=0.0),
+        augmentation=Augmentation(flip=0.0, scale=(1.0, 2.0)),
+    )
+    assert whole == real and whole.id == real.id
+    # Sizes and counts stay whole.
+    assert to_dict(Augmentation(crop=(96, 128)))["crop"] == [96, 128]
+    assert isinstance(to_dict(real)["steps"], int)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_json_gives_every_recipe_back(name: str) -> None:
+    experiment = RECIPES[name](seed=3)
+    found = from_dict(json.loads(json.dumps(to_dict(experiment))))
+    assert found == experiment and found.id == experiment.id and hash(found) == hash(experiment)
+    assert found.seed == 3
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_json_gives_every_field_back(name: str) -> None:
+    experiment = CHANGES[name](BASE)
+    assert from_dict(json.loads(json.dumps(to_dict(experiment)))) == experiment
+
+
+@pytest.mark.parametrize("path", [(), ("method",), ("method", "network"), ("optimiser",), ("augmentation",)])
+def test_an_unknown_type_or_field_is_named(path: tuple[str, ...]) -> None:
+    for key, value, message in [
+        ("type", "Nonsense", "type = 'Nonsense': expected one of "),
+        ("nonsense", 1, "has no field nonsense; it has "),
+    ]:
+        data = to_dict(BASE)
+        part = data
+        for step in path:
+            part = part[step]
+        part[key] = value
+        with pytest.raises(ValueError, match=message):
+            from_dict(data)
+
+
+def test_a_description_without_its_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="type = None: expected one of Experiment"):
+        from_dict({"steps": 3})
+
+
+NAN, INFINITY = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    ("make", "value", "bounds"),
+    [
+        (lambda: RegionMutualInformation(weight=1.5), "1.5", r"0\.\.1"),
+        (lambda: RegionMutualInformation(weight=-0.1), "-0.1", r"0\.\.1"),
+        (lambda: RegionMutualInformation(weight=NAN), "nan", r"0\.\.1"),
+        (lambda: RegionMutualInformation(region_size=0), "0", "use 1 or more"),
+        (lambda: RegionMutualInformation(downsampling_factor=0), "0", r"use 1 \(none\) or more"),
+        (lambda: RegionMutualInformation(downsampling="median"), "median", "average, max or interpolation"),
+        (lambda: UNet(0), "0", "use 1 or more"),
+        (lambda: Optimiser(name="rmsprop"), "rmsprop", "use one of adam, sgd"),
+        (lambda: Optimiser(learning_rate=0.0), "0.0", "above 0, such as 1e-3"),
+        (lambda: Optimiser(learning_rate=NAN), "nan", "above 0, such as 1e-3"),
+        (lambda: Optimiser(learning_rate=INFINITY), "inf", "above 0, such as 1e-3"),
+        (lambda: Optimiser(momentum=1.0), "1.0", r"0\.\.1"),
+        (lambda: Optimiser(weight_decay=-1.0), "-1.0", "use 0 or more"),
+        (lambda: Optimiser(weight_decay=NAN), "nan", "use 0 or more"),
+        (lambda: Optimiser(clip=0.0), "0.0", "above 0; leave it out"),
+        (lambda: Optimiser(clip=NAN), "nan", "above 0; leave it out"),
+        (lambda: Optimiser(warmup_steps=-1), "-1", "use 0 or more"),
+        (lambda: Optimiser(power=-0.9), "-0.9", r"use 0 \(constant rate\) or more"),
+        (lambda: Experiment(steps=0), "0", "use 1 or more"),
+        (lambda: Experiment(batch_size=0), "0", "use 1 or more"),
+        (lambda: Experiment(validate_every=0), "0", "use 1 or more"),
+        (lambda: Experiment(label_budget=0), "0", "use 1 or more, or leave it out"),
+        (lambda: Experiment(seed=-1), "-1", "use 0 or more"),
+        (lambda: Experiment(order="sorted"), "sorted", "use one of shuffle, replacement"),
+        (lambda: Experiment(precision="float8"), "float8", "use one of auto, float32"),
+        (lambda: Experiment(CrossEntropy(UNet(normalisation="layer"))), "layer", "use one of batch, group"),
+        (lambda: Augmentation(flip=1.5), "1.5", r"0\.\.1"),
+        (lambda: Augmentation(crop=(0, 32)), "0, 32", "at least 1"),
+        (lambda: Augmentation(scale=(2.0, 0.5)), "2.0, 0.5", "low, high"),
+        (lambda: Augmentation(std=(0.0,), mean=(0.5,)), "0.0", "above 0"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_value_and_range(make: Callable[[], Any], value: str, bounds: str) -> None:
+    with pytest.raises(ValueError, match=bounds) as refused:
+        make()
+    assert value in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [Augmentation(crop=(32, 48)), Augmentation(resize=(32, 48)), Augmentation(resize=99, crop=(48, 32))],
+    ids=["crop", "resize", "crop after resize"],
+)
+def test_df_and_r_that_leave_no_region_in_a_training_image_are_refused(augmentation: Augmentation) -> None:
+    method = RegionMutualInformation(downsampling_factor=11, region_size=3)
+    with pytest.raises(ValueError, match=r"factor 11 with region size 3 .* 33 x 33 .* lower one of the two"):
+        Experiment(method, augmentation=augmentation)
+    Experiment(replace(method, downsampling_factor=10), augmentation=augmentation)
+
+
+def test_a_size_that_only_the_data_settle_is_left_to_the_data() -> None:
+    for augmentation in (Augmentation(), Augmentation(resize=8), Augmentation(resize=(8, 8), scale=(4.0, 8.0))):
+        assert Experiment(RegionMutualInformation(), augmentation=augmentation).training_size is None
+
+
+@pytest.mark.parametrize("recipe", [streets.ce, streets.bce, streets.rmi])
+def test_recipes_of_a_name_fit_any_data(recipe: Callable[..., Experiment]) -> None:
+    assert recipe("camvid", seed=2).data == "camvid" and recipe("camvid").augmentation.resize == (176, 240)
+    own = recipe("/data/own", seed=2)
+    assert own.data == "/data/own" and own.seed == 2 and own.augmentation == recipe("embedded").augmentation
+
+
+def test_ce_bce_and_rmi_of_one_data_set_differ_in_the_method_alone() -> None:
+    for data in ("embedded", "camvid"):
+        ce, bce, rmi = (recipe(data) for recipe in (streets.ce, streets.bce, streets.rmi))
+        assert replace(bce, method=ce.method) == ce == replace(rmi, method=ce.method)
+        assert ce.method.network == bce.method.network == rmi.method.network

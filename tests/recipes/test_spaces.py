@@ -1,0 +1,82 @@
+"""Search spaces: what a trial may become, and the way back from its values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import optuna
+import pytest
+
+from miseg.methods.configs import RegionMutualInformation
+from miseg.recipes import spaces, streets
+from miseg.recipes.experiment import Experiment
+
+BASES = pytest.mark.parametrize("base", [streets.embedded_rmi(seed=4), streets.camvid_rmi()], ids=lambda b: b.data)
+
+
+@BASES
+def test_the_default_point_is_the_base_itself(base: Experiment) -> None:
+    found = spaces.region_mutual_information(spaces.FixedTrial(spaces.region_mutual_information_point(base)), base)
+    assert found == base and found.id == base.id
+
+
+def study_of(base: Experiment, trials: int) -> tuple[optuna.Study, list[Experiment]]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    study.enqueue_trial(spaces.region_mutual_information_point(base))
+    built = []
+
+    def objective(trial: optuna.Trial) -> float:
+        experiment = spaces.region_mutual_information(trial, base)
+        built.append(experiment)
+        # Something with a preference, so that TPE does not only draw at random.
+        return -abs(experiment.method.weight - 0.3) - abs(math.log(experiment.optimiser.learning_rate / 1e-3))
+
+    study.optimize(objective, n_trials=trials)
+    return study, built
+
+
+@BASES
+def test_every_point_of_thirty_builds_within_its_ranges_and_changes_nothing_else(base: Experiment) -> None:
+    study, built = study_of(base, 30)
+    assert built[0] == base, "the published setting comes first"
+    for experiment in built:
+        method, rate = experiment.method, experiment.optimiser.learning_rate
+        assert isinstance(method, RegionMutualInformation)
+        assert 0 <= method.weight <= 1
+        assert 1 <= method.downsampling_factor <= 6 and 1 <= method.region_size <= 5
+        assert method.downsampling in ("average", "max", "interpolation")
+        full = base.optimiser.learning_rate
+        assert full / 10 <= rate <= full * 10
+        optimiser = replace(experiment.optimiser, learning_rate=full)
+        assert replace(experiment, method=base.method, optimiser=optimiser) == base
+        assert method.network == base.method.network
+    assert len({experiment.id for experiment in built}) == len(study.trials) == 30
+
+
+def test_the_search_reaches_every_manner_and_both_ends_of_the_whole_numbers() -> None:
+    _, built = study_of(streets.embedded_rmi(), 60)
+    assert {experiment.method.downsampling for experiment in built} == {"average", "max", "interpolation"}
+    assert {experiment.method.downsampling_factor for experiment in built} >= {1, 6}
+    assert {experiment.method.region_size for experiment in built} >= {1, 5}
+
+
+def test_a_finished_trials_values_give_its_experiment_back() -> None:
+    base = streets.embedded_rmi()
+    study, built = study_of(base, 8)
+    again = [spaces.region_mutual_information(spaces.FixedTrial(trial.params), base) for trial in study.trials]
+    assert [experiment.id for experiment in again] == [experiment.id for experiment in built]
+
+
+@pytest.mark.parametrize("recipe", [streets.embedded_ce, streets.embedded_bce])
+def test_a_method_without_lambda_is_refused(recipe) -> None:
+    base = recipe()
+    point = spaces.region_mutual_information_point(streets.embedded_rmi())
+    with pytest.raises(TypeError, match=f"{type(base.method).__name__} has no λ: give a recipe of Region"):
+        spaces.region_mutual_information(spaces.FixedTrial(point), base)
+
+
+def test_a_missing_value_is_named() -> None:
+    with pytest.raises(KeyError, match="downsampling_factor"):
+        spaces.region_mutual_information(spaces.FixedTrial({"lambda": 0.5}), streets.embedded_rmi())
