@@ -129,11 +129,19 @@ class Loop:
             if not np.isfinite(loss):
                 raise NonFiniteLossError(
                     f"the loss is {loss} at step {item.step} (learning rate {item.learning_rate:.3g}, images "
-                    f"{', '.join(item.ids)}): lower the learning rate, clip the gradient or look at these images"
+                    f"{', '.join(self._ids_of_all_ranks(item.ids))}): lower the learning rate, clip the gradient or "
+                    "look at these images"
                 )
             parts = {f"train/{n}": scalars[row, i].item() for i, n in enumerate(names)} if scalars is not None else {}
             records.append(Record(item.step, {"train/loss": loss, "train/learning_rate": item.learning_rate} | parts))
         return records
+
+    def _ids_of_all_ranks(self, ids: tuple[str, ...]) -> list[str]:
+        """The whole batch's ids in rank order: the image at fault may be another rank's. Every rank must ask."""
+        shares: list[tuple[str, ...]] = [ids] * self.world
+        if self.world > 1:
+            dist.all_gather_object(shares, ids)
+        return [name for share in shares for name in share]
 
     def evaluate(self, batches: Iterable[Batch], keep: int = 0) -> tuple[ConfusionMatrix, Kept]:
         """The confusion matrix over all ranks' batches, and this rank's first `keep` images with their predictions."""

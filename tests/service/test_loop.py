@@ -1,0 +1,354 @@
+"""The training loop in this process: resumes, ranks, broken losses, learning rates, evaluation."""
+
+from __future__ import annotations
+
+import copy
+import io
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from miseg.evaluation import ConfusionMatrix
+from miseg.interface import Batch, Method, Step, Task
+from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, MethodConfig, RegionMutualInformation
+from miseg.networks.configs import UNet
+from miseg.recipes.experiment import Experiment, Optimiser
+from miseg.service import checkpoint
+from miseg.service import loop as loop_module
+from miseg.service.loop import Loop, NonFiniteLossError, Record, learning_rate_factor
+
+TASK = Task(num_classes=3)
+NETWORK = UNet(2, "group")
+METHODS: tuple[MethodConfig, ...] = (
+    CrossEntropy(NETWORK),
+    BinaryCrossEntropy(NETWORK),
+    RegionMutualInformation(NETWORK, downsampling_factor=2, region_size=2),
+)
+EXPERIMENT = Experiment(
+    METHODS[2], optimiser=Optimiser(learning_rate=1e-2, warmup_steps=3), steps=8, batch_size=4, seed=5
+)
+
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+
+
+def batch_of(step: int) -> Batch:
+    """A step's four images that show their labels, each with more ignored pixels than the one before."""
+    generator = torch.Generator().manual_seed(step)
+    labels = torch.randint(0, 3, (4, 4, 4), generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    images = nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2) + torch.randn(4, 3, 32, 32, generator=generator)
+    for index in range(4):
+        labels[index, : 9 * index] = TASK.ignore_index
+    return Batch(images, labels, tuple(f"image-{step}-{index}" for index in range(4)))
+
+
+def broken(batch: Batch, index: int) -> Batch:
+    """The batch with one pixel of one image lost."""
+    images = batch.images_NCHW.clone()
+    images[index, 0, 30, 30] = torch.nan
+    return replace(batch, images_NCHW=images)
+
+
+def run(loop: Loop, until: int) -> list[Record]:
+    while loop.step < until:
+        loop.train_step(batch_of(loop.step))
+    return loop.flush()
+
+
+def losses(records: list[Record]) -> list[float]:
+    return [record.values["train/loss"] for record in records]
+
+
+# Resuming
+
+
+def through_memory(stopped: Loop, fresh: Loop, folder: Path) -> None:
+    weights, state = copy.deepcopy((stopped.method.state_dict(), stopped.state()))
+    fresh.method.load_state_dict(weights)
+    fresh.load_state(state)
+
+
+def through_disk(stopped: Loop, fresh: Loop, folder: Path) -> None:
+    checkpoint.save(folder / "checkpoint", stopped, {})
+    checkpoint.load(folder / "checkpoint", fresh)
+
+
+@pytest.mark.parametrize(
+    "optimiser",
+    [Optimiser(learning_rate=1e-2, warmup_steps=3), Optimiser("sgd", learning_rate=1e-2, weight_decay=1e-3, clip=0.5)],
+    ids=lambda optimiser: optimiser.name,
+)
+@pytest.mark.parametrize("normalisation", ["batch", "group"])
+@pytest.mark.parametrize("transfer", [through_memory, through_disk])
+def test_a_resumed_run_equals_one_never_stopped_bit_for_bit(
+    optimiser: Optimiser, normalisation: Literal["batch", "group"], transfer: Callable[..., None], tmp_path: Path
+) -> None:
+    experiment = replace(EXPERIMENT, method=CrossEntropy(UNet(2, normalisation)), optimiser=optimiser)
+    whole = Loop(experiment, TASK)
+    expected = run(whole, 8)
+
+    stopped = Loop(experiment, TASK)
+    first = run(stopped, 3)
+    resumed = Loop(replace(experiment), TASK)
+    transfer(stopped, resumed, tmp_path)
+    second = run(resumed, 8)
+
+    assert [record.step for record in first + second] == list(range(8))
+    assert first + second == expected
+    weights = resumed.method.state_dict()
+    differing = [name for name, value in whole.method.state_dict().items() if not torch.equal(value, weights[name])]
+    assert not differing
+    assert len(set(losses(expected))) == 8, "a loss that never changes would prove nothing"
+
+
+def test_random_numbers_go_on_where_they_were() -> None:
+    def draw() -> list[float]:
+        # The second normal number comes from the state's own store, in NumPy and in Python.
+        return [torch.rand(()).item(), np.random.rand(), np.random.randn(), random.random(), random.gauss()]
+
+    loop = Loop(EXPERIMENT, TASK)
+    draw()
+    file = io.BytesIO()
+    torch.save(loop.state(), file)
+    expected = [draw(), draw()]
+    file.seek(0)
+    fresh = Loop(replace(EXPERIMENT, seed=6), TASK)
+    assert [draw(), draw()] != expected
+    fresh.load_state(torch.load(file, weights_only=True))
+    assert [draw(), draw()] == expected
+
+
+def test_the_seed_alone_decides_the_weights() -> None:
+    first, second, other = (Loop(replace(EXPERIMENT, seed=seed), TASK).method for seed in (1, 1, 2))
+    assert torch.equal(first.network.head.weight, second.network.head.weight)
+    assert not torch.equal(first.network.head.weight, other.network.head.weight)
+
+
+# Two ranks
+
+SHARES = (slice(0, 1), slice(1, 4))
+RANK_STEPS = 5
+
+
+def share_of(batch: Batch, rank: int) -> Batch:
+    assert batch.labels_NHW is not None
+    part = SHARES[rank]
+    return Batch(batch.images_NCHW[part], batch.labels_NHW[part], batch.ids[part])
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    found: dict[str, Any] = {}
+    for method in METHODS:
+        loop = Loop(replace(EXPERIMENT, method=method), TASK)
+        for step in range(RANK_STEPS):
+            loop.train_step(share_of(batch_of(step), rank))
+        records = loop.flush()
+        matrix, kept = loop.evaluate([share_of(batch_of(77), rank)], keep=1)
+        weights = copy.deepcopy(loop.method.state_dict())
+        # Rank 1 holds the broken image (third of the batch); rank 0 must know of it.
+        loop.train_step(share_of(broken(batch_of(RANK_STEPS), 2), rank))
+        try:
+            loop.flush()
+            message = "no error"
+        except NonFiniteLossError as error:
+            message = str(error)
+        found[type(method).__name__] = (losses(records), matrix.counts, weights, kept[0][0].ids, message)
+    torch.save(found, f"{folder}/rank-{rank}.pt")
+    dist.barrier()  # gloo aborts a rank whose partner leaves first
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("two-ranks")
+    torch.multiprocessing.spawn(one_of_two, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.slow
+@every_method
+def test_two_ranks_with_uneven_shares_equal_one_with_the_whole_batch(
+    method: MethodConfig, two_ranks: list[dict[str, Any]]
+) -> None:
+    one = Loop(replace(EXPERIMENT, method=method), TASK)
+    expected = losses(run(one, RANK_STEPS))
+    matrix, _ = one.evaluate([batch_of(77)])
+    for rank, found in enumerate(two_ranks):
+        of_rank, counts, weights, kept, _ = found[type(method).__name__]
+        assert of_rank == pytest.approx(expected, rel=1e-5)
+        # Over both ranks every pixel counts once; a prediction on the edge between two classes may fall either way.
+        assert counts.sum(1).tolist() == matrix.counts.sum(1).tolist()
+        assert (counts - matrix.counts).abs().sum() <= 0.01 * matrix.counts.sum()
+        assert kept == batch_of(77).ids[SHARES[rank]]
+        for name, value in two_ranks[0][type(method).__name__][2].items():
+            assert torch.equal(value, weights[name]), f"the ranks differ in {name}"
+
+
+@pytest.mark.slow
+@every_method
+def test_every_rank_stops_at_a_broken_image_and_names_the_whole_batch(
+    method: MethodConfig, two_ranks: list[dict[str, Any]]
+) -> None:
+    first, second = (found[type(method).__name__][4] for found in two_ranks)
+    assert first == second
+    assert f"at step {RANK_STEPS} " in first and ", ".join(batch_of(RANK_STEPS).ids) in first
+
+
+# A loss that is not finite
+
+
+@every_method
+def test_a_broken_image_is_found_at_the_next_flush_and_named(method: MethodConfig) -> None:
+    optimiser = Optimiser(learning_rate=1e-2, warmup_steps=0, power=0)
+    loop = Loop(replace(EXPERIMENT, method=method, optimiser=optimiser), TASK)
+    before = run(loop, 3)
+    assert [record.step for record in before] == [0, 1, 2] and np.isfinite(losses(before)).all()
+    loop.train_step(broken(batch_of(3), 1))
+    loop.train_step(batch_of(4))
+    with pytest.raises(NonFiniteLossError) as stopped:
+        loop.flush()
+    text = str(stopped.value)
+    assert "the loss is nan at step 3 (learning rate 0.01, images image-3-0, image-3-1, image-3-2, image-3-3)" in text
+    assert "lower the learning rate" in text and "image-4" not in text
+
+
+def test_an_exploding_learning_rate_is_found() -> None:
+    optimiser = Optimiser("sgd", learning_rate=1e12, warmup_steps=0)
+    loop = Loop(replace(EXPERIMENT, method=BinaryCrossEntropy(NETWORK), optimiser=optimiser), TASK)
+    with pytest.raises(NonFiniteLossError, match=r"at step \d \(learning rate \d+(\.\d+)?e\+1[12]"):
+        run(loop, 8)
+
+
+def test_a_flush_without_steps_is_empty() -> None:
+    loop = Loop(EXPERIMENT, TASK)
+    assert loop.flush() == []
+    assert len(run(loop, 1)) == 1
+    assert loop.flush() == []
+
+
+def test_records_carry_the_losss_parts_and_the_learning_rate() -> None:
+    (record,) = run(Loop(EXPERIMENT, TASK), 1)
+    assert set(record.values) == {"train/loss", "train/learning_rate", "train/bce", "train/rmi"}
+    expected = 0.5 * record.values["train/bce"] + 0.5 * record.values["train/rmi"]
+    assert record.values["train/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+# Learning rate and gradient
+
+
+def test_learning_rate_rises_linearly_and_decays_as_a_polynomial() -> None:
+    settings = Optimiser(warmup_steps=4, power=0.9)
+    factors = [learning_rate_factor(step, 100, settings) for step in range(101)]
+    assert factors[0] == 0.25
+    assert factors[1] == pytest.approx(0.5 * 0.99**0.9)
+    assert factors[3] == pytest.approx(0.97**0.9)  # the first at its full share
+    assert factors[50] == pytest.approx(0.5**0.9)
+    assert factors[99] == pytest.approx(0.01**0.9) and factors[100] == 0
+    assert np.argmax(factors) == 3 and all(np.diff(factors[3:]) < 0)
+
+
+def test_power_0_without_warm_up_keeps_the_learning_rate() -> None:
+    settings = Optimiser(warmup_steps=0, power=0)
+    assert {learning_rate_factor(step, 10, settings) for step in range(10)} == {1.0}
+
+
+def test_training_follows_the_schedule() -> None:
+    rates = [record.values["train/learning_rate"] for record in run(Loop(EXPERIMENT, TASK), 8)]
+    expected = [1e-2 * learning_rate_factor(step, 8, EXPERIMENT.optimiser) for step in range(8)]
+    assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def change_of_first_step(clip: float | None) -> float:
+    optimiser = Optimiser("sgd", learning_rate=1.0, momentum=0.0, warmup_steps=0, power=0, clip=clip)
+    loop = Loop(replace(EXPERIMENT, optimiser=optimiser), TASK)
+    before = [parameter.detach().clone() for parameter in loop.method.parameters()]
+    loop.train_step(batch_of(0))
+    changes = [new.detach() - old for new, old in zip(loop.method.parameters(), before, strict=True)]
+    return nn.utils.get_total_norm(changes).item()
+
+
+def test_clip_bounds_the_update() -> None:
+    free = change_of_first_step(None)
+    assert change_of_first_step(free / 10) == pytest.approx(free / 10, rel=1e-3)
+    assert change_of_first_step(free * 10) == pytest.approx(free, rel=1e-6)
+
+
+# What a method may see
+
+
+class Spy(Method):
+    """Keeps what it is given."""
+
+    supervision: ClassVar[Literal["dense", "few", "none"]] = "none"
+    emits: ClassVar[Literal["classes", "clusters"]] = "clusters"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 1)
+        self.seen: list[Batch] = []
+
+    def forward(self, batch: Batch) -> Step:
+        self.seen.append(batch)
+        return Step(self.layer(batch.images_NCHW).square().sum().view(1), torch.ones(1))
+
+    def predict(self, images_NCHW: Tensor) -> Tensor:
+        return self.layer(images_NCHW).softmax(1)
+
+
+class LabelledSpy(Spy):
+    supervision: ClassVar[Literal["dense", "few", "none"]] = "dense"
+
+
+@pytest.mark.parametrize(("kind", "labelled"), [(Spy, False), (LabelledSpy, True)])
+def test_a_method_without_supervision_gets_no_labels(
+    kind: type[Spy], labelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "build_method", lambda config, task: kind())
+    loop = Loop(EXPERIMENT, TASK)
+    run(loop, 2)
+    assert isinstance(loop.method, kind) and len(loop.method.seen) == 2
+    assert [batch.labels_NHW is not None for batch in loop.method.seen] == [labelled, labelled]
+    assert loop.method.seen[0].ids == batch_of(0).ids
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_equals_a_direct_count_and_restores_the_training_mode(training: bool) -> None:
+    loop = Loop(replace(EXPERIMENT, method=CrossEntropy(UNet(2, "batch"))), TASK)
+    run(loop, 2)
+    loop.method.train(training)
+    weights = copy.deepcopy(loop.method.state_dict())
+    unlabelled = batch_of(9).without_labels()
+    found, _ = loop.evaluate([batch_of(7), batch_of(8), unlabelled])
+    assert all(module.training is training for module in loop.method.modules())
+    assert all(torch.equal(value, weights[name]) for name, value in loop.method.state_dict().items())
+
+    expected = ConfusionMatrix(3)
+    loop.method.eval()
+    with torch.no_grad():
+        for batch in (batch_of(7), batch_of(8)):
+            assert batch.labels_NHW is not None
+            images = batch.images_NCHW.contiguous(memory_format=torch.channels_last)
+            expected.update(loop.method.predict(images).argmax(1), batch.labels_NHW)
+    assert torch.equal(found.counts, expected.counts) and found.counts.sum() > 0
+
+
+@pytest.mark.parametrize(("keep", "batches"), [(0, 0), (1, 1), (4, 1), (5, 2), (99, 3)])
+def test_evaluation_keeps_the_first_images_with_their_predictions(keep: int, batches: int) -> None:
+    loop = Loop(EXPERIMENT, TASK)
+    _, kept = loop.evaluate((batch_of(step) for step in (7, 8, 9)), keep=keep)
+    assert [batch.ids for batch, _ in kept] == [batch_of(step).ids for step in (7, 8, 9)][:batches]
+    for batch, prediction_NHW in kept:
+        assert prediction_NHW.shape == (4, 32, 32) and prediction_NHW.dtype == torch.int64
+        assert batch.labels_NHW is not None and batch.images_NCHW.shape == (4, 3, 32, 32)
