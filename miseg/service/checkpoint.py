@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pickle
 import platform
 import shutil
 from importlib import metadata
@@ -60,8 +61,18 @@ def save(folder: str | Path, loop: Loop, metrics: dict[str, float], data: dict[s
         "sha256": {path.name: _sha256(path) for path in sorted(beside.iterdir())},
     }
     (beside / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    # A whole checkpoint is on the disk at every moment, for a folder cannot be renamed onto another.
+    earlier = folder.with_name(f".{folder.name}.earlier")
+    if folder.exists():
+        shutil.rmtree(earlier, ignore_errors=True)
+        folder.rename(earlier)
+    try:
+        beside.rename(folder)
+    except OSError:
+        if earlier.exists():
+            earlier.rename(folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
     return folder
 
 
@@ -69,7 +80,8 @@ def load(folder: str | Path, loop: Loop) -> None:
     """Bring `loop` to where the checkpoint was taken.
 
     Raises:
-        CheckpointError: a missing or altered file, another experiment, or weights of another network (nothing loaded).
+        CheckpointError: a missing or altered file, a file that holds more than plain data, another experiment, or
+            weights of another network; nothing was loaded then.
     """
     folder = Path(folder)
     manifest = verify(folder)
@@ -78,8 +90,14 @@ def load(folder: str | Path, loop: Loop) -> None:
             f"{folder} belongs to experiment {manifest['experiment_id']}, this run is {loop.experiment.id}: "
             "start the run under another name, or resume it with the settings it had"
         )
+    try:
+        # Read before anything is changed. Without weights_only a checkpoint from elsewhere could run code of its own.
+        state = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{folder / 'training.pt'} cannot be read ({reason}): nothing was loaded") from error
     load_weights(folder, loop.method)
-    loop.load_state(torch.load(folder / "training.pt", map_location="cpu", weights_only=True))
+    loop.load_state(state)
 
 
 def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Method, Experiment, Task]:
@@ -109,7 +127,7 @@ def copy_weights(folder: str | Path, target: str | Path) -> Path:
     manifest = verify(folder)
     target.mkdir(parents=True)
     manifest["sha256"].pop("training.pt", None)
-    for name in manifest["sha256"]:
+    for name in (Path(listed).name for listed in manifest["sha256"]):
         shutil.copyfile(folder / name, target / name)
     (target / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return target
@@ -138,12 +156,15 @@ def verify(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        listed = {Path(name).name: digest for name, digest in manifest["sha256"].items()}
+        if missing := {"weights.safetensors", "experiment.json"} - set(listed):
+            raise ValueError(f"it lists no {' and no '.join(sorted(missing))}")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{folder / MANIFEST} cannot be read ({error}): this is not a whole checkpoint"
         ) from error
-    for name, expected in manifest["sha256"].items():
-        path = folder / Path(name).name
+    for name, expected in listed.items():
+        path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{path} is missing: use an earlier checkpoint of the run")
         if _sha256(path) != expected:
