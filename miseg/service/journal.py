@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -82,19 +83,16 @@ class Journal:
         self._wake.set()
 
     def _last_steps(self) -> dict[str, int]:
-        """The last step of every metric: from the journal, and from the server where a run moved to another machine."""
+        """The last step of every metric: from the journal, and from the server, for a run may have been elsewhere."""
         last: dict[str, int] = {}
-        entries = read(self.path, 0)[0]
-        for entry in entries:
+        try:
+            last = _last_steps_on_server(self.tracking_uri, self.run_id)
+        except Exception as error:
+            logger.warning("MLflow at %s does not answer (%s): logging goes to %s", self.tracking_uri, error, self.path)
+        for entry in read(self.path, 0)[0]:
             if entry["kind"] == "metrics":
-                last.update(dict.fromkeys(entry["values"], entry["step"]))
-        if not entries:
-            try:
-                last = _last_steps_on_server(self.tracking_uri, self.run_id)
-            except Exception as error:
-                logger.warning(
-                    "MLflow at %s does not answer (%s): logging goes to %s", self.tracking_uri, error, self.path
-                )
+                for key in entry["values"]:
+                    last[key] = max(entry["step"], last.get(key, -1))
         return last
 
     def _send_loop(self) -> None:
@@ -180,20 +178,30 @@ def send_pending(path: Path, tracking_uri: str, run_id: str) -> int:
 
 
 def sync(folder: str | Path, tracking_uri: str) -> int:
-    """Send what earlier runs could not; the number of entries sent."""
-    waiting = [path for path in sorted(Path(folder).glob("*.jsonl")) if pending(path)]
-    return sum(send_pending(path, tracking_uri, path.stem) for path in waiting)
+    """Send what earlier runs could not; the number of entries sent.
+
+    A journal that is not taken (its run was deleted, or is of another server) is left as it is, with a warning.
+    """
+    count = 0
+    for path in sorted(Path(folder).glob("*.jsonl")):
+        if not pending(path):
+            continue
+        try:
+            count += send_pending(path, tracking_uri, path.stem)
+        except Exception as error:
+            logger.warning("MLflow at %s did not take %s, which stays: %s", tracking_uri, path, error)
+    return count
 
 
 def _upload(client: Any, run_id: str, path: Path, name: str, folder: str) -> None:
-    if not path.exists():
-        return
-    beside = path.with_name("upload") / name
-    beside.parent.mkdir(exist_ok=True)
-    shutil.copyfile(path, beside)
-    client.log_artifact(run_id, str(beside), folder or None)
-    beside.unlink()
-    path.unlink()
+    # The file is gone where it was uploaded before; a second sender (`sync` of another job) may take it just now.
+    with tempfile.TemporaryDirectory() as beside:
+        try:
+            shutil.copyfile(path, Path(beside) / name)
+        except FileNotFoundError:
+            return
+        client.log_artifact(run_id, str(Path(beside) / name), folder or None)
+    path.unlink(missing_ok=True)
 
 
 def _last_steps_on_server(tracking_uri: str, run_id: str) -> dict[str, int]:
@@ -214,6 +222,6 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     beside.write_text(text)
     beside.replace(path)

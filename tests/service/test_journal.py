@@ -1,0 +1,348 @@
+"""The journal between a training and MLflow: nothing lost, nothing twice, nobody kept waiting. Real SQLite stores."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from miseg.service import journal as journal_module
+from miseg.service import tracking
+from miseg.service.journal import Journal, pending, read, send_pending, sync
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store: making one takes seconds, copying it nothing."""
+    folder = tmp_path_factory.mktemp("template")
+    tracking.check(f"sqlite:///{folder}/mlflow.db", str(folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def uri(template: Path, tmp_path: Path) -> str:
+    shutil.copyfile(template, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def new_run(uri: str, tmp_path: Path, name: str = "run") -> str:
+    return tracking.open_run(uri, "miseg/test", name, storage=str(tmp_path))
+
+
+@pytest.fixture
+def run_id(uri: str, tmp_path: Path) -> str:
+    return new_run(uri, tmp_path)
+
+
+@pytest.fixture
+def dead() -> str:
+    """The address of a server that is not there: a port that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def history(uri: str, run_id: str, key: str) -> list[tuple[int, float]]:
+    found = MlflowClient(uri).get_metric_history(run_id, key)
+    return sorted((metric.step, metric.value) for metric in found)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+# What arrives
+
+
+def test_metrics_tags_and_files_arrive(uri: str, run_id: str, tmp_path: Path) -> None:
+    picture = tmp_path / "panel é.png"
+    picture.write_bytes(b"\x89PNG")
+    table = tmp_path / "table.csv"
+    table.write_text("class,iou\nroad,0.5\n")
+
+    log = Journal(tmp_path / "journals", uri, run_id)
+    for step in range(3):
+        log.metrics(step, {"train/loss": 1.0 / (step + 1), "images_per_second": 7})
+    log.tags({"miseg.ended": "finished", "mlflow.note.content": "ein Versuch"})
+    log.artifact(picture, "panels")
+    log.artifact(table)
+    picture.unlink()  # the journal has its own copy
+    assert log.close(timeout=60)
+
+    assert history(uri, run_id, "train/loss") == [(0, 1.0), (1, 0.5), (2, 1.0 / 3)]
+    assert history(uri, run_id, "images_per_second") == [(0, 7.0), (1, 7.0), (2, 7.0)]
+    run = MlflowClient(uri).get_run(run_id)
+    assert run.data.tags["miseg.ended"] == "finished" and run.data.tags["mlflow.note.content"] == "ein Versuch"
+    arrived = Path(MlflowClient(uri).download_artifacts(run_id, "", str(tmp_path)))
+    assert (arrived / "panels" / "panel é.png").read_bytes() == b"\x89PNG"
+    assert (arrived / "table.csv").read_text() == "class,iou\nroad,0.5\n"
+    assert not [path for path in (tmp_path / "journals" / run_id).rglob("*") if path.is_file()], "copies are kept"
+    assert not pending(tmp_path / "journals" / f"{run_id}.jsonl")
+
+
+def test_entries_arrive_while_the_run_goes_on(uri: str, run_id: str, tmp_path: Path) -> None:
+    log = Journal(tmp_path / "journals", uri, run_id)
+    log.metrics(0, {"a": 1.0})
+    wait_for(lambda: history(uri, run_id, "a") == [(0, 1.0)])
+    log.metrics(1, {"a": 2.0})
+    wait_for(lambda: history(uri, run_id, "a") == [(0, 1.0), (1, 2.0)])
+    assert log.close(timeout=60)
+
+
+def test_nan_and_infinity_arrive_as_nan(uri: str, run_id: str, tmp_path: Path) -> None:
+    log = Journal(tmp_path / "journals", uri, run_id)
+    log.metrics(0, {"a": math.nan, "b": math.inf, "c": 1.0})
+    assert log.close(timeout=60)
+    assert math.isnan(history(uri, run_id, "a")[0][1])
+    assert math.isnan(history(uri, run_id, "b")[0][1])
+    assert history(uri, run_id, "c") == [(0, 1.0)]
+
+
+def test_more_than_one_request_takes_arrives_whole(uri: str, run_id: str, tmp_path: Path) -> None:
+    steps, names = journal_module.BATCH + 50, [f"m{index}" for index in range(6)]
+    log = Journal(tmp_path / "journals", uri, run_id)
+    for step in range(steps):
+        log.metrics(step, dict.fromkeys(names, step + 0.5))
+    assert log.close(timeout=120)
+    for name in (names[0], names[-1]):
+        assert history(uri, run_id, name) == [(step, step + 0.5) for step in range(steps)]
+
+
+# Nothing twice
+
+
+def test_a_step_is_logged_once(uri: str, run_id: str, tmp_path: Path) -> None:
+    log = Journal(tmp_path / "journals", uri, run_id)
+    log.metrics(1, {"a": 1.0})
+    log.metrics(1, {"a": 1.5, "b": 2.0})
+    log.metrics(0, {"a": 0.5})
+    log.metrics(2, {"a": 3.0})
+    assert log.close(timeout=60)
+    assert history(uri, run_id, "a") == [(1, 1.0), (2, 3.0)]
+    assert history(uri, run_id, "b") == [(1, 2.0)]
+
+
+def logged(uri: str, run_id: str, folder: Path, steps: range) -> None:
+    log = Journal(folder, uri, run_id)
+    for step in steps:
+        log.metrics(step, {"a": float(step), "b": 1.0})
+    assert log.close(timeout=60)
+
+
+def test_a_resumed_process_logs_no_step_again(uri: str, run_id: str, tmp_path: Path) -> None:
+    logged(uri, run_id, tmp_path / "journals", range(5))
+    logged(uri, run_id, tmp_path / "journals", range(3, 8))
+    assert history(uri, run_id, "a") == [(step, float(step)) for step in range(8)]
+
+
+def test_a_resume_on_another_machine_asks_the_server(uri: str, run_id: str, tmp_path: Path) -> None:
+    logged(uri, run_id, tmp_path / "journals", range(5))
+    shutil.rmtree(tmp_path / "journals")
+    logged(uri, run_id, tmp_path / "journals", range(3, 8))
+    assert history(uri, run_id, "a") == [(step, float(step)) for step in range(8)]
+
+
+def test_a_run_that_comes_back_to_its_first_machine_logs_no_step_again(uri: str, run_id: str, tmp_path: Path) -> None:
+    """The first machine's journal ends before what the second one logged."""
+    logged(uri, run_id, tmp_path / "first", range(3))
+    logged(uri, run_id, tmp_path / "second", range(2, 6))
+    logged(uri, run_id, tmp_path / "first", range(4, 8))
+    assert history(uri, run_id, "a") == [(step, float(step)) for step in range(8)]
+
+
+def test_system_metrics_do_not_hold_back_a_runs_own(uri: str, run_id: str, tmp_path: Path) -> None:
+    """MLflow numbers their samples itself."""
+    MlflowClient(uri).log_batch(run_id, metrics=[Metric("system/cpu", 50.0, 1, 999)])
+    logged(uri, run_id, tmp_path / "journals", range(2))
+    assert history(uri, run_id, "a") == [(0, 0.0), (1, 1.0)]
+
+
+def test_sending_again_after_a_kill_gives_no_duplicate(uri: str, run_id: str, tmp_path: Path) -> None:
+    path = tmp_path / "journals" / f"{run_id}.jsonl"
+    (tmp_path / "file.txt").write_text("once")
+    log = Journal(path.parent, uri, run_id)
+    for step in range(3):
+        log.metrics(step, {"a": step / 3, "nan": math.nan})
+    log.artifact(tmp_path / "file.txt")
+    assert log.close(timeout=60)
+    client = MlflowClient(uri)
+    before = [[(m.step, m.timestamp) for m in client.get_metric_history(run_id, key)] for key in ("a", "nan")]
+
+    path.with_suffix(".sent").unlink()  # killed between sending and noting it
+    assert pending(path)
+    assert send_pending(path, uri, run_id) == 4
+    after = [[(m.step, m.timestamp) for m in client.get_metric_history(run_id, key)] for key in ("a", "nan")]
+    assert after == before and len(before[0]) == 3
+    assert [file.path for file in client.list_artifacts(run_id)] == ["file.txt"]
+    assert not pending(path)
+
+
+def test_two_senders_of_one_journal_lose_and_double_nothing(uri: str, run_id: str, tmp_path: Path) -> None:
+    """A job that starts sends what is waiting, also of a run that is just sending it itself."""
+    path = tmp_path / "journals" / f"{run_id}.jsonl"
+    log = Journal(path.parent, uri, run_id)
+    errors: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            for _ in range(10):
+                send_pending(path, uri, run_id)
+        except BaseException as error:
+            errors.append(error)
+
+    other = threading.Thread(target=send)
+    other.start()
+    for step in range(12):
+        (tmp_path / f"{step}.txt").write_text(str(step))
+        log.metrics(step, {"a": float(step)})
+        log.artifact(tmp_path / f"{step}.txt", "files")
+    other.join()
+    assert log.close(timeout=60)
+    assert not errors
+    assert history(uri, run_id, "a") == [(step, float(step)) for step in range(12)]
+    found = MlflowClient(uri).list_artifacts(run_id, "files")
+    assert {file.path for file in found} == {f"files/{step}.txt" for step in range(12)}
+
+
+# A server that is not there
+
+
+def test_a_dead_server_stops_nobody_and_gets_everything_later(
+    dead: str, uri: str, run_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file.txt").write_text("late")
+    with caplog.at_level(logging.WARNING, "miseg.service.journal"):
+        log = Journal(tmp_path / "journals", dead, run_id)
+        slowest = 0.0
+        for step in range(50):
+            began = time.monotonic()
+            log.metrics(step, {"a": float(step)})
+            slowest = max(slowest, time.monotonic() - began)
+        log.tags({"late": "yes"})
+        log.artifact(tmp_path / "file.txt")
+        began = time.monotonic()
+        assert not log.close(timeout=1)
+        closing = time.monotonic() - began
+    assert slowest < 1
+    assert closing < 5
+    assert dead in caplog.text and f"{run_id}.jsonl keeps it" in caplog.text
+
+    assert sync(tmp_path / "journals", uri) == 52
+    assert history(uri, run_id, "a") == [(step, float(step)) for step in range(50)]
+    assert MlflowClient(uri).get_run(run_id).data.tags["late"] == "yes"
+    assert [file.path for file in MlflowClient(uri).list_artifacts(run_id)] == ["file.txt"]
+    assert sync(tmp_path / "journals", uri) == 0
+
+
+def test_a_server_that_comes_back_gets_everything_while_the_run_goes_on(
+    uri: str, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working = journal_module.send_pending
+    tries = []
+
+    def refuse(path: Path, tracking_uri: str, run_id: str) -> int:
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise ConnectionError("refused")
+        return working(path, tracking_uri, run_id)
+
+    monkeypatch.setattr(journal_module, "send_pending", refuse)
+    log = Journal(tmp_path / "journals", uri, run_id)
+    for step in range(20):
+        log.metrics(step, {"a": float(step)})
+    wait_for(lambda: len(history(uri, run_id, "a")) == 20)
+    # Two refusals and their pauses, not a request for every one of the steps.
+    assert 3 <= len(tries) < 10 and tries[1] - tries[0] >= 0.4
+    assert log.close(timeout=60)
+
+
+def test_a_journal_that_no_server_takes_does_not_hold_back_the_others(
+    uri: str, run_id: str, tmp_path: Path, dead: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "journals"
+    strange = "0" * 32  # a run that was deleted, or is of another server; sorts first
+    for name in (strange, run_id):
+        log = Journal(folder, dead, name)
+        log.metrics(0, {"a": 1.0})
+        log.close(timeout=0)
+    with caplog.at_level(logging.WARNING, "miseg.service.journal"):
+        assert sync(folder, uri) == 1
+    assert history(uri, run_id, "a") == [(0, 1.0)]
+    assert pending(folder / f"{strange}.jsonl") and f"{strange}.jsonl, which stays" in caplog.text
+
+
+def test_sync_of_a_folder_that_is_not_there_sends_nothing(uri: str, tmp_path: Path) -> None:
+    assert sync(tmp_path / "nowhere", uri) == 0
+
+
+# A journal that was cut
+
+
+@pytest.mark.parametrize("torn", [b'{"kind": "metrics", "st', b"\xc3", b"{"])
+def test_a_torn_last_line_is_dropped(uri: str, run_id: str, tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / f"{run_id}.jsonl"
+    whole = json.dumps({"kind": "metrics", "step": 0, "time": 1, "values": {"a": 1.0}}).encode() + b"\n"
+    path.write_bytes(whole + torn)
+    assert len(read(path, 0)[0]) == 1
+    log = Journal(tmp_path, uri, run_id)
+    log.metrics(0, {"a": 9.0})
+    log.metrics(1, {"a": 2.0})
+    assert log.close(timeout=60)
+    assert history(uri, run_id, "a") == [(0, 1.0), (1, 2.0)]
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_process_that_is_killed_loses_nothing_that_was_logged(
+    dead: str, uri: str, run_id: str, tmp_path: Path
+) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from miseg.service.journal import Journal\n"
+        "log = Journal(*sys.argv[1:])\n"
+        "for step in range(100): log.metrics(step, {'a': float(step)})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "journals"), dead, run_id], capture_output=True)
+    assert done.returncode == -9
+    assert sync(tmp_path / "journals", uri) == 100
+    assert history(uri, run_id, "a") == [(step, float(step)) for step in range(100)]
+
+
+# Many writers
+
+
+def test_eight_runs_at_once_on_one_sqlite_store_lose_nothing(uri: str, tmp_path: Path) -> None:
+    runs = [new_run(uri, tmp_path, f"run-{index}") for index in range(8)]
+    results: dict[str, bool] = {}
+
+    def write(run_id: str) -> None:
+        log = Journal(tmp_path / "journals", uri, run_id)
+        for step in range(30):
+            log.metrics(step, {"a": float(step), "b": -float(step)})
+            time.sleep(0.005)  # so that the senders meet
+        results[run_id] = log.close(timeout=120)
+
+    threads = [threading.Thread(target=write, args=(run_id,)) for run_id in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == dict.fromkeys(runs, True)
+    for run_id in runs:
+        assert history(uri, run_id, "a") == [(step, float(step)) for step in range(30)]
+        assert history(uri, run_id, "b") == [(step, -float(step)) for step in range(30)]
