@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -21,12 +24,12 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     manifest = checkpoint.verify(folder)
     channels = manifest["task"]["in_channels"]
     classes = manifest["task"]["num_classes"]
+    # Without names: MLflow would hand `predict` a named tensor as a dict of object arrays.
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels), "images_NHWC")]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes, -1, -1), "probabilities_NKHW")]),
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes, -1, -1))]),
     )
-    mlflow.set_tracking_uri(uri)
-    with tempfile.TemporaryDirectory() as beside:
+    with tempfile.TemporaryDirectory() as beside, _tracking_uri(uri):
         kept = Path(beside) / "checkpoint"
         checkpoint.copy_weights(folder, kept)
         with mlflow.start_run(run_id=run_id):
@@ -46,9 +49,25 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
     Raises:
         TrackingError: no such run, or it holds no such model.
     """
-    mlflow.set_tracking_uri(uri)
     try:
-        path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
+        # The function's own argument tracking_uri does not reach the model's files.
+        with _tracking_uri(uri):
+            path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
     except (mlflow.MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} at {uri} holds no model {role}: {str(error).splitlines()[0]}") from error
     return Path(path) / "artifacts" / "checkpoint"
+
+
+@contextlib.contextmanager
+def _tracking_uri(uri: str) -> Iterator[None]:
+    """Point MLflow's fluent functions at `uri` for a while, and leave this process and its children as they were."""
+    variable = os.environ.get("MLFLOW_TRACKING_URI")
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        # Where the variable alone had decided, it decides again.
+        mlflow.set_tracking_uri(None if before == variable else before)  # type: ignore[arg-type]
+        if variable is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = variable

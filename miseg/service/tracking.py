@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
@@ -98,10 +100,14 @@ def open_run(
     client = MlflowClient(uri)
     try:
         experiment_id = _experiment_id(client, experiment_name, uri, storage)
-        known = client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{name}'", max_results=1)
+        known = client.search_runs([experiment_id], _named(name), max_results=1)
         if known:
-            client.update_run(known[0].info.run_id, status="RUNNING")
-            return known[0].info.run_id
+            run_id, has = known[0].info.run_id, known[0].data.params
+            client.update_run(run_id, status="RUNNING")
+            # A kill while the run was opened may have left it without parameters; MLflow does not let them change.
+            if missing := [Param(key, value) for key, value in (params or {}).items() if key not in has]:
+                client.log_batch(run_id, params=missing)
+            return run_id
         all_tags = {RUN_KEY: name, "mlflow.user": os.environ.get("USER", "miseg")}
         all_tags |= _code_tags() | dict(tags or {})
         if parent:
@@ -162,6 +168,13 @@ def log_json(uri: str, run_id: str, name: str, value: Any) -> None:
         MlflowClient(uri).log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
 
 
+def log_metrics(uri: str, run_id: str, values: Mapping[str, float]) -> None:
+    """Log final values on a run; what comes step by step goes through a Journal."""
+    now = time.time_ns() // 1_000_000
+    metrics = [Metric(re.sub(r"[^\w\-. /]", "", key), value, now, 0) for key, value in values.items()]
+    MlflowClient(uri).log_batch(run_id, metrics=metrics)
+
+
 def log_table(uri: str, run_id: str, name: str, table: pd.DataFrame) -> None:
     """Keep `table` as the CSV artifact `name` of a run."""
     with tempfile.TemporaryDirectory() as folder:
@@ -197,8 +210,20 @@ def find_run(uri: str, experiment: str, name: str) -> Run | None:
     """The run whose `miseg.run` tag is `name`."""
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
-    runs = client.search_runs([found.experiment_id], f"tags.`{RUN_KEY}` = '{name}'", max_results=1) if found else []
+    runs = client.search_runs([found.experiment_id], _named(name), max_results=1) if found else []
     return runs[0] if runs else None
+
+
+def _named(name: str) -> str:
+    """The filter for the run of a name; MLflow takes either quotation mark, but no escapes.
+
+    Raises:
+        ValueError: a name with both.
+    """
+    if "'" in name and '"' in name:
+        raise ValueError(f"name = {name}: use no more than one kind of quotation mark")
+    mark = '"' if "'" in name else "'"
+    return f"tags.`{RUN_KEY}` = {mark}{name}{mark}"
 
 
 def _experiment_id(client: MlflowClient, name: str, uri: str, storage: str) -> str:

@@ -1,0 +1,300 @@
+"""What MLflow holds of a run, in a real SQLite store, and the models that come back from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from miseg.data.configs import Augmentation
+from miseg.interface import Task
+from miseg.methods.configs import CrossEntropy, RegionMutualInformation
+from miseg.networks.configs import UNet
+from miseg.recipes.experiment import Experiment, Optimiser
+from miseg.service import checkpoint, models, tracking
+from miseg.service.loop import Loop
+from miseg.service.tracking import TrackingError
+
+EXPERIMENT = Experiment(
+    RegionMutualInformation(UNet(2, "group"), weight=0.25, downsampling_factor=2, region_size=3, downsampling="max"),
+    data="/data/own streets/",
+    optimiser=Optimiser(learning_rate=1e-2),
+    augmentation=Augmentation(crop=(32, 48), scale=(0.5, 2.0)),
+)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store: making one takes seconds, copying it nothing."""
+    folder = tmp_path_factory.mktemp("template")
+    tracking.check(f"sqlite:///{folder}/mlflow.db", str(folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def uri(template: Path, tmp_path: Path) -> str:
+    shutil.copyfile(template, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def dead() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def open_one(uri: str, tmp_path: Path) -> Callable[..., str]:
+    """Opens the run of EXPERIMENT under a name."""
+
+    def opened(name: str = "run", experiment: Experiment = EXPERIMENT, **settings) -> str:
+        return tracking.open_experiment_run(
+            uri, experiment, name, storage=str(tmp_path), fingerprint="f00d", **settings
+        )
+
+    return opened
+
+
+# What a run carries
+
+
+def test_parameters_carry_the_papers_names() -> None:
+    found = tracking.parameters(EXPERIMENT)
+    assert found["lambda"] == "0.25"
+    assert found["downsampling_factor"] == "2" and found["region_size"] == "3" and found["downsampling"] == "max"
+    assert found["method"] == "RegionMutualInformation"
+    assert found["optimiser.learning_rate"] == "0.01" and found["optimiser.name"] == "adam"
+    assert found["augmentation.crop"] == "[32, 48]"
+    assert found["network.initial_features"] == "2" and found["network.normalisation"] == "group"
+    assert found["steps"] == "1000" and found["seed"] == "0"
+    assert "weight" not in found and "method.weight" not in found
+
+
+def test_a_run_says_what_it_is(uri: str, open_one: Callable[..., str]) -> None:
+    run_id = open_one(display="RMI, seed 0", tags={"miseg.trial": "t1"})
+    run = MlflowClient(uri).get_run(run_id)
+    assert MlflowClient(uri).get_experiment(run.info.experiment_id).name == "miseg/own streets"
+    assert run.info.run_name == "RMI, seed 0" and run.info.status == "RUNNING"
+    assert run.data.params == tracking.parameters(EXPERIMENT)
+    tags = run.data.tags
+    assert tags["miseg.experiment_id"] == EXPERIMENT.id and tags["miseg.method"] == "RegionMutualInformation"
+    assert tags["miseg.data"] == EXPERIMENT.data and tags["miseg.data_fingerprint"] == "f00d"
+    assert tags["miseg.run"] == "run" and tags["miseg.trial"] == "t1"
+    assert tags["mlflow.user"] and "1000 steps, seed 0" in tags["mlflow.note.content"]
+    assert len(tags["mlflow.source.git.commit"]) in (7, 40) and tags["miseg.dirty"] in ("true", "false", "unknown")
+
+
+def test_commit_and_job_come_from_the_environment_where_there_is_no_repository(
+    uri: str, open_one: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "__file__", "/tracking.py")
+    monkeypatch.setenv("MISEG_COMMIT", "abc123")
+    monkeypatch.setenv("RAY_JOB_ID", "raysubmit_1")
+    tags = MlflowClient(uri).get_run(open_one()).data.tags
+    assert tags["mlflow.source.git.commit"] == "abc123" and tags["miseg.dirty"] == "unknown"
+    assert tags["miseg.ray_job_id"] == "raysubmit_1"
+
+
+def test_one_name_is_one_run(uri: str, open_one: Callable[..., str]) -> None:
+    first = open_one("a")
+    tracking.end_run(uri, first, "KILLED", "the node was lost", {"miseg.note": "spot"})
+    ended = MlflowClient(uri).get_run(first)
+    assert ended.info.status == "KILLED"
+    assert ended.data.tags["miseg.ended"] == "the node was lost" and ended.data.tags["miseg.note"] == "spot"
+    assert open_one("b") != first
+    assert open_one("a") == first
+    assert MlflowClient(uri).get_run(first).info.status == "RUNNING"
+    found = tracking.find_run(uri, tracking.experiment_name(EXPERIMENT.data), "a")
+    assert found is not None and found.info.run_id == first
+    assert tracking.find_run(uri, tracking.experiment_name(EXPERIMENT.data), "c") is None
+    assert tracking.find_run(uri, "miseg/nowhere", "a") is None
+
+
+@pytest.mark.parametrize("name", ["o'brien", 'a "quoted" one', "drive % é"])
+def test_a_name_may_hold_any_sign(uri: str, open_one: Callable[..., str], name: str) -> None:
+    first = open_one(name)
+    assert open_one(name) == first
+    found = tracking.find_run(uri, tracking.experiment_name(EXPERIMENT.data), name)
+    assert found is not None and found.info.run_id == first
+
+
+def test_a_run_that_was_killed_while_it_was_opened_gets_its_parameters(
+    uri: str, open_one: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def die(*args, **kwargs) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", die)
+        with pytest.raises(KilledError):
+            open_one("a")
+    run = MlflowClient(uri).get_run(open_one("a"))
+    assert run.data.params == tracking.parameters(EXPERIMENT)
+
+
+def test_children_hang_below_their_parent(uri: str, open_one: Callable[..., str]) -> None:
+    parent = open_one("tuning")
+    children = {open_one(f"trial-{index}", parent=parent) for index in range(2)}
+    client = MlflowClient(uri)
+    experiment = client.get_run(parent).info.experiment_id
+    found = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'")
+    assert {run.info.run_id for run in found} == children
+    assert "mlflow.parentRunId" not in client.get_run(parent).data.tags
+
+
+def test_a_deleted_mlflow_experiment_is_used_again(uri: str, open_one: Callable[..., str]) -> None:
+    client = MlflowClient(uri)
+    experiment = client.get_run(open_one("a")).info.experiment_id
+    client.delete_experiment(experiment)
+    assert client.get_run(open_one("b")).info.experiment_id == experiment
+
+
+def test_artifacts_lie_under_the_storage(uri: str, open_one: Callable[..., str], tmp_path: Path) -> None:
+    run_id = open_one()
+    tracking.log_json(uri, run_id, "tables/summary.json", {"λ": 0.5})
+    tracking.log_table(uri, run_id, "trials.csv", pd.DataFrame({"trial": [1], "mean_iou": [0.5]}))
+    assert not (Path.cwd() / "mlruns" / run_id).exists()
+    names = {path.name for path in (tmp_path / "artifacts").rglob("*") if path.is_file()}
+    assert names == {"experiment.json", "summary.json", "trials.csv"}
+
+
+# The way back
+
+
+@pytest.mark.parametrize(
+    "experiment", [EXPERIMENT, Experiment(CrossEntropy(UNet(4))), replace(EXPERIMENT, label_budget=7)]
+)
+def test_a_run_gives_its_experiment_back(uri: str, open_one: Callable[..., str], experiment: Experiment) -> None:
+    found = tracking.read_experiment(uri, open_one(experiment=experiment))
+    assert found == experiment and found.id == experiment.id
+
+
+def test_a_run_that_is_not_there_is_named(uri: str, tmp_path: Path) -> None:
+    for run_id in ("0" * 32, "typing error"):
+        with pytest.raises(TrackingError, match=f"run {run_id} at sqlite.* holds no experiment.json"):
+            tracking.read_experiment(uri, run_id)
+
+
+def test_a_run_without_an_experiment_is_named(uri: str, tmp_path: Path) -> None:
+    run_id = tracking.open_run(uri, "miseg/test", "bare", storage=str(tmp_path))
+    with pytest.raises(TrackingError, match=f"run {run_id} .* holds no experiment.json"):
+        tracking.read_experiment(uri, run_id)
+
+
+# A server that is not there
+
+
+def test_a_dead_server_is_named_within_seconds(dead: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    for call in (
+        lambda: tracking.check(dead, str(tmp_path)),
+        lambda: tracking.open_run(dead, "miseg/test", "run", storage=str(tmp_path)),
+        lambda: tracking.read_experiment(dead, "0" * 32),
+        lambda: models.download(dead, "0" * 32, "best", tmp_path),
+    ):
+        with pytest.raises(TrackingError, match=dead):
+            call()
+    assert time.monotonic() - began < 20
+
+
+def test_a_name_with_both_quotation_marks_is_refused(open_one: Callable[..., str]) -> None:
+    with pytest.raises(ValueError, match="use no more than one kind of quotation mark"):
+        open_one("""o'brien's "best" run""")
+
+
+def test_the_store_is_the_environments_or_lies_under_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking.tracking_uri("/data/miseg") == "sqlite:////data/miseg/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert tracking.tracking_uri("/data/miseg") == "http://mlflow:5000"
+
+
+def test_check_makes_the_store_and_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    tracking.check(tracking.tracking_uri(str(folder)), str(folder))
+    assert (folder / "mlflow.db").is_file()
+
+
+# Models
+
+
+@pytest.fixture
+def logged(uri: str, open_one: Callable[..., str], tmp_path: Path) -> tuple[str, Path]:
+    """A run with a checkpoint as its model "best", and the checkpoint."""
+    loop = Loop(EXPERIMENT, Task(num_classes=4, class_names=("a", "b", "c", "d")))
+    data = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
+    folder = checkpoint.save(tmp_path / "checkpoint", loop, {"mean_iou": 0.5}, data)
+    run_id = open_one()
+    models.log_model(uri, run_id, "best", folder)
+    return run_id, folder
+
+
+@pytest.mark.slow
+def test_a_logged_model_predicts_what_the_method_predicts_and_is_no_pickle(
+    uri: str, logged: tuple[str, Path], tmp_path: Path
+) -> None:
+    run_id, folder = logged
+    images_NHWC = np.random.default_rng(0).integers(0, 256, (2, 40, 33, 3), dtype=np.uint8)
+    method, _, _ = checkpoint.open_method(folder)
+    images_NCHW = torch.from_numpy(images_NHWC).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ([0.4, 0.5, 0.6], [0.2, 0.25, 0.3]))
+    with torch.no_grad():
+        expected = method.predict((images_NCHW - mean) / std)
+
+    with models._tracking_uri(uri):
+        model = mlflow.pyfunc.load_model(f"runs:/{run_id}/best")
+        place = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/best", dst_path=str(tmp_path / "model")))
+    found = model.predict(images_NHWC)
+    assert found.shape == (2, 4, 40, 33) and found.dtype == np.float32
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-6)
+    assert model.metadata.signature.inputs.inputs[0].shape == (-1, -1, -1, 3)
+    with pytest.raises(mlflow.MlflowException, match="shape"):
+        model.predict(images_NHWC[..., :2])
+
+    files = [path for path in place.rglob("*") if path.is_file()]
+    assert "weights.safetensors" in {path.name for path in files}
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib")]
+    # Whatever a file is called: a pickle of protocol 2 or later starts so, and torch's zip holds one.
+    assert not [path for path in files if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"PK")]
+
+
+@pytest.mark.slow
+def test_a_model_comes_back_as_the_checkpoint_it_was(uri: str, logged: tuple[str, Path], tmp_path: Path) -> None:
+    run_id, folder = logged
+    place = models.download(uri, run_id, "best", tmp_path / "back")
+    assert checkpoint.verify(place)["step"] == 0 and checkpoint.read_experiment(place) == EXPERIMENT
+    assert (place / "weights.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()
+    with pytest.raises(TrackingError, match=f"run {run_id} .* holds no model last"):
+        models.download(uri, run_id, "last", tmp_path / "last")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", [None, "http://mlflow.example:5000"])
+def test_models_leave_mlflows_settings_as_they_were(
+    uri: str, open_one: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    """MLflow's own setter writes the environment, which would decide where the next job's runs go."""
+    folder = checkpoint.save(tmp_path / "checkpoint", Loop(EXPERIMENT, Task(num_classes=4)), {}, {})
+    run_id = open_one()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if variable:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+    before = mlflow.get_tracking_uri()
+    models.log_model(uri, run_id, "last", folder)
+    models.download(uri, run_id, "last", tmp_path / "back")
+    assert os.environ.get("MLFLOW_TRACKING_URI") == variable
+    assert mlflow.get_tracking_uri() == before
