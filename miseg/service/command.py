@@ -37,9 +37,9 @@ def main(
 
     What a user can mend (a value out of range, a missing file, a server that is down) ends with status 2 and one line.
     """
-    parsed = tyro.cli(arguments, description=description, args=command_line)
     try:
-        status = run(parsed)
+        # What several options are wrong about together is found after their parsing, outside tyro's own messages.
+        status = run(tyro.cli(arguments, description=description, args=command_line))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

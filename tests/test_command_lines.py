@@ -1,0 +1,270 @@
+"""The jobs' command lines: quick help, and mistakes that are told before Ray starts."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from miseg.interface import Task
+from miseg.methods.configs import RegionMutualInformation
+from miseg.networks.configs import UNet
+from miseg.recipes.experiment import Experiment
+from miseg.service import command
+
+JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.py"))
+HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "pyarrow", "pandas")
+
+
+@dataclass
+class Done:
+    status: int
+    output: str
+
+
+def plain(text: str) -> str:
+    """Without the frames, colours and line breaks that tyro puts around a message."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", text).split())
+
+
+# Help
+
+
+def help_of(job: Path, *arguments: str) -> tuple[str, float]:
+    """What --help prints, and the processor time in seconds that it took."""
+    process = subprocess.Popen(
+        [sys.executable, str(job), *arguments, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    assert process.returncode == 0, text
+    return text, usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
+def test_help_answers_within_two_seconds(job: Path) -> None:
+    # Processor time, so that whatever else the machine does is not counted; best of three.
+    seconds = []
+    for _ in range(3):
+        _, taken = help_of(job)
+        seconds.append(taken)
+        if taken < 2:
+            return
+    pytest.fail(f"{job.name} --help takes {min(seconds):.1f} s")
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
+def test_help_shows_defaults(job: Path) -> None:
+    text = plain(help_of(job, *(["embedded-rmi"] if job.stem == "train" else []))[0])
+    assert re.search(r"\(default: (?!None)[^)]+\)", text), text
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
+def test_help_imports_nothing_heavy(job: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{str(job)!r}, '--help']\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        f"print('imported:', sorted(set({HEAVY!r}) & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1:] == ["imported: []"], done.stdout[-300:] + done.stderr
+
+
+def test_help_of_train_shows_a_recipes_own_settings() -> None:
+    text = plain(help_of(JOBS[0].with_name("train.py"), "camvid-rmi")[0])
+    for shown in (
+        "--steps INT Optimiser steps of the whole training. (default: 350)",
+        "--method.weight FLOAT λ in 0..1",
+    ):
+        assert shown in text
+
+
+# Mistakes
+
+
+class RayStartedError(BaseException):
+    """What no job can catch."""
+
+
+@pytest.fixture(scope="session")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage whose embedded data set is two scenes of 48x64."""
+    from miseg.data.packing import pack
+    from miseg.data.sources import Embedded
+
+    folder = tmp_path_factory.mktemp("command-lines")
+    source = Embedded({"train": 1, "val": 1, "test": 0}, height=48, width=64)
+    pack(source, folder / "data" / "embedded", source.available())
+    return folder
+
+
+@pytest.fixture
+def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs a job's command line in this process, where Ray must not start."""
+    import ray
+
+    def start(*args: object, **kwargs: object) -> None:
+        raise RayStartedError
+
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("MISEG_STORAGE", str(storage))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def called(job: str, *arguments: str) -> Done:
+        # As `python jobs/<job>.py` does it: the job's own errors are told from others by its module's name.
+        spec = importlib.util.spec_from_file_location("__main__", JOBS[0].with_name(f"{job}.py"))
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setattr(sys, "argv", [f"{job}.py", *arguments])
+        monkeypatch.setitem(sys.modules, "__main__", module)
+        with pytest.raises(SystemExit) as ended:
+            spec.loader.exec_module(module)
+        return Done(ended.value.code, plain("".join(capsys.readouterr())))
+
+    return called
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "said"),
+    [
+        ("train", "embedded-rmi --method.weight 1.5", "λ (weight) = 1.5: it lies in 0..1; 1 is pure BCE"),
+        ("train", "embedded-rmi --method.region-size 0", "region size = 0: use 1 or more; the paper uses 3"),
+        ("train", "embedded-rmi --method.downsampling-factor 0", "downsampling factor = 0: use 1 (none) or more"),
+        (
+            "train",
+            "embedded-rmi --method.downsampling-factor 33",
+            "downsampling factor 33 with region size 3 needs images of at least 99 x 99 pixels; these are 96 x 128: "
+            "lower one of the two",
+        ),
+        (
+            "train",
+            "embedded-rmi --augmentation.crop None --method.downsampling-factor 17",
+            "downsampling factor 17 with region size 3 needs images of at least 51 x 51 pixels; these are 48 x 64: "
+            "lower one of the two",
+        ),
+        ("train", "embedded-rmi --data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid) nor"),
+        ("train", "embedded-rmi --data /nowhere/at/all", "/nowhere/at/all"),
+        ("train", "embedded-rmi --batch-size 0", "batch_size = 0: use 1 or more"),
+        ("train", "embedded-rmi --optimiser.learning-rate nan", "learning_rate = nan: use a value above 0"),
+        ("train", "embedded-rmi --workers 3", "3 workers cannot share batches of 8: use a divisor of it"),
+        ("train", "embedded-rmi --workers 0", "0 workers cannot share batches of 8"),
+        ("train", "embedded-rmi --label-budget 9", "label_budget = 9: embedded has 1 training images"),
+        ("train", "--from-run nonsense", "run nonsense at sqlite"),
+        ("tune_rmi", "--trials 0", "--trials 0: use 1 or more"),
+        ("tune_rmi", "--confirm-seeds -1", "--confirm-seeds -1: use 1 or more"),
+        ("tune_rmi", "--steps 0", "steps = 0: use 1 or more"),
+        ("tune_rmi", "--seed -1", "seed = -1: use 0 or more"),
+        ("tune_rmi", "--data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid) nor"),
+        ("tune_rmi", "--workers-per-trial 3", "3 workers cannot share batches of 8: use a divisor of it"),
+        ("evaluate", "", "give one of --run and --checkpoint"),
+        ("evaluate", "--run a --checkpoint b", "give one of --run and --checkpoint"),
+        ("evaluate", "--run nonsense", "run nonsense at sqlite"),
+        ("evaluate", "--checkpoint /nowhere", "/nowhere/checkpoint.json cannot be read"),
+    ],
+)
+def test_a_wrong_argument_is_told_in_a_line_before_ray_starts(
+    call: Callable[..., Done], job: str, arguments: str, said: str
+) -> None:
+    done = call(job, *arguments.split())
+    assert said in done.output
+    assert done.status == command.USAGE_ERROR == 2
+    assert "Traceback" not in done.output
+
+
+def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..., Done], tmp_path: Path) -> None:
+    from miseg.service import checkpoint
+    from miseg.service.loop import Loop
+
+    experiment = Experiment(RegionMutualInformation(UNet(2)))
+    folder = checkpoint.save(tmp_path / "checkpoint", Loop(experiment, Task(num_classes=11)), {}, {})
+    done = call("evaluate", "--checkpoint", str(folder), "--split", "holdout")
+    assert done.status == 2 and "holdout" in done.output and "train" in done.output and "val" in done.output
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments"),
+    [("train", ["embedded-rmi"]), ("tune_rmi", []), ("train", ["embedded-rmi", "--augmentation.crop", "None"])],
+)
+def test_right_arguments_do_start_ray(call: Callable[..., Done], job: str, arguments: list[str]) -> None:
+    """Else a job that fails at once for another reason would pass the tests above."""
+    with pytest.raises(RayStartedError):
+        call(job, *arguments)
+
+
+@pytest.mark.slow
+def test_a_wrong_argument_fails_within_seconds_as_a_process_of_its_own(storage: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        dead = f"127.0.0.1:{probe.getsockname()[1]}"
+    environment = os.environ | {"RAY_ADDRESS": dead, "MISEG_STORAGE": str(storage)}
+    train = [sys.executable, str(JOBS[0].with_name("train.py"))]
+    began = time.monotonic()
+    wrong = [*train, "embedded-rmi", "--augmentation.crop", "None", "--method.downsampling-factor", "17"]
+    done = subprocess.run(wrong, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert (
+        done.stderr.startswith("error: downsampling factor 17 with region size 3") and "ray" not in done.stderr.lower()
+    )
+    assert time.monotonic() - began < 60
+
+
+# The frame
+
+
+def test_only_mistakes_that_miseg_names_are_one_line() -> None:
+    """An error of a library is a bug to be seen whole."""
+
+    def ours(arguments: object) -> None:
+        Experiment(steps=0)
+
+    def a_librarys(arguments: object) -> None:
+        Path("/nowhere/at/all").read_text()
+
+    with pytest.raises(SystemExit) as ended:
+        command.main(command.Place, ours, "", [])
+    assert ended.value.code == 2
+    with pytest.raises(FileNotFoundError):
+        command.main(command.Place, a_librarys, "", [])
+
+
+def test_an_interrupt_ends_with_its_own_status(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        command.main(command.Place, interrupted, "", [])
+    assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (1, 1)])
+def test_a_jobs_status_is_its_own(returned: int | None, status: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(command.Place, lambda arguments: returned, "", [])
+    assert ended.value.code == status
+
+
+def test_storage_is_the_options_then_the_environments_then_the_homes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MISEG_STORAGE", "~/elsewhere")
+    assert command.Place().root == str(tmp_path / "elsewhere")
+    assert replace(command.Place(), storage="s3://bucket/miseg").root == "s3://bucket/miseg"
+    monkeypatch.setenv("MISEG_STORAGE", "")
+    assert command.Place().root == str(tmp_path / "miseg")
