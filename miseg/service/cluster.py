@@ -53,6 +53,9 @@ def connect(address: str | None = None) -> None:
         ray.init(address="local", include_dashboard=True, log_to_driver=False, logging_level=logging.WARNING)
     else:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    # Ray sets this in its workers and takes it from the drivers of jobs: without it the runs that a driver opens, such
+    # as a tuning's parent, would not say which job they belong to (tracking reads it).
+    os.environ["RAY_JOB_ID"] = ray.get_runtime_context().get_job_id()
 
 
 def resources(workers: int, concurrency: int | None) -> Resources:
