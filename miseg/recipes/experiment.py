@@ -112,10 +112,11 @@ class Experiment:
 def to_dict(value: Any) -> Any:
     """A description as plain JSON data; a dataclass that stands for one of several carries its `type`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind: type = type(value)
         data = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
         # 1 and 1.0 are equal values: they must not make two experiments of one.
-        data |= {name: _as_float(data[name]) for name, hint in _hints(type(value)).items() if _is_real(hint)}
-        return {"type": type(value).__name__} | data
+        data |= {name: _as_float(data[name]) for name, hint in _hints(kind).items() if _is_real(hint)}
+        return {"type": kind.__name__} | data
     if isinstance(value, (tuple, list)):
         return [to_dict(item) for item in value]
     return value
@@ -151,7 +152,8 @@ def check_choices(description: Any) -> None:
     """Raise ValueError where a field of a dataclass holds none of the choices that its annotation lists."""
     if not dataclasses.is_dataclass(description):
         return
-    for name, hint in _hints(type(description)).items():
+    kind: type = type(description)
+    for name, hint in _hints(kind).items():
         choices, value = typing.get_args(hint), getattr(description, name)
         if typing.get_origin(hint) is Literal and value not in choices:
             raise ValueError(f"{name} = {value!r}: use one of {', '.join(map(str, choices))}")
