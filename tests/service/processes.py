@@ -1,7 +1,7 @@
 """Real processes for tests: free ports, readiness, and an end for everything that was started, however deep.
 
 Ray's workers and the drivers of jobs leave the process group of the `ray start` that started them. So every process
-gets a mark in its environment, which its descendants inherit, and what bears the mark at the end is killed.
+gets a mark in its environment, which its descendants inherit, and what bears the mark at the end is killed. Linux only.
 """
 
 from __future__ import annotations
@@ -67,22 +67,34 @@ class Processes:
         return self.log(name).read_text(encoding="utf-8", errors="replace")
 
     def alive(self) -> list[psutil.Process]:
-        """Every process that bears the mark."""
+        """Every process that bears the mark or belongs to the session of one that was started."""
+        sessions = {process.pid for process in self._started}
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark:
+            with contextlib.suppress(psutil.Error, OSError):
+                # psutil's own environ() is empty where a process has changed its title, as Ray's agents do.
+                marked = f"{MARK}={self.mark}".encode() in Path(f"/proc/{process.pid}/environ").read_bytes()
+                if (marked or os.getsid(process.pid) in sessions) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 
     def tails(self, lines: int = 60) -> str:
-        """The ends of all logs, and of what Ray's driver logs and event logs hold."""
+        """The ends of all logs, with those of the jobs' drivers."""
         logs = [*sorted(self.folder.glob("*.log")), *sorted(self.folder.glob("ray/session_2*/logs/job-driver-*.log"))]
         parts = []
         for path in logs:
             last = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
             parts.append("\n".join([f"==== {path}", *last]))
         return "\n".join(parts)
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """An error in the block, a timeout too, prints the logs' ends; a fixture does not see its tests' errors."""
+        try:
+            yield
+        except BaseException:
+            print(self.tails(), file=sys.stderr, flush=True)
+            raise
 
     def stop(self) -> None:
         """End every process, politely first, and remove the folder."""
@@ -109,13 +121,11 @@ class Processes:
 
 @contextlib.contextmanager
 def processes() -> Iterator[Processes]:
-    """Processes that end with the block; an error in it, a timeout too, prints the ends of their logs."""
+    """Processes that end with the block."""
     started = Processes()
     try:
-        yield started
-    except BaseException:
-        print(started.tails(), file=sys.stderr, flush=True)
-        raise
+        with started.explained():
+            yield started
     finally:
         started.stop()
 

@@ -139,7 +139,8 @@ def client(cluster: Cluster) -> Iterator[MlflowClient]:
 
 def test_a_submission_without_the_token_is_refused(cluster: Cluster) -> None:
     refused = cluster.processes.start("refused", cluster.submission("refused"), cluster.without_token, ROOT)
-    wait_until(lambda: refused.poll() is not None, 120, "the refusal", [cluster.head])
+    with cluster.processes.explained():
+        wait_until(lambda: refused.poll() is not None, 120, "the refusal", [cluster.head])
     said = cluster.processes.text("refused")
     assert refused.returncode != 0, said
     assert "authentication" in said.lower() and "token" in said.lower(), said
@@ -152,7 +153,8 @@ def test_a_submitted_tuning_runs_on_the_cluster_and_its_runs_are_in_mlflow(
     cluster: Cluster, client: MlflowClient, tmp_path: Path
 ) -> None:
     faulthandler.cancel_dump_traceback_later()  # it is set for shorter tests; pytest-timeout prints the stacks here
-    job, log = _submit(cluster, "tuned")
+    with cluster.processes.explained():
+        job, log = _submit(cluster, "tuned")
     assert job["status"] == "SUCCEEDED", job
     for line in (
         "tuning submitted: 2 trials of 10 steps",
