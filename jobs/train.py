@@ -57,7 +57,7 @@ def run(arguments: Train | Again) -> int:
         experiment = tracking.read_experiment(uri, arguments.from_run)
     else:
         experiment = arguments.experiment
-    job = prepare(arguments, [experiment], workers=arguments.workers)
+    job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=True)
     name = arguments.name or f"{experiment.id}-{job.started:%Y%m%d-%H%M%S}"
     again = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
     outcome = train.fit(

@@ -48,15 +48,15 @@ def run(arguments: Tune) -> int:
         if (value := getattr(arguments, option)) < 1:
             raise ValueError(f"--{option.replace('_', '-')} {value}: use 1 or more")
     from miseg.service import tune
-    from miseg.service.start import prepare
+    from miseg.service.start import prepare, tuning_name
 
     rmi = adapt(streets.rmi, arguments)
     baselines = {name.upper(): adapt(getattr(streets, name), arguments) for name in arguments.baselines}
+    stem = f"tune-rmi-{rmi.data.rstrip('/').rsplit('/', 1)[-1]}"
+    name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
     job = prepare(
         arguments, [rmi, *baselines.values()], workers=arguments.workers_per_trial, concurrency=arguments.concurrency
     )
-    stem = f"tune-rmi-{rmi.data.rstrip('/').rsplit('/', 1)[-1]}"
-    name = job.tuning_name(stem, arguments.name, arguments.resume)
     tuning = tune.Tuning(
         name=name,
         base=rmi,

@@ -171,6 +171,8 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune_rmi", "--seed -1", "seed = -1: use 0 or more"),
         ("tune_rmi", "--data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid) nor"),
         ("tune_rmi", "--workers-per-trial 3", "3 workers cannot share batches of 8: use a divisor of it"),
+        ("tune_rmi", "--resume", "no tuning tune-rmi-embedded-* under"),
+        ("tune_rmi", "--name nothing --resume", "no tuning called nothing under"),
         ("evaluate", "", "give one of --run and --checkpoint"),
         ("evaluate", "--run a --checkpoint b", "give one of --run and --checkpoint"),
         ("evaluate", "--run nonsense", "run nonsense at sqlite"),

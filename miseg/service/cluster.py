@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from dataclasses import dataclass
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -43,19 +44,47 @@ class Resources:
         return max(1, int(self.cpus) // (self.workers * self.concurrency))
 
 
-def connect(address: str | None = None) -> None:
-    """Join the cluster at `address` or $RAY_ADDRESS (set for submitted jobs), or start a Ray on this machine alone."""
+def connect(address: str | None = None, show_workers: bool = False) -> None:
+    """Join the cluster at `address` or $RAY_ADDRESS (set for submitted jobs), or start a Ray on this machine alone.
+
+    With `show_workers`, what workers print appears in the job's own output.
+    """
     if ray.is_initialized():
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
-        # The dashboard is needed: without its State API, groups of a stopped trial are not cleaned up (shared/ray.md).
-        ray.init(address="local", include_dashboard=True, log_to_driver=False, logging_level=logging.WARNING)
+        _start_here(show_workers)
     else:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(address=address, log_to_driver=show_workers, logging_level=logging.WARNING)
     # Ray sets this in its workers and takes it from the drivers of jobs: without it the runs that a driver opens, such
     # as a tuning's parent, would not say which job they belong to (tracking reads it).
     os.environ["RAY_JOB_ID"] = ray.get_runtime_context().get_job_id()
+
+
+def _start_here(show_workers: bool) -> None:
+    # Train's cleaner of placement groups asks the State API, so the dashboard must be there; and it looks for "the" Ray
+    # of the machine, failing where there are two, so the processes started here are told which is theirs. Seen without:
+    # three groups leaked in one tuning, and the next trial waited for their CPUs for ever.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=True,
+            log_to_driver=show_workers,
+            logging_level=logging.WARNING,
+            _node_ip_address="127.0.0.1",
+        )
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def resources(workers: int, concurrency: int | None) -> Resources:

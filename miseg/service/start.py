@@ -35,28 +35,32 @@ class Job:
             return f"a browser at {self.tracking_uri}"
         return "make ui" if self.storage == Place().root else f"make ui STORAGE={self.storage}"
 
-    def tuning_name(self, stem: str, name: str | None, resume: bool) -> str:
-        """The name of the tuning to start or, with `resume`, of the one to continue.
 
-        Raises:
-            ValueError: nothing to resume, or a name that is taken.
-        """
-        known = sorted(path.name.removesuffix("-search") for path in Path(self.storage, "tunings").glob("*-search"))
-        if not resume:
-            if name in known:
-                raise ValueError(f"a tuning called {name} exists: continue it with --resume, or choose another --name")
-            return name or f"{stem}-{self.started:%Y%m%d-%H%M%S}"
-        if name is None:
-            # The time at the end of a default name makes the last the latest.
-            of_stem = [found for found in known if found.startswith(f"{stem}-")]
-            if not of_stem:
-                raise ValueError(f"no tuning {stem}-* under {self.storage}/tunings: leave --resume out to start one")
-            return of_stem[-1]
-        if name not in known and "://" not in self.storage:
-            raise ValueError(
-                f"no tuning called {name} under {self.storage}/tunings; there are: {', '.join(known) or 'none'}"
-            )
-        return name
+def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
+    """The name of the tuning to start (by default `stem` and the time) or, with `resume`, of the one to continue.
+
+    Raises:
+        ValueError: nothing to resume, or a name that is taken.
+    """
+    if "://" in storage:
+        system, folder = fs.FileSystem.from_uri(f"{storage}/tunings")
+    else:
+        system, folder = fs.LocalFileSystem(), f"{storage}/tunings"
+    found = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    known = sorted(info.base_name.removesuffix("-search") for info in found if info.base_name.endswith("-search"))
+    if not resume:
+        if name in known:
+            raise ValueError(f"a tuning called {name} exists: continue it with --resume, or choose another --name")
+        return name or f"{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if name is None:
+        # The time at the end of a default name makes the last the latest.
+        of_stem = [other for other in known if other.startswith(f"{stem}-")]
+        if not of_stem:
+            raise ValueError(f"no tuning {stem}-* under {folder}: leave --resume out to start one")
+        return of_stem[-1]
+    if name not in known:
+        raise ValueError(f"no tuning called {name} under {folder}; there are: {', '.join(known) or 'none'}")
+    return name
 
 
 def prepare(
@@ -66,6 +70,7 @@ def prepare(
     workers: int = 1,
     concurrency: int | None = None,
     splits: Sequence[str] = ("train", "val"),
+    show_workers: bool = False,
 ) -> Job:
     """Check that `experiments` (all on one data set, of which they need `splits`) can run, then join the cluster.
 
@@ -85,7 +90,7 @@ def prepare(
     tracking.check(uri, storage)
     if "://" not in storage:
         journal.sync(f"{storage}/journals", uri)
-    cluster.connect(place.address)
+    cluster.connect(place.address, show_workers)
     found = cluster.resources(workers, concurrency)
     return Job(storage, str(data), uri, found, datetime.datetime.now())
 

@@ -26,6 +26,8 @@ from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metri
 
 FINISHED = "finished"
 
+PLACEMENT_GROUP = "placement_group"
+
 LOG_EVERY = 10
 """Steps between two reads of the losses from the device."""
 
@@ -200,9 +202,10 @@ def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | 
     batches = ingest.evaluation_stream(dataset, "val", loop.experiment, rank=rank, world=world)
     matrix, kept = loop.evaluate(batches, keep=PANEL_ROWS if rank == 0 else 0)
     metrics = {"step": loop.step, "mean_iou": matrix.mean_iou()}
+    reported = metrics | {PLACEMENT_GROUP: _placement_group()}
     with tempfile.TemporaryDirectory() as folder:
         if journal is None:
-            ray.train.report(metrics)
+            ray.train.report(reported)
             return
         journal.metrics(loop.step, validation_metrics(matrix, loop.task.class_names, "val"))
         log_evaluation(journal, dataset, loop.experiment, matrix, kept, Path(folder), step=loop.step)
@@ -214,7 +217,13 @@ def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | 
             "fingerprint": dataset.fingerprint,
         }
         saved = checkpoint.save(Path(folder) / "checkpoint", loop, metrics, data)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(saved))
+        ray.train.report(reported, checkpoint=ray.train.Checkpoint.from_directory(saved))
+
+
+def _placement_group() -> str:
+    """The group that holds this worker, in hexadecimal: whoever stops the trial frees it by this name."""
+    group = ray.util.get_current_placement_group()
+    return group.id.hex() if group is not None else ""
 
 
 def _system_metrics(settings: Mapping[str, str]) -> SystemMetricsMonitor | None:

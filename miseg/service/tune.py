@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
-from ray import tune
+from ray import PlacementGroupID, tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
@@ -64,6 +65,23 @@ class Suggest:
     def __call__(self, trial: Any) -> None:
         """Draw the trial's values."""
         self.space(trial, self.base)
+
+
+class FreeResources(tune.Callback):
+    """Frees what a trial held, whatever became of its controller.
+
+    A trial that the scheduler stops takes its Train controller with it, and Ray leaves the workers' placement group to
+    a cleaner that gives up when the State API does not answer. A group that leaks starves every later trial.
+    """
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial ended or was stopped."""
+        if group := (trial.last_result or {}).get(train.PLACEMENT_GROUP):
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial failed."""
+        self.on_trial_complete(iteration, trials, trial, **info)
 
 
 @dataclass(frozen=True)
@@ -199,7 +217,7 @@ def _tune(
         name=name,
         storage_path=tuning.folder,
         failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
-        callbacks=[Progress(total, METRIC, tuning.base.steps)],
+        callbacks=[Progress(total, METRIC, tuning.base.steps), FreeResources()],
         verbose=0,
     )
     if tune.Tuner.can_restore(path):

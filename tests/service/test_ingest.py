@@ -1,0 +1,69 @@
+"""Ray Data hands a trainer the plan that plain generators make, whatever the number of workers."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from miseg.data.batches import evaluation_batches, training_batches
+from miseg.service import ingest
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
+
+
+def plain(small, tiny, start=0):
+    return training_batches(
+        small,
+        "train",
+        tiny.augmentation,
+        seed=tiny.seed,
+        order=tiny.order,
+        batch_size=tiny.batch_size,
+        start_step=start,
+        stop_step=tiny.steps,
+    )
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 2**16], ids=["a task a step", "several steps a task"])
+def test_training_stream_is_the_plan_in_order(small, tiny, monkeypatch, chunk_bytes):
+    monkeypatch.setattr(ingest, "CHUNK_BYTES", chunk_bytes)
+    convert = ingest.Converter(small, tiny)
+    expected = list(plain(small, tiny, start=5))
+    found = list(ingest.training_stream(small, tiny, start_step=5))
+    assert len(found) == len(expected) == tiny.steps - 5
+    for batch, columns in zip(found, expected, strict=True):
+        assert batch.ids == tuple(columns["ids"])
+        assert torch.equal(batch.images_NCHW, convert(columns).images_NCHW)
+        assert torch.equal(batch.labels_NHW, torch.from_numpy(columns["labels"]).long())
+
+
+def test_two_ranks_share_the_batches_of_one(small, tiny):
+    tiny = replace(tiny, steps=8)
+    ranks = [list(ingest.training_stream(small, tiny, rank=rank, world=2)) for rank in range(2)]
+    for columns, first, second in zip(plain(small, tiny), *ranks, strict=True):
+        assert first.ids + second.ids == tuple(columns["ids"])
+
+
+def test_evaluation_stream_gives_every_image_once_over_ranks(small, tiny):
+    for world in (1, 3):
+        streams = (ingest.evaluation_stream(small, "val", tiny, rank=rank, world=world) for rank in range(world))
+        ids = [name for batch in itertools.chain(*streams) for name in batch.ids]
+        assert sorted(ids) == sorted(small.read("val", index).id for index in range(small.size("val")))
+
+
+def test_evaluation_of_images_of_mixed_sizes_keeps_sizes_apart(tiny, mixed_sizes):
+    found = {}
+    for batch in ingest.evaluation_stream(mixed_sizes, "val", tiny):
+        assert batch.images_NCHW.shape[-2:] == batch.labels_NHW.shape[-2:]
+        found |= dict.fromkeys(batch.ids, tuple(batch.labels_NHW.shape[-2:]))
+    expected = evaluation_batches(mixed_sizes, "val", tiny.augmentation, batch_size=1)
+    assert found == {columns["ids"][0]: columns["labels"].shape[1:] for columns in expected}
+    assert len(set(found.values())) == 3
+
+
+def test_standardised_images_have_zero_mean_and_unit_deviation(small, tiny):
+    tiny = replace(tiny, augmentation=replace(tiny.augmentation, crop=(48, 64), scale=None, flip=0.0), batch_size=13)
+    batch = next(ingest.training_stream(small, replace(tiny, steps=1)))
+    assert batch.images_NCHW.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (batch.images_NCHW.std((0, 2, 3)) - 1).abs().max() < 1e-3

@@ -1,0 +1,148 @@
+"""A training under Ray Train: recorded whole in MLflow, and the same after its worker was killed."""
+
+import math
+import os
+import re
+import signal
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from mlflow import MlflowClient
+
+from miseg.recipes.experiment import Experiment
+from miseg.service import cluster, models, tracking, train
+from miseg.service.evaluate import evaluate
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
+
+
+def training_workers() -> list[psutil.Process]:
+    """The Train workers of this test's own Ray: another Ray may run on the machine."""
+    raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+    return [child for child in psutil.Process(raylet).children(recursive=True) if "RayTrainWorker" in title(child)]
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return ""
+
+
+def kill_a_worker_at(storage: Path, step: int, killed: list[int]) -> None:
+    """SIGKILL the first training worker once a journal under `storage` holds `step`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        journals = [path.read_text() for path in storage.glob("journals/*.jsonl")]
+        workers = training_workers()
+        if workers and any(f'"step": {step},' in text for text in journals):
+            os.kill(workers[0].pid, signal.SIGKILL)
+            killed.append(workers[0].pid)
+            return
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> tuple[Path, str]:
+    """A storage and the MLflow store in it, shared by this module's runs."""
+    folder = tmp_path_factory.mktemp("storage")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    tracking.check(uri, str(folder))
+    return folder, uri
+
+
+def fit(place, small, experiment, name, workers=1, **settings) -> train.Outcome:
+    folder, uri = place
+    resources = replace(cluster.resources(workers, 1), cpus=1)
+    return train.fit(train.Run(name, experiment, small.uri, str(folder / name), uri, resources), **settings)
+
+
+def history(place, outcome: train.Outcome, key: str) -> list[tuple[int, float]]:
+    return [(metric.step, metric.value) for metric in MlflowClient(place[1]).get_metric_history(outcome.run_id, key)]
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny) -> Experiment:
+    return replace(tiny, steps=40, validate_every=10, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def whole(place, small, experiment) -> train.Outcome:
+    """A run of one worker that nothing disturbs."""
+    return fit(place, small, experiment, "whole")
+
+
+def test_a_killed_worker_costs_no_step_and_changes_no_loss(place, small, experiment, whole):
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker_at, args=(place[0] / "killed", 10, killed))
+    killer.start()
+    resumed = fit(place, small, experiment, "killed", max_failures=2)
+    killer.join()
+
+    assert killed, "the worker was never seen at step 10"
+    assert whole.ended == resumed.ended == train.FINISHED
+    assert whole.step == resumed.step == 40
+    assert whole.mean_iou == resumed.mean_iou
+    assert [step for step, _ in history(place, resumed, "train/loss")] == list(range(40))
+    assert history(place, resumed, "train/loss") == history(place, whole, "train/loss")
+    assert history(place, resumed, "val/mean_iou") == history(place, whole, "val/mean_iou")
+
+
+def test_two_workers_train_as_one_with_the_whole_batch(place, small, experiment, whole):
+    two = fit(place, small, experiment, "two", workers=2)
+    expected = [value for _, value in history(place, whole, "train/loss")]
+    assert [value for _, value in history(place, two, "train/loss")] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):
+    client = MlflowClient(place[1])
+    run = client.get_run(whole.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["miseg.experiment_id"] == experiment.id
+    assert run.data.tags["miseg.data_fingerprint"] == small.fingerprint
+    assert run.data.tags["miseg.ended"] == train.FINISHED
+    assert run.data.params["lambda"] == "0.5"
+    for key in ("val/mean_iou", "val/micro_iou", "val/pixel_accuracy", "val/iou/road"):
+        assert [step for step, _ in history(place, whole, key)] == [10, 20, 30, 40]
+    assert run.data.metrics["images_per_second"] > 0
+    assert any(key.startswith("system/") for key in run.data.metrics)
+    folders = {item.path for item in client.list_artifacts(whole.run_id)}
+    assert folders == {"confusion", "experiment.json", "panels", "tables"}
+    assert len(client.list_artifacts(whole.run_id, "panels")) == 4
+    models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{whole.run_id}'")
+    assert sorted(model.name for model in models) == ["best", "last"]
+
+
+def test_evaluation_finds_what_training_reported(place, small, whole):
+    folder, uri = place
+    with tempfile.TemporaryDirectory() as beside:
+        checkpoint = models.download(uri, whole.run_id, "last", beside)
+        resources = replace(cluster.resources(1, 1), cpus=1)
+        run_id, scores = evaluate(
+            checkpoint,
+            small.uri,
+            "val",
+            storage=str(folder),
+            tracking_uri=uri,
+            resources=resources,
+            parent=whole.run_id,
+        )
+    assert scores["val/mean_iou"] == pytest.approx(whole.mean_iou, abs=1e-9)
+    run = MlflowClient(uri).get_run(run_id)
+    assert run.data.tags["mlflow.parentRunId"] == whole.run_id
+    assert run.data.metrics["val/mean_iou"] == scores["val/mean_iou"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_images_and_rate(place, small, tiny):
+    wild = replace(tiny, optimiser=replace(tiny.optimiser, name="sgd", learning_rate=1e30, warmup_steps=0))
+    outcome = fit(place, small, wild, "wild")
+    run = MlflowClient(place[1]).get_run(outcome.run_id)
+    assert run.info.status == "FAILED"
+    assert math.isnan(outcome.mean_iou)
+    assert re.search(r"the loss is \S+ at step \d+ \(learning rate .*, images train/", run.data.tags["miseg.ended"])
