@@ -19,19 +19,18 @@ class Progress(tune.Callback):
 
     def __init__(self, total: int, metric: str, steps: int) -> None:
         self.total, self.metric, self.steps = total, metric, steps
-        self.number: dict[str, int] = {}
         self.started = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial starts or starts again."""
-        number = self.number.setdefault(trial.trial_id, len(self.number) + 1)
-        self._say(number, f"starts: {_short(trial.config)}")
+        self._say(trials, trial, f"starts: {_short(trial.config)}")
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         """A validation was reported."""
         if self.metric in result:
             self._say(
-                self._number(trial),
+                trials,
+                trial,
                 f"step {result.get('step', 0):>5}/{self.steps}  {self.metric} {result[self.metric]:.4f}",
             )
 
@@ -40,18 +39,18 @@ class Progress(tune.Callback):
         result = trial.last_result or {}
         early = result.get("step", 0) < self.steps
         self._say(
-            self._number(trial),
+            trials,
+            trial,
             f"{'stopped early' if early else 'done'} at {result.get(self.metric, float('nan')):.4f}",
         )
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial failed for good or will be tried again."""
-        self._say(self._number(trial), f"failed: see {trial.error_file or trial.local_path}")
+        self._say(trials, trial, f"failed: see {trial.error_file or trial.local_path}")
 
-    def _number(self, trial: Any) -> int:
-        return self.number.setdefault(trial.trial_id, len(self.number) + 1)
-
-    def _say(self, number: int, text: str) -> None:
+    def _say(self, trials: list, trial: Any, text: str) -> None:
+        # The place in Tune's own list: it stays the same when a tuning is resumed.
+        number = next((place for place, other in enumerate(trials, 1) if other.trial_id == trial.trial_id), 0)
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         print(f"[{minutes:02d}:{seconds:02d}] trial {number}/{self.total}  {text}", flush=True)
 
