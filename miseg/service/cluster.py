@@ -10,6 +10,9 @@ from dataclasses import dataclass
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # The controller looks at its workers every 2 s by default: short epochs run on past a scheduler's stop (shared/ray.md).
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+# What Tune knows of its trials is written this often (s), 10 or more by default: a killed driver loses no more.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Tune's own banner says nothing that miseg's progress does not.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
@@ -66,9 +69,9 @@ def _start_here(show_workers: bool) -> None:
     # of the machine, failing where there are two, so the processes started here are told which is theirs. Seen without:
     # three groups leaked in one tuning, and the next trial waited for their CPUs for ever.
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("", 0))
         port = probe.getsockname()[1]
-    told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)
     try:
@@ -77,7 +80,6 @@ def _start_here(show_workers: bool) -> None:
             include_dashboard=True,
             log_to_driver=show_workers,
             logging_level=logging.WARNING,
-            _node_ip_address="127.0.0.1",
         )
     finally:
         for name, value in before.items():
@@ -101,7 +103,7 @@ def resources(workers: int, concurrency: int | None) -> Resources:
     if workers < 1:
         raise ValueError(f"workers = {workers}: use 1 or more")
     if concurrency is None:
-        concurrency = max(1, min(8, int(gpus // workers))) if gpus >= 1 else 1
+        concurrency = max(1, min(8, int((gpus if gpus >= 1 else cpus) // workers)))
     if concurrency < 1:
         raise ValueError(f"concurrency = {concurrency}: use 1 or more")
     found = Resources(cpus, gpus, workers, concurrency)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     with tempfile.TemporaryDirectory() as beside, _tracking_uri(uri):
         kept = Path(beside) / "checkpoint"
         checkpoint.copy_weights(folder, kept)
-        with mlflow.start_run(run_id=run_id):
+        with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+            # The signature is given: an example would only be predicted once more to check it.
+            warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
             mlflow.pyfunc.log_model(
                 name=role,
                 python_model=str(SERVED),

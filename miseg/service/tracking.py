@@ -6,6 +6,7 @@ Experiment `miseg/<data>`; a tuning is a parent run, each trial a child. Paramet
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -68,6 +69,7 @@ def check(uri: str, storage: str) -> None:
     """
     if uri.startswith("sqlite"):
         Path(storage).mkdir(parents=True, exist_ok=True)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
@@ -166,6 +168,11 @@ def log_json(uri: str, run_id: str, name: str, value: Any) -> None:
         path = Path(folder) / Path(name).name
         path.write_text(json.dumps(value, indent=1))
         MlflowClient(uri).log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
+
+
+def history(uri: str, run_id: str, key: str) -> dict[int, float]:
+    """A metric's values by step."""
+    return {metric.step: metric.value for metric in MlflowClient(uri).get_metric_history(run_id, key)}
 
 
 def log_metrics(uri: str, run_id: str, values: Mapping[str, float]) -> None:

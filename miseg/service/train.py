@@ -69,16 +69,20 @@ class Outcome:
     """Mean IoU on the validation split after the last step; nan where training did not get that far."""
     best_mean_iou: float
     ended: str
+    reused: bool = False
+    """Whether the run had ended before and nothing was trained now."""
 
 
 def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outcome:
-    """Train `run` to its end, resuming where an earlier call of this name was stopped.
+    """Train `run` to its end, resuming where an earlier call of this name was stopped; a finished run stays as it is.
 
     Raises:
         tracking.TrackingError: MLflow does not answer at the start.
         ray.train.TrainingFailedError: workers failed more than `max_failures` times.
     """
     dataset = PackedDataset.open(run.data)
+    if (done := finished(run)) is not None:
+        return done
     run_id = tracking.open_experiment_run(
         run.tracking_uri,
         run.experiment,
@@ -117,6 +121,18 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
         raise
     ended = str(getattr(result, "return_value", FINISHED))
     return finish(run, run_id, "FINISHED" if ended == FINISHED else "FAILED", ended)
+
+
+def finished(run: Run) -> Outcome | None:
+    """What came of `run` where it was trained to its end before; None where it was not."""
+    found = tracking.find_run(run.tracking_uri, tracking.experiment_name(run.experiment.data), run.name)
+    if found is None or found.info.status != "FINISHED" or found.data.tags.get("miseg.ended") != FINISHED:
+        return None
+    history = tracking.history(run.tracking_uri, found.info.run_id, "val/mean_iou")
+    step = max(history, default=0)
+    if step != run.experiment.steps:
+        return None
+    return Outcome(found.info.run_id, step, history[step], max(history.values()), FINISHED, reused=True)
 
 
 def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
@@ -226,10 +242,10 @@ def _placement_group() -> str:
     return group.id.hex() if group is not None else ""
 
 
-def _system_metrics(settings: Mapping[str, str]) -> SystemMetricsMonitor | None:
+def _system_metrics(settings: Mapping[str, str], every: float = 5) -> SystemMetricsMonitor | None:
     try:
         monitor = SystemMetricsMonitor(
-            settings["run_id"], tracking_uri=settings["tracking_uri"], resume_logging=True, sampling_interval=5
+            settings["run_id"], tracking_uri=settings["tracking_uri"], resume_logging=True, sampling_interval=every
         )
         monitor.start()
         return monitor

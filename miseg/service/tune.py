@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import optuna
 import pandas as pd
 from ray import PlacementGroupID, tune
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -20,6 +21,8 @@ from miseg.service.cluster import HEAD, Resources
 from miseg.service.progress import Progress
 
 METRIC = "mean_iou"
+
+TUNED = "RMI tuned"
 
 TRIAL_FAILURES = 2
 """How often a trial whose workers died is taken up again. Retries belong to Tune: Ray Train's own, inside a trial that
@@ -95,6 +98,7 @@ class Report:
 
 def run(tuning: Tuning) -> Report:
     """Search, confirm and report; a name that was started before continues, and finished trials stay as they are."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     parent = tracking.open_run(
         tuning.tracking_uri,
         tracking.experiment_name(tuning.base.data),
@@ -109,7 +113,12 @@ def run(tuning: Tuning) -> Report:
         rows = dict(tuning.rivals)
         winner = best_trial(trials, tuning.base.steps)
         if winner is not None:
-            rows["RMI tuned"] = tuning.space(FixedTrial(winner), tuning.base)
+            tuned = tuning.space(FixedTrial(winner), tuning.base)
+            same = next((row for row, experiment in rows.items() if experiment.id == tuned.id), None)
+            # The winner may be a rival itself, most often the published setting: then there is nothing more to train.
+            rows = {f"{row} (= tuned)" if row == same else row: experiment for row, experiment in rows.items()}
+            if same is None:
+                rows[TUNED] = tuned
         confirmation = _confirm(tuning, parent, rows)
     except KeyboardInterrupt:
         tracking.end_run(tuning.tracking_uri, parent, "KILLED", "interrupted; --resume continues")
@@ -196,7 +205,9 @@ def _tune(
     def trial_run(params: Mapping[str, Any], trial_id: str) -> train.Run:
         display, experiment = resolve(params)
         return train.Run(
-            name=f"{name}-{trial_id}",
+            # By what is trained, not by the trial: a driver that is killed before Tune noted a trial asks for the same
+            # point under another trial's id, and must find what was begun.
+            name=f"{tuning.name}-{experiment.id}",
             display=display,
             experiment=experiment,
             data=tuning.data,
@@ -209,7 +220,9 @@ def _tune(
 
     def trial(params: dict[str, Any]) -> None:
         run = trial_run(params, tune.get_context().get_trial_id())
-        train.fit(run, callbacks=[TuneReportCallback()], max_failures=0)
+        outcome = train.fit(run, callbacks=[TuneReportCallback()], max_failures=0)
+        if outcome.reused:
+            tune.report({METRIC: outcome.mean_iou, "step": outcome.step})
 
     trainable = tune.with_resources(trial, HEAD)
     path = f"{tuning.folder}/{name}"

@@ -174,7 +174,8 @@ def test_a_submitted_tuning_runs_on_the_cluster_and_its_runs_are_in_mlflow(
     parent = parents[0]
     children = [run for run in runs if run is not parent]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    assert len(children) == 5  # two trials, then winner, published setting and baseline on one seed
+    # Two trials, then published setting and baseline on one seed, and the winner where it is another than these.
+    assert len(children) in (4, 5)
     for run in runs:
         _check_tags(run, job["job_id"])
     _check_tables(client, parent, children, tmp_path)
@@ -233,8 +234,9 @@ def _check_tables(client: MlflowClient, parent: Run, children: list[Run], folder
     }
     assert len(tables["trials"]) == 2
     assert set(tables["trials"]["run_id"]) | set(tables["confirmation"]["run_id"]) == {c.info.run_id for c in children}
-    rows = {"RMI tuned", "RMI as published", "BCE"}
-    assert set(tables["confirmation"]["row"]) == set(tables["summary"]["row"]) == rows
+    rows = set(tables["confirmation"]["row"])
+    assert rows in ({"RMI tuned", "RMI as published", "BCE"}, {"RMI as published (= tuned)", "BCE"})
+    assert set(tables["summary"]["row"]) == rows
     assert tables["confirmation"]["mean_iou"].between(0, 1).all()
     assert (tables["confirmation"]["step"] == STEPS).all()
 
@@ -242,7 +244,7 @@ def _check_tables(client: MlflowClient, parent: Run, children: list[Run], folder
 def _check_child(client: MlflowClient, run: Run, folder: Path) -> None:
     run_id, tags, params = run.info.run_id, run.data.tags, run.data.params
     assert tags["miseg.kind"] == "trial" and tags["miseg.tuning"] == "submitted"
-    assert tags["miseg.run"].endswith(f"-{tags['miseg.trial_id']}")
+    assert tags["miseg.run"] == f"submitted-{tags['miseg.experiment_id']}" and tags["miseg.trial_id"]
     regional = {"lambda", "downsampling_factor", "region_size", "downsampling"}
     is_rmi = tags["miseg.method"] == "RegionMutualInformation"
     assert (regional <= params.keys()) if is_rmi else not regional & params.keys()

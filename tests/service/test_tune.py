@@ -115,10 +115,10 @@ def test_a_tuning_survives_its_worker_and_its_driver(small, tmp_path, jobs):
     output = again.finish()
 
     after = {run.info.run_id: run for run in trial_runs(uri, small)}
-    searched = [run for run in after.values() if "-search-" in run.data.tags["miseg.run"]]
-    confirmed = [run for run in after.values() if "-confirm-" in run.data.tags["miseg.run"]]
+    searched = [run for run in after.values() if run.data.params["seed"] == "0"]
+    confirmed = [run for run in after.values() if run.data.params["seed"] == "1"]
     assert len(searched) == TRIALS, "a trial was started anew under another name"
-    assert len(confirmed) == 3
+    assert len(confirmed) in (2, 3), "two rivals, and the winner unless it is one of them"
     assert all(run.info.status == "FINISHED" for run in after.values())
     for run_id in finished:
         assert after[run_id].info.end_time == before[run_id].info.end_time, "a finished trial was run again"
@@ -129,7 +129,7 @@ def test_a_tuning_survives_its_worker_and_its_driver(small, tmp_path, jobs):
         whole = run.data.tags["miseg.ended"] == "finished"
         assert len(steps) == STEPS or not whole
     assert all(len(client.get_metric_history(run.info.run_id, "train/loss")) == STEPS for run in confirmed)
-    assert "RMI as published" in output and "RMI tuned" in output and "BCE" in output
+    assert re.search(r"RMI as published \(= tuned\)|RMI tuned", output) and "BCE" in output
     first_trial = next(run for run in searched if run.data.params["optimiser.learning_rate"] == "0.003")
     assert first_trial.data.params["lambda"] == "0.5", "the published setting is the first trial"
 
