@@ -45,13 +45,8 @@ def camvid_rmi(seed: int = 0) -> Experiment:
     return _camvid(RegionMutualInformation(UNet(16)), seed)
 
 
-def porto_augmentation() -> Augmentation:
-    """The Porto study's: resize the shorter side to 234, crop 224 at random, flip."""
-    return Augmentation(resize=234, crop=(224, 224), flip=0.5)
-
-
 def ce(data: str, seed: int = 0) -> Experiment:
-    """Softmax cross-entropy on any street scenes: the recipe of the data set's name, or `own` for a user's own."""
+    """Softmax cross-entropy on any street scenes: the recipe of the data set's name, or `own` for another data set."""
     return camvid_ce(seed) if data == "camvid" else own(embedded_ce(seed), data)
 
 

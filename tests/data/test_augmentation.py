@@ -134,3 +134,13 @@ def test_standardisation(small):
     assert padding_colour(own, small.info).tolist() == [128, 64, 0]
     with pytest.raises(ValueError, match=r"augmentation\.mean = \(0\.5,\): the data set has 3 channels"):
         standardisation(Augmentation(mean=(0.5,), std=(1.0,)), small.info)
+
+
+def test_the_porto_study_resizes_the_shorter_side_to_234_and_crops_224():
+    pair = np.zeros((360, 480, 3), np.uint8), np.zeros((360, 480), np.uint8)
+    porto = Augmentation(resize=234, crop=(224, 224))
+    colour = np.zeros(3, np.uint8)
+    image, mask = augment(*pair, porto, np.random.default_rng(0), colour)
+    assert image.shape == (224, 224, 3) and mask.shape == (224, 224)
+    assert (mask == 0).all(), "nothing was padded: the resized image is larger than the crop"
+    assert prepare(*pair, porto)[1].shape == (234, 312)
