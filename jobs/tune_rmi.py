@@ -30,6 +30,10 @@ class Tune(Place):
     """Training workers (processes) of each trial."""
     steps: int | None = None
     """Optimiser steps of a whole trial. Default: the recipe's."""
+    size: tuple[int, int] | None = None
+    """Height and width in pixels to which images are resized. Default: the recipe's."""
+    initial_features: int | None = None
+    """U-Net features at full resolution. Default: the recipe's."""
     seed: int = 0
     """Seeds the search, and the trials' weights and data order."""
     confirm_seeds: int = 3
@@ -86,10 +90,16 @@ def run(arguments: Tune) -> int:
 def adapt(recipe: Callable[..., Experiment], arguments: Tune) -> Experiment:
     """The recipe for the chosen data with the options that the command line changes."""
     experiment = recipe(data=arguments.data, seed=arguments.seed)
-    if arguments.steps is None:
-        return experiment
-    # Five validations a trial, as in the recipes, so that ASHA can compare trials of any length.
-    return replace(experiment, steps=arguments.steps, validate_every=max(1, arguments.steps // 5))
+    if arguments.steps is not None:
+        # Five validations a trial, as in the recipes, so that ASHA can compare trials of any length.
+        experiment = replace(experiment, steps=arguments.steps, validate_every=max(1, arguments.steps // 5))
+    if arguments.size is not None:
+        augmentation = replace(experiment.augmentation, resize=arguments.size, crop=None)
+        experiment = replace(experiment, augmentation=augmentation)
+    if arguments.initial_features is not None:
+        network = replace(experiment.method.network, initial_features=arguments.initial_features)
+        experiment = replace(experiment, method=replace(experiment.method, network=network))
+    return experiment
 
 
 if __name__ == "__main__":
