@@ -121,6 +121,8 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         raise RayStartedError
 
     monkeypatch.setattr(ray, "init", start)
+    # Other tests' Ray may still be up in this process, and a job would join it instead of starting one.
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setenv("MISEG_STORAGE", str(storage))
     monkeypatch.setenv("COLUMNS", "200")

@@ -37,9 +37,9 @@ def tiny(small: PackedDataset) -> Experiment:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
-    """A Ray of this process' own with two CPUs, whatever the machine has."""
+    """A Ray of this process' own, gone with the module: the next one may start a cluster of another kind."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
