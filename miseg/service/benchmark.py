@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from miseg.data.batches import training_batches
 from miseg.data.configs import Augmentation
 from miseg.data.packed import PackedDataset
 from miseg.interface import Batch
@@ -82,19 +81,7 @@ class _Steps(torch.utils.data.Dataset):
         return self.experiment.steps
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        described = self.experiment
-        return next(
-            training_batches(
-                self.dataset,
-                "train",
-                described.augmentation,
-                seed=described.seed,
-                order=described.order,
-                batch_size=described.batch_size,
-                start_step=step,
-                stop_step=step + 1,
-            )
-        )
+        return next(ingest.planned_batches(self.dataset, self.experiment, step, step + 1))
 
 
 def _data_loader(dataset: PackedDataset, experiment: Experiment) -> Iterator[Batch]:

@@ -38,23 +38,30 @@ def training_stream(
     starts = range(start_step, experiment.steps, chunk)
 
     def produce(start: int) -> Iterator[dict[str, Any]]:
-        return training_batches(
-            dataset,
-            "train",
-            experiment.augmentation,
-            seed=experiment.seed,
-            order=experiment.order,
-            batch_size=experiment.batch_size,
-            start_step=start,
-            stop_step=min(start + chunk, experiment.steps),
-            rank=rank,
-            world=world,
-            label_budget=experiment.label_budget,
-        )
+        return planned_batches(dataset, experiment, start, min(start + chunk, experiment.steps), rank, world)
 
     convert = Converter(dataset, experiment)
     for columns in _pipeline(list(starts), produce, local):
         yield convert(columns)
+
+
+def planned_batches(
+    dataset: PackedDataset, experiment: Experiment, start_step: int, stop_step: int, rank: int = 0, world: int = 1
+) -> Iterator[dict[str, Any]]:
+    """The columns of this rank's training batches of steps [start_step, stop_step), made in this process."""
+    return training_batches(
+        dataset,
+        "train",
+        experiment.augmentation,
+        seed=experiment.seed,
+        order=experiment.order,
+        batch_size=experiment.batch_size,
+        start_step=start_step,
+        stop_step=stop_step,
+        rank=rank,
+        world=world,
+        label_budget=experiment.label_budget,
+    )
 
 
 def evaluation_stream(

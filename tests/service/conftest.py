@@ -1,7 +1,9 @@
 """A small packed data set, and a Ray of this machine's own for the tests that need one."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +50,23 @@ def ray_here() -> Iterator[None]:
     cluster.connect("local")
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store: making one takes seconds, copying it nothing."""
+    from miseg.service import tracking
+
+    folder = tmp_path_factory.mktemp("template")
+    tracking.check(f"sqlite:///{folder}/mlflow.db", str(folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def uri(template: Path, tmp_path: Path) -> str:
+    """The URI of an MLflow store of the test's own."""
+    shutil.copyfile(template, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 class _Mixed(Embedded):

@@ -23,20 +23,6 @@ from miseg.service import tracking
 from miseg.service.journal import Journal, pending, read, send_pending, sync
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store: making one takes seconds, copying it nothing."""
-    folder = tmp_path_factory.mktemp("template")
-    tracking.check(f"sqlite:///{folder}/mlflow.db", str(folder))
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def uri(template: Path, tmp_path: Path) -> str:
-    shutil.copyfile(template, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
-
-
 def new_run(uri: str, tmp_path: Path, name: str = "run") -> str:
     return tracking.open_run(uri, "miseg/test", name, storage=str(tmp_path))
 

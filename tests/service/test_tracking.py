@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -32,20 +31,6 @@ EXPERIMENT = Experiment(
     optimiser=Optimiser(learning_rate=1e-2),
     augmentation=Augmentation(crop=(32, 48), scale=(0.5, 2.0)),
 )
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store: making one takes seconds, copying it nothing."""
-    folder = tmp_path_factory.mktemp("template")
-    tracking.check(f"sqlite:///{folder}/mlflow.db", str(folder))
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def uri(template: Path, tmp_path: Path) -> str:
-    shutil.copyfile(template, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture
