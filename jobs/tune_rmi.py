@@ -1,7 +1,7 @@
 """Tune the region mutual information loss, then confirm the winner, the published setting and BCE on fresh seeds.
 
 python jobs/tune_rmi.py
-python jobs/tune_rmi.py --data camvid --trials 64 --concurrency 8
+python jobs/tune_rmi.py --data camvid --trials 64 --concurrent 8
 python jobs/tune_rmi.py --name street --resume
 """
 
@@ -24,7 +24,7 @@ class Tune(Place):
     """embedded, camvid, or the folder or URI of a packed data set."""
     trials: int = 8
     """Points of the search space that are tried; the first is always the published setting."""
-    concurrency: int | None = None
+    concurrent: int | None = None
     """Trials at a time. Default: as many as the cluster's GPUs (without a GPU, its CPUs) hold, at most 8."""
     workers_per_trial: int = 1
     """Training workers (processes) of each trial."""
@@ -59,7 +59,7 @@ def run(arguments: Tune) -> int:
     stem = f"tune-rmi-{rmi.data.rstrip('/').rsplit('/', 1)[-1]}"
     name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
     job = prepare(
-        arguments, [rmi, *baselines.values()], workers=arguments.workers_per_trial, concurrency=arguments.concurrency
+        arguments, [rmi, *baselines.values()], workers=arguments.workers_per_trial, concurrency=arguments.concurrent
     )
     tuning = tune.Tuning(
         name=name,

@@ -23,7 +23,15 @@ Kept = list[tuple[Batch, Tensor]]
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss became NaN or infinite; the message names the step, the images and the learning rate."""
+    """The loss became NaN or infinite; the message names the step, the images and the learning rate.
+
+    Attributes:
+        records: of the steps before it that were not flushed yet.
+    """
+
+    def __init__(self, message: str, records: Iterable[Record] = ()) -> None:
+        super().__init__(message)
+        self.records = tuple(records)
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,8 @@ class Loop:
                 raise NonFiniteLossError(
                     f"the loss is {loss} at step {item.step} (learning rate {item.learning_rate:.3g}, images "
                     f"{', '.join(self._ids_of_all_ranks(item.ids))}): lower the learning rate, clip the gradient or "
-                    "look at these images"
+                    "look at these images",
+                    records,
                 )
             parts = {f"train/{n}": scalars[row, i].item() for i, n in enumerate(names)} if scalars is not None else {}
             records.append(Record(item.step, {"train/loss": loss, "train/learning_rate": item.learning_rate} | parts))

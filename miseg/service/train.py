@@ -22,7 +22,7 @@ from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service import checkpoint, ingest, models, tracking
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, send_pending
-from miseg.service.loop import Loop, NonFiniteLossError
+from miseg.service.loop import Loop, NonFiniteLossError, Record
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
 
 FINISHED = "finished"
@@ -189,6 +189,7 @@ def train_worker(config: dict[str, Any]) -> str:
         return FINISHED
     except NonFiniteLossError as error:
         # A retry would meet the same loss, so the run ends here, as the worst there is, and says why.
+        _log(journal, error.records)
         ray.train.report({"step": loop.step, "mean_iou": 0.0})
         return str(error)
     finally:
@@ -208,14 +209,18 @@ def _train(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: in
         validate = loop.step % experiment.validate_every == 0 or loop.step == experiment.steps
         if not validate and loop.step % LOG_EVERY:
             continue
-        records = loop.flush()
+        _log(journal, loop.flush())
         if journal is not None:
-            for record in records:
-                journal.metrics(record.step, record.values)
             journal.metrics(loop.step, {"images_per_second": images / (time.perf_counter() - started)})
         if validate:
             _validate_and_report(loop, dataset, journal, rank, world)
         started, images = time.perf_counter(), 0
+
+
+def _log(journal: Journal | None, records: Iterable[Record]) -> None:
+    for record in records:
+        if journal is not None:
+            journal.metrics(record.step, record.values)
 
 
 def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: int, world: int) -> None:

@@ -212,13 +212,15 @@ def test_a_broken_image_is_found_at_the_next_flush_and_named(method: MethodConfi
     loop = Loop(replace(EXPERIMENT, method=method, optimiser=optimiser), TASK)
     before = run(loop, 3)
     assert [record.step for record in before] == [0, 1, 2] and np.isfinite(losses(before)).all()
-    loop.train_step(broken(batch_of(3), 1))
-    loop.train_step(batch_of(4))
+    loop.train_step(batch_of(3))
+    loop.train_step(broken(batch_of(4), 1))
+    loop.train_step(batch_of(5))
     with pytest.raises(NonFiniteLossError) as stopped:
         loop.flush()
     text = str(stopped.value)
-    assert "the loss is nan at step 3 (learning rate 0.01, images image-3-0, image-3-1, image-3-2, image-3-3)" in text
-    assert "lower the learning rate" in text and "image-4" not in text
+    assert "the loss is nan at step 4 (learning rate 0.01, images image-4-0, image-4-1, image-4-2, image-4-3)" in text
+    assert "lower the learning rate" in text and "image-5" not in text
+    assert [record.step for record in stopped.value.records] == [3]
 
 
 def test_an_exploding_learning_rate_is_found() -> None:

@@ -111,7 +111,7 @@ def jobs() -> Iterator[list[Job]]:
 
 
 def test_a_tuning_survives_its_worker_and_its_driver(small, tmp_path, jobs):
-    first = Job(tmp_path, small.uri, "--concurrency", "1")
+    first = Job(tmp_path, small.uri, "--concurrent", "1")
     jobs.append(first)
     first.wait_for(rf"trial 1/{TRIALS}  step +\d+/")
     first.kill_worker()
@@ -123,7 +123,7 @@ def test_a_tuning_survives_its_worker_and_its_driver(small, tmp_path, jobs):
     assert finished, "the trial whose worker was killed was not taken up again"
     first.kill()
 
-    again = Job(tmp_path, small.uri, "--concurrency", "1", "--resume")
+    again = Job(tmp_path, small.uri, "--concurrent", "1", "--resume")
     jobs.append(again)
     output = again.finish()
 
