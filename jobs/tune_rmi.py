@@ -25,7 +25,7 @@ class Tune(Place):
     trials: int = 8
     """Points of the search space that are tried; the first is always the published setting."""
     concurrent: int | None = None
-    """Trials at a time. Default: as many as the cluster's GPUs (without a GPU, its CPUs and its memory) hold, at most 8."""
+    """Trials at a time, at most 8. Default: what the GPUs hold; without a GPU, what the CPUs and the memory hold."""
     workers_per_trial: int = 1
     """Training workers (processes) of each trial."""
     steps: int | None = None

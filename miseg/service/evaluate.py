@@ -12,7 +12,7 @@ import torch
 from miseg.data.packed import PackedDataset
 from miseg.service import checkpoint, ingest, tracking
 from miseg.service.cluster import Resources
-from miseg.service.journal import Journal
+from miseg.service.journal import Journal, journal_folder
 from miseg.service.loop import evaluate as evaluate_batches
 from miseg.service.loop import resolve_precision
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
@@ -73,7 +73,7 @@ def evaluate(
     files = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name in manifest["sha256"]}
     files[checkpoint.MANIFEST] = (Path(folder) / checkpoint.MANIFEST).read_bytes()
     files.pop("training.pt", None)
-    journal = {"folder": f"{storage}/journals", "tracking_uri": tracking_uri, "run_id": run_id}
+    journal = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
         scores = ray.get(worker.remote(files, data, split, journal, resources.threads))

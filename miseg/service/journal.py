@@ -24,6 +24,11 @@ BATCH = 200
 """Entries sent in one request; MLflow takes at most 1,000 metrics."""
 
 
+def journal_folder(storage: str) -> str:
+    """The folder of journals: in storage where that is a folder, else on this machine's own disk."""
+    return str(Path("~/.miseg/journals").expanduser()) if "://" in storage else f"{storage}/journals"
+
+
 class Journal:
     """Entries of one run, appended by the trainer and sent to MLflow by a thread of its own.
 

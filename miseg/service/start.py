@@ -89,7 +89,7 @@ def prepare(
     uri = tracking.tracking_uri(storage)
     tracking.check(uri, storage)
     if "://" not in storage:
-        journal.sync(f"{storage}/journals", uri)
+        journal.sync(journal.journal_folder(storage), uri)
     cluster.connect(place.address, show_workers)
     found = cluster.resources(workers, concurrency)
     return Job(storage, str(data), uri, found, datetime.datetime.now())

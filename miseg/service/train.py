@@ -21,7 +21,7 @@ from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service import checkpoint, ingest, models, tracking
 from miseg.service.cluster import Resources
-from miseg.service.journal import Journal, send_pending
+from miseg.service.journal import Journal, journal_folder, send_pending
 from miseg.service.loop import Loop, NonFiniteLossError, Record
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
 
@@ -53,11 +53,6 @@ class Run:
     def folder(self) -> str:
         """The run's folder in storage."""
         return f"{self.storage}/runs/{self.name}"
-
-    @property
-    def journals(self) -> str:
-        """Where journals are kept: in storage where that is a folder, else on the worker's own disk."""
-        return str(Path("~/.miseg/journals").expanduser()) if "://" in self.storage else f"{self.storage}/journals"
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
             "experiment": to_dict(run.experiment),
             "data": run.data,
             "threads": run.resources.threads,
-            "tracking": {"folder": run.journals, "tracking_uri": run.tracking_uri, "run_id": run_id},
+            "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id},
         },
         scaling_config=ScalingConfig(
             num_workers=run.resources.workers,
@@ -138,9 +133,9 @@ def finished(run: Run) -> Outcome | None:
 
 def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     """Close a run: send what is waiting, keep its best and last checkpoint as models, say why it ended."""
-    journal = Path(run.journals) / f"{run_id}.jsonl"
-    if journal.exists():
-        send_pending(journal, run.tracking_uri, run_id)
+    waiting = Path(journal_folder(run.storage)) / f"{run_id}.jsonl"
+    if waiting.exists():
+        send_pending(waiting, run.tracking_uri, run_id)
     kept = checkpoints(run.folder)
     for role, (folder, _) in kept.items():
         with folder.as_directory() as path:

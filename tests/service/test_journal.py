@@ -20,7 +20,7 @@ from mlflow.entities import Metric
 
 from miseg.service import journal as journal_module
 from miseg.service import tracking
-from miseg.service.journal import Journal, pending, read, send_pending, sync
+from miseg.service.journal import Journal, journal_folder, pending, read, send_pending, sync
 
 
 def new_run(uri: str, tmp_path: Path, name: str = "run") -> str:
@@ -332,3 +332,11 @@ def test_eight_runs_at_once_on_one_sqlite_store_lose_nothing(uri: str, tmp_path:
     for run_id in runs:
         assert history(uri, run_id, "a") == [(step, float(step)) for step in range(30)]
         assert history(uri, run_id, "b") == [(step, -float(step)) for step in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("storage", "folder"),
+    [("/data/miseg", "/data/miseg/journals"), ("s3://bucket/miseg", str(Path.home() / ".miseg/journals"))],
+)
+def test_journals_are_in_a_folder_whatever_the_storage(storage: str, folder: str) -> None:
+    assert journal_folder(storage) == folder
