@@ -81,7 +81,7 @@ class _Steps(torch.utils.data.Dataset):
         return self.experiment.steps
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        return next(ingest.planned_batches(self.dataset, self.experiment, step, step + 1))
+        return next(ingest.training_plan(self.dataset, self.experiment)(start_step=step, stop_step=step + 1))
 
 
 def _data_loader(dataset: PackedDataset, experiment: Experiment) -> Iterator[Batch]:

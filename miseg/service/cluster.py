@@ -75,6 +75,8 @@ def _start_here(show_workers: bool) -> None:
         probe.bind(("", 0))
         port = probe.getsockname()[1]
     told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
+    # This machine does not announce that it goes away, as a spot node does: a process less for each trial to start.
+    told["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)
     try:

@@ -187,7 +187,14 @@ def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.
         return f"{config['row']} seed {config['seed']}", replace(rows[config["row"]], seed=config["seed"])
 
     grid = {"row": tune.grid_search(list(rows)), "seed": tune.grid_search(seeds)}
-    config = tune.TuneConfig(metric=METRIC, mode="max", max_concurrent_trials=tuning.resources.concurrency)
+    config = tune.TuneConfig(
+        metric=METRIC,
+        mode="max",
+        max_concurrent_trials=tuning.resources.concurrency,
+        # Saves the import of torch in each trial's driver. Not in the search: a trial that is stopped early must take
+        # its driver with it, or its training goes on.
+        reuse_actors=True,
+    )
     found = _tune(tuning, f"{tuning.name}-confirm", parent, resolve, config, grid, len(rows) * len(seeds))
     found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
     return found.sort_values(["row", "seed"]).reset_index(drop=True)

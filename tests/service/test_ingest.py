@@ -1,6 +1,9 @@
 """Ray Data hands a trainer the plan that plain generators make, whatever the number of workers."""
 
 import itertools
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -36,6 +39,17 @@ def test_training_stream_is_the_plan_in_order(small, tiny, monkeypatch, chunk_by
         assert batch.ids == tuple(columns["ids"])
         assert torch.equal(batch.images_NCHW, convert(columns).images_NCHW)
         assert torch.equal(batch.labels_NHW, torch.from_numpy(columns["labels"]).long())
+
+
+@pytest.mark.timeout(60)
+def test_a_decoding_task_imports_no_torch(small, tiny):
+    code = (
+        "import pickle, sys; plan = pickle.load(sys.stdin.buffer); next(plan(start_step=0, stop_step=1)); "
+        "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
+    )
+    plan = pickle.dumps(ingest.training_plan(small, tiny))
+    done = subprocess.run([sys.executable, "-c", code], input=plan, capture_output=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_two_ranks_share_the_batches_of_one(small, tiny):
