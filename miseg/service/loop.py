@@ -131,7 +131,7 @@ class Loop:
             if scalars is not None:
                 dist.all_reduce(scalars)
                 scalars /= self.world
-        records = []
+        records: list[Record] = []
         for row, item in enumerate(pending):
             loss = combine(totals[row], item.count.double()).item()
             if not np.isfinite(loss):

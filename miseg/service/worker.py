@@ -1,0 +1,122 @@
+"""What a Train worker runs: its share of the training steps, the validations, and on rank 0 the logging."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from ray.train.torch import get_device
+
+from miseg.data.augmentation import standardisation
+from miseg.data.packed import PackedDataset
+from miseg.recipes.experiment import Experiment, from_dict
+from miseg.service import checkpoint, ingest
+from miseg.service.journal import Journal
+from miseg.service.loop import Loop, NonFiniteLossError, Record
+from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
+from miseg.service.train import FINISHED, PLACEMENT_GROUP
+
+LOG_EVERY = 10
+"""Steps between two reads of the losses from the device."""
+
+
+def train(config: dict[str, Any]) -> str:
+    """What every Train worker runs: its share of each step, and on rank 0 the logging. Returns why it ended."""
+    torch.set_num_threads(config["threads"])
+    for name in ("ray.data", "ray.train"):
+        # A line for each validation is for people; what Ray does in between is in its own log files.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    experiment: Experiment = from_dict(config["experiment"])
+    dataset = PackedDataset.open(config["data"])
+    loop = Loop(experiment, ingest.task_of(dataset), get_device())
+    if (resumed := ray.train.get_checkpoint()) is not None:
+        with resumed.as_directory() as folder:
+            checkpoint.load(folder, loop)
+    journal = Journal(**config["tracking"]) if rank == 0 else None
+    monitor = _system_metrics(config["tracking"]) if rank == 0 else None
+    try:
+        _train(loop, dataset, journal, rank, world)
+        return FINISHED
+    except NonFiniteLossError as error:
+        # A retry would meet the same loss, so the run ends here, as the worst there is, and says why.
+        _log(journal, error.records)
+        ray.train.report({"step": loop.step, "mean_iou": 0.0})
+        return str(error)
+    finally:
+        if monitor is not None:
+            monitor.finish()
+        if journal is not None:
+            journal.close()
+
+
+def _train(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: int, world: int) -> None:
+    experiment = loop.experiment
+    stream = ingest.training_stream(dataset, experiment, start_step=loop.step, rank=rank, world=world)
+    started, images = time.perf_counter(), 0
+    for batch in stream:
+        loop.train_step(batch)
+        images += experiment.batch_size
+        validate = loop.step % experiment.validate_every == 0 or loop.step == experiment.steps
+        if not validate and loop.step % LOG_EVERY:
+            continue
+        _log(journal, loop.flush())
+        if journal is not None:
+            journal.metrics(loop.step, {"images_per_second": images / (time.perf_counter() - started)})
+        if validate:
+            _validate_and_report(loop, dataset, journal, rank, world)
+        started, images = time.perf_counter(), 0
+
+
+def _log(journal: Journal | None, records: Iterable[Record]) -> None:
+    for record in records:
+        if journal is not None:
+            journal.metrics(record.step, record.values)
+
+
+def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: int, world: int) -> None:
+    batches = ingest.evaluation_stream(dataset, "val", loop.experiment, rank=rank, world=world)
+    matrix, kept = loop.evaluate(batches, keep=PANEL_ROWS if rank == 0 else 0)
+    metrics = {"step": loop.step, "mean_iou": matrix.mean_iou()}
+    reported = metrics | {PLACEMENT_GROUP: _placement_group()}
+    with tempfile.TemporaryDirectory() as folder:
+        if journal is None:
+            ray.train.report(reported)
+            return
+        journal.metrics(loop.step, validation_metrics(matrix, loop.task.class_names, "val"))
+        log_evaluation(journal, dataset, loop.experiment, matrix, kept, Path(folder), step=loop.step)
+        mean_C, std_C = standardisation(loop.experiment.augmentation, dataset.info)
+        data = {
+            "mean": [float(value) for value in mean_C],
+            "std": [float(value) for value in std_C],
+            "colours": [list(colour) for colour in dataset.info.colours],
+            "fingerprint": dataset.fingerprint,
+        }
+        saved = checkpoint.save(Path(folder) / "checkpoint", loop, metrics, data)
+        ray.train.report(reported, checkpoint=ray.train.Checkpoint.from_directory(saved))
+
+
+def _placement_group() -> str:
+    """The group that holds this worker, in hexadecimal: whoever stops the trial frees it by this name."""
+    group = ray.util.get_current_placement_group()
+    return group.id.hex() if group is not None else ""
+
+
+def _system_metrics(settings: Mapping[str, str], every: float = 5) -> SystemMetricsMonitor | None:
+    try:
+        monitor = SystemMetricsMonitor(
+            settings["run_id"], tracking_uri=settings["tracking_uri"], resume_logging=True, sampling_interval=every
+        )
+        monitor.start()
+        return monitor
+    except Exception as error:  # a monitor is no reason to stop a training
+        print(f"system metrics are not logged: {error}", flush=True)
+        return None
