@@ -75,7 +75,7 @@ def _embedded(method: MethodConfig, seed: int) -> Experiment:
         data="embedded",
         optimiser=Optimiser(name="adam", learning_rate=3e-3, warmup_steps=20),
         augmentation=Augmentation(flip=0.5, crop=(96, 128)),
-        steps=120,
+        steps=90,
         batch_size=8,
         validate_every=30,
         seed=seed,
