@@ -16,7 +16,7 @@ import ray
 from mlflow import MlflowClient
 
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, models, tracking, train
+from miseg.service import cluster, models, tracking, train, worker
 from miseg.service.evaluate import evaluate
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
@@ -124,7 +124,7 @@ def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):
 
 def test_the_machine_is_recorded_beside_the_run(place):
     run = MlflowClient(place[1]).create_run("0")
-    monitor = train._system_metrics({"run_id": run.info.run_id, "tracking_uri": place[1]}, every=0.2)
+    monitor = worker._system_metrics({"run_id": run.info.run_id, "tracking_uri": place[1]}, every=0.2)
     deadline = time.monotonic() + 20
     while not (logged := MlflowClient(place[1]).get_run(run.info.run_id).data.metrics) and time.monotonic() < deadline:
         time.sleep(0.2)
