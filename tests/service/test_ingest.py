@@ -28,9 +28,14 @@ def plain(small, tiny, start=0):
     )
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 2**16], ids=["a task a step", "several steps a task"])
-def test_training_stream_is_the_plan_in_order(small, tiny, monkeypatch, chunk_bytes):
+@pytest.mark.parametrize(
+    ("chunk_bytes", "tasks"),
+    [(1, 2048), (2**16, 2048), (1, 3)],
+    ids=["a task a step", "several steps a task", "several pipelines"],
+)
+def test_training_stream_is_the_plan_in_order(small, tiny, monkeypatch, chunk_bytes, tasks):
     monkeypatch.setattr(ingest, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(ingest, "SEGMENT_TASKS", tasks)
     convert = ingest.Converter(small, tiny)
     expected = list(plain(small, tiny, start=5))
     found = list(ingest.training_stream(small, tiny, start_step=5))
