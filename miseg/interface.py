@@ -112,6 +112,9 @@ class Method(nn.Module, ABC):
     emits: ClassVar[Literal["classes", "clusters"]]
     """Whether `predict`'s channels are the task's classes, or clusters that evaluation matches to classes."""
 
+    progress: float = 0.0
+    """Share of the training steps already done, 0..1: the trainer sets it before each step, for losses with a course."""
+
     @abstractmethod
     def forward(self, batch: Batch) -> Step:
         """The training loss of one batch."""

@@ -1,6 +1,8 @@
 """Losses: tensors in, a scalar out. Nothing here knows of networks, methods or trainers."""
 
+from miseg.losses.affinity_field import AffinityFieldLoss, AffinityFieldParts, affinity_field_parts
 from miseg.losses.binary_cross_entropy import binary_cross_entropy_parts
+from miseg.losses.cross_entropy import cross_entropy_parts
 from miseg.losses.labels import valid_pixels
 from miseg.losses.region_mutual_information import (
     RegionMutualInformationLoss,
@@ -9,9 +11,13 @@ from miseg.losses.region_mutual_information import (
 )
 
 __all__ = [
+    "AffinityFieldLoss",
+    "AffinityFieldParts",
     "RegionMutualInformationLoss",
     "RegionMutualInformationParts",
+    "affinity_field_parts",
     "binary_cross_entropy_parts",
+    "cross_entropy_parts",
     "region_mutual_information_parts",
     "valid_pixels",
 ]

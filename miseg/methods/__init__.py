@@ -9,7 +9,13 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, MethodConfig, RegionMutualInformation
+from miseg.methods.configs import (
+    AffinityField,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    MethodConfig,
+    RegionMutualInformation,
+)
 
 if TYPE_CHECKING:
     from miseg.interface import Method, Task
@@ -37,6 +43,7 @@ METHODS: Mapping[type, type[Method]] = _Registry(
         CrossEntropy: "miseg.methods.cross_entropy:CrossEntropyMethod",
         BinaryCrossEntropy: "miseg.methods.binary_cross_entropy:BinaryCrossEntropyMethod",
         RegionMutualInformation: "miseg.methods.region_mutual_information:RegionMutualInformationMethod",
+        AffinityField: "miseg.methods.affinity_field:AffinityFieldMethod",
     }
 )
 """Every method: the type of its settings -> its class."""

@@ -5,6 +5,7 @@ A value out of range raises ValueError with the value, the range and the mend: a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,5 +62,37 @@ class RegionMutualInformation:
             )
 
 
-MethodConfig = CrossEntropy | BinaryCrossEntropy | RegionMutualInformation
+@dataclass(frozen=True)
+class AffinityField:
+    """Softmax cross-entropy + weight · 20^(−progress) · affinity field loss (Ke et al. 2018).
+
+    The defaults are how Zhao et al. (2019) ran it beside RMI; the original takes `stride` 1.
+    """
+
+    network: Network = field(default_factory=UNet)
+    weight: float = 1.0
+    """Weight of the affinity terms at the start of training, 0 or more."""
+    margin: float = 3.0
+    """Nats up to which the distributions on two sides of an edge are pushed apart, above 0."""
+    stride: int = 8
+    """The factor by which labels and logits are shrunk before pairs of pixels are taken; 1 is full resolution."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight = {self.weight}: use 0 or more; both papers use 1")
+        if not 0 < self.margin < math.inf:
+            raise ValueError(f"margin = {self.margin}: use a value above 0 (nats); both papers use 3")
+        if self.stride < 1:
+            raise ValueError(f"stride = {self.stride}: use 1 (full resolution) or more; the RMI paper uses 8")
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError where an image of height x width leaves no pair of pixels at this stride."""
+        if min(height, width) < 2 * self.stride:
+            raise ValueError(
+                f"stride {self.stride} needs images of at least {2 * self.stride} x {2 * self.stride} pixels; these "
+                f"are {height} x {width}: lower it"
+            )
+
+
+MethodConfig = CrossEntropy | BinaryCrossEntropy | RegionMutualInformation | AffinityField
 """Every method's settings."""

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from miseg.interface import Batch, Method, Step, Task
-from miseg.losses import valid_pixels
+from miseg.losses import cross_entropy_parts
 from miseg.methods.configs import CrossEntropy
 from miseg.networks import build_network
-
-_IGNORED = -100  # torch's own ignore index: outside 0..K-1 whatever the task's is
 
 
 class CrossEntropyMethod(Method):
@@ -35,12 +31,8 @@ class CrossEntropyMethod(Method):
         if batch.labels_NHW is None:
             raise ValueError("a batch without labels: cross-entropy learns from labels alone")
         logits_NKHW = self.network(batch.images_NCHW)
-        valid_NHW = valid_pixels(batch.labels_NHW, self.task.num_classes, self.task.ignore_index)
-        labels_NHW = torch.where(valid_NHW, batch.labels_NHW, _IGNORED)
-        with torch.autocast(logits_NKHW.device.type, enabled=False):
-            # Summed apart from the loss, because the fused sum on a GPU adds in an order that varies.
-            loss_NHW = F.cross_entropy(logits_NKHW.float(), labels_NHW, ignore_index=_IGNORED, reduction="none")
-            return Step(loss_NHW.sum().view(1), valid_NHW.sum(dtype=torch.float32).view(1))
+        ce_sum, valid = cross_entropy_parts(logits_NKHW, batch.labels_NHW, ignore_index=self.task.ignore_index)
+        return Step(ce_sum.view(1), valid.view(1))
 
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """Softmax probabilities, float32 [N, K, H, W], that sum to 1 over K; the largest decides.

@@ -88,6 +88,7 @@ class Loop:
     def train_step(self, batch: Batch) -> None:
         """One optimiser step; its losses wait on the device for `flush`."""
         self.method.train()
+        self.method.progress = self.step / self.experiment.steps
         batch = batch.to(self.device, memory_format=self.memory_format)
         if self.method.supervision == "none":
             batch = batch.without_labels()
