@@ -9,7 +9,7 @@ Shape suffixes: N images, C channels, K classes, H and W pixels, T terms of a lo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -113,7 +113,7 @@ class Method(nn.Module, ABC):
     """Whether `predict`'s channels are the task's classes, or clusters that evaluation matches to classes."""
 
     progress: float = 0.0
-    """Share of the training steps already done, 0..1: the trainer sets it before each step, for losses with a course."""
+    """Share of the training steps done, 0..1, for losses that change with it; the trainer sets it before each step."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Step:
@@ -123,9 +123,16 @@ class Method(nn.Module, ABC):
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """Probabilities [N, K, H, W] (each in 0..1) at input resolution."""
 
+    def others(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Further predictors like `predict`, by name, that evaluation scores beside it; most methods have none."""
+        return {}
+
     def fit_support(self, labels: Iterable[Batch]) -> None:
         """Closed-form use of labels after training; most methods have none."""
 
     def param_groups(self, lr: float) -> list[dict]:
-        """Optimiser groups; one group at `lr` unless a method says otherwise."""
+        """Optimiser groups; one group at `lr` unless a method says otherwise.
+
+        The gradient's norm is clipped over all groups together, but for groups with `clip_apart` set to True.
+        """
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]

@@ -3,6 +3,7 @@
 from miseg.losses.affinity_field import AffinityFieldLoss, AffinityFieldParts, affinity_field_parts
 from miseg.losses.binary_cross_entropy import binary_cross_entropy_parts
 from miseg.losses.cross_entropy import cross_entropy_parts
+from miseg.losses.divergence import divergence_from_logits_parts, divergence_parts
 from miseg.losses.labels import valid_pixels
 from miseg.losses.region_mutual_information import (
     RegionMutualInformationLoss,
@@ -18,6 +19,8 @@ __all__ = [
     "affinity_field_parts",
     "binary_cross_entropy_parts",
     "cross_entropy_parts",
+    "divergence_from_logits_parts",
+    "divergence_parts",
     "region_mutual_information_parts",
     "valid_pixels",
 ]

@@ -14,6 +14,7 @@ from miseg.methods.configs import (
     BinaryCrossEntropy,
     CrossEntropy,
     MethodConfig,
+    MutualLearning,
     RegionMutualInformation,
 )
 
@@ -44,6 +45,7 @@ METHODS: Mapping[type, type[Method]] = _Registry(
         BinaryCrossEntropy: "miseg.methods.binary_cross_entropy:BinaryCrossEntropyMethod",
         RegionMutualInformation: "miseg.methods.region_mutual_information:RegionMutualInformationMethod",
         AffinityField: "miseg.methods.affinity_field:AffinityFieldMethod",
+        MutualLearning: "miseg.methods.mutual_learning:MutualLearningMethod",
     }
 )
 """Every method: the type of its settings -> its class."""

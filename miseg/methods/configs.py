@@ -94,5 +94,30 @@ class AffinityField:
             )
 
 
-MethodConfig = CrossEntropy | BinaryCrossEntropy | RegionMutualInformation | AffinityField
+@dataclass(frozen=True)
+class MutualLearning:
+    """Deep mutual learning (Zhang et al. 2018): networks with cross-entropy that also imitate each other."""
+
+    network: Network = field(default_factory=UNet)
+    """The first network; its predictions are the method's."""
+    partners: tuple[Network, ...] | None = None
+    """The other networks, at least one. Default: one of the first's architecture, with weights of its own."""
+    weight: float = 1.0
+    """Weight of the divergence from the others, 0 or more."""
+    target: Literal["probabilities", "logits"] = "probabilities"
+    """What is imitated: the others' class probabilities, or, as the Porto study's code did, their raw logits."""
+
+    def __post_init__(self) -> None:
+        if self.partners is not None and not self.partners:
+            raise ValueError("partners = (): mutual learning takes two networks or more")
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight = {self.weight}: use 0 or more; the paper uses 1")
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """All networks, the first in front."""
+        return (self.network, *((self.network,) if self.partners is None else self.partners))
+
+
+MethodConfig = CrossEntropy | BinaryCrossEntropy | RegionMutualInformation | AffinityField | MutualLearning
 """Every method's settings."""

@@ -142,7 +142,8 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
         if isinstance(value, dict):
             values[key] = from_dict(value, hints[key])
         elif isinstance(value, list):
-            values[key] = tuple(value)
+            item_type = _item_type(hints[key])
+            values[key] = tuple(from_dict(v, item_type) if isinstance(v, dict) else v for v in value)
         elif key != "type":
             values[key] = value
     return kind(**values)
@@ -174,6 +175,12 @@ def _as_float(data: Any) -> Any:
     if isinstance(data, list):
         return [_as_float(item) for item in data]
     return float(data) if isinstance(data, int) else data
+
+
+def _item_type(hint: Any) -> Any:
+    """What a tuple of a field's annotation holds."""
+    tuples = [member for member in _members(hint) if typing.get_origin(member) is tuple]
+    return typing.get_args(tuples[0])[0] if tuples else None
 
 
 def _members(expected: Any) -> tuple[Any, ...]:

@@ -97,10 +97,10 @@ def _measure(files: dict[str, bytes], data: str, split: str, journal: dict[str, 
         step = checkpoint.verify(place)["step"]
         batches = ingest.evaluation_stream(dataset, split, experiment)
         precision = resolve_precision(experiment.precision, device)
-        matrix, kept = evaluate_batches(method, task, batches, device=device, precision=precision, keep=PANEL_ROWS)
-        scores = validation_metrics(matrix, task.class_names, split)
+        found = evaluate_batches(method, task, batches, device=device, precision=precision, keep=PANEL_ROWS)
+        scores = validation_metrics(found, task.class_names, split)
         log = Journal(**journal)
         log.metrics(step, scores)
-        log_evaluation(log, dataset, experiment, matrix, kept, Path(folder), step=step, split=split)
+        log_evaluation(log, dataset, experiment, found, Path(folder), step=step, split=split)
         log.close()
     return scores

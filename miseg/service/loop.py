@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,20 @@ from miseg.recipes.experiment import Experiment, Optimiser
 
 Kept = list[tuple[Batch, Tensor]]
 """Batches with the labels [N, H, W] predicted for them."""
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        matrix: the confusion matrix of the method's predictions.
+        kept: the first batches with the predictions for them.
+        others: the confusion matrices of the method's further predictors, by name.
+    """
+
+    matrix: ConfusionMatrix
+    kept: Kept
+    others: dict[str, ConfusionMatrix]
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -105,13 +119,22 @@ class Loop:
         self.scaler.scale(loss).backward()
         if self.experiment.optimiser.clip is not None:
             self.scaler.unscale_(self.optimiser)
-            nn.utils.clip_grad_norm_(self.method.parameters(), self.experiment.optimiser.clip)
+            self._clip(self.experiment.optimiser.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         rate = self.optimiser.param_groups[0]["lr"]
         self._pending.append(_Pending(self.step, batch.ids, rate, result.total.detach(), count, result.scalars))
         self.step += 1
+
+    def _clip(self, largest: float) -> None:
+        together: list[Tensor] = []
+        for group in self.optimiser.param_groups:
+            if group.get("clip_apart"):
+                nn.utils.clip_grad_norm_(group["params"], largest)
+            else:
+                together += group["params"]
+        nn.utils.clip_grad_norm_(together, largest)
 
     def flush(self) -> list[Record]:
         """The records of the steps since the last flush.
@@ -153,8 +176,8 @@ class Loop:
             dist.all_gather_object(shares, ids)
         return [name for share in shares for name in share]
 
-    def evaluate(self, batches: Iterable[Batch], keep: int = 0) -> tuple[ConfusionMatrix, Kept]:
-        """The confusion matrix over all ranks' batches, and this rank's first `keep` images with their predictions."""
+    def evaluate(self, batches: Iterable[Batch], keep: int = 0) -> Evaluation:
+        """The scores over all ranks' batches, and this rank's first `keep` images with their predictions."""
         return evaluate(self.method, self.task, batches, device=self.device, precision=self.precision, keep=keep)
 
     def state(self) -> dict[str, Any]:
@@ -194,8 +217,8 @@ def evaluate(
     device: torch.device,
     precision: torch.dtype = torch.float32,
     keep: int = 0,
-) -> tuple[ConfusionMatrix, Kept]:
-    """The confusion matrix over the batches of all ranks, and the first batches of at least `keep` images here.
+) -> Evaluation:
+    """The confusion matrices over the batches of all ranks, and the first batches of at least `keep` images here.
 
     Args:
         method: what predicts; its training mode is restored.
@@ -207,22 +230,25 @@ def evaluate(
     """
     was_training = method.training
     method.eval()
-    matrix = ConfusionMatrix(task.num_classes, task.ignore_index)
+    predictors = {"": method.predict} | method.others()
+    matrices = {name: ConfusionMatrix(task.num_classes, task.ignore_index) for name in predictors}
     kept: Kept = []
     for batch in batches:
         batch = batch.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
-            prediction_NHW = method.predict(batch.images_NCHW).argmax(1)
-        if batch.labels_NHW is not None:
-            matrix.update(prediction_NHW, batch.labels_NHW)
-        if sum(len(earlier.ids) for earlier, _ in kept) < keep:
-            kept.append((batch.to("cpu"), prediction_NHW.cpu()))
+        for name, predict in predictors.items():
+            with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
+                prediction_NHW = predict(batch.images_NCHW).argmax(1)
+            if batch.labels_NHW is not None:
+                matrices[name].update(prediction_NHW, batch.labels_NHW)
+            if not name and sum(len(earlier.ids) for earlier, _ in kept) < keep:
+                kept.append((batch.to("cpu"), prediction_NHW.cpu()))
     if dist.is_initialized() and dist.get_world_size() > 1:
-        counts = matrix.counts.to(device)
-        dist.all_reduce(counts)
-        matrix.counts = counts.cpu()
+        for matrix in matrices.values():
+            counts = matrix.counts.to(device)
+            dist.all_reduce(counts)
+            matrix.counts = counts.cpu()
     method.train(was_training)
-    return matrix, kept
+    return Evaluation(matrices.pop(""), kept, matrices)
 
 
 def learning_rate_factor(step: int, steps: int, settings: Optimiser) -> float:

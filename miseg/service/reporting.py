@@ -9,34 +9,35 @@ from pathlib import Path
 import torch
 
 from miseg.data.packed import PackedDataset
-from miseg.evaluation import ConfusionMatrix
 from miseg.evaluation.pictures import Row, confusion_picture, panels
 from miseg.recipes.experiment import Experiment
 from miseg.service.ingest import Converter
 from miseg.service.journal import Journal
-from miseg.service.loop import Kept
+from miseg.service.loop import Evaluation
 
 PANEL_ROWS = 4
 """Validation images shown in a run's pictures."""
 
 
-def validation_metrics(matrix: ConfusionMatrix, class_names: Iterable[str], split: str) -> dict[str, float]:
-    """A confusion matrix' scores under their MLflow names."""
-    scores = {
-        f"{split}/mean_iou": matrix.mean_iou(),
-        f"{split}/micro_iou": matrix.micro_iou(),
-        f"{split}/pixel_accuracy": matrix.pixel_accuracy(),
-    }
-    per_class = dict(zip(class_names, matrix.iou_per_class(), strict=True))
-    return scores | {f"{split}/iou/{name}": float(value) for name, value in per_class.items() if value == value}
+def validation_metrics(found: Evaluation, class_names: Iterable[str], split: str) -> dict[str, float]:
+    """An evaluation's scores under their MLflow names; a further predictor's are `<split>/<its name>/…`."""
+    names, scores = tuple(class_names), {}
+    for prefix, matrix in {split: found.matrix, **{f"{split}/{name}": m for name, m in found.others.items()}}.items():
+        scores |= {
+            f"{prefix}/mean_iou": matrix.mean_iou(),
+            f"{prefix}/micro_iou": matrix.micro_iou(),
+            f"{prefix}/pixel_accuracy": matrix.pixel_accuracy(),
+        }
+        per_class = zip(names, matrix.iou_per_class(), strict=True)
+        scores |= {f"{prefix}/iou/{name}": float(value) for name, value in per_class if value == value}
+    return scores
 
 
 def log_evaluation(
     journal: Journal,
     dataset: PackedDataset,
     experiment: Experiment,
-    matrix: ConfusionMatrix,
-    kept: Kept,
+    found: Evaluation,
     folder: Path,
     *,
     step: int,
@@ -46,7 +47,7 @@ def log_evaluation(
     info, stem = dataset.info, f"{split}-step-{step:06d}"
     mean_C, std_C = Converter(dataset, experiment).constants
     rows = []
-    for batch, prediction_NHW in kept:
+    for batch, prediction_NHW in found.kept:
         if batch.labels_NHW is None:
             continue
         images_NHWC = ((batch.images_NCHW.cpu() * std_C + mean_C) * 255).round().clamp(0, 255).to(torch.uint8)
@@ -56,13 +57,15 @@ def log_evaluation(
     pictures = {}
     if rows:
         pictures["panels"] = panels(rows[:PANEL_ROWS], info.colours, info.classes)
-    pictures["confusion"] = confusion_picture(matrix, info.classes)
+    pictures["confusion"] = confusion_picture(found.matrix, info.classes)
     for kind, picture in pictures.items():
         path = folder / f"{kind}-{stem}.png"
         picture.save(path)
         journal.artifact(path, kind)
     path = folder / f"iou-{stem}.csv"
-    write_table(path, ("class", "iou"), zip(info.classes, (f"{v:.6f}" for v in matrix.iou_per_class()), strict=True))
+    write_table(
+        path, ("class", "iou"), zip(info.classes, (f"{v:.6f}" for v in found.matrix.iou_per_class()), strict=True)
+    )
     journal.artifact(path, "tables")
 
 

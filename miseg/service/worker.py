@@ -84,15 +84,15 @@ def _log(journal: Journal | None, records: Iterable[Record]) -> None:
 
 def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: int, world: int) -> None:
     batches = ingest.evaluation_stream(dataset, "val", loop.experiment, rank=rank, world=world)
-    matrix, kept = loop.evaluate(batches, keep=PANEL_ROWS if rank == 0 else 0)
-    metrics = {"step": loop.step, "mean_iou": matrix.mean_iou()}
+    found = loop.evaluate(batches, keep=PANEL_ROWS if rank == 0 else 0)
+    metrics = {"step": loop.step, "mean_iou": found.matrix.mean_iou()}
     reported = metrics | {PLACEMENT_GROUP: _placement_group()}
     with tempfile.TemporaryDirectory() as folder:
         if journal is None:
             ray.train.report(reported)
             return
-        journal.metrics(loop.step, validation_metrics(matrix, loop.task.class_names, "val"))
-        log_evaluation(journal, dataset, loop.experiment, matrix, kept, Path(folder), step=loop.step)
+        journal.metrics(loop.step, validation_metrics(found, loop.task.class_names, "val"))
+        log_evaluation(journal, dataset, loop.experiment, found, Path(folder), step=loop.step)
         mean_C, std_C = standardisation(loop.experiment.augmentation, dataset.info)
         data = {
             "mean": [float(value) for value in mean_C],

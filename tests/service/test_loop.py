@@ -152,7 +152,7 @@ def one_of_two(rank: int, folder: str) -> None:
         for step in range(RANK_STEPS):
             loop.train_step(share_of(batch_of(step), rank))
         records = loop.flush()
-        matrix, kept = loop.evaluate([share_of(batch_of(77), rank)], keep=1)
+        matrix, kept, _ = loop.evaluate([share_of(batch_of(77), rank)], keep=1)
         weights = copy.deepcopy(loop.method.state_dict())
         # Rank 1 holds the broken image (third of the batch); rank 0 must know of it.
         loop.train_step(share_of(broken(batch_of(RANK_STEPS), 2), rank))
@@ -181,7 +181,7 @@ def test_two_ranks_with_uneven_shares_equal_one_with_the_whole_batch(
 ) -> None:
     one = Loop(replace(EXPERIMENT, method=method), TASK)
     expected = losses(run(one, RANK_STEPS))
-    matrix, _ = one.evaluate([batch_of(77)])
+    matrix = one.evaluate([batch_of(77)]).matrix
     for rank, found in enumerate(two_ranks):
         of_rank, counts, weights, kept, _ = found[type(method).__name__]
         assert of_rank == pytest.approx(expected, rel=1e-5)
@@ -332,7 +332,7 @@ def test_evaluation_equals_a_direct_count_and_restores_the_training_mode(trainin
     loop.method.train(training)
     weights = copy.deepcopy(loop.method.state_dict())
     unlabelled = batch_of(9).without_labels()
-    found, _ = loop.evaluate([batch_of(7), batch_of(8), unlabelled])
+    found = loop.evaluate([batch_of(7), batch_of(8), unlabelled]).matrix
     assert all(module.training is training for module in loop.method.modules())
     assert all(torch.equal(value, weights[name]) for name, value in loop.method.state_dict().items())
 
@@ -349,7 +349,7 @@ def test_evaluation_equals_a_direct_count_and_restores_the_training_mode(trainin
 @pytest.mark.parametrize(("keep", "batches"), [(0, 0), (1, 1), (4, 1), (5, 2), (99, 3)])
 def test_evaluation_keeps_the_first_images_with_their_predictions(keep: int, batches: int) -> None:
     loop = Loop(EXPERIMENT, TASK)
-    _, kept = loop.evaluate((batch_of(step) for step in (7, 8, 9)), keep=keep)
+    kept = loop.evaluate((batch_of(step) for step in (7, 8, 9)), keep=keep).kept
     assert [batch.ids for batch, _ in kept] == [batch_of(step).ids for step in (7, 8, 9)][:batches]
     for batch, prediction_NHW in kept:
         assert prediction_NHW.shape == (4, 32, 32) and prediction_NHW.dtype == torch.int64

@@ -1,0 +1,82 @@
+"""Deep mutual learning: Zhang, Xiang, Hospedales and Lu, CVPR 2018 (arXiv:1706.00384), for segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from miseg.interface import Batch, Method, Step, Task
+from miseg.losses import cross_entropy_parts, divergence_from_logits_parts, divergence_parts
+from miseg.methods.configs import MutualLearning
+from miseg.networks import build_network
+
+
+class MutualLearningMethod(Method):
+    """Networks that each learn from the labels and from the mean of their divergences from all others.
+
+    Network k minimises CE_k + weight · mean over j ≠ k of KL(p_j ‖ p_k), with p_j detached: no gradient flows from one
+    network into another. The ignore index and labels outside 0..K-1 do not count.
+    """
+
+    supervision: ClassVar[Literal["dense", "few", "none"]] = "dense"
+    emits: ClassVar[Literal["classes", "clusters"]] = "classes"
+
+    def __init__(self, config: MutualLearning, task: Task) -> None:
+        super().__init__()
+        self.config = config
+        self.task = task
+        self.networks = nn.ModuleList(
+            build_network(network, task.in_channels, task.num_classes) for network in config.networks
+        )
+
+    def forward(self, batch: Batch) -> Step:
+        """Two terms a network: cross-entropy over valid pixels, and the weighted divergence from the others.
+
+        The divergences' count is the valid pixels, or, for `target="logits"`, all elements. Scalars: `ce_k` and
+        `divergence_k` of every network k = 1, 2, …, the latter without its weight.
+
+        Raises:
+            ValueError: a batch without labels.
+        """
+        if batch.labels_NHW is None:
+            raise ValueError("a batch without labels: mutual learning learns from labels too")
+        logits = [network(batch.images_NCHW) for network in self.networks]
+        totals: list[Tensor] = []
+        counts: list[Tensor] = []
+        scalars = {}
+        for k, own in enumerate(logits, 1):
+            ce_sum, valid = cross_entropy_parts(own, batch.labels_NHW, ignore_index=self.task.ignore_index)
+            found = [self._divergence(own, other, batch.labels_NHW) for other in logits if other is not own]
+            divergence_sum, count = torch.stack([total for total, _ in found]).mean(), found[0][1]
+            totals += [ce_sum, self.config.weight * divergence_sum]
+            counts += [valid, count]
+            scalars[f"ce_{k}"] = ce_sum.detach() / valid.clamp_min(1)
+            scalars[f"divergence_{k}"] = divergence_sum.detach() / count.clamp_min(1)
+        return Step(torch.stack(totals), torch.stack(counts), scalars)
+
+    def _divergence(self, own: Tensor, other: Tensor, labels_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        if self.config.target == "logits":
+            return divergence_from_logits_parts(own, other)
+        return divergence_parts(own, other, labels_NHW, ignore_index=self.task.ignore_index)
+
+    def predict(self, images_NCHW: Tensor) -> Tensor:
+        """The first network's softmax probabilities, float32 [N, K, H, W], that sum to 1 over K.
+
+        The caller puts the module in eval mode.
+        """
+        return self.networks[0](images_NCHW).float().softmax(1)
+
+    def others(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The predictions of networks 2, 3, … as `network_2`, `network_3`, …"""
+
+        def predictor(network: nn.Module) -> Callable[[Tensor], Tensor]:
+            return lambda images_NCHW: network(images_NCHW).float().softmax(1)
+
+        return {f"network_{k}": predictor(network) for k, network in enumerate(self.networks, 1) if k > 1}
+
+    def param_groups(self, lr: float) -> list[dict]:
+        """One group a network, each an optimiser of its own: they share neither moments nor the gradient's norm."""
+        return [{"params": list(network.parameters()), "lr": lr, "clip_apart": True} for network in self.networks]
