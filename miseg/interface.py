@@ -131,8 +131,14 @@ class Method(nn.Module, ABC):
         """Closed-form use of labels after training; most methods have none."""
 
     def param_groups(self, lr: float) -> list[dict]:
-        """Optimiser groups; one group at `lr` unless a method says otherwise.
+        """Optimiser groups: those of the method's networks that have some of their own, and one at `lr` for the rest.
 
-        The gradient's norm is clipped over all groups together, but for groups with `clip_apart` set to True.
+        The gradient's norm is clipped over all groups that have the same value under `clip`, or none, together.
         """
-        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
+        groups: list[dict] = []
+        for child in self.children():
+            if hasattr(child, "param_groups"):
+                groups += child.param_groups(lr)
+        grouped = {id(parameter) for group in groups for parameter in group["params"]}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in grouped]
+        return [*groups, {"params": rest, "lr": lr}] if rest else groups

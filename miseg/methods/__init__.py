@@ -17,6 +17,7 @@ from miseg.methods.configs import (
     MutualLearning,
     RegionMutualInformation,
 )
+from miseg.networks.configs import without_weights
 
 if TYPE_CHECKING:
     from miseg.interface import Method, Task
@@ -51,13 +52,20 @@ METHODS: Mapping[type, type[Method]] = _Registry(
 """Every method: the type of its settings -> its class."""
 
 
-def build_method(config: MethodConfig, task: Task) -> Method:
+def build_method(config: MethodConfig, task: Task, *, pretrained: bool = True) -> Method:
     """The method that `config` describes, for `task`, its weights drawn from torch's global random state.
+
+    Args:
+        config: the method's settings.
+        task: classes and channels of the data.
+        pretrained: whether networks start from the weights that the settings name; not where a checkpoint follows,
+            which brings its own.
 
     Raises:
         TypeError: settings of a type that `METHODS` does not hold.
+        ValueError: named weights that cannot be had.
     """
     if type(config) not in METHODS:
         known = ", ".join(kind.__name__ for kind in METHODS)
         raise TypeError(f"no method takes settings of type {type(config).__name__}; METHODS holds {known}")
-    return METHODS[type(config)](config, task)
+    return METHODS[type(config)](config if pretrained else without_weights(config), task)

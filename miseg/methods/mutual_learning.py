@@ -78,5 +78,13 @@ class MutualLearningMethod(Method):
         return {f"network_{k}": predictor(network) for k, network in enumerate(self.networks, 1) if k > 1}
 
     def param_groups(self, lr: float) -> list[dict]:
-        """One group a network, each an optimiser of its own: they share neither moments nor the gradient's norm."""
-        return [{"params": list(network.parameters()), "lr": lr, "clip_apart": True} for network in self.networks]
+        """Groups for each network apart, as optimisers of their own: they do not share the gradient's norm."""
+        groups = []
+        for k, network in enumerate(self.networks):
+            own = (
+                network.param_groups(lr)
+                if hasattr(network, "param_groups")
+                else [{"params": list(network.parameters()), "lr": lr}]
+            )
+            groups += [group | {"clip": k} for group in own]
+        return groups

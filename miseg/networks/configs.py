@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
+from typing import Any, Literal
+
+IMAGENET = "imagenet"
+"""Stands, in place of a file, for the ImageNet weights of timm's hub."""
 
 
 @dataclass(frozen=True)
@@ -20,5 +24,53 @@ class UNet:
             raise ValueError(f"initial_features = {self.initial_features}: use 1 or more (published: 32)")
 
 
-Network = UNet
+@dataclass(frozen=True)
+class DeepLab:
+    """DeepLabV3 (Chen et al. 2017) or DeepLabV3+ (Chen et al. 2018) on a ResNet, dilated to its output stride."""
+
+    version: Literal["v3", "v3+"] = "v3+"
+    """v3+ adds a decoder that sees features at a quarter of the resolution."""
+    encoder: Literal["resnet18d", "resnet50", "resnet50d", "resnet101", "resnet101d"] = "resnet101d"
+    """The ResNet by timm's name; d: three 3x3 convolutions in place of the 7x7 one, as the RMI paper has it."""
+    weights: str | None = None
+    """imagenet (fetched from the hub), a file of timm's weights for this encoder, or random ones if left out."""
+    output_stride: Literal[8, 16] = 16
+    """Input pixels for each pixel of the encoder's last features, in training and inference."""
+    decoder_rate: float = 1.0
+    """Learning rate of everything after the encoder, as a multiple of the encoder's, above 0."""
+    batch_norm_momentum: float = 0.1
+    """Share of a new batch in the running statistics of batch norm, 0..1."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decoder_rate < math.inf:
+            raise ValueError(f"decoder_rate = {self.decoder_rate}: use a value above 0; the RMI code uses 5 or 10")
+        if not 0 < self.batch_norm_momentum <= 1:
+            raise ValueError(
+                f"batch_norm_momentum = {self.batch_norm_momentum}: it lies in 0..1, 0 excluded; the RMI code uses 0.05"
+            )
+
+
+Network = UNet | DeepLab
 """Every network a method may be built on."""
+
+
+def networks_of(settings: Any) -> list[Network]:
+    """Every network that a method's settings hold, at any depth."""
+    if isinstance(settings, Network):
+        return [settings]
+    values = settings if isinstance(settings, tuple) else [getattr(settings, f.name) for f in _fields(settings)]
+    return [network for value in values for network in networks_of(value)]
+
+
+def without_weights(settings: Any) -> Any:
+    """The same settings with every network's weights random from the start."""
+    if isinstance(settings, DeepLab):
+        return replace(settings, weights=None)
+    if isinstance(settings, tuple):
+        return tuple(without_weights(item) for item in settings)
+    changed = {f.name: without_weights(getattr(settings, f.name)) for f in _fields(settings)}
+    return replace(settings, **changed) if changed else settings
+
+
+def _fields(settings: Any) -> tuple[Field, ...]:
+    return fields(settings) if is_dataclass(settings) else ()

@@ -106,7 +106,7 @@ def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple
     manifest = verify(folder)
     experiment = read_experiment(folder)
     task = Task(**{**manifest["task"], "class_names": tuple(manifest["task"]["class_names"])})
-    method = build_method(experiment.method, task)
+    method = build_method(experiment.method, task, pretrained=False)
     load_weights(folder, method)
     return method.to(device).eval(), experiment, task
 

@@ -13,6 +13,7 @@ from miseg.data.catalog import ensure_packed
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
 from miseg.data.sources import DATA_SETS
+from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
 from miseg.service import cluster, journal, tracking
 from miseg.service.command import Place
@@ -117,6 +118,12 @@ def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[
     """Raise ValueError where the experiment asks for what the data set does not have."""
     for split in splits:
         dataset.size(split)
+    for network in networks_of(experiment.method):
+        weights = getattr(network, "weights", None)
+        if weights not in (None, IMAGENET) and not Path(weights).expanduser().is_file():
+            raise ValueError(
+                f"weights = {weights!r}: there is no such file; give imagenet, or a file of timm's weights"
+            )
     augmentation, channels = experiment.augmentation, dataset.info.channels
     if augmentation.mean is not None and len(augmentation.mean) != channels:
         raise ValueError(f"augmentation.mean has {len(augmentation.mean)} values for images of {channels} channels")

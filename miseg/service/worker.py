@@ -37,8 +37,9 @@ def train(config: dict[str, Any]) -> str:
     rank, world = context.get_world_rank(), context.get_world_size()
     experiment: Experiment = from_dict(config["experiment"])
     dataset = PackedDataset.open(config["data"])
-    loop = Loop(experiment, ingest.task_of(dataset), get_device())
-    if (resumed := ray.train.get_checkpoint()) is not None:
+    resumed = ray.train.get_checkpoint()
+    loop = Loop(experiment, ingest.task_of(dataset), get_device(), pretrained=resumed is None)
+    if resumed is not None:
         with resumed.as_directory() as folder:
             checkpoint.load(folder, loop)
     journal = Journal(**config["tracking"]) if rank == 0 else None
