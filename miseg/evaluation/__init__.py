@@ -1,5 +1,6 @@
 """Evaluation: what a segmentation is worth over a whole data set, and pictures of it (`miseg.evaluation.pictures`)."""
 
 from miseg.evaluation.confusion import ConfusionMatrix
+from miseg.evaluation.crf import DenseCRF, dense_crf
 
-__all__ = ["ConfusionMatrix"]
+__all__ = ["ConfusionMatrix", "DenseCRF", "dense_crf"]
