@@ -1,6 +1,7 @@
 """Measure a trained model on any split: mean IoU, micro IoU, pixel accuracy, per-class IoU, pictures, all in MLflow.
 
 python jobs/evaluate.py --run 3f0c9d… --split val
+python jobs/evaluate.py --run 3f0c9d… --crf 1 5 10
 python jobs/evaluate.py --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
 """
 
@@ -28,18 +29,26 @@ class Evaluate(Place):
     """Split of the data set."""
     data: str | None = None
     """Data set to measure on. Default: the one the model was trained on."""
+    crf: tuple[int, ...] = ()
+    """Iterations of a dense CRF after which the predictions are measured once more (extra crf), such as 1 5 10."""
 
 
 def run(arguments: Evaluate) -> int:
     """Measure and print the scores."""
     if (arguments.run is None) == (arguments.checkpoint is None):
         raise ValueError("give one of --run and --checkpoint")
+    if len(set(arguments.crf)) < len(arguments.crf):
+        raise ValueError(f"--crf {' '.join(map(str, arguments.crf))}: name each number of iterations once")
     from dataclasses import replace
 
+    from miseg.evaluation.crf import DenseCRF, available
     from miseg.service import checkpoint, models, tracking
     from miseg.service.evaluate import evaluate
     from miseg.service.start import prepare
 
+    crf = [DenseCRF(iterations) for iterations in arguments.crf]
+    if crf and not available():
+        raise ValueError("--crf: the dense CRF is an optional extra: pip install 'miseg[crf]'")
     with tempfile.TemporaryDirectory() as folder:
         if arguments.run is not None:
             uri = tracking.tracking_uri(arguments.root)
@@ -58,6 +67,7 @@ def run(arguments: Evaluate) -> int:
             tracking_uri=job.tracking_uri,
             resources=job.resources,
             parent=arguments.run,
+            crf=crf,
         )
     width = max(map(len, scores))
     for name, value in scores.items():

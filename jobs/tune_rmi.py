@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from miseg.networks.configs import UNet
 from miseg.recipes import spaces, streets
 from miseg.recipes.experiment import Experiment
 from miseg.service.command import Place, main
@@ -97,7 +98,10 @@ def adapt(recipe: Callable[..., Experiment], arguments: Tune) -> Experiment:
         augmentation = replace(experiment.augmentation, resize=arguments.size, crop=None)
         experiment = replace(experiment, augmentation=augmentation)
     if arguments.initial_features is not None:
-        network = replace(experiment.method.network, initial_features=arguments.initial_features)
+        network = experiment.method.network
+        if not isinstance(network, UNet):
+            raise ValueError(f"--initial-features is for a U-Net; this recipe's network is {type(network).__name__}")
+        network = replace(network, initial_features=arguments.initial_features)
         experiment = replace(experiment, method=replace(experiment.method, network=network))
     return experiment
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -137,8 +137,8 @@ class Method(nn.Module, ABC):
         """
         groups: list[dict] = []
         for child in self.children():
-            if hasattr(child, "param_groups"):
-                groups += child.param_groups(lr)
+            own: Any = getattr(child, "param_groups", None)
+            groups += own(lr) if own is not None else []
         grouped = {id(parameter) for group in groups for parameter in group["params"]}
         rest = [p for p in self.parameters() if p.requires_grad and id(p) not in grouped]
         return [*groups, {"params": rest, "lr": lr}] if rest else groups

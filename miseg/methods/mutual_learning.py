@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -79,12 +79,9 @@ class MutualLearningMethod(Method):
 
     def param_groups(self, lr: float) -> list[dict]:
         """Groups for each network apart, as optimisers of their own: they do not share the gradient's norm."""
-        groups = []
+        groups: list[dict] = []
         for k, network in enumerate(self.networks):
-            own = (
-                network.param_groups(lr)
-                if hasattr(network, "param_groups")
-                else [{"params": list(network.parameters()), "lr": lr}]
-            )
-            groups += [group | {"clip": k} for group in own]
+            own: Any = getattr(network, "param_groups", None)
+            found = own(lr) if own is not None else [{"params": list(network.parameters()), "lr": lr}]
+            groups += [group | {"clip": k} for group in found]
         return groups

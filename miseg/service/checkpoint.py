@@ -14,6 +14,8 @@ import os
 import pickle
 import platform
 import shutil
+import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,22 @@ def copy_weights(folder: str | Path, target: str | Path) -> Path:
         shutil.copyfile(folder / name, target / name)
     (target / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return target
+
+
+def files_of(folder: str | Path) -> dict[str, bytes]:
+    """The files, by name, of a checkpoint that only predicts: what goes to another machine."""
+    with tempfile.TemporaryDirectory() as beside:
+        copy = copy_weights(folder, Path(beside) / "checkpoint")
+        return {path.name: path.read_bytes() for path in copy.iterdir()}
+
+
+def unpack(files: Mapping[str, bytes], folder: Path) -> Path:
+    """The checkpoint that `files_of` read, as a folder under `folder`."""
+    place = folder / "checkpoint"
+    place.mkdir()
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    return place
 
 
 def load_weights(folder: Path, method: torch.nn.Module) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,13 @@ import ray
 import torch
 
 from miseg.data.packed import PackedDataset
-from miseg.service import checkpoint, ingest, tracking
+from miseg.evaluation import BoundaryIoU, DenseCRF
+from miseg.interface import Method
+from miseg.service import checkpoint, ingest, refine, tracking
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
+from miseg.service.loop import Evaluation, resolve_precision
 from miseg.service.loop import evaluate as evaluate_batches
-from miseg.service.loop import resolve_precision
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
 
 
@@ -27,6 +32,7 @@ def evaluate(
     tracking_uri: str,
     resources: Resources,
     parent: str | None = None,
+    crf: Sequence[DenseCRF] = (),
 ) -> tuple[str, dict[str, float]]:
     """Measure the checkpoint in `folder` on a split; the MLflow run's id and the scores by metric name.
 
@@ -38,6 +44,7 @@ def evaluate(
         tracking_uri: the MLflow server or store.
         resources: whether a GPU is to be had.
         parent: the MLflow run that trained the checkpoint.
+        crf: settings of the dense CRF under which the predictions are measured once more, each.
 
     Raises:
         ValueError: no such split, or classes or channels that differ from those the checkpoint was trained for.
@@ -70,13 +77,17 @@ def evaluate(
         },
         params=tracking.parameters(experiment) | {"split": split},
     )
-    files = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name in manifest["sha256"]}
-    files[checkpoint.MANIFEST] = (Path(folder) / checkpoint.MANIFEST).read_bytes()
-    files.pop("training.pt", None)
+    files = checkpoint.files_of(folder)
     journal = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
         scores = ray.get(worker.remote(files, data, split, journal, resources.threads))
+        if crf:
+            found = refine.refine(files, dataset, split, experiment, crf, resources)
+            scores |= _crf_scores(found, crf, task.class_names, split)
+            log = Journal(**journal)
+            log.metrics(manifest["step"], scores)
+            log.close()
     except Exception as error:
         tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
         raise
@@ -89,18 +100,62 @@ def _measure(files: dict[str, bytes], data: str, split: str, journal: dict[str, 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = PackedDataset.open(data)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "checkpoint"
-        place.mkdir()
-        for name, content in files.items():
-            (place / name).write_bytes(content)
+        place = checkpoint.unpack(files, Path(folder))
         method, experiment, task = checkpoint.open_method(place, device)
         step = checkpoint.verify(place)["step"]
-        batches = ingest.evaluation_stream(dataset, split, experiment)
         precision = resolve_precision(experiment.precision, device)
-        found = evaluate_batches(method, task, batches, device=device, precision=precision, keep=PANEL_ROWS)
-        scores = validation_metrics(found, task.class_names, split)
+        boundary = BoundaryIoU(task.num_classes, task.ignore_index)
+        found = evaluate_batches(
+            method,
+            task,
+            ingest.evaluation_stream(dataset, split, experiment),
+            device=device,
+            precision=precision,
+            keep=PANEL_ROWS,
+            boundary=boundary,
+        )
+        scores = validation_metrics(found, task.class_names, split) | {f"{split}/boundary_iou": boundary.mean()}
+        if found.kept:
+            image_1CHW = found.kept[0][0].images_NCHW[:1]
+            scores[f"{split}/inference_seconds"] = inference_seconds(method, image_1CHW, device, precision)
         log = Journal(**journal)
         log.metrics(step, scores)
         log_evaluation(log, dataset, experiment, found, Path(folder), step=step, split=split)
         log.close()
+    return scores
+
+
+@torch.no_grad()
+def inference_seconds(
+    method: Method, image_1CHW: torch.Tensor, device: torch.device, precision: torch.dtype, repetitions: int = 7
+) -> float:
+    """Median wall time of one image's prediction, seconds, warm, with the device's queue empty before and after."""
+    image_1CHW = image_1CHW.to(device, memory_format=torch.channels_last)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    seconds = []
+    for _ in range(2 + repetitions):
+        wait()
+        started = time.perf_counter()
+        with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
+            method.predict(image_1CHW)
+        wait()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[2:])
+
+
+def _crf_scores(
+    found: Sequence[refine.Refined], crf: Sequence[DenseCRF], class_names: Sequence[str], split: str
+) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for refined, settings in zip(found, crf, strict=True):
+        prefix = f"{split}/crf_{settings.iterations}"
+        scores |= validation_metrics(Evaluation(refined.matrix, [], {}), class_names, prefix)
+        scores |= {
+            f"{prefix}/boundary_iou": refined.boundary.mean(),
+            f"{prefix}/seconds_per_image": refined.seconds / max(1, refined.images),
+        }
     return scores

@@ -48,7 +48,7 @@ def training_stream(
 
     convert = Converter(dataset, experiment)
     for first in range(0, len(starts), SEGMENT_TASKS):
-        for columns in _pipeline(list(starts[first : first + SEGMENT_TASKS]), produce, local):
+        for columns in _batches(_decoded(list(starts[first : first + SEGMENT_TASKS]), produce), local):
             yield convert(columns)
 
 
@@ -77,8 +77,18 @@ def evaluation_stream(
     dataset: PackedDataset, split: str, experiment: Experiment, *, rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
     """This rank's share of a split, every image once over all ranks, in batches of equal size."""
-    parts = max(1, min(4, dataset.size(split) // (world * experiment.batch_size)))
+    decoded = evaluation_data(dataset, split, experiment, rank=rank, world=world)
+    convert = Converter(dataset, experiment)
+    for columns in _batches(decoded, experiment.batch_size):
+        for group in of_one_size(columns):
+            yield convert(group)
 
+
+def evaluation_data(
+    dataset: PackedDataset, split: str, experiment: Experiment, *, rank: int = 0, world: int = 1
+) -> ray.data.Dataset:
+    """This rank's share of a split as rows of decoded `images` (uint8), `labels` (uint8, where there are) and `ids`."""
+    parts = max(1, min(4, dataset.size(split) // (world * experiment.batch_size)))
     plan = functools.partial(
         evaluation_batches, dataset, split, experiment.augmentation, batch_size=experiment.batch_size
     )
@@ -86,12 +96,15 @@ def evaluation_stream(
     def produce(part: int) -> Iterator[dict[str, Any]]:
         return plan(rank=rank * parts + part, world=world * parts)
 
-    convert = Converter(dataset, experiment)
-    for columns in _pipeline(list(range(parts)), produce, experiment.batch_size):
-        shapes = [image.shape for image in columns["images"]]
-        for _, group in itertools.groupby(range(len(shapes)), key=shapes.__getitem__):
-            rows = list(group)
-            yield convert({name: values[rows[0] : rows[-1] + 1] for name, values in columns.items()})
+    return _decoded(list(range(parts)), produce)
+
+
+def of_one_size(columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of a block in runs of images of one size, which stack."""
+    shapes = [image.shape for image in columns["images"]]
+    for _, run in itertools.groupby(range(len(shapes)), key=shapes.__getitem__):
+        rows = list(run)
+        yield {name: values[rows[0] : rows[-1] + 1] for name, values in columns.items()}
 
 
 class Converter:
@@ -102,8 +115,8 @@ class Converter:
         self.constants = torch.as_tensor(mean_C).view(1, -1, 1, 1), torch.as_tensor(std_C).view(1, -1, 1, 1)
 
     def __call__(self, columns: dict[str, Any]) -> Batch:
-        images = torch.from_numpy(_dense(columns["images"])).permute(0, 3, 1, 2)
-        labels = _dense(columns["labels"]) if "labels" in columns else None
+        images = torch.from_numpy(dense(columns["images"])).permute(0, 3, 1, 2)
+        labels = dense(columns["labels"]) if "labels" in columns else None
         mean, std = self.constants
         return Batch(
             (images.float().div_(255) - mean) / std,
@@ -118,9 +131,7 @@ def task_of(dataset: PackedDataset) -> Task:
     return Task(len(info.classes), info.channels, tuple(info.classes), info.ignore_index)
 
 
-def _pipeline(
-    keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]], batch_size: int
-) -> Iterator[dict[str, Any]]:
+def _decoded(keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]]) -> ray.data.Dataset:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -133,11 +144,14 @@ def _pipeline(
                 yield columns | {"ids": np.array(batch["ids"])}
 
     source = ray.data.from_items(keys, override_num_blocks=len(keys))
-    tasks = source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS)
-    yield from tasks.iter_batches(batch_size=batch_size, batch_format="numpy", prefetch_batches=2)
+    return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS)
 
 
-def _dense(values: np.ndarray) -> np.ndarray:
+def _batches(decoded: ray.data.Dataset, batch_size: int) -> Iterator[dict[str, Any]]:
+    yield from decoded.iter_batches(batch_size=batch_size, batch_format="numpy", prefetch_batches=2)
+
+
+def dense(values: np.ndarray) -> np.ndarray:
     """One array of equal-sized rows; Ray hands rows of a mixed block out as objects."""
     dense = np.stack(list(values)) if values.dtype == object else values
     return dense if dense.flags.writeable else dense.copy()

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from miseg.evaluation import ConfusionMatrix
+from miseg.evaluation import BoundaryIoU, ConfusionMatrix
 from miseg.interface import Batch, Method, Task, combine
 from miseg.methods import build_method
 from miseg.recipes.experiment import Experiment, Optimiser
@@ -221,6 +221,7 @@ def evaluate(
     device: torch.device,
     precision: torch.dtype = torch.float32,
     keep: int = 0,
+    boundary: BoundaryIoU | None = None,
 ) -> Evaluation:
     """The confusion matrices over the batches of all ranks, and the first batches of at least `keep` images here.
 
@@ -231,6 +232,7 @@ def evaluate(
         device: where `method` is.
         precision: the type the network computes in.
         keep: images whose predictions are kept (on the CPU) for pictures.
+        boundary: counts the outlines of the method's predictions on this rank too, where it is given.
     """
     was_training = method.training
     method.eval()
@@ -244,6 +246,8 @@ def evaluate(
                 prediction_NHW = predict(batch.images_NCHW).argmax(1)
             if batch.labels_NHW is not None:
                 matrices[name].update(prediction_NHW, batch.labels_NHW)
+                if boundary is not None and not name:
+                    boundary.update(prediction_NHW, batch.labels_NHW)
             if not name and sum(len(earlier.ids) for earlier, _ in kept) < keep:
                 kept.append((batch.to("cpu"), prediction_NHW.cpu()))
     if dist.is_initialized() and dist.get_world_size() > 1:

@@ -21,7 +21,8 @@ PANEL_ROWS = 4
 
 def validation_metrics(found: Evaluation, class_names: Iterable[str], split: str) -> dict[str, float]:
     """An evaluation's scores under their MLflow names; a further predictor's are `<split>/<its name>/…`."""
-    names, scores = tuple(class_names), {}
+    names = tuple(class_names)
+    scores: dict[str, float] = {}
     for prefix, matrix in {split: found.matrix, **{f"{split}/{name}": m for name, m in found.others.items()}}.items():
         scores |= {
             f"{prefix}/mean_iou": matrix.mean_iou(),

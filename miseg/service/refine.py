@@ -1,0 +1,138 @@
+"""The dense CRF over a data set: decoding, prediction and refinement as one Ray Data pipeline."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+
+from miseg.data.packed import PackedDataset
+from miseg.evaluation import BoundaryIoU, ConfusionMatrix, DenseCRF, dense_crf
+from miseg.interface import Task
+from miseg.recipes.experiment import Experiment
+from miseg.service import checkpoint, ingest
+from miseg.service.cluster import Resources
+from miseg.service.loop import resolve_precision
+
+ACTOR_CPUS = 0.25
+"""CPUs that the predicting actor asks for: on a machine of one or two it must leave room for decoding and the CRF."""
+
+
+@dataclass
+class Refined:
+    """What the predictions are worth after one setting of the CRF.
+
+    Attributes:
+        matrix: confusion matrix over the split.
+        boundary: the same for outlines.
+        seconds: wall time that the CRF took over all images, in tasks of one thread each.
+        images: number of images.
+    """
+
+    matrix: ConfusionMatrix
+    boundary: BoundaryIoU
+    seconds: float = 0.0
+    images: int = 0
+
+
+def refine(
+    files: Mapping[str, bytes],
+    dataset: PackedDataset,
+    split: str,
+    experiment: Experiment,
+    settings: Sequence[DenseCRF],
+    resources: Resources,
+) -> list[Refined]:
+    """The labelled images of a split predicted, refined under each of `settings` and counted.
+
+    Args:
+        files: a checkpoint's files by name.
+        dataset: the packed data set, of three channels.
+        split: which of its splits.
+        experiment: how images are resized.
+        settings: settings of the CRF.
+        resources: whether a GPU is to be had, and how many threads the prediction takes.
+
+    Raises:
+        ValueError: images of other than three channels.
+    """
+    if dataset.info.channels != 3:
+        raise ValueError(f"{dataset.uri} has {dataset.info.channels} channels: the dense CRF takes colours, 3 channels")
+    task = ingest.task_of(dataset)
+    predicted = ingest.evaluation_data(dataset, split, experiment).map_batches(
+        Predictor,
+        fn_constructor_args=(ray.put(dict(files)), dataset, experiment, resources.threads),
+        batch_size=experiment.batch_size,
+        concurrency=1,
+        num_cpus=ACTOR_CPUS,
+        num_gpus=int(resources.use_gpu),
+    )
+    counted = predicted.map_batches(
+        functools.partial(_refine_rows, settings=list(settings), task=task), batch_size=1, num_cpus=ingest.TASK_CPUS
+    )
+    found = [
+        Refined(ConfusionMatrix(task.num_classes, task.ignore_index), BoundaryIoU(task.num_classes, task.ignore_index))
+        for _ in settings
+    ]
+    for row in counted.iter_rows():
+        refined = found[row["setting"]]
+        refined.matrix.counts += torch.as_tensor(np.array(row["counts"]))
+        refined.boundary.intersections += torch.as_tensor(np.array(row["intersections"]))
+        refined.boundary.unions += torch.as_tensor(np.array(row["unions"]))
+        refined.seconds += row["seconds"]
+        refined.images += 1
+    return found
+
+
+class Predictor:
+    """Adds `probabilities`, float32 [N, K, H, W], to decoded rows; an actor, so that the network is read once."""
+
+    def __init__(self, files: Any, dataset: PackedDataset, experiment: Experiment, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = resolve_precision(experiment.precision, self.device)
+        self.convert = ingest.Converter(dataset, experiment)
+        with tempfile.TemporaryDirectory() as folder:
+            self.method, _, _ = checkpoint.open_method(checkpoint.unpack(ray.get(files), Path(folder)), self.device)
+
+    @torch.no_grad()
+    def __call__(self, columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The same rows with probabilities, images of one size together."""
+        for rows in ingest.of_one_size(columns):
+            batch = self.convert(rows).to(self.device, memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+                probabilities_NKHW = self.method.predict(batch.images_NCHW)
+            yield rows | {"probabilities": probabilities_NKHW.float().cpu().numpy()}
+
+
+def _refine_rows(columns: dict[str, Any], settings: Sequence[DenseCRF], task: Task) -> Iterator[dict[str, Any]]:
+    torch.set_num_threads(1)
+    if "labels" not in columns:
+        return
+    for image, labels, probabilities in zip(
+        *(ingest.dense(columns[name]) for name in ("images", "labels", "probabilities")), strict=True
+    ):
+        for number, crf in enumerate(settings):
+            started = time.perf_counter()
+            refined_KHW = dense_crf(image, probabilities.clip(0, 1), crf.iterations, settings=crf)
+            seconds = time.perf_counter() - started
+            prediction_1HW, truth_1HW = refined_KHW.argmax(0)[None], labels[None].astype(np.int64)
+            matrix = ConfusionMatrix(task.num_classes, task.ignore_index)
+            matrix.update(prediction_1HW, truth_1HW)
+            boundary = BoundaryIoU(task.num_classes, task.ignore_index)
+            boundary.update(prediction_1HW, truth_1HW)
+            yield {
+                "setting": np.array([number]),
+                "counts": matrix.counts.numpy()[None],
+                "intersections": boundary.intersections.numpy()[None],
+                "unions": boundary.unions.numpy()[None],
+                "seconds": np.array([seconds]),
+            }
