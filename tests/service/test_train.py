@@ -13,10 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+import torch
 from mlflow import MlflowClient
 
+from miseg.data.batches import evaluation_batches
+from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
+from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, models, tracking, train, worker
+from miseg.service import checkpoint, cluster, ingest, models, tracking, train, worker
 from miseg.service.evaluate import evaluate
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
@@ -151,6 +155,33 @@ def test_evaluation_finds_what_training_reported(place, small, whole):
     run = MlflowClient(uri).get_run(run_id)
     assert run.data.tags["mlflow.parentRunId"] == whole.run_id
     assert run.data.metrics["val/mean_iou"] == scores["val/mean_iou"]
+    assert 0 < scores["val/boundary_iou"] < 1 and scores["val/inference_seconds"] > 0
+
+
+@pytest.mark.skipif(not available(), reason="the extra crf is not installed")
+def test_the_crf_over_the_data_set_equals_the_crf_image_by_image(place, small, whole):
+    folder, uri = place
+    settings = [DenseCRF(1), DenseCRF(3)]
+    with tempfile.TemporaryDirectory() as beside:
+        place_of = models.download(uri, whole.run_id, "last", beside)
+        resources = replace(cluster.resources(1, 1), cpus=1)
+        run_id, scores = evaluate(
+            place_of, small.uri, "val", storage=str(folder), tracking_uri=uri, resources=resources, crf=settings
+        )
+        method, experiment, task = checkpoint.open_method(place_of)
+    convert = ingest.Converter(small, experiment)
+    for setting in settings:
+        matrix = ConfusionMatrix(task.num_classes, task.ignore_index)
+        for columns in evaluation_batches(small, "val", experiment.augmentation, batch_size=1):
+            batch = convert(columns)
+            with torch.no_grad():
+                probabilities = method.predict(batch.images_NCHW)[0]
+            refined = dense_crf(columns["images"][0], probabilities, setting.iterations)
+            matrix.update(refined.argmax(0)[None], batch.labels_NHW)
+        prefix = f"val/crf_{setting.iterations}"
+        assert scores[f"{prefix}/mean_iou"] == pytest.approx(matrix.mean_iou(), abs=0.01)
+        assert scores[f"{prefix}/seconds_per_image"] > 0
+    assert MlflowClient(uri).get_run(run_id).data.metrics["val/crf_3/mean_iou"] == scores["val/crf_3/mean_iou"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_images_and_rate(place, small, tiny):
