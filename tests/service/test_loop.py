@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch, Method, Step, Task
-from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, MethodConfig, RegionMutualInformation
+from miseg.methods.configs import (
+    AffinityField,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    MethodConfig,
+    MutualLearning,
+    RegionMutualInformation,
+)
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 from miseg.service import checkpoint
@@ -31,6 +38,8 @@ METHODS: tuple[MethodConfig, ...] = (
     CrossEntropy(NETWORK),
     BinaryCrossEntropy(NETWORK),
     RegionMutualInformation(NETWORK, downsampling_factor=2, region_size=2),
+    AffinityField(NETWORK, stride=4),
+    MutualLearning(NETWORK, (UNet(3, "group"),)),
 )
 EXPERIMENT = Experiment(
     METHODS[2], optimiser=Optimiser(learning_rate=1e-2, warmup_steps=3), steps=8, batch_size=4, seed=5
@@ -314,7 +323,7 @@ class LabelledSpy(Spy):
 def test_a_method_without_supervision_gets_no_labels(
     kind: type[Spy], labelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_module, "build_method", lambda config, task: kind())
+    monkeypatch.setattr(loop_module, "build_method", lambda config, task, pretrained=True: kind())
     loop = Loop(EXPERIMENT, TASK)
     run(loop, 2)
     assert isinstance(loop.method, kind) and len(loop.method.seen) == 2
