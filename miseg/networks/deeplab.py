@@ -2,7 +2,8 @@
 
 Chen, Papandreou, Schroff and Adam: Rethinking Atrous Convolution (arXiv:1706.05587); Chen et al.: Encoder-Decoder with
 Atrous Separable Convolution, ECCV 2018 (arXiv:1802.02611). Settings that neither paper fixes follow the code of Zhao et
-al. (2019): atrous rates 6, 12, 18 at output stride 16 and twice that at 8, plain 3x3 convolutions, dropout 0.1.
+al. (2019): atrous rates 6, 12, 18 at output stride 16 and twice that at 8, with plain convolutions and dropout 0.1. The
+decoder of V3+ is the library's, with separable convolutions as in Chen et al.
 """
 
 from __future__ import annotations

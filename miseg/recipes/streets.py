@@ -10,7 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from miseg.data.configs import Augmentation
-from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, MethodConfig, RegionMutualInformation
+from miseg.methods.configs import (
+    AffinityField,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    MethodConfig,
+    MutualLearning,
+    RegionMutualInformation,
+)
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 
@@ -43,6 +50,16 @@ def camvid_bce(seed: int = 0) -> Experiment:
 def camvid_rmi(seed: int = 0) -> Experiment:
     """RMI as published (λ 0.5, DF 4, R 3) on CamVid at 240x176: `camvid-rmi`."""
     return _camvid(RegionMutualInformation(UNet(16)), seed)
+
+
+def camvid_affinity(seed: int = 0) -> Experiment:
+    """Cross-entropy with affinity fields at full resolution on CamVid at 240x176: `camvid-affinity`."""
+    return _camvid(AffinityField(UNet(16), stride=1), seed)
+
+
+def camvid_mutual(seed: int = 0) -> Experiment:
+    """Mutual learning of two U-Nets on CamVid at 240x176: `camvid-mutual`."""
+    return _camvid(MutualLearning(UNet(16)), seed)
 
 
 def ce(data: str, seed: int = 0) -> Experiment:
@@ -104,5 +121,7 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "camvid-ce": camvid_ce,
     "camvid-bce": camvid_bce,
     "camvid-rmi": camvid_rmi,
+    "camvid-affinity": camvid_affinity,
+    "camvid-mutual": camvid_mutual,
 }
 """Every recipe by the name that the command line knows it by."""
