@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def check_image(data: bytes) -> tuple[bytes, np.ndarray]:
 
 
 def check_mask(data: bytes, info: DataSetInfo) -> np.ndarray:
-    """Labels, uint8 [H, W], 0..K-1 and 255: grey values, or the indices of a palette picture.
+    """Labels, uint8 [H, W], 0..K-1 and 255, from grey values or the indices of a palette picture.
 
     Raises:
         BadFileError: no 8-bit single-channel picture of the data set's labels.
@@ -86,15 +87,26 @@ def check_mask(data: bytes, info: DataSetInfo) -> np.ndarray:
     if picture.mode not in ("L", "P") or (picture.mode == "L" and _png_depth(data) in (1, 2, 4)):
         mode = picture.mode if picture.mode not in ("L", "1") else "grey with fewer than 8 bits"
         raise BadFileError(f"mask in colour mode {mode}: save the labels as 8-bit grey PNG")
-    values = np.asarray(picture)
+    return check_labels(np.asarray(picture), info)
+
+
+def check_labels(values: np.ndarray, info: DataSetInfo) -> np.ndarray:
+    """Labels, uint8, 0..K-1 and 255, from the `values` (uint8, same shape) that the source's masks hold.
+
+    Raises:
+        BadFileError: a value that the data set does not know.
+    """
+    known = range(len(info.classes)) if info.label_values is None else info.label_values
     labels = np.full(256, -1, np.int16)
-    labels[: len(info.classes)] = range(len(info.classes))
+    labels[list(known)] = range(len(info.classes))
     labels[list(info.ignore_values)] = IGNORE_LABEL
     mask = labels[values]
     if (wrong := np.unique(values[mask < 0])).size:
-        known = f"0..{len(info.classes) - 1} and {', '.join(map(str, info.ignore_values))} (unlabelled)"
         listed = ", ".join(map(str, wrong[:5])) + (", …" if wrong.size > 5 else "")
-        raise BadFileError(f"label {listed} is outside {known}: correct it or map it to {info.ignore_values[0]}")
+        raise BadFileError(
+            f"label {listed} is outside {_ranges(known)} and {_ranges(info.ignore_values)} (unlabelled): "
+            f"correct it or map it to {info.ignore_values[0]}"
+        )
     return mask.astype(np.uint8)
 
 
@@ -157,6 +169,16 @@ def _refuse_deep(picture: Image.Image, data: bytes) -> None:
         bits = max(bits, 16)
     if bits > 8:
         raise BadFileError(f"{bits} bits a channel: convert it to 8 bits with a scaling of your choice")
+
+
+def _ranges(values: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
 
 
 def _colour_reason(colours: np.ndarray, info: DataSetInfo) -> str:

@@ -21,6 +21,8 @@ class DataSetInfo:
         colours: K published (red, green, blue) colours, each 0..255.
         ignore_values: label values in the source's masks that mean "unlabelled"; packing maps them to 255.
         channels: channels C of an image.
+        label_values: K values, 0..255, that the source's masks hold for label 0, 1, …, K-1, where the publisher numbers
+            its classes otherwise; packing maps them. None where they are 0..K-1 already.
     """
 
     name: str
@@ -28,6 +30,13 @@ class DataSetInfo:
     colours: tuple[tuple[int, int, int], ...]
     ignore_values: tuple[int, ...] = (IGNORE_LABEL,)
     channels: int = 3
+    label_values: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.label_values is not None and len(self.label_values) != len(self.classes):
+            raise ValueError(
+                f"{self.name}: {len(self.label_values)} label values for {len(self.classes)} classes: give one for each"
+            )
 
 
 @dataclass(frozen=True)
