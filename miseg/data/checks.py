@@ -103,9 +103,12 @@ def check_labels(values: np.ndarray, info: DataSetInfo) -> np.ndarray:
     mask = labels[values]
     if (wrong := np.unique(values[mask < 0])).size:
         listed = ", ".join(map(str, wrong[:5])) + (", …" if wrong.size > 5 else "")
+        mend = f"correct it or map it to {info.ignore_values[0]}"
+        if info.label_values is not None:
+            # Renumbered masks share most values with the published ones: only an odd one shows that all are wrong.
+            mend = f"{mend}; if the mask is renumbered to 0..{len(info.classes) - 1}, take the publisher's own"
         raise BadFileError(
-            f"label {listed} is outside {_ranges(known)} and {_ranges(info.ignore_values)} (unlabelled): "
-            f"correct it or map it to {info.ignore_values[0]}"
+            f"label {listed} is outside {_ranges(known)} and {_ranges(info.ignore_values)} (unlabelled): {mend}"
         )
     return mask.astype(np.uint8)
 
