@@ -10,7 +10,9 @@ from pathlib import Path
 from miseg.data.camvid import CamVid
 from miseg.data.checks import encode_png
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
+from miseg.data.sbd import VocAug
 from miseg.data.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
+from miseg.data.voc import Voc
 
 __all__ = ["DATA_SETS", "IGNORE_LABEL", "DataSetInfo", "Embedded", "Rejection", "Sample", "Source", "open_source"]
 
@@ -61,12 +63,19 @@ class Embedded:
             yield Sample(f"{split}/{number:05d}", split, encode_png(image), encode_png(mask))
 
 
-def _camvid(root: Path | None) -> Source:
-    if root is not None:
-        return CamVid(root)
-    if not os.environ.get("MISEG_DATA"):
-        raise ValueError("camvid: give its folder with --root, or set MISEG_DATA to the folder that holds camvid/")
-    return CamVid(Path(os.environ["MISEG_DATA"]) / "camvid")
+def _published(name: str, folder: str, reader: Callable[[Path], Source]) -> Callable[[Path | None], Source]:
+    """Opens `reader` on a root, or on `folder` in the place that MISEG_DATA names."""
+
+    def make(root: Path | None) -> Source:
+        if root is not None:
+            return reader(root)
+        if not os.environ.get("MISEG_DATA"):
+            raise ValueError(
+                f"{name}: give its folder with --root, or set MISEG_DATA to the folder that holds {folder}/"
+            )
+        return reader(Path(os.environ["MISEG_DATA"]) / folder)
+
+    return make
 
 
 def _embedded(root: Path | None) -> Source:
@@ -75,7 +84,12 @@ def _embedded(root: Path | None) -> Source:
     return Embedded()
 
 
-DATA_SETS: dict[str, Callable[[Path | None], Source]] = {"embedded": _embedded, "camvid": _camvid}
+DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
+    "embedded": _embedded,
+    "camvid": _published("camvid", "camvid", CamVid),
+    "voc": _published("voc", "voc", Voc),
+    "voc-aug": _published("voc-aug", "voc", VocAug),
+}
 """Name -> function from the root of the published files (None: the default place) to the reader."""
 
 

@@ -49,6 +49,14 @@ def test_windows_line_ends_blank_lines_and_byte_order_mark(tree):
     assert len(list(CamVid(tree.root).samples("train"))) == 1
 
 
+def test_a_bad_line_has_the_number_that_an_editor_shows(tree):
+    tree.add("a.png")
+    (tree.root / "train.txt").write_text("\n/train/a.png /trainannot/a.png\n\nlonely\n")
+    assert [one.file for one in CamVid(tree.root).samples("train") if isinstance(one, Rejection)] == [
+        f"{tree.root / 'train.txt'}:4"
+    ]
+
+
 def test_halves_and_unlisted_files_are_reported(tree):
     lone_image, gone = tree.add("no mask.png")
     gone.unlink()
@@ -107,8 +115,10 @@ def test_classes_are_the_published_eleven():
 
 
 def test_unknown_data_set_lists_the_known_ones():
-    assert set(DATA_SETS) == {"embedded", "camvid"}
-    with pytest.raises(ValueError, match="'citiscapes' is unknown: use one of embedded, camvid"):
+    assert set(DATA_SETS) == {"embedded", "camvid", "voc", "voc-aug"}
+    with pytest.raises(
+        ValueError, match="'citiscapes' is unknown: use one of embedded, camvid, voc, voc-aug"
+    ):
         open_source("citiscapes")
 
 
@@ -118,6 +128,17 @@ def test_camvid_without_root(monkeypatch, tmp_path):
         open_source("camvid")
     monkeypatch.setenv("MISEG_DATA", str(tmp_path))
     assert open_source("camvid").root == tmp_path / "camvid"
+
+
+@pytest.mark.parametrize(("name", "folder"), [("voc", "voc"), ("voc-aug", "voc")])
+def test_the_default_places_of_the_others(monkeypatch, tmp_path, name, folder):
+    monkeypatch.delenv("MISEG_DATA", raising=False)
+    with pytest.raises(ValueError, match=rf"{name}: give its folder with --root.*MISEG_DATA .* holds {folder}/"):
+        open_source(name)
+    monkeypatch.setenv("MISEG_DATA", str(tmp_path))
+    source = open_source(name)
+    assert source.root == tmp_path / folder and source.info.name == name
+    assert open_source(name, tmp_path / "elsewhere").root == tmp_path / "elsewhere"
 
 
 def test_embedded_splits_hold_different_scenes():

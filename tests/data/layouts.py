@@ -1,0 +1,123 @@
+"""Writes tiny data sets in published layouts, right ones and wrong ones."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+from miseg.data.packed import PackedDataset, decode
+from miseg.data.packing import pack
+
+SIZE = (12, 16)
+
+
+def picture(path: Path, pixels: np.ndarray, **options) -> Path:
+    """Saves the pixels in the format of the path's ending; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def noise(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def masks(source, out: Path, split: str) -> dict[str, np.ndarray]:
+    """The packed masks of the split by id."""
+    dataset = PackedDataset.open(pack(source, out, [split]).path)
+    rows = [dataset.read(split, index) for index in range(dataset.size(split))]
+    return {row.id: decode(row)[1] for row in rows}
+
+
+class VocTree:
+    """VOC 2012 under `root`/VOCdevkit/VOC2012, and SBD at `sbd`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / "VOCdevkit" / "VOC2012"
+        self.sbd = root / "benchmark_RELEASE" / "dataset"
+
+    def add(self, name: str, split: str = "train", labels: np.ndarray | None = None) -> tuple[Path, Path]:
+        """A listed image with a palette mask of random labels; the paths of both."""
+        self.list(split, name)
+        labels = some_labels(name) if labels is None else labels
+        return self.image(name), self.mask(name, labels)
+
+    def image(self, name: str, folder: Path | None = None) -> Path:
+        return picture((folder or self.folder / "JPEGImages") / f"{name}.jpg", noise(len(name)))
+
+    def mask(self, name: str, labels: np.ndarray, folder: str = "SegmentationClass") -> Path:
+        path = self.folder / folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        palette_picture(labels).save(path)
+        return path
+
+    def list(self, split: str, line: str) -> None:
+        add_line(self.folder / "ImageSets" / "Segmentation" / f"{split}.txt", line)
+
+    def add_sbd(self, name: str, split: str = "train", labels: np.ndarray | None = None) -> tuple[Path, Path]:
+        """A listed image of SBD with its .mat file; the paths of both."""
+        add_line(self.sbd / f"{split}.txt", name)
+        path = self.sbd / "cls" / f"{name}.mat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_class_map(path, some_labels(name) % 21 if labels is None else labels)
+        return self.image(name, self.sbd / "img"), path
+
+
+class CityscapesTree:
+    """Cityscapes under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def add(self, frame: str, split: str = "train", ids: np.ndarray | None = None) -> tuple[Path, Path]:
+        """An image with its label ids in the folder of its city; the paths of both."""
+        ids = np.random.default_rng(len(frame)).integers(0, 34, SIZE, dtype=np.uint8) if ids is None else ids
+        return self.image(frame, split), self.annotation(frame, "labelIds.png", ids, split)
+
+    def image(self, frame: str, split: str = "train") -> Path:
+        city = frame.partition("_")[0]
+        return picture(self.root / "leftImg8bit" / split / city / f"{frame}_leftImg8bit.png", noise(len(frame)))
+
+    def annotation(self, frame: str, kind: str, pixels: np.ndarray, split: str = "train") -> Path:
+        city = frame.partition("_")[0]
+        return picture(self.root / "gtFine" / split / city / f"{frame}_gtFine_{kind}", pixels)
+
+
+def some_labels(name: str) -> np.ndarray:
+    """Labels 0..20 and 255 that differ from name to name."""
+    labels = np.random.default_rng(list(name.encode())).integers(0, 22, SIZE, dtype=np.uint8)
+    return np.where(labels == 21, 255, labels).astype(np.uint8)
+
+
+def palette_picture(labels: np.ndarray) -> Image.Image:
+    """A picture in mode P, with VOC's colour map for all 256 numbers."""
+    result = Image.frombytes("P", labels.shape[::-1], labels.tobytes())
+    result.putpalette([value for label in range(256) for value in voc_colour(label)])
+    return result
+
+
+def voc_colour(label: int) -> tuple[int, ...]:
+    """The colour map as VOCcolormap.m has it: three bits of the label at a time, from the highest bit down."""
+    colour = [0, 0, 0]
+    for shift in range(7, -1, -1):
+        for channel in range(3):
+            colour[channel] |= (label >> channel & 1) << shift
+        label >>= 3
+    return tuple(colour)
+
+
+def save_class_map(path: Path, labels: np.ndarray, compress: bool = True) -> None:
+    """A .mat file as those of SBD's cls/."""
+    boundaries = np.empty((20, 1), object)
+    boundaries[:] = [[np.zeros(labels.shape, bool)]] * 20
+    present = np.setdiff1d(np.unique(labels), [0, 255])[:, None]
+    content = {"Boundaries": boundaries, "Segmentation": labels, "CategoriesPresent": present}
+    savemat(path, {"GTcls": content}, do_compression=compress)
+
+
+def add_line(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
