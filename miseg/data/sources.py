@@ -9,6 +9,7 @@ from pathlib import Path
 
 from miseg.data.camvid import CamVid
 from miseg.data.checks import encode_png
+from miseg.data.cityscapes import Cityscapes
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
 from miseg.data.sbd import VocAug
 from miseg.data.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
@@ -89,6 +90,7 @@ DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
     "camvid": _published("camvid", "camvid", CamVid),
     "voc": _published("voc", "voc", Voc),
     "voc-aug": _published("voc-aug", "voc", VocAug),
+    "cityscapes": _published("cityscapes", "cityscapes", Cityscapes),
 }
 """Name -> function from the root of the published files (None: the default place) to the reader."""
 

@@ -115,9 +115,9 @@ def test_classes_are_the_published_eleven():
 
 
 def test_unknown_data_set_lists_the_known_ones():
-    assert set(DATA_SETS) == {"embedded", "camvid", "voc", "voc-aug"}
+    assert set(DATA_SETS) == {"embedded", "camvid", "voc", "voc-aug", "cityscapes"}
     with pytest.raises(
-        ValueError, match="'citiscapes' is unknown: use one of embedded, camvid, voc, voc-aug"
+        ValueError, match="'citiscapes' is unknown: use one of embedded, camvid, voc, voc-aug, cityscapes"
     ):
         open_source("citiscapes")
 
@@ -130,7 +130,7 @@ def test_camvid_without_root(monkeypatch, tmp_path):
     assert open_source("camvid").root == tmp_path / "camvid"
 
 
-@pytest.mark.parametrize(("name", "folder"), [("voc", "voc"), ("voc-aug", "voc")])
+@pytest.mark.parametrize(("name", "folder"), [("voc", "voc"), ("voc-aug", "voc"), ("cityscapes", "cityscapes")])
 def test_the_default_places_of_the_others(monkeypatch, tmp_path, name, folder):
     monkeypatch.delenv("MISEG_DATA", raising=False)
     with pytest.raises(ValueError, match=rf"{name}: give its folder with --root.*MISEG_DATA .* holds {folder}/"):
