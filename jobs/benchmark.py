@@ -21,7 +21,7 @@ class Benchmark(Place):
     rows: tuple[Literal["data-path"], ...] = ("data-path",)
     """Which rows; data-path: Ray Data beside a DataLoader with 2 workers, in images a second."""
     data: str = "camvid"
-    """embedded, camvid, or the folder or URI of a packed data set."""
+    """embedded, camvid, voc, voc-aug, cityscapes, or the folder or URI of a packed data set."""
     batch_size: int = 8
     """Images a step."""
     steps: int = 60

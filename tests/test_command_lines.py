@@ -159,7 +159,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             "downsampling factor 17 with region size 3 needs images of at least 51 x 51 pixels; these are 48 x 64: "
             "lower one of the two",
         ),
-        ("train", "embedded-rmi --data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid) nor"),
+        ("train", "embedded-rmi --data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid, "),
         ("train", "embedded-rmi --data /nowhere/at/all", "/nowhere/at/all"),
         ("train", "embedded-rmi --batch-size 0", "batch_size = 0: use 1 or more"),
         ("train", "embedded-rmi --optimiser.learning-rate nan", "learning_rate = nan: use a value above 0"),
@@ -171,7 +171,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune_rmi", "--confirm-seeds -1", "--confirm-seeds -1: use 1 or more"),
         ("tune_rmi", "--steps 0", "steps = 0: use 1 or more"),
         ("tune_rmi", "--seed -1", "seed = -1: use 0 or more"),
-        ("tune_rmi", "--data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid) nor"),
+        ("tune_rmi", "--data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid, "),
         ("tune_rmi", "--workers-per-trial 3", "3 workers cannot share batches of 8: use a divisor of it"),
         ("tune_rmi", "--resume", "no tuning tune-rmi-embedded-* under"),
         ("tune_rmi", "--name nothing --resume", "no tuning called nothing under"),

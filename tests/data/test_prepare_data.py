@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from layouts import CityscapesTree, VocTree
 
 from miseg.data.packed import PackedDataset
 
@@ -55,7 +56,7 @@ def test_help_is_quick_and_shows_defaults():
     done = run_alone("--help")
     # Processor time, so that a busy machine does not count against it: 0.2 s without NumPy, Arrow and torch.
     assert done.returncode == 0 and resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1
-    for text in ("--max-rejected", "default: 240", "--min-size", "MISEG_STORAGE"):
+    for text in ("--max-rejected", "default: 240", "--min-size", "MISEG_STORAGE", "voc-aug", "cityscapes"):
         assert text in done.stdout
 
 
@@ -83,6 +84,33 @@ def test_bad_files_fail_the_job_but_good_ones_are_packed(tree, tmp_path, run):
     assert run(*arguments, "--max-rejected", 1).returncode == 0
 
 
+def test_voc_with_sbd(tmp_path, run):
+    tree = VocTree(tmp_path)
+    for name, split in (("a", "train"), ("b", "train"), ("c", "val")):
+        tree.add(name, split)
+    for name, split in (("b", "train"), ("d", "train"), ("c", "val"), ("e", "val")):
+        tree.add_sbd(name, split)
+    done = run("--data", "voc-aug", "--root", tree.root, MISEG_STORAGE=str(tmp_path / "storage"))
+    assert done.returncode == 0, done.stderr
+    assert "train: 4 images packed, 0 rejected" in done.stdout and "val: 1 images packed" in done.stdout
+    assert PackedDataset.open(tmp_path / "storage" / "data" / "voc-aug").info.name == "voc-aug"
+    done = run("--data", "voc", MISEG_DATA=str(tmp_path), MISEG_STORAGE=str(tmp_path / "storage"))
+    check_failure(done, f"{tmp_path / 'voc'}: no such folder")
+    tree.root.joinpath("voc").symlink_to(tree.root)
+    done = run("--data", "voc", MISEG_DATA=str(tmp_path), MISEG_STORAGE=str(tmp_path / "storage"))
+    assert "train: 2 images packed, 0 rejected" in done.stdout and "val: 1 images packed" in done.stdout
+
+
+def test_cityscapes_with_colours_alone_for_one_image(tmp_path, run):
+    tree = CityscapesTree(tmp_path / "cityscapes")
+    for frame in ("aachen_000000_000019", "aachen_000001_000019"):
+        _, mask = tree.add(frame)
+    mask.rename(mask.with_name(mask.name.replace("labelIds", "color")))
+    done = run("--data", "cityscapes", "--out", tmp_path / "out", MISEG_DATA=str(tmp_path))
+    assert done.returncode == 1 and "train: 1 images packed, 1 rejected" in done.stdout
+    assert "aachen_000001_000019_gtFine_color.png: colours without label ids" in done.stderr
+
+
 def test_min_size(tree, tmp_path, run):
     tree.add("good.png", size=(20, 20))
     tree.add("small.png", size=(12, 20))
@@ -95,6 +123,9 @@ def test_min_size(tree, tmp_path, run):
     [
         (("--data", "camvid"), "set MISEG_DATA"),
         (("--data", "camvid", "--root", "/nowhere"), "/nowhere: no such folder"),
+        (("--data", "voc"), "set MISEG_DATA to the folder that holds voc/"),
+        (("--data", "voc-aug", "--root", "/nowhere"), "VOCtrainval_11-May-2012.tar"),
+        (("--data", "cityscapes", "--root", "/nowhere"), "gtFine_trainvaltest.zip"),
         (("--root", "/tmp"), "leave the root out"),
         (("--train", "-1"), "train = -1"),
         (("--height", "2"), "2x128 pixels"),
