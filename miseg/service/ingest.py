@@ -89,14 +89,21 @@ def evaluation_data(
 ) -> ray.data.Dataset:
     """This rank's share of a split as rows of decoded `images` (uint8), `labels` (uint8, where there are) and `ids`."""
     parts = max(1, min(4, dataset.size(split) // (world * experiment.batch_size)))
-    plan = functools.partial(
-        evaluation_batches, dataset, split, experiment.augmentation, batch_size=experiment.batch_size
-    )
+    plan = evaluation_plan(dataset, split, experiment)
 
     def produce(part: int) -> Iterator[dict[str, Any]]:
         return plan(rank=rank * parts + part, world=world * parts)
 
     return _decoded(list(range(parts)), produce)
+
+
+def evaluation_plan(
+    dataset: PackedDataset, split: str, experiment: Experiment
+) -> Callable[..., Iterator[dict[str, Any]]]:
+    """Makes, called with `rank` and `world` (default: all), the columns of a split's batches; knows no torch either."""
+    return functools.partial(
+        evaluation_batches, dataset, split, experiment.augmentation, batch_size=experiment.batch_size
+    )
 
 
 def of_one_size(columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
