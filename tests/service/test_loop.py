@@ -1,4 +1,4 @@
-"""The training loop in this process: resumes, ranks, broken losses, learning rates, evaluation."""
+"""The training loop in this process: resumes, broken losses, learning rates, evaluation."""
 
 from __future__ import annotations
 
@@ -8,72 +8,26 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
+from loops import EXPERIMENT, NETWORK, TASK, batch_of, broken, every_method, losses, run
 from torch import Tensor, nn
 
 from miseg.evaluation import ConfusionMatrix
-from miseg.interface import Batch, Method, Step, Task
+from miseg.interface import Batch, Method, Step
 from miseg.methods.configs import (
-    AffinityField,
     BinaryCrossEntropy,
     CrossEntropy,
     MethodConfig,
-    MutualLearning,
-    RegionMutualInformation,
 )
 from miseg.networks.configs import UNet
-from miseg.recipes.experiment import Experiment, Optimiser
+from miseg.recipes.experiment import Optimiser
 from miseg.service import checkpoint
 from miseg.service import loop as loop_module
-from miseg.service.loop import Loop, NonFiniteLossError, Record, learning_rate_factor
-
-TASK = Task(num_classes=3)
-NETWORK = UNet(2, "group")
-METHODS: tuple[MethodConfig, ...] = (
-    CrossEntropy(NETWORK),
-    BinaryCrossEntropy(NETWORK),
-    RegionMutualInformation(NETWORK, downsampling_factor=2, region_size=2),
-    AffinityField(NETWORK, stride=4),
-    MutualLearning(NETWORK, (UNet(3, "group"),)),
-)
-EXPERIMENT = Experiment(
-    METHODS[2], optimiser=Optimiser(learning_rate=1e-2, warmup_steps=3), steps=8, batch_size=4, seed=5
-)
-
-every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
-
-
-def batch_of(step: int) -> Batch:
-    """A step's four images that show their labels, each with more ignored pixels than the one before."""
-    generator = torch.Generator().manual_seed(step)
-    labels = torch.randint(0, 3, (4, 4, 4), generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
-    images = nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2) + torch.randn(4, 3, 32, 32, generator=generator)
-    for index in range(4):
-        labels[index, : 9 * index] = TASK.ignore_index
-    return Batch(images, labels, tuple(f"image-{step}-{index}" for index in range(4)))
-
-
-def broken(batch: Batch, index: int) -> Batch:
-    """The batch with one pixel of one image lost."""
-    images = batch.images_NCHW.clone()
-    images[index, 0, 30, 30] = torch.nan
-    return replace(batch, images_NCHW=images)
-
-
-def run(loop: Loop, until: int) -> list[Record]:
-    while loop.step < until:
-        loop.train_step(batch_of(loop.step))
-    return loop.flush()
-
-
-def losses(records: list[Record]) -> list[float]:
-    return [record.values["train/loss"] for record in records]
-
+from miseg.service.loop import Loop, NonFiniteLossError, learning_rate_factor
 
 # Resuming
 
@@ -138,78 +92,6 @@ def test_the_seed_alone_decides_the_weights() -> None:
     first, second, other = (Loop(replace(EXPERIMENT, seed=seed), TASK).method for seed in (1, 1, 2))
     assert torch.equal(first.network.head.weight, second.network.head.weight)
     assert not torch.equal(first.network.head.weight, other.network.head.weight)
-
-
-# Two ranks
-
-SHARES = (slice(0, 1), slice(1, 4))
-RANK_STEPS = 5
-
-
-def share_of(batch: Batch, rank: int) -> Batch:
-    assert batch.labels_NHW is not None
-    part = SHARES[rank]
-    return Batch(batch.images_NCHW[part], batch.labels_NHW[part], batch.ids[part])
-
-
-def one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    found: dict[str, Any] = {}
-    for method in METHODS:
-        loop = Loop(replace(EXPERIMENT, method=method), TASK)
-        for step in range(RANK_STEPS):
-            loop.train_step(share_of(batch_of(step), rank))
-        records = loop.flush()
-        matrix, kept, _ = loop.evaluate([share_of(batch_of(77), rank)], keep=1)
-        weights = copy.deepcopy(loop.method.state_dict())
-        # Rank 1 holds the broken image (third of the batch); rank 0 must know of it.
-        loop.train_step(share_of(broken(batch_of(RANK_STEPS), 2), rank))
-        try:
-            loop.flush()
-            message = "no error"
-        except NonFiniteLossError as error:
-            message = str(error)
-        found[type(method).__name__] = (losses(records), matrix.counts, weights, kept[0][0].ids, message)
-    torch.save(found, f"{folder}/rank-{rank}.pt")
-    dist.barrier()  # gloo aborts a rank whose partner leaves first
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("two-ranks")
-    torch.multiprocessing.spawn(one_of_two, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
-
-
-@pytest.mark.slow
-@every_method
-def test_two_ranks_with_uneven_shares_equal_one_with_the_whole_batch(
-    method: MethodConfig, two_ranks: list[dict[str, Any]]
-) -> None:
-    one = Loop(replace(EXPERIMENT, method=method), TASK)
-    expected = losses(run(one, RANK_STEPS))
-    matrix = one.evaluate([batch_of(77)]).matrix
-    for rank, found in enumerate(two_ranks):
-        of_rank, counts, weights, kept, _ = found[type(method).__name__]
-        assert of_rank == pytest.approx(expected, rel=1e-5)
-        # Over both ranks every pixel counts once; a prediction on the edge between two classes may fall either way.
-        assert counts.sum(1).tolist() == matrix.counts.sum(1).tolist()
-        assert (counts - matrix.counts).abs().sum() <= 0.01 * matrix.counts.sum()
-        assert kept == batch_of(77).ids[SHARES[rank]]
-        for name, value in two_ranks[0][type(method).__name__][2].items():
-            assert torch.equal(value, weights[name]), f"the ranks differ in {name}"
-
-
-@pytest.mark.slow
-@every_method
-def test_every_rank_stops_at_a_broken_image_and_names_the_whole_batch(
-    method: MethodConfig, two_ranks: list[dict[str, Any]]
-) -> None:
-    first, second = (found[type(method).__name__][4] for found in two_ranks)
-    assert first == second
-    assert f"at step {RANK_STEPS} " in first and ", ".join(batch_of(RANK_STEPS).ids) in first
 
 
 # A loss that is not finite

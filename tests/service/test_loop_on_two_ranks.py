@@ -1,0 +1,85 @@
+"""Two ranks with uneven shares train as one with the whole batch, and stop together."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from loops import EXPERIMENT, METHODS, TASK, batch_of, broken, every_method, losses, run
+
+from miseg.interface import Batch
+from miseg.methods.configs import MethodConfig
+from miseg.service.loop import Loop, NonFiniteLossError
+
+SHARES = (slice(0, 1), slice(1, 4))
+RANK_STEPS = 5
+
+
+def share_of(batch: Batch, rank: int) -> Batch:
+    assert batch.labels_NHW is not None
+    part = SHARES[rank]
+    return Batch(batch.images_NCHW[part], batch.labels_NHW[part], batch.ids[part])
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    found: dict[str, Any] = {}
+    for method in METHODS:
+        loop = Loop(replace(EXPERIMENT, method=method), TASK)
+        for step in range(RANK_STEPS):
+            loop.train_step(share_of(batch_of(step), rank))
+        records = loop.flush()
+        matrix, kept, _ = loop.evaluate([share_of(batch_of(77), rank)], keep=1)
+        weights = copy.deepcopy(loop.method.state_dict())
+        # Rank 1 holds the broken image (third of the batch); rank 0 must know of it.
+        loop.train_step(share_of(broken(batch_of(RANK_STEPS), 2), rank))
+        try:
+            loop.flush()
+            message = "no error"
+        except NonFiniteLossError as error:
+            message = str(error)
+        found[type(method).__name__] = (losses(records), matrix.counts, weights, kept[0][0].ids, message)
+    torch.save(found, f"{folder}/rank-{rank}.pt")
+    dist.barrier()  # gloo aborts a rank whose partner leaves first
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("two-ranks")
+    torch.multiprocessing.spawn(one_of_two, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.slow
+@every_method
+def test_two_ranks_with_uneven_shares_equal_one_with_the_whole_batch(
+    method: MethodConfig, two_ranks: list[dict[str, Any]]
+) -> None:
+    one = Loop(replace(EXPERIMENT, method=method), TASK)
+    expected = losses(run(one, RANK_STEPS))
+    matrix = one.evaluate([batch_of(77)]).matrix
+    for rank, found in enumerate(two_ranks):
+        of_rank, counts, weights, kept, _ = found[type(method).__name__]
+        assert of_rank == pytest.approx(expected, rel=1e-5)
+        # Over both ranks every pixel counts once; a prediction on the edge between two classes may fall either way.
+        assert counts.sum(1).tolist() == matrix.counts.sum(1).tolist()
+        assert (counts - matrix.counts).abs().sum() <= 0.01 * matrix.counts.sum()
+        assert kept == batch_of(77).ids[SHARES[rank]]
+        for name, value in two_ranks[0][type(method).__name__][2].items():
+            assert torch.equal(value, weights[name]), f"the ranks differ in {name}"
+
+
+@pytest.mark.slow
+@every_method
+def test_every_rank_stops_at_a_broken_image_and_names_the_whole_batch(
+    method: MethodConfig, two_ranks: list[dict[str, Any]]
+) -> None:
+    first, second = (found[type(method).__name__][4] for found in two_ranks)
+    assert first == second
+    assert f"at step {RANK_STEPS} " in first and ", ".join(batch_of(RANK_STEPS).ids) in first
