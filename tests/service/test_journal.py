@@ -336,7 +336,7 @@ def test_eight_runs_at_once_on_one_sqlite_store_lose_nothing(uri: str, tmp_path:
 
 @pytest.mark.parametrize(
     ("storage", "folder"),
-    [("/data/miseg", "/data/miseg/journals"), ("s3://bucket/miseg", str(Path.home() / ".miseg/journals"))],
+    [("/data/miseg", "/data/miseg/journals"), ("s3://bucket/miseg", "~/.miseg/journals")],
 )
 def test_journals_are_in_a_folder_whatever_the_storage(storage: str, folder: str) -> None:
-    assert journal_folder(storage) == folder
+    assert journal_folder(storage) == str(Path(folder).expanduser())
