@@ -24,9 +24,9 @@ class Benchmark(Place):
     """embedded, camvid, voc, voc-aug, cityscapes, or the folder or URI of a packed data set."""
     batch_size: int = 8
     """Images a step."""
-    steps: int = 60
-    """Steps timed in each repetition, after 8 that are not."""
-    repetitions: int = 5
+    steps: int = 300
+    """Steps timed in each repetition, after 100 that are not."""
+    repetitions: int = 3
     """How often each variant is timed, in turn."""
 
 

@@ -92,9 +92,9 @@ def _embedded(method: MethodConfig, seed: int) -> Experiment:
         data="embedded",
         optimiser=Optimiser(name="adam", learning_rate=3e-3, warmup_steps=20),
         augmentation=Augmentation(flip=0.5, crop=(96, 128)),
-        steps=90,
+        steps=100,
         batch_size=8,
-        validate_every=30,
+        validate_every=25,
         seed=seed,
     )
 

@@ -20,8 +20,8 @@ from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment
 from miseg.service import ingest
 
-WARM_UP_STEPS = 8
-"""Steps before the clock starts: workers start and the first blocks come."""
+WARM_UP_STEPS = 100
+"""Steps before the clock starts: workers start, and what they buffer ahead meanwhile (some 60 steps) is used up."""
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,24 @@ class Suggest:
         self.space(trial, self.base)
 
 
+class Halving(ASHAScheduler):
+    """ASHA by step that stops no trial at its last step: it is about to end by itself, and to be a whole trial.
+
+    Args:
+        steps: optimiser steps of a whole trial.
+        grace: steps before a trial may be stopped.
+    """
+
+    def __init__(self, steps: int, grace: int) -> None:
+        super().__init__("step", METRIC, "max", max_t=steps, grace_period=min(grace, steps), reduction_factor=3)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        """Whether the trial goes on."""
+        if result["step"] >= self._max_t:
+            return self.CONTINUE
+        return super().on_trial_result(tune_controller, trial, result)
+
+
 class FreeResources(tune.Callback):
     """Frees what a trial held, whatever became of its controller.
 
@@ -164,15 +182,7 @@ def _search(tuning: Tuning, parent: str) -> pd.DataFrame:
     )
     config = tune.TuneConfig(
         search_alg=search,
-        scheduler=ASHAScheduler(
-            time_attr="step",
-            metric=METRIC,
-            mode="max",
-            # One more than there are: at max_t the scheduler would stop a trial that is about to end by itself.
-            max_t=tuning.base.steps + 1,
-            grace_period=tuning.base.validate_every,
-            reduction_factor=3,
-        ),
+        scheduler=Halving(tuning.base.steps, tuning.base.validate_every),
         num_samples=tuning.trials,
         max_concurrent_trials=tuning.resources.concurrency,
     )
