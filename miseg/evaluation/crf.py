@@ -6,7 +6,7 @@ Krähenbühl and Koltun: Efficient Inference in Fully Connected CRFs with Gaussi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -77,8 +77,7 @@ def dense_crf(
         ModuleNotFoundError: the extra is not installed; the message says how to.
     """
     image_HWC, probabilities_KHW = _checked(image, probabilities)
-    settings = DenseCRF(iterations) if settings is None else settings
-    DenseCRF(iterations)
+    settings = replace(settings or DenseCRF(), iterations=iterations)
     try:
         from pydensecrf.densecrf import DenseCRF2D
     except ImportError as error:
@@ -97,7 +96,7 @@ def dense_crf(
             rgbim=np.ascontiguousarray(image_HWC),
             compat=settings.bilateral_weight,
         )
-    found = np.array(field.inference(iterations), dtype=np.float32)
+    found = np.array(field.inference(settings.iterations), dtype=np.float32)
     return found.reshape(classes, height, width)
 
 

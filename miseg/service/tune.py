@@ -80,10 +80,11 @@ class Halving(ASHAScheduler):
 
     def __init__(self, steps: int, grace: int) -> None:
         super().__init__("step", METRIC, "max", max_t=steps, grace_period=min(grace, steps), reduction_factor=3)
+        self.steps = steps
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         """Whether the trial goes on."""
-        if result["step"] >= self._max_t:
+        if result["step"] >= self.steps:
             return self.CONTINUE
         return super().on_trial_result(tune_controller, trial, result)
 
