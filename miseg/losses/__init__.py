@@ -4,7 +4,6 @@ from miseg.losses.affinity_field import AffinityFieldLoss, AffinityFieldParts, a
 from miseg.losses.binary_cross_entropy import binary_cross_entropy_parts
 from miseg.losses.cross_entropy import cross_entropy_parts
 from miseg.losses.divergence import divergence_from_logits_parts, divergence_parts
-from miseg.losses.labels import valid_pixels
 from miseg.losses.region_mutual_information import (
     RegionMutualInformationLoss,
     RegionMutualInformationParts,
@@ -22,5 +21,4 @@ __all__ = [
     "divergence_from_logits_parts",
     "divergence_parts",
     "region_mutual_information_parts",
-    "valid_pixels",
 ]
