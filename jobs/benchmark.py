@@ -1,7 +1,7 @@
 """Measure miseg's speed as ratios in one run; the figures go to MLflow.
 
 python jobs/benchmark.py
-python jobs/benchmark.py --rows data-path --data camvid --repetitions 5
+python jobs/benchmark.py --rows step step-memory --data camvid --repetitions 5
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ from miseg.service.command import Place, main
 class Benchmark(Place):
     """Measure rows of the benchmark table."""
 
-    rows: tuple[Literal["data-path"], ...] = ("data-path",)
-    """Which rows; data-path: Ray Data beside a DataLoader with 2 workers, in images a second."""
+    rows: tuple[Literal["data-path", "step", "step-memory"], ...] = ("data-path", "step", "step-memory")
+    """Which rows. data-path: Ray Data beside a DataLoader with 2 workers, images a second. step and step-memory: a
+    training step with RMI beside BCE, milliseconds and MiB at the peak."""
     data: str = "camvid"
     """embedded, camvid, voc, voc-aug, cityscapes, or the folder or URI of a packed data set."""
     batch_size: int = 8
     """Images a step."""
-    steps: int = 300
-    """Steps timed in each repetition, after 100 that are not."""
+    steps: int | None = None
+    """Steps of each repetition, after some that are not timed. Default: 300 for data-path, 10 for step, 2 for
+    step-memory."""
     repetitions: int = 3
     """How often each variant is timed, in turn."""
 
 
 def run(arguments: Benchmark) -> int:
     """Measure, print and record."""
+    for option in ("steps", "repetitions"):
+        if (value := getattr(arguments, option)) is not None and value < 1:
+            raise ValueError(f"--{option} {value}: use 1 or more")
     from miseg.data.packed import PackedDataset
     from miseg.service import benchmark, tracking
     from miseg.service.start import prepare
@@ -45,14 +50,16 @@ def run(arguments: Benchmark) -> int:
         name,
         storage=job.storage,
         tags={"miseg.kind": "benchmark"},
-        params={"batch_size": str(arguments.batch_size), "steps": str(arguments.steps)},
+        params={"batch_size": str(arguments.batch_size), "repetitions": str(arguments.repetitions)},
     )
     for row_name in arguments.rows:
-        row = benchmark.ROWS[row_name](dataset, arguments.batch_size, arguments.steps, arguments.repetitions)
+        steps = arguments.steps or benchmark.STEPS[row_name]
+        row = benchmark.ROWS[row_name](dataset, arguments.batch_size, steps, arguments.repetitions)
         print(row.text(), flush=True)
         medians = {f"{row.name}/{variant}": statistics.median(values) for variant, values in row.values.items()}
         tracking.log_metrics(job.tracking_uri, run_id, medians | {f"{row.name}/ratio": statistics.median(row.ratios)})
-        tracking.log_json(job.tracking_uri, run_id, f"{row.name}.json", {"unit": row.unit, "values": dict(row.values)})
+        details = {"unit": row.unit, "steps": steps, "values": dict(row.values)}
+        tracking.log_json(job.tracking_uri, run_id, f"{row.name}.json", details)
     tracking.end_run(job.tracking_uri, run_id, "FINISHED", "finished")
     print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
     return 0

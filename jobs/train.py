@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from miseg.recipes import rmi_paper, streets
+from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command import Place, main
 
@@ -77,10 +77,9 @@ def command_line(arguments: list[str]) -> list[str]:
 
 def recipe_type() -> type:
     """One subcommand a recipe, and `again`."""
-    recipes = streets.RECIPES | rmi_paper.RECIPES
     trains = tyro.extras.subcommand_type_from_defaults(
-        {name: Train(experiment=recipe()) for name, recipe in recipes.items()},
-        {name: (recipe.__doc__ or "").splitlines()[0] for name, recipe in recipes.items()},
+        {name: Train(experiment=recipe()) for name, recipe in RECIPES.items()},
+        {name: (recipe.__doc__ or "").splitlines()[0] for name, recipe in RECIPES.items()},
     )
     return trains | Annotated[Again, tyro.conf.subcommand("again")]  # type: ignore[return-value]
 

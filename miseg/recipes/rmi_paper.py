@@ -3,10 +3,12 @@
 DeepLabV3 and DeepLabV3+ on a ResNet-101 with three 3x3 convolutions as its stem, from ImageNet weights, with each loss
 of the paper, on its data sets. Settings are those of the authors' code (github.com/ZJULearning/RMI) where the paper's
 text leaves them open. Commands start with `python jobs/train.py`, followed by the recipe's name; the dense CRF rows are
-the CE recipes measured with `python jobs/evaluate.py --run ID --crf 1 5 10`.
+the CE recipes measured with `python jobs/evaluate.py --run ID --crf 1 5 10`. The ablation over the downsampling factor,
+the region size and the manner of downsampling is a grid over the RMI recipe:
+`python jobs/tune_rmi.py --recipe voc-v3-rmi --grid.downsampling-factor 1 2 4 --grid.region-size 1 2 3`.
 
 The paper's own figures are not in these docstrings: its tables could not be read where they were written. Nor is a
-result of ours: none of these runs was made yet. `DIFFERENCES` lists what is run otherwise than written.
+result of ours: none of these runs was made yet. `miseg.recipes.differences` lists what is run otherwise than written.
 """
 
 from __future__ import annotations
@@ -24,21 +26,6 @@ from miseg.methods.configs import (
 )
 from miseg.networks.configs import IMAGENET, DeepLab
 from miseg.recipes.experiment import Experiment, Optimiser
-
-DIFFERENCES = (
-    "The code takes CamVid's unlabelled pixels as a twelfth class; here they are ignored, as the paper's eleven "
-    "classes say. It changes every CamVid row.",
-    "The code trains CamVid on train and val together and tests on test; here it is trained on train and measured on "
-    "val, until the test split is at hand. It changes every CamVid row.",
-    "The code's warm-up starts at 1e-4 and its poly decay begins after it; here warm-up and decay are multiplied and "
-    "both start at step 0, which gives rates lower by at most warm-up steps / steps.",
-    "The code leaves biases and batch norm out of the weight decay; here it covers every parameter.",
-    "The code's affinity loss counts pairs with an ignored pixel as if that pixel had no class, with all its "
-    "probabilities at the floor; here such pairs are left out. It changes the affinity rows.",
-    "The code's decoder of V3+ has two plain 3x3 convolutions with dropout between; segmentation-models-pytorch's has "
-    "one separable convolution without, and another after the pyramid. It changes the V3+ rows.",
-)
-"""What is run otherwise than the paper or its code has it, with the results that it may change."""
 
 Version = Literal["v3", "v3+"]
 

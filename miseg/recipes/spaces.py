@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Protocol
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes.experiment import Experiment
@@ -53,10 +55,49 @@ def region_mutual_information_point(base: Experiment) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class RegionMutualInformationGrid:
+    """An ablation: each value with each of the others. A knob without values keeps the recipe's."""
+
+    weight: tuple[float, ...] = ()
+    """Values of λ, in 0..1."""
+    downsampling_factor: tuple[int, ...] = ()
+    """Values of DF, 1 or more."""
+    region_size: tuple[int, ...] = ()
+    """Values of R, 1 or more."""
+    downsampling: tuple[Literal["average", "max", "interpolation"], ...] = ()
+    """Manners of downsampling."""
+
+    def __bool__(self) -> bool:
+        return any((self.weight, self.downsampling_factor, self.region_size, self.downsampling))
+
+    def values(self, base: Experiment) -> dict[str, Sequence[Any]]:
+        """What each parameter of `region_mutual_information` runs through; all points are within range.
+
+        Raises:
+            ValueError: a value that is out of range or named twice.
+        """
+        lists = {
+            "lambda": self.weight,
+            "downsampling_factor": self.downsampling_factor,
+            "region_size": self.region_size,
+            "downsampling": self.downsampling,
+        }
+        point = region_mutual_information_point(base)
+        values: dict[str, Sequence[Any]] = {name: lists.get(name) or (own,) for name, own in point.items()}
+        for name, given in values.items():
+            if len(set(given)) < len(given):
+                raise ValueError(f"the grid's {name} = {' '.join(map(str, given))}: name each value once")
+        for combination in itertools.product(*values.values()):
+            # Built for its own checks: a point that cannot be trained must fail before the first is.
+            region_mutual_information(FixedTrial(dict(zip(values, combination, strict=True))), base)
+        return values
+
+
 class FixedTrial:
     """Stands in for a trial whose values are known: a finished trial's parameters give its Experiment back."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:

@@ -6,19 +6,25 @@ A row compares variants on the same work, in alternating repetitions, so that a 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from miseg.data.configs import Augmentation
 from miseg.data.packed import PackedDataset
-from miseg.interface import Batch
+from miseg.interface import Batch, Task
+from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment
 from miseg.service import ingest
+from miseg.service.loop import Loop
 
 WARM_UP_STEPS = 100
 """Steps before the clock starts: workers start, and what they buffer ahead meanwhile (some 60 steps) is used up."""
@@ -67,8 +73,91 @@ def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: 
     return Row("data-path", "images/s", values)
 
 
-ROWS: dict[str, Callable[..., Row]] = {"data-path": data_path}
+def step(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """Milliseconds of a whole training step with RMI as published, beside BCE: the U-Net of `camvid-rmi`."""
+    loops = {
+        name: (Loop(experiment, ingest.task_of(dataset), _device()), _batch(dataset, experiment))
+        for name, experiment in _compared(dataset, batch_size).items()
+    }
+    values: dict[str, list[float]] = {name: [] for name in loops}
+    for loop, batch in loops.values():
+        _seconds_a_step(loop, batch, 3)
+    for _ in range(repetitions):
+        for name, (loop, batch) in loops.items():
+            values[name].append(1e3 * _seconds_a_step(loop, batch, steps))
+    return Row("step", "ms", values)
+
+
+def step_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """MiB at the peak of two training steps, beyond network and batch: RMI as published beside BCE.
+
+    On the CPU it is what a new process grows by, so the optimiser's state counts too, the same in both.
+    """
+    values: dict[str, list[float]] = {}
+    for name, experiment in _compared(dataset, batch_size).items():
+        batch, task = _batch(dataset, experiment), ingest.task_of(dataset)
+        values[name] = [peak_bytes(experiment, task, batch) / 2**20 for _ in range(repetitions)]
+    return Row("step-memory", "MiB", values)
+
+
+def peak_bytes(experiment: Experiment, task: Task, batch: Batch) -> int:
+    """Bytes at the peak of the first two steps, in a new process: memory that was once used is not given back."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak_bytes_here, experiment, task, batch).result()
+
+
+ROWS: dict[str, Callable[..., Row]] = {"data-path": data_path, "step": step, "step-memory": step_memory}
 """Every row by the name that selects it."""
+
+STEPS = {"data-path": 300, "step": 10, "step-memory": 2}
+"""Steps that a repetition of a row takes unless told otherwise."""
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _compared(dataset: PackedDataset, batch_size: int) -> dict[str, Experiment]:
+    recipes = {"RMI and BCE": streets.camvid_rmi(), "BCE": streets.camvid_bce()}
+    # So many steps that the learning rate hardly falls: it is the same work at every one.
+    return {
+        name: replace(recipe, data=dataset.uri, batch_size=batch_size, steps=100_000)
+        for name, recipe in recipes.items()
+    }
+
+
+def _batch(dataset: PackedDataset, experiment: Experiment) -> Batch:
+    columns = next(ingest.training_plan(dataset, experiment)(start_step=0, stop_step=1))
+    return ingest.Converter(dataset, experiment)(columns)
+
+
+def _seconds_a_step(loop: Loop, batch: Batch, steps: int) -> float:
+    started = time.perf_counter()
+    for _ in range(steps):
+        loop.train_step(batch)
+    loop.flush()  # reads from the device, and so waits for it
+    return (time.perf_counter() - started) / steps
+
+
+def _peak_bytes_here(experiment: Experiment, task: Task, batch: Batch) -> int:
+    loop = Loop(experiment, task, _device())
+    if loop.device.type == "cuda":
+        batch = batch.to(loop.device)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        _seconds_a_step(loop, batch, 2)
+        return torch.cuda.max_memory_allocated() - before
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the imports
+    _seconds_a_step(loop, batch, 2)
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> int:
+    """Bytes of a line of /proc/self/status, such as VmRSS."""
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return 1024 * int(found[1])
 
 
 class _Steps(torch.utils.data.Dataset):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,11 +52,18 @@ class Tuning:
     trials: int
     confirm_seeds: int
     seed: int = 0
+    grid: Mapping[str, Sequence[Any]] | None = None
+    """Values that each parameter runs through, every point being tried to its last step, in place of a search."""
 
     @property
     def folder(self) -> str:
         """Where Tune keeps its state."""
         return f"{self.storage}/tunings"
+
+    @property
+    def points(self) -> int:
+        """Trials of the whole search or grid."""
+        return self.trials if self.grid is None else math.prod(map(len, self.grid.values()))
 
 
 @dataclass(frozen=True)
@@ -124,8 +132,8 @@ def run(tuning: Tuning) -> Report:
         tuning.name,
         storage=tuning.storage,
         tags={"miseg.kind": "tuning", "miseg.data": tuning.base.data, "miseg.experiment_id": tuning.base.id},
-        params={"trials": str(tuning.trials), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)},
-        description=f"{tuning.trials} trials of {tuning.base.steps} steps, confirmed on {tuning.confirm_seeds} seeds",
+        params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)},
+        description=f"{tuning.points} trials of {tuning.base.steps} steps, confirmed on {tuning.confirm_seeds} seeds",
     )
     try:
         trials = _search(tuning, parent)
@@ -174,6 +182,9 @@ def _search(tuning: Tuning, parent: str) -> pd.DataFrame:
         experiment = tuning.space(FixedTrial(dict(config)), tuning.base)
         return describe(config), experiment
 
+    if tuning.grid is not None:
+        grid = {name: tune.grid_search(list(values)) for name, values in tuning.grid.items()}
+        return _tune(tuning, f"{tuning.name}-search", parent, resolve, _to_the_end(tuning), grid, tuning.points)
     search = OptunaSearch(
         Suggest(tuning.space, tuning.base),
         metric=METRIC,
@@ -198,17 +209,22 @@ def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.
         return f"{config['row']} seed {config['seed']}", replace(rows[config["row"]], seed=config["seed"])
 
     grid = {"row": tune.grid_search(list(rows)), "seed": tune.grid_search(seeds)}
-    config = tune.TuneConfig(
+    total = len(rows) * len(seeds)
+    found = _tune(tuning, f"{tuning.name}-confirm", parent, resolve, _to_the_end(tuning), grid, total)
+    found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
+    return found.sort_values(["row", "seed"]).reset_index(drop=True)
+
+
+def _to_the_end(tuning: Tuning) -> tune.TuneConfig:
+    """For trials that nothing stops early."""
+    return tune.TuneConfig(
         metric=METRIC,
         mode="max",
         max_concurrent_trials=tuning.resources.concurrency,
-        # Saves the import of torch in each trial's driver. Not in the search: a trial that is stopped early must take
-        # its driver with it, or its training goes on.
+        # Saves the import of torch in each trial's driver. Not in a search: a trial that is stopped early must take its
+        # driver with it, or its training goes on.
         reuse_actors=True,
     )
-    found = _tune(tuning, f"{tuning.name}-confirm", parent, resolve, config, grid, len(rows) * len(seeds))
-    found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
-    return found.sort_values(["row", "seed"]).reset_index(drop=True)
 
 
 def _tune(
@@ -291,6 +307,14 @@ def trials_text(trials: pd.DataFrame) -> str:
     """The trials as a table for the terminal, best first."""
     shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns="run_id")
     return shown.sort_values(METRIC, ascending=False).to_string(index=False, float_format="{:.4g}".format)
+
+
+def grid_text(trials: pd.DataFrame) -> str:
+    """A grid's scores for the terminal: manner, λ and DF down, R across."""
+    rows = ["downsampling", "lambda", "downsampling_factor"]
+    shown = trials.rename(columns=lambda name: name.removeprefix("params/"))
+    table = shown.pivot_table(index=rows, columns="region_size", values=METRIC, dropna=False)
+    return table.to_string(float_format="{:.4f}".format)
 
 
 def summary_text(confirmation: pd.DataFrame) -> str:

@@ -80,3 +80,34 @@ def test_a_method_without_lambda_is_refused(recipe) -> None:
 def test_a_missing_value_is_named() -> None:
     with pytest.raises(KeyError, match="downsampling_factor"):
         spaces.region_mutual_information(spaces.FixedTrial({"lambda": 0.5}), streets.embedded_rmi())
+
+
+def test_a_grid_is_every_value_with_every_other_and_the_rest_as_published() -> None:
+    base = streets.camvid_rmi()
+    grid = spaces.RegionMutualInformationGrid(downsampling_factor=(1, 4), downsampling=("max", "average"))
+    values = grid.values(base)
+    assert values == {
+        "lambda": (0.5,),
+        "downsampling_factor": (1, 4),
+        "region_size": (3,),
+        "downsampling": ("max", "average"),
+        "learning_rate": (1e-3,),
+    }
+    assert grid and not spaces.RegionMutualInformationGrid()
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (spaces.RegionMutualInformationGrid(weight=(0.0, 1.5)), r"λ \(weight\) = 1.5: it lies in 0..1"),
+        (spaces.RegionMutualInformationGrid(region_size=(0,)), "region size = 0: use 1"),
+        (spaces.RegionMutualInformationGrid(region_size=(3, 1, 3)), "region_size = 3 1 3: name each value once"),
+        (
+            spaces.RegionMutualInformationGrid(downsampling_factor=(1, 60)),
+            "downsampling factor 60 with region size 3 needs images of at least 180 x 180",
+        ),
+    ],
+)
+def test_a_grid_with_a_point_that_cannot_be_trained_is_refused(grid, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        grid.values(streets.camvid_rmi())

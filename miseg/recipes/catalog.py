@@ -1,0 +1,10 @@
+"""Every recipe by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from miseg.recipes import porto, rmi_paper, streets
+from miseg.recipes.experiment import Experiment
+
+RECIPES: dict[str, Callable[..., Experiment]] = streets.RECIPES | rmi_paper.RECIPES | porto.RECIPES
