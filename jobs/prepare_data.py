@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class PrepareData:
     """What to pack and where."""
 
-    data: Literal["embedded", "camvid", "voc", "voc-aug", "cityscapes"] = "embedded"
+    data: Literal["embedded", "camvid", "voc", "voc-aug", "cityscapes", "ade20k"] = "embedded"
     """Data set: street scenes drawn by the program; CamVid in the SegNet layout; PASCAL VOC 2012; VOC 2012 with SBD's
-    masks added to train (trainaug); Cityscapes with fine annotations."""
+    masks added to train (trainaug); Cityscapes with fine annotations; ADE20K's 150 classes."""
     root: Path | None = None
-    """Folder of the published files; by default $MISEG_DATA/camvid, $MISEG_DATA/voc (voc and voc-aug) or
-    $MISEG_DATA/cityscapes. The embedded set has none."""
+    """Folder of the published files; by default the data set's name under $MISEG_DATA (voc for voc-aug). The embedded
+    set has none."""
     out: Path | None = None
     """Folder to pack into; by default $MISEG_STORAGE/data/<data> with MISEG_STORAGE=~/miseg. A packed data set that is
     there already is replaced."""

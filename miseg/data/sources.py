@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from miseg.data.ade20k import ADE20K
 from miseg.data.camvid import CamVid
 from miseg.data.checks import encode_png
 from miseg.data.cityscapes import Cityscapes
@@ -91,6 +92,7 @@ DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
     "voc": _published("voc", "voc", Voc),
     "voc-aug": _published("voc-aug", "voc", VocAug),
     "cityscapes": _published("cityscapes", "cityscapes", Cityscapes),
+    "ade20k": _published("ade20k", "ade20k", ADE20K),
 }
 """Name -> function from the root of the published files (None: the default place) to the reader."""
 

@@ -39,7 +39,7 @@ _ORIGIN = (
 )
 
 
-def _colour(label: int) -> tuple[int, int, int]:
+def colour(label: int) -> tuple[int, int, int]:
     """The devkit's colour map: bits 0, 1, 2 of the label are the highest of red, green, blue; bits 3, 4, 5 the next."""
     red, green, blue = (
         sum((label >> (3 * place + channel) & 1) << (7 - place) for place in range(3)) for channel in range(3)
@@ -47,7 +47,7 @@ def _colour(label: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-COLOURS = tuple(_colour(label) for label in range(len(CLASSES)))
+COLOURS = tuple(colour(label) for label in range(len(CLASSES)))
 
 
 class Voc:

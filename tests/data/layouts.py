@@ -85,6 +85,29 @@ class CityscapesTree:
         return picture(self.root / "gtFine" / split / city / f"{frame}_gtFine_{kind}", pixels)
 
 
+class Ade20kTree:
+    """ADE20K under `root`/ADEChallengeData2016."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "ADEChallengeData2016"
+        self.names([f"thing {number}, other name" for number in range(1, 151)])
+
+    def names(self, names: list[str]) -> None:
+        """Writes objectInfo150.txt."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        lines = [f"{number}\t0.1\t10\t1\t{name}" for number, name in enumerate(names, start=1)]
+        (self.root / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tName", *lines]))
+
+    def add(self, name: str, folder: str = "training", labels: np.ndarray | None = None) -> tuple[Path, Path]:
+        """An image with its mask; the paths of both."""
+        labels = np.random.default_rng(len(name)).integers(0, 151, SIZE, dtype=np.uint8) if labels is None else labels
+        return self.image(name, folder), picture(self.root / "annotations" / folder / f"{name}.png", labels)
+
+    def image(self, name: str, folder: str = "training", pixels: np.ndarray | None = None) -> Path:
+        pixels = noise(len(name)) if pixels is None else pixels
+        return picture(self.root / "images" / folder / f"{name}.jpg", pixels)
+
+
 def some_labels(name: str) -> np.ndarray:
     """Labels 0..20 and 255 that differ from name to name."""
     labels = np.random.default_rng(list(name.encode())).integers(0, 22, SIZE, dtype=np.uint8)

@@ -1,6 +1,7 @@
 import unicodedata
 
 import pytest
+from layouts import Ade20kTree
 
 from miseg.data.camvid import CLASSES, COLOURS, CamVid
 from miseg.data.samples import Rejection, Sample
@@ -115,9 +116,9 @@ def test_classes_are_the_published_eleven():
 
 
 def test_unknown_data_set_lists_the_known_ones():
-    assert set(DATA_SETS) == {"embedded", "camvid", "voc", "voc-aug", "cityscapes"}
+    assert set(DATA_SETS) == {"embedded", "camvid", "voc", "voc-aug", "cityscapes", "ade20k"}
     with pytest.raises(
-        ValueError, match="'citiscapes' is unknown: use one of embedded, camvid, voc, voc-aug, cityscapes"
+        ValueError, match="'citiscapes' is unknown: use one of embedded, camvid, voc, voc-aug, cityscapes, ade20k"
     ):
         open_source("citiscapes")
 
@@ -130,14 +131,20 @@ def test_camvid_without_root(monkeypatch, tmp_path):
     assert open_source("camvid").root == tmp_path / "camvid"
 
 
-@pytest.mark.parametrize(("name", "folder"), [("voc", "voc"), ("voc-aug", "voc"), ("cityscapes", "cityscapes")])
+@pytest.mark.parametrize(
+    ("name", "folder"), [("voc", "voc"), ("voc-aug", "voc"), ("cityscapes", "cityscapes"), ("ade20k", "ade20k")]
+)
 def test_the_default_places_of_the_others(monkeypatch, tmp_path, name, folder):
     monkeypatch.delenv("MISEG_DATA", raising=False)
     with pytest.raises(ValueError, match=rf"{name}: give its folder with --root.*MISEG_DATA .* holds {folder}/"):
         open_source(name)
     monkeypatch.setenv("MISEG_DATA", str(tmp_path))
     source = open_source(name)
-    assert source.root == tmp_path / folder and source.info.name == name
+    assert source.root == tmp_path / folder
+    if name == "ade20k":
+        Ade20kTree(tmp_path / folder)  # the names of its classes lie beside its pictures
+        source = open_source(name)
+    assert source.info.name == name
     assert open_source(name, tmp_path / "elsewhere").root == tmp_path / "elsewhere"
 
 

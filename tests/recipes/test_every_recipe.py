@@ -1,29 +1,29 @@
-"""Every recipe of the RMI paper builds, and trains and evaluates a step on a tiny tree in its data set's layout."""
+"""Every recipe builds, and trains and evaluates a step on a tiny tree in its data set's layout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from layouts import VocTree
+from layouts import Ade20kTree, CityscapesTree, VocTree
 from PIL import Image
 
-from miseg.data.camvid import CamVid
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import pack
-from miseg.data.sources import open_source
+from miseg.data.sources import Embedded, open_source
 from miseg.methods import build_method
-from miseg.networks.configs import networks_of
-from miseg.recipes import rmi_paper, streets
+from miseg.networks.configs import DeepLab, UNet, networks_of
+from miseg.recipes import rmi_paper
+from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service import ingest
 from miseg.service.loop import Loop
 
-RECIPES = rmi_paper.RECIPES | {name: streets.RECIPES[name] for name in ("camvid-affinity", "camvid-mutual")}
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
@@ -37,12 +37,22 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PackedDataset]
         voc.add(name.replace("2007", "2008"), "val")
         voc.add_sbd(name.replace("2007", "2009"), "train")
         voc.add_sbd(name.replace("2007", "2010"), "val")
-    pack(open_source("voc-aug", folder / "voc"), folder / "voc-aug", ["train", "val"])
+    cityscapes, ade20k = CityscapesTree(folder / "cityscapes"), Ade20kTree(folder / "ade20k")
+    for frame in ("aachen_000000_000019", "bochum_000000_000313"):
+        for split in ("train", "val"):
+            cityscapes.add(frame, split)
+    for part in ("training", "validation"):
+        for name in ("ADE_00000001", "ADE_00000002"):
+            ade20k.add(name, part)
     _camvid_tree(folder / "camvid")
-    pack(CamVid(folder / "camvid"), folder / "camvid-packed", ["train", "val"])
+    sources = {name: open_source(name, folder / name) for name in ("voc", "camvid", "cityscapes", "ade20k")}
+    sources |= {
+        "voc-aug": open_source("voc-aug", folder / "voc"),
+        "embedded": Embedded({"train": 3, "val": 2, "test": 0}, height=48, width=64),
+    }
     return {
-        "voc-aug": PackedDataset.open(folder / "voc-aug"),
-        "camvid": PackedDataset.open(folder / "camvid-packed"),
+        name: PackedDataset.open(pack(source, folder / f"packed-{name}", ["train", "val"]).path)
+        for name, source in sources.items()
     }
 
 
@@ -60,21 +70,26 @@ def _camvid_tree(root: Path) -> None:
 
 
 def shrunk(experiment: Experiment) -> Experiment:
-    """The same experiment at a size that a test can bear: small crop, batch and network, no pretrained weights."""
-    method = experiment.method
-    network = method.network
-    if hasattr(network, "encoder"):
-        network = replace(network, encoder="resnet18d", weights=None)
-    else:
-        network = replace(network, initial_features=4)
+    """The same experiment at a size that a test can bear: small crop, batch and networks, no pretrained weights."""
     augmentation = experiment.augmentation
     if augmentation.crop is not None:
-        augmentation = replace(augmentation, crop=(49, 49))
+        augmentation = replace(augmentation, crop=(49, 49), resize=augmentation.resize and 64)
     else:
         augmentation = replace(augmentation, resize=(48, 64))
-    return replace(
-        experiment, method=replace(method, network=network), augmentation=augmentation, batch_size=2, steps=2
-    )
+    return replace(experiment, method=smaller(experiment.method), augmentation=augmentation, batch_size=2, steps=2)
+
+
+def smaller(settings: Any) -> Any:
+    """A method's settings with every network at its smallest."""
+    if isinstance(settings, UNet):
+        return replace(settings, initial_features=4)
+    if isinstance(settings, DeepLab):
+        return replace(settings, encoder="resnet18d", weights=None)
+    if isinstance(settings, tuple):
+        return tuple(map(smaller, settings))
+    if not is_dataclass(settings):
+        return settings
+    return replace(settings, **{field.name: smaller(getattr(settings, field.name)) for field in fields(settings)})
 
 
 @each_recipe
