@@ -2,6 +2,7 @@
 
 python jobs/evaluate.py --run 3f0c9d… --split val
 python jobs/evaluate.py --run 3f0c9d… --crf 1 5 10
+python jobs/evaluate.py --run 3f0c9d… 8ab21e… c470f2…
 python jobs/evaluate.py --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
 """
 
@@ -19,8 +20,8 @@ from miseg.service.command import Place, main
 class Evaluate(Place):
     """Measure a model on a split."""
 
-    run: str | None = None
-    """Id of the MLflow run whose model is measured."""
+    run: tuple[str, ...] = ()
+    """Ids of the MLflow runs whose models are measured; several are put side by side in one picture and table."""
     role: Literal["best", "last"] = "best"
     """Which of the run's two models: the best on validation, or the last."""
     checkpoint: str | None = None
@@ -35,14 +36,16 @@ class Evaluate(Place):
 
 def run(arguments: Evaluate) -> int:
     """Measure and print the scores."""
-    if (arguments.run is None) == (arguments.checkpoint is None):
+    if (not arguments.run) == (arguments.checkpoint is None):
         raise ValueError("give one of --run and --checkpoint")
-    if len(set(arguments.crf)) < len(arguments.crf):
-        raise ValueError(f"--crf {' '.join(map(str, arguments.crf))}: name each number of iterations once")
+    for option, given in (("crf", arguments.crf), ("run", arguments.run)):
+        if len(set(given)) < len(given):
+            raise ValueError(f"--{option} {' '.join(map(str, given))}: name each once")
     from dataclasses import replace
 
     from miseg.evaluation.crf import DenseCRF, available
     from miseg.service import checkpoint, models, tracking
+    from miseg.service.compare import compare, method_titles
     from miseg.service.evaluate import evaluate
     from miseg.service.start import prepare
 
@@ -50,29 +53,48 @@ def run(arguments: Evaluate) -> int:
     if crf and not available():
         raise ValueError("--crf: the dense CRF is an optional extra: pip install 'miseg[crf]'")
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.run is not None:
-            uri = tracking.tracking_uri(arguments.root)
-            place = models.download(uri, arguments.run, arguments.role, folder)
-        else:
-            place = Path(arguments.checkpoint or "")
-        experiment = checkpoint.read_experiment(place)
+        uri = tracking.tracking_uri(arguments.root)
+        places = [models.download(uri, run, arguments.role, f"{folder}/{run}") for run in arguments.run]
+        if arguments.checkpoint is not None:
+            places = [Path(arguments.checkpoint)]
+        experiments = [checkpoint.read_experiment(place) for place in places]
         if arguments.data is not None:
-            experiment = replace(experiment, data=arguments.data)
-        job = prepare(arguments, [experiment], splits=(arguments.split,))
-        run_id, scores = evaluate(
-            place,
-            job.data,
-            arguments.split,
-            storage=job.storage,
-            tracking_uri=job.tracking_uri,
-            resources=job.resources,
-            parent=arguments.run,
-            crf=crf,
-        )
-    width = max(map(len, scores))
-    for name, value in scores.items():
-        print(f"{name:<{width}}  {value:.4f}")
-    print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
+            experiments = [replace(experiment, data=arguments.data) for experiment in experiments]
+        for what, values in (
+            ("data", [experiment.data for experiment in experiments]),
+            ("augmentation.resize", [experiment.augmentation.resize for experiment in experiments]),
+        ):
+            if len(set(values)) > 1:
+                listed = ", ".join(f"{run} has {value}" for run, value in zip(arguments.run, values, strict=True))
+                raise ValueError(f"runs are compared on one data set at one size; {what} differs: {listed}")
+        method_titles(experiments)
+        job = prepare(arguments, experiments, splits=(arguments.split,))
+        measured = [
+            evaluate(
+                place,
+                job.data,
+                arguments.split,
+                storage=job.storage,
+                tracking_uri=job.tracking_uri,
+                resources=job.resources,
+                parent=run,
+                crf=crf,
+            )
+            for place, run in zip(places, arguments.run or (None,), strict=True)
+        ]
+        shown = [found.run_id for found in measured]
+        if len(measured) == 1:
+            width = max(map(len, measured[0].scores))
+            for name, value in measured[0].scores.items():
+                print(f"{name:<{width}}  {value:.4f}")
+        else:
+            pairs = list(zip(experiments, measured, strict=True))
+            run_id, table = compare(
+                pairs, job.data, arguments.split, storage=job.storage, tracking_uri=job.tracking_uri
+            )
+            print(table.to_string(float_format="{:.4f}".format))
+            shown.insert(0, run_id)
+    print(f"MLflow run {', '.join(shown)} at {job.tracking_uri}; look at it with: {job.ui_command}")
     return 0
 
 

@@ -173,10 +173,21 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune_rmi", "--seed -1", "seed = -1: use 0 or more"),
         ("tune_rmi", "--data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid, "),
         ("tune_rmi", "--workers-per-trial 3", "3 workers cannot share batches of 8: use a divisor of it"),
+        (
+            "tune_rmi",
+            "--recipe voc-v3-ce",
+            "there is no such recipe of RMI; there are embedded-rmi, ",
+        ),
+        ("tune_rmi", "--recipe porto-voc-rmi", "there is no recipe porto-voc-bce; choose another baseline"),
+        ("tune_rmi", "--grid.weight 0.5 2", "λ (weight) = 2.0: it lies in 0..1"),
+        ("tune_rmi", "--grid.region-size 3 3", "region_size = 3 3: name each value once"),
+        ("tune_rmi", "--resume --grid.region-size 1 3", "no tuning grid-rmi-embedded-* under"),
+        ("benchmark", "--repetitions 0", "--repetitions 0: use 1 or more"),
         ("tune_rmi", "--resume", "no tuning tune-rmi-embedded-* under"),
         ("tune_rmi", "--name nothing --resume", "no tuning called nothing under"),
         ("evaluate", "", "give one of --run and --checkpoint"),
         ("evaluate", "--run a --checkpoint b", "give one of --run and --checkpoint"),
+        ("evaluate", "--run a b a", "--run a b a: name each once"),
         ("evaluate", "--run nonsense", "run nonsense at sqlite"),
         ("evaluate", "--checkpoint /nowhere", "/nowhere/checkpoint.json cannot be read"),
     ],
@@ -202,7 +213,12 @@ def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..
 
 @pytest.mark.parametrize(
     ("job", "arguments"),
-    [("train", ["embedded-rmi"]), ("tune_rmi", []), ("train", ["embedded-rmi", "--augmentation.crop", "None"])],
+    [
+        ("train", ["embedded-rmi"]),
+        ("tune_rmi", []),
+        ("tune_rmi", ["--grid.region-size", "1", "3"]),
+        ("train", ["embedded-rmi", "--augmentation.crop", "None"]),
+    ],
 )
 def test_right_arguments_do_start_ray(call: Callable[..., Done], job: str, arguments: list[str]) -> None:
     """Else a job that fails at once for another reason would pass the tests above."""

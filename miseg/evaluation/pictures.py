@@ -78,37 +78,87 @@ def panels(
         ValueError: no rows, shapes that differ within a row, an image that is no uint8 of 1 or 3 channels, or labels
             without a colour or name.
     """
-    if not rows:
+    palette = _palette(colours)
+    cells = [_cells(Row(*row), palette, ignore_index) for row in rows]
+    verdicts = [("right", RIGHT), ("wrong", WRONG), ("ignored", IGNORED)]
+    return _sheet(cells, TITLES, [_classes(colours, class_names), verdicts])
+
+
+def comparison(
+    rows: Sequence[Sequence[Row]],
+    titles: Sequence[str],
+    colours: Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    *,
+    ignore_index: int = IGNORE_INDEX,
+) -> Image.Image:
+    """Each image with its truth and what every method predicted for it, a column a method, as one RGB picture.
+
+    Args:
+        rows: for every image the M methods' `Row`s, whose image and truth are the same.
+        titles: M names of methods, one or more.
+        colours: K RGB triples in 0..255.
+        class_names: K names; empty names the classes by number.
+        ignore_index: truth value of pixels that do not count.
+
+    Raises:
+        ValueError: as `panels`; or an image without a prediction of each method, or with differing truths.
+    """
+    palette = _palette(colours)
+    cells = []
+    for methods in rows:
+        if len(methods) != len(titles) or not methods:
+            raise ValueError(f"{len(methods)} predictions of an image for {len(titles)} methods: give one of each")
+        if any(not np.array_equal(row.truth, methods[0].truth) for row in methods):
+            raise ValueError("an image's truth differs between methods: measure them on the same images at one size")
+        of_methods = [_cells(Row(*row), palette, ignore_index) for row in methods]
+        cells.append((*of_methods[0][:2], *(found[2] for found in of_methods)))
+    legends = [[*_classes(colours, class_names), ("ignored", IGNORED)]]
+    return _sheet(cells, (*TITLES[:2], *titles), legends)
+
+
+def _sheet(
+    cells: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    legends: Sequence[Sequence[tuple[str, Sequence[int]]]],
+) -> Image.Image:
+    """Rows of pictures uint8 [H, W, 3], the first of each row a photograph, under titles and above legends."""
+    if not cells:
         raise ValueError("no rows: a panel shows at least one image")
-    names = _names(class_names, len(colours))
-    palette = np.asarray([*colours, IGNORED], dtype=np.uint8)
-    cells = [_cells(Row(*row), palette, len(colours), ignore_index) for row in rows]
     height, width = (max(cell.shape[axis] for row in cells for cell in row) for axis in (0, 1))
     enlarge = max(1, -(-_SMALLEST_SIDE // max(height, width)))
     shrink = max(1, -(-max(height, width) // _LARGEST_SIDE))
-    step_x = max(width * enlarge // shrink, _NARROWEST_COLUMN) + _GAP
-
     font = ImageFont.load_default(_TEXT)
-    classes = list(zip(names, palette.tolist(), strict=False))
-    verdicts = [("right", RIGHT), ("wrong", WRONG), ("ignored", IGNORED)]
-    legends = [_legend(entries, font, 4 * step_x + _GAP) for entries in (classes, verdicts)]
+    longest = max(int(font.getlength(title)) for title in titles)
+    step_x = max(width * enlarge // shrink, _NARROWEST_COLUMN, longest) + _GAP
+    total_width = len(titles) * step_x + _GAP
+    drawn = [_legend(entries, font, total_width) for entries in legends]
     pictures = [
         [_resized(cell, enlarge, shrink, smooth=column == 0) for column, cell in enumerate(row)] for row in cells
     ]
     top = 2 * _GAP + _TEXT
-    total_height = top + sum(row[0].height + _GAP for row in pictures) + sum(legend.height for legend in legends)
-    canvas = Image.new("RGB", (4 * step_x + _GAP, total_height), _PAPER)
+    total_height = top + sum(row[0].height + _GAP for row in pictures) + sum(legend.height for legend in drawn)
+    canvas = Image.new("RGB", (total_width, total_height), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    for column, title in enumerate(TITLES):
+    for column, title in enumerate(titles):
         draw.text((_GAP + column * step_x, _GAP // 2), title, _INK, font)
     for row_of_pictures in pictures:
         for column, picture in enumerate(row_of_pictures):
             canvas.paste(picture, (_GAP + column * step_x, top))
         top += row_of_pictures[0].height + _GAP
-    for legend in legends:
+    for legend in drawn:
         canvas.paste(legend, (0, top))
         top += legend.height
     return canvas
+
+
+def _palette(colours: Sequence[Sequence[int]]) -> np.ndarray:
+    """The classes' colours, and after them that of ignored pixels."""
+    return np.asarray([*colours, IGNORED], dtype=np.uint8)
+
+
+def _classes(colours: Sequence[Sequence[int]], class_names: Sequence[str]) -> list[tuple[str, Sequence[int]]]:
+    return list(zip(_names(class_names, len(colours)), _palette(colours).tolist(), strict=False))
 
 
 def error_map(truth_HW: np.ndarray, prediction_HW: np.ndarray, ignore_index: int = IGNORE_INDEX) -> np.ndarray:
@@ -163,7 +213,8 @@ def _names(class_names: Sequence[str], classes: int) -> list[str]:
     return list(class_names) or [str(label) for label in range(classes)]
 
 
-def _cells(row: Row, palette: np.ndarray, classes: int, ignore_index: int) -> tuple[np.ndarray, ...]:
+def _cells(row: Row, palette: np.ndarray, ignore_index: int) -> tuple[np.ndarray, ...]:
+    classes = len(palette) - 1
     image, truth, prediction = (np.asarray(part) for part in row)
     if image.ndim == 2:
         image = image[..., None]

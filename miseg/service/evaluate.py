@@ -7,20 +7,35 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import torch
 
 from miseg.data.packed import PackedDataset
 from miseg.evaluation import BoundaryIoU, DenseCRF
+from miseg.evaluation.pictures import Row
 from miseg.interface import Method
 from miseg.service import checkpoint, ingest, refine, tracking
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.loop import Evaluation, resolve_precision
 from miseg.service.loop import evaluate as evaluate_batches
-from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
+from miseg.service.reporting import PANEL_ROWS, log_evaluation, rows_of, validation_metrics
+
+
+class Measured(NamedTuple):
+    """A checkpoint measured on a split.
+
+    Attributes:
+        run_id: the MLflow run of the evaluation.
+        scores: by metric name.
+        rows: the first images with truth and prediction.
+    """
+
+    run_id: str
+    scores: dict[str, float]
+    rows: list[Row]
 
 
 def evaluate(
@@ -33,8 +48,8 @@ def evaluate(
     resources: Resources,
     parent: str | None = None,
     crf: Sequence[DenseCRF] = (),
-) -> tuple[str, dict[str, float]]:
-    """Measure the checkpoint in `folder` on a split; the MLflow run's id and the scores by metric name.
+) -> Measured:
+    """Measure the checkpoint in `folder` on a split, as a run in MLflow.
 
     Args:
         folder: a checkpoint.
@@ -81,7 +96,7 @@ def evaluate(
     journal = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
-        scores = ray.get(worker.remote(files, data, split, journal, resources.threads))
+        scores, rows = ray.get(worker.remote(files, data, split, journal, resources.threads))
         if crf:
             found = refine.refine(files, dataset, split, experiment, crf, resources)
             scores |= _crf_scores(found, crf, task.class_names, split)
@@ -92,10 +107,12 @@ def evaluate(
         tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
         raise
     tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
-    return run_id, scores
+    return Measured(run_id, scores, rows)
 
 
-def _measure(files: dict[str, bytes], data: str, split: str, journal: dict[str, Any], threads: int) -> dict[str, float]:
+def _measure(
+    files: dict[str, bytes], data: str, split: str, journal: dict[str, Any], threads: int
+) -> tuple[dict[str, float], list[Row]]:
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = PackedDataset.open(data)
@@ -122,7 +139,7 @@ def _measure(files: dict[str, bytes], data: str, split: str, journal: dict[str, 
         log.metrics(step, scores)
         log_evaluation(log, dataset, experiment, found, Path(folder), step=step, split=split)
         log.close()
-    return scores
+    return scores, rows_of(dataset, experiment, found)
 
 
 @torch.no_grad()

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from miseg.evaluation import ConfusionMatrix
-from miseg.evaluation.pictures import IGNORED, RIGHT, WRONG, Row, confusion_picture, error_map, panel, panels
+from miseg.evaluation.pictures import (
+    IGNORED,
+    RIGHT,
+    WRONG,
+    Row,
+    comparison,
+    confusion_picture,
+    error_map,
+    panel,
+    panels,
+)
 
 COLOURS = [(10, 200, 30), (200, 20, 220), (0, 90, 250)]
 NAMES = ["grass", "flower", "sky"]
@@ -106,3 +116,36 @@ def test_confusion_picture_grows_with_the_classes_and_checks_its_input() -> None
         confusion_picture(np.zeros((2, 3), int), ())
     with pytest.raises(ValueError, match="3 class names for 2 classes"):
         confusion_picture(np.eye(2, dtype=int), NAMES)
+
+
+def test_a_comparison_has_a_column_for_each_method() -> None:
+    first = example()
+    second = first._replace(prediction=np.full_like(first.prediction, 2))
+    picture = np.asarray(comparison([[first, second]], ["CE", "RMI"], COLOURS, NAMES))
+    cells = [picture[TOP : TOP + 100, GAP + i * (200 + GAP) : GAP + i * (200 + GAP) + 200] for i in range(4)]
+    palette = np.array([*COLOURS, IGNORED])
+    assert np.array_equal(cells[0], first.image)
+    assert np.array_equal(cells[1], palette[np.where(first.truth == 255, 3, first.truth)])
+    assert np.array_equal(cells[2], palette[first.prediction])
+    assert np.array_equal(cells[3], np.broadcast_to(COLOURS[2], (100, 200, 3)))
+    assert picture.shape[1] == 4 * (200 + GAP) + GAP
+    one = comparison([[first]], ["CE"], COLOURS, NAMES)
+    assert one.width == 3 * (200 + GAP) + GAP
+    swapped = np.asarray(comparison([[second, first]], ["RMI", "CE"], COLOURS, NAMES))
+    assert not np.array_equal(swapped[:TOP], picture[:TOP]), "the titles follow the columns"
+
+
+def test_a_comparison_makes_room_for_long_titles() -> None:
+    long = "Region mutual information seed 12 0123456789ab"
+    assert comparison([[example()]], [long], COLOURS, NAMES).width > comparison([[example()]], ["x"], COLOURS, []).width
+
+
+def test_a_comparison_of_other_images_is_refused() -> None:
+    first = example()
+    other = first._replace(truth=np.where(first.truth == 255, 0, first.truth))
+    with pytest.raises(ValueError, match="truth differs between methods"):
+        comparison([[first, other]], ["CE", "RMI"], COLOURS, NAMES)
+    with pytest.raises(ValueError, match="1 predictions of an image for 2 methods"):
+        comparison([[first]], ["CE", "RMI"], COLOURS, NAMES)
+    with pytest.raises(ValueError, match="no rows"):
+        comparison([], ["CE"], COLOURS, NAMES)
