@@ -1,0 +1,61 @@
+"""A grid's bookkeeping; a whole grid differs from a tuning, which test_tune.py runs, in its points alone."""
+
+import pandas as pd
+
+from miseg.methods.configs import RegionMutualInformation
+from miseg.recipes import spaces, streets
+from miseg.service import tune
+from miseg.service.cluster import Resources
+
+
+def tuning(grid) -> tune.Tuning:
+    base = streets.embedded_rmi()
+    return tune.Tuning(
+        name="grid",
+        base=base,
+        space=spaces.region_mutual_information,
+        default_point=spaces.region_mutual_information_point(base),
+        rivals={},
+        data="",
+        storage="",
+        tracking_uri="",
+        resources=Resources(2, 0, 1, 2),
+        trials=8,
+        confirm_seeds=1,
+        grid=grid,
+    )
+
+
+def test_a_grid_counts_its_points_and_a_search_its_trials() -> None:
+    base = streets.embedded_rmi()
+    grid = spaces.RegionMutualInformationGrid(region_size=(1, 2, 3), downsampling=("max", "average"))
+    assert tuning(grid.values(base)).points == 6
+    assert tuning(None).points == 8
+
+
+def test_a_grids_scores_stand_at_their_factor_and_region_size() -> None:
+    points = [(factor, size) for factor in (1, 4) for size in (2, 3)]
+    trials = pd.DataFrame(
+        {
+            "run_id": [f"{number}" for number in range(4)],
+            "mean_iou": [0.12, 0.13, 0.42, float("nan")],
+            "step": 100,
+            "ended": "finished",
+            "params/lambda": 0.5,
+            "params/downsampling_factor": [factor for factor, _ in points],
+            "params/region_size": [size for _, size in points],
+            "params/downsampling": "average",
+            "params/learning_rate": 1e-3,
+        }
+    )
+    first, second = tune.grid_text(trials).splitlines()[-2:]
+    assert first.split()[-3:] == ["1", "0.1200", "0.1300"]
+    assert second.split()[-3:] == ["4", "0.4200", "NaN"], "a trial that failed leaves a gap"
+
+
+def test_the_winner_of_a_grid_is_an_experiment_again() -> None:
+    base = streets.embedded_rmi()
+    point = spaces.region_mutual_information_point(base) | {"region_size": 2}
+    found = spaces.region_mutual_information(spaces.FixedTrial(point), base)
+    assert isinstance(found.method, RegionMutualInformation) and found.method.region_size == 2
+    assert found.optimiser == base.optimiser
