@@ -1,8 +1,10 @@
 """Measure a trained model on any split: mean IoU, micro IoU, pixel accuracy, per-class IoU, pictures, all in MLflow.
 
+Several runs are also compared: their predictions in one picture, their scores in one table.
+
 python jobs/evaluate.py --run 3f0c9d… --split val
+python jobs/evaluate.py --run 3f0c9d… 81b2aa… c07d13…
 python jobs/evaluate.py --run 3f0c9d… --crf 1 5 10
-python jobs/evaluate.py --run 3f0c9d… 8ab21e… c470f2…
 python jobs/evaluate.py --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
 """
 
@@ -18,83 +20,88 @@ from miseg.service.command import Place, main
 
 @dataclass
 class Evaluate(Place):
-    """Measure a model on a split."""
+    """Measure a model on a split, or several side by side."""
 
     run: tuple[str, ...] = ()
-    """Ids of the MLflow runs whose models are measured; several are put side by side in one picture and table."""
+    """Ids of the MLflow runs whose models are measured; two or more are also compared."""
     role: Literal["best", "last"] = "best"
-    """Which of the run's two models: the best on validation, or the last."""
+    """Which of a run's two models: the best on validation, or the last."""
     checkpoint: str | None = None
     """Folder of a checkpoint, in place of --run."""
     split: str = "val"
     """Split of the data set."""
     data: str | None = None
-    """Data set to measure on. Default: the one the model was trained on."""
+    """Data set to measure on. Default: the one the models were trained on."""
     crf: tuple[int, ...] = ()
     """Iterations of a dense CRF after which the predictions are measured once more (extra crf), such as 1 5 10."""
 
 
 def run(arguments: Evaluate) -> int:
     """Measure and print the scores."""
-    if (not arguments.run) == (arguments.checkpoint is None):
+    if bool(arguments.run) == (arguments.checkpoint is not None):
         raise ValueError("give one of --run and --checkpoint")
-    for option, given in (("crf", arguments.crf), ("run", arguments.run)):
-        if len(set(given)) < len(given):
-            raise ValueError(f"--{option} {' '.join(map(str, given))}: name each once")
+    if len(set(arguments.run)) < len(arguments.run):
+        raise ValueError(f"--run {' '.join(arguments.run)}: name each run once")
+    if len(set(arguments.crf)) < len(arguments.crf):
+        raise ValueError(f"--crf {' '.join(map(str, arguments.crf))}: name each number of iterations once")
     from dataclasses import replace
 
+    from miseg.data.packed import PackedDataset
     from miseg.evaluation.crf import DenseCRF, available
     from miseg.service import checkpoint, models, tracking
-    from miseg.service.compare import compare, method_titles
-    from miseg.service.evaluate import evaluate
-    from miseg.service.start import prepare
+    from miseg.service.compare import check_alike, compare
+    from miseg.service.evaluate import check, evaluate
+    from miseg.service.start import packed, prepare
 
     crf = [DenseCRF(iterations) for iterations in arguments.crf]
     if crf and not available():
         raise ValueError("--crf: the dense CRF is an optional extra: pip install 'miseg[crf]'")
     with tempfile.TemporaryDirectory() as folder:
         uri = tracking.tracking_uri(arguments.root)
-        places = [models.download(uri, run, arguments.role, f"{folder}/{run}") for run in arguments.run]
+        # Folders named by their run: what is wrong with a checkpoint is told with its path.
+        places = {
+            run_id: models.download(uri, run_id, arguments.role, Path(folder) / Path(run_id).name)
+            for run_id in arguments.run
+        }
         if arguments.checkpoint is not None:
-            places = [Path(arguments.checkpoint)]
-        experiments = [checkpoint.read_experiment(place) for place in places]
+            places[""] = Path(arguments.checkpoint)
+        experiments = {run_id: checkpoint.read_experiment(place) for run_id, place in places.items()}
         if arguments.data is not None:
-            experiments = [replace(experiment, data=arguments.data) for experiment in experiments]
-        for what, values in (
-            ("data", [experiment.data for experiment in experiments]),
-            ("augmentation.resize", [experiment.augmentation.resize for experiment in experiments]),
-        ):
-            if len(set(values)) > 1:
-                listed = ", ".join(f"{run} has {value}" for run, value in zip(arguments.run, values, strict=True))
-                raise ValueError(f"runs are compared on one data set at one size; {what} differs: {listed}")
-        method_titles(experiments)
-        job = prepare(arguments, experiments, splits=(arguments.split,))
-        measured = [
-            evaluate(
+            experiments = {run_id: replace(found, data=arguments.data) for run_id, found in experiments.items()}
+        check_alike(experiments)
+        data = packed(next(iter(experiments.values())).data, arguments.root)
+        for place in places.values():
+            check(place, PackedDataset.open(data), arguments.split)
+        job = prepare(arguments, list(experiments.values()), splits=(arguments.split,))
+        if len(places) > 1:
+            run_id, columns, table = compare(
+                places,
+                job.data,
+                arguments.split,
+                storage=job.storage,
+                tracking_uri=job.tracking_uri,
+                resources=job.resources,
+                crf=crf,
+            )
+        else:
+            ((parent, place),) = places.items()
+            run_id, scores = evaluate(
                 place,
                 job.data,
                 arguments.split,
                 storage=job.storage,
                 tracking_uri=job.tracking_uri,
                 resources=job.resources,
-                parent=run,
+                parent=parent or None,
                 crf=crf,
             )
-            for place, run in zip(places, arguments.run or (None,), strict=True)
-        ]
-        shown = [found.run_id for found in measured]
-        if len(measured) == 1:
-            width = max(map(len, measured[0].scores))
-            for name, value in measured[0].scores.items():
-                print(f"{name:<{width}}  {value:.4f}")
-        else:
-            pairs = list(zip(experiments, measured, strict=True))
-            run_id, table = compare(
-                pairs, job.data, arguments.split, storage=job.storage, tracking_uri=job.tracking_uri
-            )
-            print(table.to_string(float_format="{:.4f}".format))
-            shown.insert(0, run_id)
-    print(f"MLflow run {', '.join(shown)} at {job.tracking_uri}; look at it with: {job.ui_command}")
+            columns, table = [""], [(name, [value]) for name, value in scores.items()]
+    lines = [["", *columns]] if any(columns) else []
+    lines += [[name, *(f"{value:.4f}" for value in values)] for name, values in table]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for name, *values in lines:
+        print(f"{name:<{widths[0]}}", *(f"{v:>{width}}" for v, width in zip(values, widths[1:], strict=True)), sep="  ")
+    print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
     return 0
 
 

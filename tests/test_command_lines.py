@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from miseg.data.configs import Augmentation
 from miseg.interface import Task
 from miseg.methods.configs import RegionMutualInformation
 from miseg.networks.configs import UNet
@@ -187,7 +188,8 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune_rmi", "--name nothing --resume", "no tuning called nothing under"),
         ("evaluate", "", "give one of --run and --checkpoint"),
         ("evaluate", "--run a --checkpoint b", "give one of --run and --checkpoint"),
-        ("evaluate", "--run a b a", "--run a b a: name each once"),
+        ("evaluate", "--run a b --checkpoint c", "give one of --run and --checkpoint"),
+        ("evaluate", "--run a b a", "--run a b a: name each run once"),
         ("evaluate", "--run nonsense", "run nonsense at sqlite"),
         ("evaluate", "--checkpoint /nowhere", "/nowhere/checkpoint.json cannot be read"),
     ],
@@ -209,6 +211,50 @@ def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..
     folder = checkpoint.save(tmp_path / "checkpoint", Loop(experiment, Task(num_classes=11)), {}, {})
     done = call("evaluate", "--checkpoint", str(folder), "--split", "holdout")
     assert done.status == 2 and "holdout" in done.output and "train" in done.output and "val" in done.output
+
+
+@pytest.fixture(scope="module")
+def trained(storage: Path) -> Callable[..., str]:
+    """Records an experiment with an untrained model, as a training does; the run's id."""
+    from miseg.service import checkpoint, models, tracking
+    from miseg.service.loop import Loop
+
+    uri = tracking.tracking_uri(str(storage))
+    tracking.check(uri, str(storage))
+
+    def record(name: str, classes: int = 11, **settings: object) -> str:
+        experiment = Experiment(RegionMutualInformation(UNet(2)), **settings)
+        run_id = tracking.open_experiment_run(uri, experiment, name, storage=str(storage), fingerprint="f00d")
+        folder = checkpoint.save(storage / "kept" / name, Loop(experiment, Task(num_classes=classes)), {}, {})
+        models.log_model(uri, run_id, "best", folder)
+        return run_id
+
+    return record
+
+
+@pytest.mark.slow
+def test_runs_that_cannot_be_compared_are_told_before_ray_starts(
+    call: Callable[..., Done], trained: Callable[..., str]
+) -> None:
+    plain_one, sized = trained("one"), trained("sized", augmentation=Augmentation(resize=(24, 32)))
+    done = call("evaluate", "--run", plain_one, sized)
+    assert done.status == 2
+    assert f"run {plain_one}: None, run {sized}: (24, 32)" in done.output
+    assert "different sizes" in done.output and "train one again" in done.output
+
+    elsewhere = trained("elsewhere", data="/nowhere/at/all")
+    done = call("evaluate", "--run", plain_one, elsewhere)
+    assert done.status == 2
+    assert f"run {plain_one}: embedded, run {elsewhere}: /nowhere/at/all" in done.output and "--data" in done.output
+
+    fewer = trained("fewer", classes=3)
+    done = call("evaluate", "--run", plain_one, fewer)
+    assert done.status == 2 and fewer in done.output
+    assert "was trained for 3 classes of 3 channels" in done.output and "has 11 of 3" in done.output
+
+    # What is right gets as far as Ray, else all of the above could fail for another reason.
+    with pytest.raises(RayStartedError):
+        call("evaluate", "--run", plain_one, elsewhere, "--data", "embedded")
 
 
 @pytest.mark.parametrize(

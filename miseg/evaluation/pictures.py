@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -78,87 +79,42 @@ def panels(
         ValueError: no rows, shapes that differ within a row, an image that is no uint8 of 1 or 3 channels, or labels
             without a colour or name.
     """
-    palette = _palette(colours)
-    cells = [_cells(Row(*row), palette, ignore_index) for row in rows]
+    classes = _entries(class_names, colours)
+    cells = [(*_cells(Row(*row), colours, ignore_index), error_map(row[1], row[2], ignore_index)) for row in rows]
     verdicts = [("right", RIGHT), ("wrong", WRONG), ("ignored", IGNORED)]
-    return _sheet(cells, TITLES, [_classes(colours, class_names), verdicts])
+    return _sheet(cells, TITLES, [classes, verdicts])
 
 
 def comparison(
-    rows: Sequence[Sequence[Row]],
-    titles: Sequence[str],
+    methods: Mapping[str, Sequence[Row]],
     colours: Sequence[Sequence[int]],
     class_names: Sequence[str],
     *,
     ignore_index: int = IGNORE_INDEX,
 ) -> Image.Image:
-    """Each image with its truth and what every method predicted for it, a column a method, as one RGB picture.
+    """Several images below each other, each with its truth and the predictions of every method, as one RGB picture.
+
+    Sizes and colours are those of `panels`; columns are widened to their titles.
 
     Args:
-        rows: for every image the M methods' `Row`s, whose image and truth are the same.
-        titles: M names of methods, one or more.
+        methods: each method's rows by its title, in the order of the columns; all show the same images.
         colours: K RGB triples in 0..255.
         class_names: K names; empty names the classes by number.
         ignore_index: truth value of pixels that do not count.
 
     Raises:
-        ValueError: as `panels`; or an image without a prediction of each method, or with differing truths.
+        ValueError: as `panels`, or methods whose rows are of different images.
     """
-    palette = _palette(colours)
-    cells = []
-    for methods in rows:
-        if len(methods) != len(titles) or not methods:
-            raise ValueError(f"{len(methods)} predictions of an image for {len(titles)} methods: give one of each")
-        if any(not np.array_equal(row.truth, methods[0].truth) for row in methods):
-            raise ValueError("an image's truth differs between methods: measure them on the same images at one size")
-        of_methods = [_cells(Row(*row), palette, ignore_index) for row in methods]
-        cells.append((*of_methods[0][:2], *(found[2] for found in of_methods)))
-    legends = [[*_classes(colours, class_names), ("ignored", IGNORED)]]
-    return _sheet(cells, (*TITLES[:2], *titles), legends)
-
-
-def _sheet(
-    cells: Sequence[Sequence[np.ndarray]],
-    titles: Sequence[str],
-    legends: Sequence[Sequence[tuple[str, Sequence[int]]]],
-) -> Image.Image:
-    """Rows of pictures uint8 [H, W, 3], the first of each row a photograph, under titles and above legends."""
-    if not cells:
-        raise ValueError("no rows: a panel shows at least one image")
-    height, width = (max(cell.shape[axis] for row in cells for cell in row) for axis in (0, 1))
-    enlarge = max(1, -(-_SMALLEST_SIDE // max(height, width)))
-    shrink = max(1, -(-max(height, width) // _LARGEST_SIDE))
-    font = ImageFont.load_default(_TEXT)
-    longest = max(int(font.getlength(title)) for title in titles)
-    step_x = max(width * enlarge // shrink, _NARROWEST_COLUMN, longest) + _GAP
-    total_width = len(titles) * step_x + _GAP
-    drawn = [_legend(entries, font, total_width) for entries in legends]
-    pictures = [
-        [_resized(cell, enlarge, shrink, smooth=column == 0) for column, cell in enumerate(row)] for row in cells
-    ]
-    top = 2 * _GAP + _TEXT
-    total_height = top + sum(row[0].height + _GAP for row in pictures) + sum(legend.height for legend in drawn)
-    canvas = Image.new("RGB", (total_width, total_height), _PAPER)
-    draw = ImageDraw.Draw(canvas)
-    for column, title in enumerate(titles):
-        draw.text((_GAP + column * step_x, _GAP // 2), title, _INK, font)
-    for row_of_pictures in pictures:
-        for column, picture in enumerate(row_of_pictures):
-            canvas.paste(picture, (_GAP + column * step_x, top))
-        top += row_of_pictures[0].height + _GAP
-    for legend in drawn:
-        canvas.paste(legend, (0, top))
-        top += legend.height
-    return canvas
-
-
-def _palette(colours: Sequence[Sequence[int]]) -> np.ndarray:
-    """The classes' colours, and after them that of ignored pixels."""
-    return np.asarray([*colours, IGNORED], dtype=np.uint8)
-
-
-def _classes(colours: Sequence[Sequence[int]], class_names: Sequence[str]) -> list[tuple[str, Sequence[int]]]:
-    return list(zip(_names(class_names, len(colours)), _palette(colours).tolist(), strict=False))
+    legend = [*_entries(class_names, colours), ("ignored", IGNORED)]
+    first: Sequence[Row] = next(iter(methods.values()), ())
+    for title, rows in methods.items():
+        if len(rows) != len(first) or not all(
+            np.array_equal(row.truth, other.truth) for row, other in zip(rows, first, strict=True)
+        ):
+            raise ValueError(f"{title}: its images are not those of the first method")
+    columns = [[_cells(row, colours, ignore_index) for row in rows] for rows in methods.values()]
+    cells = [(*same[0][:2], *(prediction for _, _, prediction in same)) for same in zip(*columns, strict=True)]
+    return _sheet(cells, ("image", "truth", *methods), [legend])
 
 
 def error_map(truth_HW: np.ndarray, prediction_HW: np.ndarray, ignore_index: int = IGNORE_INDEX) -> np.ndarray:
@@ -213,8 +169,56 @@ def _names(class_names: Sequence[str], classes: int) -> list[str]:
     return list(class_names) or [str(label) for label in range(classes)]
 
 
-def _cells(row: Row, palette: np.ndarray, ignore_index: int) -> tuple[np.ndarray, ...]:
-    classes = len(palette) - 1
+def _entries(class_names: Sequence[str], colours: Sequence[Sequence[int]]) -> list[tuple[str, Sequence[int]]]:
+    """The legend of the classes."""
+    return list(zip(_names(class_names, len(colours)), np.asarray(colours).tolist(), strict=True))
+
+
+def _sheet(
+    cells: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    legends: Sequence[Sequence[tuple[str, Sequence[int]]]],
+) -> Image.Image:
+    """Rows of cells, uint8 [H, W, 3] and of one size within a row, under titles and above legends.
+
+    The first column holds photographs, which are smoothed where they shrink; the others keep their colours.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if not cells:
+        raise ValueError("no rows: a picture shows at least one image")
+    height, width = (max(cell.shape[axis] for row in cells for cell in row) for axis in (0, 1))
+    enlarge = max(1, -(-_SMALLEST_SIDE // max(height, width)))
+    shrink = max(1, -(-max(height, width) // _LARGEST_SIDE))
+    font = ImageFont.load_default(_TEXT)
+    widest_title = max(math.ceil(font.getlength(title)) for title in titles)
+    step_x = max(width * enlarge // shrink, _NARROWEST_COLUMN, widest_title) + _GAP
+
+    total_width = len(titles) * step_x + _GAP
+    drawn = [_legend(entries, font, total_width) for entries in legends]
+    pictures = [
+        [_resized(cell, enlarge, shrink, smooth=column == 0) for column, cell in enumerate(row)] for row in cells
+    ]
+    top = 2 * _GAP + _TEXT
+    total_height = top + sum(row[0].height + _GAP for row in pictures) + sum(legend.height for legend in drawn)
+    canvas = Image.new("RGB", (total_width, total_height), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(titles):
+        draw.text((_GAP + column * step_x, _GAP // 2), title, _INK, font)
+    for row_of_pictures in pictures:
+        for column, picture in enumerate(row_of_pictures):
+            canvas.paste(picture, (_GAP + column * step_x, top))
+        top += row_of_pictures[0].height + _GAP
+    for legend in drawn:
+        canvas.paste(legend, (0, top))
+        top += legend.height
+    return canvas
+
+
+def _cells(row: Row, colours: Sequence[Sequence[int]], ignore_index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, truth and prediction as colours, uint8 [H, W, 3] each."""
+    classes, palette = len(colours), np.asarray([*colours, IGNORED], dtype=np.uint8)
     image, truth, prediction = (np.asarray(part) for part in row)
     if image.ndim == 2:
         image = image[..., None]
@@ -231,12 +235,7 @@ def _cells(row: Row, palette: np.ndarray, ignore_index: int) -> tuple[np.ndarray
         if outside.size:
             raise ValueError(f"{name} holds {outside[0]}: {classes} colours are for 0..{classes - 1}")
     shown_truth = palette[np.where(ignored, classes, truth)]
-    return (
-        np.broadcast_to(image, (*truth.shape, 3)),
-        shown_truth,
-        palette[prediction],
-        error_map(*row[1:], ignore_index),
-    )
+    return np.broadcast_to(image, (*truth.shape, 3)), shown_truth, palette[prediction]
 
 
 def _resized(cell_HWC: np.ndarray, enlarge: int, shrink: int, *, smooth: bool) -> Image.Image:

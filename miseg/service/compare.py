@@ -1,89 +1,174 @@
-"""Evaluations put side by side: one picture and one table for several methods, as a run in MLflow."""
+"""Several trained runs measured on one split and shown side by side, as a run of its own in MLflow."""
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from miseg.data.packed import PackedDataset
-from miseg.evaluation.pictures import comparison
+from miseg.evaluation import DenseCRF
+from miseg.evaluation.pictures import Row, comparison
 from miseg.recipes.experiment import Experiment
-from miseg.service import tracking
-from miseg.service.evaluate import Measured
+from miseg.service import checkpoint, tracking
+from miseg.service.cluster import Resources
+from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal, journal_folder
+from miseg.service.reporting import write_table
+
+MEASURES = {
+    "mean IoU": "mean_iou",
+    "micro IoU": "micro_iou",
+    "pixel accuracy": "pixel_accuracy",
+    "boundary IoU": "boundary_iou",
+    "inference seconds": "inference_seconds",
+}
+"""Rows of the table below the classes, with the metric of each."""
+
+Table = list[tuple[str, list[float]]]
+"""Rows by name; nan where a method has no such value."""
+
+
+def check_alike(experiments: Mapping[str, Experiment]) -> None:
+    """Raise ValueError where experiments, by run id, are on several data sets or evaluate at several sizes.
+
+    Scores at different sizes are of different pixels, and their pictures do not fit beside each other.
+    """
+    data = {run_id: experiment.data for run_id, experiment in experiments.items()}
+    if len(set(data.values())) > 1:
+        raise ValueError(f"the runs are on different data ({_listed(data)}): give the one to measure on with --data")
+    sizes = {run_id: experiment.augmentation.resize for run_id, experiment in experiments.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"the runs are evaluated at different sizes (augmentation.resize: {_listed(sizes)}): compare runs of one "
+            "size, or train one again with the other's --augmentation.resize"
+        )
 
 
 def compare(
-    measured: Sequence[tuple[Experiment, Measured]],
+    places: Mapping[str, Path],
     data: str,
     split: str,
     *,
     storage: str,
     tracking_uri: str,
-) -> tuple[str, pd.DataFrame]:
-    """Put evaluations on one split side by side: a picture and a table as a run of its own in MLflow.
-
-    The picture shows image, truth and every method's prediction; the table has a column a method. The same comparison
-    asked for again is the same run.
+    resources: Resources,
+    crf: Sequence[DenseCRF] = (),
+) -> tuple[str, list[str], Table]:
+    """Measure checkpoints on a split, each as `evaluate` does; the comparison's run id and its table.
 
     Args:
-        measured: two or more evaluations at one size, with what was trained.
+        places: the checkpoints' folders by the id of the run that trained each, in the order of the columns.
         data: the packed data set.
         split: which of its splits.
-        storage: where the journal goes.
+        storage: where the journals go.
         tracking_uri: the MLflow server or store.
+        resources: whether a GPU is to be had.
+        crf: settings of the dense CRF, each a further column of the table for each method, but not of the picture.
 
     Returns:
-        The run's id and the table, scores down and methods across.
+        The MLflow run, the table's columns, and its rows.
+
+    Raises:
+        ValueError: as `evaluate`.
+        CheckpointError: a damaged checkpoint.
     """
     dataset = PackedDataset.open(data)
-    titles = method_titles([experiment for experiment, _ in measured])
-    columns = {title: found.scores for title, (_, found) in zip(titles, measured, strict=True)}
-    table = pd.DataFrame(columns).rename(index=lambda name: name.removeprefix(f"{split}/"))
-    ids = [found.run_id for _, found in measured]
+    experiments = {run_id: checkpoint.read_experiment(place) for run_id, place in places.items()}
+    titles = titles_of(experiments)
+    evaluations: list[str] = []
+    scores: dict[str, dict[str, float]] = {}
+    shown: dict[str, list[Row]] = {title: [] for title in titles}
+    for title, (run_id, place) in zip(titles, places.items(), strict=True):
+        evaluation, scores[title] = evaluate(
+            place,
+            data,
+            split,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            resources=resources,
+            parent=run_id,
+            crf=crf,
+            rows=shown[title],
+        )
+        evaluations.append(evaluation)
+    columns, table = table_of(scores, dataset.info.classes, split, crf)
+    # An evaluation's id stands for its checkpoint too: the best and the last of one run are two comparisons.
     run_id = tracking.open_run(
         tracking_uri,
-        tracking.experiment_name(measured[0][0].data),
-        f"compare-{split}-{dataset.fingerprint}-{'-'.join(ids)}",
+        tracking.experiment_name(data),
+        f"compare-{split}-{dataset.fingerprint}-{'-'.join(evaluations)}",
         storage=storage,
-        display=f"compare {', '.join(titles)} on {split}",
+        display=f"compare {split}: {', '.join(titles)}"[:200],
         tags={
             "miseg.kind": "comparison",
             "miseg.data": data,
             "miseg.data_fingerprint": dataset.fingerprint,
-            "miseg.evaluations": " ".join(ids),
+            "miseg.compared": " ".join(places),
+            "miseg.evaluations": " ".join(evaluations),
         },
         params={"split": split},
     )
-    tracking.log_table(tracking_uri, run_id, f"comparison-{split}.csv", table.rename_axis("score").reset_index())
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"comparison-{split}.png"
-        images = list(zip(*(found.rows for _, found in measured), strict=True))
-        comparison(images, titles, dataset.info.colours, dataset.info.classes).save(path)
+    try:
         log = Journal(journal_folder(storage), tracking_uri, run_id)
-        log.artifact(path, "comparison")
+        with tempfile.TemporaryDirectory() as folder:
+            if all(shown.values()):
+                path = Path(folder) / f"comparison-{split}.png"
+                comparison(shown, dataset.info.colours, dataset.info.classes).save(path)
+                log.artifact(path, "comparison")
+            path = Path(folder) / f"comparison-{split}.csv"
+            write_table(path, ("class", *columns), ([name, *(f"{v:.6f}" for v in values)] for name, values in table))
+            log.artifact(path, "tables")
         log.close()
+    except Exception as error:
+        tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
+        raise
     tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
-    return run_id, table
+    return run_id, columns, table
 
 
-def method_titles(experiments: Sequence[Experiment]) -> list[str]:
-    """A short name for each: the method's, with its seed and then its experiment's id where that tells too little.
+def titles_of(experiments: Mapping[str, Experiment]) -> list[str]:
+    """What each experiment, by the id of its run, is called: its method, and what tells it from others of that method.
 
-    Raises:
-        ValueError: two of them are one experiment.
+    That is one or two parameters (such as the seed) where these tell all of them apart, else the start of the run's id.
     """
-    methods = [
-        re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(experiment.method).__name__).capitalize() for experiment in experiments
-    ]
-    seeds = [f"{method} seed {e.seed}" for method, e in zip(methods, experiments, strict=True)]
-    ids = [f"{seed} {e.id}" for seed, e in zip(seeds, experiments, strict=True)]
-    for titles in (methods, seeds, ids):
-        if len(set(titles)) == len(titles):
-            return titles
-    twice = next(title for title in ids if ids.count(title) > 1)
-    raise ValueError(f"{twice} is there twice: compare runs of different experiments")
+    words = {
+        run_id: re.sub(r"(?<!^)(?=[A-Z])", " ", type(experiment.method).__name__).lower()
+        for run_id, experiment in experiments.items()
+    }
+    titles = []
+    for run_id, method in words.items():
+        parameters = {other: tracking.parameters(experiments[other]) for other in words if words[other] == method}
+        keys = dict.fromkeys(key for found in parameters.values() for key in found)
+        differing = [key for key in keys if len({found.get(key) for found in parameters.values()}) > 1]
+        told = {other: ", ".join(f"{k} {found.get(k)}" for k in differing) for other, found in parameters.items()}
+        if len(told) == 1:
+            titles.append(method)
+        elif len(differing) <= 2 and len(set(told.values())) == len(told):
+            titles.append(f"{method}, {told[run_id]}")
+        else:
+            titles.append(f"{method}, {run_id[:8]}")
+    return titles
+
+
+def table_of(
+    scores: Mapping[str, Mapping[str, float]], class_names: Sequence[str], split: str, crf: Sequence[DenseCRF] = ()
+) -> tuple[list[str], Table]:
+    """Scores by method and metric name as a table: a column for each method and after it one for each CRF."""
+    measures = {name: f"iou/{name}" for name in class_names} | MEASURES
+    if crf:
+        measures["CRF seconds"] = "seconds_per_image"
+    columns = {}
+    for title, found in scores.items():
+        prefixes = {title: split} | {
+            f"{title}, CRF {settings.iterations}": f"{split}/crf_{settings.iterations}" for settings in crf
+        }
+        for column, prefix in prefixes.items():
+            columns[column] = [found.get(f"{prefix}/{metric}", math.nan) for metric in measures.values()]
+    return list(columns), [(name, list(row)) for name, *row in zip(measures, *columns.values(), strict=True)]
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(f"run {run_id}: {value}" for run_id, value in values.items())

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
 import torch
@@ -21,21 +21,7 @@ from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.loop import Evaluation, resolve_precision
 from miseg.service.loop import evaluate as evaluate_batches
-from miseg.service.reporting import PANEL_ROWS, log_evaluation, rows_of, validation_metrics
-
-
-class Measured(NamedTuple):
-    """A checkpoint measured on a split.
-
-    Attributes:
-        run_id: the MLflow run of the evaluation.
-        scores: by metric name.
-        rows: the first images with truth and prediction.
-    """
-
-    run_id: str
-    scores: dict[str, float]
-    rows: list[Row]
+from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
 
 
 def evaluate(
@@ -48,8 +34,9 @@ def evaluate(
     resources: Resources,
     parent: str | None = None,
     crf: Sequence[DenseCRF] = (),
-) -> Measured:
-    """Measure the checkpoint in `folder` on a split, as a run in MLflow.
+    rows: list[Row] | None = None,
+) -> tuple[str, dict[str, float]]:
+    """Measure the checkpoint in `folder` on a split; the MLflow run's id and the scores by metric name.
 
     Args:
         folder: a checkpoint.
@@ -60,21 +47,15 @@ def evaluate(
         resources: whether a GPU is to be had.
         parent: the MLflow run that trained the checkpoint.
         crf: settings of the dense CRF under which the predictions are measured once more, each.
+        rows: what the run's panels show is added to it.
 
     Raises:
-        ValueError: no such split, or classes or channels that differ from those the checkpoint was trained for.
+        ValueError: as `check`.
         CheckpointError: a damaged checkpoint.
     """
     dataset = PackedDataset.open(data)
-    dataset.size(split)
-    manifest = checkpoint.verify(folder)
+    manifest = check(folder, dataset, split)
     task = ingest.task_of(dataset)
-    trained = manifest["task"]
-    if (trained["num_classes"], trained["in_channels"]) != (task.num_classes, task.in_channels):
-        raise ValueError(
-            f"{folder} was trained for {trained['num_classes']} classes of {trained['in_channels']} channels; "
-            f"{data} has {task.num_classes} of {task.in_channels}"
-        )
     experiment = checkpoint.read_experiment(folder)
     run_id = tracking.open_run(
         tracking_uri,
@@ -96,7 +77,9 @@ def evaluate(
     journal = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
-        scores, rows = ray.get(worker.remote(files, data, split, journal, resources.threads))
+        scores, shown = ray.get(worker.remote(files, data, split, journal, resources.threads))
+        if rows is not None:
+            rows.extend(shown)
         if crf:
             found = refine.refine(files, dataset, split, experiment, crf, resources)
             scores |= _crf_scores(found, crf, task.class_names, split)
@@ -107,7 +90,25 @@ def evaluate(
         tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
         raise
     tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
-    return Measured(run_id, scores, rows)
+    return run_id, scores
+
+
+def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, Any]:
+    """The manifest of the checkpoint in `folder`, which can be measured on the split.
+
+    Raises:
+        ValueError: no such split, or classes or channels that differ from those the checkpoint was trained for.
+        CheckpointError: a damaged checkpoint.
+    """
+    dataset.size(split)
+    manifest = checkpoint.verify(folder)
+    task, trained = ingest.task_of(dataset), manifest["task"]
+    if (trained["num_classes"], trained["in_channels"]) != (task.num_classes, task.in_channels):
+        raise ValueError(
+            f"{folder} was trained for {trained['num_classes']} classes of {trained['in_channels']} channels; "
+            f"{dataset.uri} has {task.num_classes} of {task.in_channels}"
+        )
+    return manifest
 
 
 def _measure(
@@ -137,9 +138,9 @@ def _measure(
             scores[f"{split}/inference_seconds"] = inference_seconds(method, image_1CHW, device, precision)
         log = Journal(**journal)
         log.metrics(step, scores)
-        log_evaluation(log, dataset, experiment, found, Path(folder), step=step, split=split)
+        rows = log_evaluation(log, dataset, experiment, found, Path(folder), step=step, split=split)
         log.close()
-    return scores, rows_of(dataset, experiment, found)
+    return scores, rows
 
 
 @torch.no_grad()

@@ -54,7 +54,6 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
     """
     try:
         # The function's own argument tracking_uri does not reach the model's files.
-        Path(folder).mkdir(parents=True, exist_ok=True)
         with _tracking_uri(uri):
             path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
     except (mlflow.MlflowException, OSError) as error:

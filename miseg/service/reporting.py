@@ -43,11 +43,23 @@ def log_evaluation(
     *,
     step: int,
     split: str = "val",
-) -> None:
-    """Write the panels, the confusion matrix and the per-class table to `folder` and upload them."""
+) -> list[Row]:
+    """Write the panels, the confusion matrix and the per-class table to `folder` and upload them; the panels' rows."""
     info, stem = dataset.info, f"{split}-step-{step:06d}"
+    mean_C, std_C = Converter(dataset, experiment).constants
+    rows = []
+    for batch, prediction_NHW in found.kept:
+        if batch.labels_NHW is None:
+            continue
+        images_NHWC = ((batch.images_NCHW.cpu() * std_C + mean_C) * 255).round().clamp(0, 255).to(torch.uint8)
+        for image_CHW, truth_HW, prediction_HW in zip(images_NHWC, batch.labels_NHW.cpu(), prediction_NHW, strict=True):
+            shown = image_CHW[:3] if image_CHW.shape[0] >= 3 else image_CHW[:1]
+            # Bytes, as they were packed: a worker ships the rows of an evaluation to the job.
+            labels = (labels_HW.to(torch.uint8).numpy() for labels_HW in (truth_HW, prediction_HW))
+            rows.append(Row(shown.permute(1, 2, 0).numpy(), *labels))
+    rows = rows[:PANEL_ROWS]
     pictures = {}
-    if rows := rows_of(dataset, experiment, found):
+    if rows:
         pictures["panels"] = panels(rows, info.colours, info.classes)
     pictures["confusion"] = confusion_picture(found.matrix, info.classes)
     for kind, picture in pictures.items():
@@ -59,20 +71,7 @@ def log_evaluation(
         path, ("class", "iou"), zip(info.classes, (f"{v:.6f}" for v in found.matrix.iou_per_class()), strict=True)
     )
     journal.artifact(path, "tables")
-
-
-def rows_of(dataset: PackedDataset, experiment: Experiment, found: Evaluation) -> list[Row]:
-    """The kept images as people see them, with truth and prediction, at most `PANEL_ROWS`."""
-    mean_C, std_C = Converter(dataset, experiment).constants
-    rows = []
-    for batch, prediction_NHW in found.kept:
-        if batch.labels_NHW is None:
-            continue
-        images_NCHW = ((batch.images_NCHW.cpu() * std_C + mean_C) * 255).round().clamp(0, 255).to(torch.uint8)
-        for image_CHW, truth_HW, prediction_HW in zip(images_NCHW, batch.labels_NHW.cpu(), prediction_NHW, strict=True):
-            shown = image_CHW[:3] if image_CHW.shape[0] >= 3 else image_CHW[:1]
-            rows.append(Row(shown.permute(1, 2, 0).numpy(), truth_HW.numpy(), prediction_HW.numpy()))
-    return rows[:PANEL_ROWS]
+    return rows
 
 
 def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

@@ -98,6 +98,74 @@ def test_refuses_what_it_cannot_show() -> None:
         panel(image, truth, prediction + 2, COLOURS, NAMES)
 
 
+def methods_of(*titles: str, rows: int = 1) -> dict[str, list[Row]]:
+    """Each method sees the sky one stripe further to the right than the one before."""
+    methods: dict[str, list[Row]] = {title: [] for title in titles}
+    for number, title in enumerate(titles):
+        for _ in range(rows):
+            image, truth, _ = example()
+            prediction = np.zeros_like(truth)
+            prediction[:, 20 * number : 20 * number + 20] = 2
+            methods[title].append(Row(image, truth, prediction))
+    return methods
+
+
+def test_a_comparison_has_a_column_for_each_method_in_their_order() -> None:
+    methods = methods_of("first", "second", "third", rows=2)
+    picture = np.asarray(comparison(methods, COLOURS, NAMES))
+    assert picture.shape[1] == 5 * (200 + GAP) + GAP
+    palette = np.array([*COLOURS, IGNORED])
+    for line in range(2):
+        top = TOP + line * (100 + GAP)
+        cells = [picture[top : top + 100, GAP + i * (200 + GAP) : GAP + i * (200 + GAP) + 200] for i in range(5)]
+        image, truth, _ = methods["first"][line]
+        assert np.array_equal(cells[0], image)
+        assert np.array_equal(cells[1], palette[np.where(truth == 255, 3, truth)])
+        for cell, rows in zip(cells[2:], methods.values(), strict=True):
+            assert np.array_equal(cell, palette[rows[line].prediction])
+    legend = picture[TOP + 2 * (100 + GAP) :]
+    # A swatch is 15 pixels wide and high inside its frame; the text's smoothed edges have a few grey pixels too.
+    swatches = [(legend == colour).all(-1).sum() for colour in (*COLOURS, IGNORED, RIGHT, WRONG)]
+    assert min(swatches[:4]) >= 15 * 15 and max(swatches[4:]) < 15
+
+
+def test_a_comparisons_titles_stand_over_their_columns() -> None:
+    def title_of(methods: dict[str, list[Row]], column: int) -> np.ndarray:
+        left = GAP + column * (200 + GAP)
+        return np.asarray(comparison(methods, COLOURS, NAMES))[:TOP, left : left + 200]
+
+    both = methods_of("first", "second")
+    for column, title in ((2, "first"), (3, "second")):
+        assert np.array_equal(title_of(both, column), title_of(methods_of(title), 2))
+    assert not np.array_equal(title_of(both, 2), title_of(both, 3))
+    assert np.array_equal(title_of(both, 0), np.asarray(panel(*example(), COLOURS, NAMES))[:TOP, GAP : GAP + 200])
+
+
+def test_a_comparisons_columns_are_as_wide_as_their_titles() -> None:
+    wide = comparison(methods_of("region mutual information, lambda 0.25"), COLOURS, NAMES)
+    assert wide.width > 3 * (200 + GAP) + GAP
+    column = (wide.width - GAP) // 3
+    title = np.asarray(wide)[:TOP, 2 * column + GAP :]
+    ink = (title < 128).any((0, 2)).nonzero()[0]
+    assert ink[0] < 5 and column - 25 < ink[-1] < column - GAP
+
+
+def test_a_comparison_refuses_what_it_cannot_show() -> None:
+    for nothing in ({}, {"first": []}):
+        with pytest.raises(ValueError, match="no rows"):
+            comparison(nothing, COLOURS, NAMES)
+    methods = methods_of("first", "second")
+    image, truth, prediction = methods["second"][0]
+    with pytest.raises(ValueError, match="second: its images are not those of the first method"):
+        comparison(methods | {"second": []}, COLOURS, NAMES)
+    with pytest.raises(ValueError, match="second: its images are not those of the first method"):
+        comparison(methods | {"second": [Row(image, 1 - truth.clip(0, 1), prediction)]}, COLOURS, NAMES)
+    with pytest.raises(ValueError, match="differ in size"):
+        comparison(methods | {"second": [Row(image, truth, prediction[1:])]}, COLOURS, NAMES)
+    with pytest.raises(ValueError, match=r"prediction holds 4: 3 colours are for 0..2"):
+        comparison(methods | {"second": [Row(image, truth, prediction + 2)]}, COLOURS, NAMES)
+
+
 def test_confusion_picture_is_dark_where_pixels_are() -> None:
     matrix = ConfusionMatrix(3)
     matrix.update(np.array([0] * 99 + [1] * 101), np.array([0] * 100 + [1] * 100))
@@ -116,36 +184,3 @@ def test_confusion_picture_grows_with_the_classes_and_checks_its_input() -> None
         confusion_picture(np.zeros((2, 3), int), ())
     with pytest.raises(ValueError, match="3 class names for 2 classes"):
         confusion_picture(np.eye(2, dtype=int), NAMES)
-
-
-def test_a_comparison_has_a_column_for_each_method() -> None:
-    first = example()
-    second = first._replace(prediction=np.full_like(first.prediction, 2))
-    picture = np.asarray(comparison([[first, second]], ["CE", "RMI"], COLOURS, NAMES))
-    cells = [picture[TOP : TOP + 100, GAP + i * (200 + GAP) : GAP + i * (200 + GAP) + 200] for i in range(4)]
-    palette = np.array([*COLOURS, IGNORED])
-    assert np.array_equal(cells[0], first.image)
-    assert np.array_equal(cells[1], palette[np.where(first.truth == 255, 3, first.truth)])
-    assert np.array_equal(cells[2], palette[first.prediction])
-    assert np.array_equal(cells[3], np.broadcast_to(COLOURS[2], (100, 200, 3)))
-    assert picture.shape[1] == 4 * (200 + GAP) + GAP
-    one = comparison([[first]], ["CE"], COLOURS, NAMES)
-    assert one.width == 3 * (200 + GAP) + GAP
-    swapped = np.asarray(comparison([[second, first]], ["RMI", "CE"], COLOURS, NAMES))
-    assert not np.array_equal(swapped[:TOP], picture[:TOP]), "the titles follow the columns"
-
-
-def test_a_comparison_makes_room_for_long_titles() -> None:
-    long = "Region mutual information seed 12 0123456789ab"
-    assert comparison([[example()]], [long], COLOURS, NAMES).width > comparison([[example()]], ["x"], COLOURS, []).width
-
-
-def test_a_comparison_of_other_images_is_refused() -> None:
-    first = example()
-    other = first._replace(truth=np.where(first.truth == 255, 0, first.truth))
-    with pytest.raises(ValueError, match="truth differs between methods"):
-        comparison([[first, other]], ["CE", "RMI"], COLOURS, NAMES)
-    with pytest.raises(ValueError, match="1 predictions of an image for 2 methods"):
-        comparison([[first]], ["CE", "RMI"], COLOURS, NAMES)
-    with pytest.raises(ValueError, match="no rows"):
-        comparison([], ["CE"], COLOURS, NAMES)

@@ -10,22 +10,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import psutil
 import pytest
 import ray
 import torch
 from mlflow import MlflowClient
-from PIL import Image
 
 from miseg.data.batches import evaluation_batches
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
-from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, cluster, ingest, models, tracking, train, worker
-from miseg.service.compare import compare, method_titles
 from miseg.service.evaluate import evaluate
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
@@ -147,7 +142,7 @@ def test_evaluation_finds_what_training_reported(place, small, whole):
     with tempfile.TemporaryDirectory() as beside:
         checkpoint = models.download(uri, whole.run_id, "last", beside)
         resources = replace(cluster.resources(1, 1), cpus=1)
-        run_id, scores, _ = evaluate(
+        run_id, scores = evaluate(
             checkpoint,
             small.uri,
             "val",
@@ -163,42 +158,6 @@ def test_evaluation_finds_what_training_reported(place, small, whole):
     assert 0 < scores["val/boundary_iou"] < 1 and scores["val/inference_seconds"] > 0
 
 
-def test_evaluations_are_put_side_by_side(place, small, whole, tiny):
-    folder, uri = place
-    with tempfile.TemporaryDirectory() as beside:
-        checkpoint = models.download(uri, whole.run_id, "last", beside)
-        resources = replace(cluster.resources(1, 1), cpus=1)
-        where = {"storage": str(folder), "tracking_uri": uri}
-        first = evaluate(checkpoint, small.uri, "val", resources=resources, **where)
-    # As another method's: everything predicted as class 1.
-    rows = [row._replace(prediction=np.ones_like(row.prediction)) for row in first.rows]
-    second = first._replace(scores=first.scores | {"val/mean_iou": 0.5}, rows=rows)
-    pairs = [(tiny, first), (replace(tiny, method=BinaryCrossEntropy()), second)]
-    run_id, table = compare(pairs, small.uri, "val", **where)
-    assert list(table.columns) == ["Region mutual information", "Binary cross entropy"]
-    assert list(table.loc["mean_iou"]) == [first.scores["val/mean_iou"], 0.5]
-    assert {"micro_iou", "pixel_accuracy", "boundary_iou", "inference_seconds"} < set(table.index)
-    client = MlflowClient(uri)
-    run = client.get_run(run_id)
-    assert run.info.status == "FINISHED" and run.data.tags["miseg.kind"] == "comparison"
-    kept = pd.read_csv(client.download_artifacts(run_id, "comparison-val.csv")).set_index("score")
-    assert np.allclose(kept, table)
-    with Image.open(client.download_artifacts(run_id, "comparison/comparison-val.png")) as picture:
-        colours = {colour for _, colour in picture.getcolors(picture.width * picture.height)}
-    assert tuple(small.info.colours[1]) in colours
-    assert compare(pairs, small.uri, "val", **where)[0] == run_id
-
-
-def test_methods_are_told_apart_by_no_more_than_it_takes(tiny):
-    ce = replace(tiny, method=CrossEntropy())
-    assert method_titles([tiny, ce]) == ["Region mutual information", "Cross entropy"]
-    assert method_titles([ce, replace(ce, seed=4)]) == ["Cross entropy seed 0", "Cross entropy seed 4"]
-    longer = replace(ce, steps=99)
-    assert method_titles([ce, longer]) == [f"Cross entropy seed 0 {ce.id}", f"Cross entropy seed 0 {longer.id}"]
-    with pytest.raises(ValueError, match=f"{ce.id} is there twice"):
-        method_titles([ce, tiny, ce])
-
-
 @pytest.mark.skipif(not available(), reason="the extra crf is not installed")
 def test_the_crf_over_the_data_set_equals_the_crf_image_by_image(place, small, whole):
     folder, uri = place
@@ -206,7 +165,7 @@ def test_the_crf_over_the_data_set_equals_the_crf_image_by_image(place, small, w
     with tempfile.TemporaryDirectory() as beside:
         place_of = models.download(uri, whole.run_id, "last", beside)
         resources = replace(cluster.resources(1, 1), cpus=1)
-        run_id, scores, _ = evaluate(
+        run_id, scores = evaluate(
             place_of, small.uri, "val", storage=str(folder), tracking_uri=uri, resources=resources, crf=settings
         )
         method, experiment, task = checkpoint.open_method(place_of)
