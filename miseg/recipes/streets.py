@@ -38,17 +38,26 @@ def embedded_rmi(seed: int = 0) -> Experiment:
 
 
 def camvid_ce(seed: int = 0) -> Experiment:
-    """Softmax cross-entropy on CamVid at 240x176: `camvid-ce`."""
+    """Softmax cross-entropy on CamVid at 240x176: `camvid-ce`.
+
+    0.394 (0.383 to 0.415) over seeds 0, 1, 2.
+    """
     return _camvid(CrossEntropy(UNet(16)), seed)
 
 
 def camvid_bce(seed: int = 0) -> Experiment:
-    """Binary cross-entropy on CamVid at 240x176: `camvid-bce`."""
+    """Binary cross-entropy on CamVid at 240x176: `camvid-bce`.
+
+    0.309 (0.288 to 0.338) over seeds 0, 1, 2.
+    """
     return _camvid(BinaryCrossEntropy(UNet(16)), seed)
 
 
 def camvid_rmi(seed: int = 0) -> Experiment:
-    """RMI as published (λ 0.5, DF 4, R 3) on CamVid at 240x176: `camvid-rmi`."""
+    """RMI as published (λ 0.5, DF 4, R 3) on CamVid at 240x176: `camvid-rmi`.
+
+    0.371 (0.320 to 0.416) over seeds 0, 1, 2.
+    """
     return _camvid(RegionMutualInformation(UNet(16)), seed)
 
 
