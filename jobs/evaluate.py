@@ -48,7 +48,7 @@ def run(arguments: Evaluate) -> int:
 
     from miseg.data.packed import PackedDataset
     from miseg.evaluation.crf import DenseCRF, available
-    from miseg.service import checkpoint, models, tracking
+    from miseg.service import checkpoint_files, models, tracking
     from miseg.service.compare import check_alike, compare
     from miseg.service.evaluate import check, evaluate
     from miseg.service.start import packed, prepare
@@ -65,7 +65,7 @@ def run(arguments: Evaluate) -> int:
         }
         if arguments.checkpoint is not None:
             places[""] = Path(arguments.checkpoint)
-        experiments = {run_id: checkpoint.read_experiment(place) for run_id, place in places.items()}
+        experiments = {run_id: checkpoint_files.read_experiment(place) for run_id, place in places.items()}
         if arguments.data is not None:
             experiments = {run_id: replace(found, data=arguments.data) for run_id, found in experiments.items()}
         check_alike(experiments)

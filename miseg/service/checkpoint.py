@@ -1,21 +1,14 @@
-"""Checkpoints: a folder that holds all that a run needs to go on, whole or not there.
-
-`checkpoint.json` is written last and lists every file with its SHA-256: a folder without it is not a checkpoint, and a
-file that differs from it is named.
-"""
+"""Checkpoints: a folder that holds all that a run needs to go on, whole or not there."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pickle
 import platform
 import shutil
-import tempfile
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,14 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from miseg.interface import Method, Task
 from miseg.methods import build_method
-from miseg.recipes.experiment import Experiment, from_dict, to_dict
+from miseg.recipes.experiment import Experiment, to_dict
+from miseg.service.checkpoint_files import MANIFEST, CheckpointError, read_experiment, sha256, verify
 from miseg.service.loop import Loop
-
-MANIFEST = "checkpoint.json"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file."""
 
 
 def save(folder: str | Path, loop: Loop, metrics: dict[str, float], data: dict[str, Any] | None = None) -> Path:
@@ -60,7 +48,7 @@ def save(folder: str | Path, loop: Loop, metrics: dict[str, float], data: dict[s
         "task": dataclasses.asdict(loop.task),
         "data": data or {},
         "versions": versions(),
-        "sha256": {path.name: _sha256(path) for path in sorted(beside.iterdir())},
+        "sha256": {path.name: sha256(path) for path in sorted(beside.iterdir())},
     }
     (beside / MANIFEST).write_text(json.dumps(manifest, indent=1))
     # A whole checkpoint is on the disk at every moment, for a folder cannot be renamed onto another.
@@ -113,44 +101,6 @@ def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple
     return method.to(device).eval(), experiment, task
 
 
-def read_experiment(folder: str | Path) -> Experiment:
-    """The Experiment that a checkpoint belongs to.
-
-    Raises:
-        CheckpointError: a damaged checkpoint.
-    """
-    verify(folder)
-    return from_dict(json.loads((Path(folder) / "experiment.json").read_text()))
-
-
-def copy_weights(folder: str | Path, target: str | Path) -> Path:
-    """A checkpoint that only predicts: weights and descriptions without the state of the training."""
-    folder, target = Path(folder), Path(target)
-    manifest = verify(folder)
-    target.mkdir(parents=True)
-    manifest["sha256"].pop("training.pt", None)
-    for name in (Path(listed).name for listed in manifest["sha256"]):
-        shutil.copyfile(folder / name, target / name)
-    (target / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    return target
-
-
-def files_of(folder: str | Path) -> dict[str, bytes]:
-    """The files, by name, of a checkpoint that only predicts: what goes to another machine."""
-    with tempfile.TemporaryDirectory() as beside:
-        copy = copy_weights(folder, Path(beside) / "checkpoint")
-        return {path.name: path.read_bytes() for path in copy.iterdir()}
-
-
-def unpack(files: Mapping[str, bytes], folder: Path) -> Path:
-    """The checkpoint that `files_of` read, as a folder under `folder`."""
-    place = folder / "checkpoint"
-    place.mkdir()
-    for name, content in files.items():
-        (place / name).write_bytes(content)
-    return place
-
-
 def load_weights(folder: Path, method: torch.nn.Module) -> None:
     """Copy a checkpoint's weights into `method`, or change nothing and say which keys or shapes differ."""
     found, wanted = load_file(folder / "weights.safetensors"), method.state_dict()
@@ -165,31 +115,6 @@ def load_weights(folder: Path, method: torch.nn.Module) -> None:
     method.load_state_dict(found)
 
 
-def verify(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a whole checkpoint.
-
-    Raises:
-        CheckpointError: `folder` is no checkpoint, or one of its files is missing or altered.
-    """
-    folder = Path(folder)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        listed = {Path(name).name: digest for name, digest in manifest["sha256"].items()}
-        if missing := {"weights.safetensors", "experiment.json"} - set(listed):
-            raise ValueError(f"it lists no {' and no '.join(sorted(missing))}")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{folder / MANIFEST} cannot be read ({error}): this is not a whole checkpoint"
-        ) from error
-    for name, expected in listed.items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing: use an earlier checkpoint of the run")
-        if _sha256(path) != expected:
-            raise CheckpointError(f"{path} was altered after it was written: use an earlier checkpoint of the run")
-    return manifest
-
-
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     found = {"python": platform.python_version()}
@@ -198,8 +123,3 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.evaluation.pictures import Row, comparison
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, tracking
+from miseg.service import checkpoint_files, tracking
 from miseg.service.cluster import Resources
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal, journal_folder
@@ -76,7 +76,7 @@ def compare(
         CheckpointError: a damaged checkpoint.
     """
     dataset = PackedDataset.open(data)
-    experiments = {run_id: checkpoint.read_experiment(place) for run_id, place in places.items()}
+    experiments = {run_id: checkpoint_files.read_experiment(place) for run_id, place in places.items()}
     titles = titles_of(experiments)
     evaluations: list[str] = []
     scores: dict[str, dict[str, float]] = {}

@@ -16,7 +16,7 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import BoundaryIoU, DenseCRF
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
-from miseg.service import checkpoint, ingest, refine, tracking
+from miseg.service import checkpoint, checkpoint_files, ingest, refine, tracking
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.loop import Evaluation, resolve_precision
@@ -56,7 +56,7 @@ def evaluate(
     dataset = PackedDataset.open(data)
     manifest = check(folder, dataset, split)
     task = ingest.task_of(dataset)
-    experiment = checkpoint.read_experiment(folder)
+    experiment = checkpoint_files.read_experiment(folder)
     run_id = tracking.open_run(
         tracking_uri,
         tracking.experiment_name(experiment.data),
@@ -73,7 +73,7 @@ def evaluate(
         },
         params=tracking.parameters(experiment) | {"split": split},
     )
-    files = checkpoint.files_of(folder)
+    files = checkpoint_files.files_of(folder)
     journal = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
@@ -101,7 +101,7 @@ def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, A
         CheckpointError: a damaged checkpoint.
     """
     dataset.size(split)
-    manifest = checkpoint.verify(folder)
+    manifest = checkpoint_files.verify(folder)
     task, trained = ingest.task_of(dataset), manifest["task"]
     if (trained["num_classes"], trained["in_channels"]) != (task.num_classes, task.in_channels):
         raise ValueError(
@@ -118,9 +118,9 @@ def _measure(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = PackedDataset.open(data)
     with tempfile.TemporaryDirectory() as folder:
-        place = checkpoint.unpack(files, Path(folder))
+        place = checkpoint_files.unpack(files, Path(folder))
         method, experiment, task = checkpoint.open_method(place, device)
-        step = checkpoint.verify(place)["step"]
+        step = checkpoint_files.verify(place)["step"]
         precision = resolve_precision(experiment.precision, device)
         boundary = BoundaryIoU(task.num_classes, task.ignore_index)
         found = evaluate_batches(

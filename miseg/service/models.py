@@ -14,7 +14,7 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from miseg.service import checkpoint
+from miseg.service import checkpoint_files
 from miseg.service.tracking import TrackingError
 
 SERVED = Path(__file__).with_name("served_model.py")
@@ -22,7 +22,7 @@ SERVED = Path(__file__).with_name("served_model.py")
 
 def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     """Log the checkpoint in `folder` (weights and description, not the optimiser) as the run's model `role`."""
-    manifest = checkpoint.verify(folder)
+    manifest = checkpoint_files.verify(folder)
     channels = manifest["task"]["in_channels"]
     classes = manifest["task"]["num_classes"]
     # Without names: MLflow would hand `predict` a named tensor as a dict of object arrays.
@@ -32,7 +32,7 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     )
     with tempfile.TemporaryDirectory() as beside, _tracking_uri(uri):
         kept = Path(beside) / "checkpoint"
-        checkpoint.copy_weights(folder, kept)
+        checkpoint_files.copy_weights(folder, kept)
         with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
             # The signature is given: an example would only be predicted once more to check it.
             warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)

@@ -18,7 +18,7 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import BoundaryIoU, ConfusionMatrix, DenseCRF, dense_crf
 from miseg.interface import Task
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, ingest
+from miseg.service import checkpoint, checkpoint_files, ingest
 from miseg.service.cluster import Resources
 from miseg.service.loop import resolve_precision
 
@@ -101,7 +101,9 @@ class Predictor:
         self.precision = resolve_precision(experiment.precision, self.device)
         self.convert = ingest.Converter(dataset, experiment)
         with tempfile.TemporaryDirectory() as folder:
-            self.method, _, _ = checkpoint.open_method(checkpoint.unpack(ray.get(files), Path(folder)), self.device)
+            self.method, _, _ = checkpoint.open_method(
+                checkpoint_files.unpack(ray.get(files), Path(folder)), self.device
+            )
 
     @torch.no_grad()
     def __call__(self, columns: dict[str, Any]) -> Iterator[dict[str, Any]]:

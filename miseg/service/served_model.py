@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from miseg.service import checkpoint
+from miseg.service import checkpoint, checkpoint_files
 
 
 class ServedMethod(PythonModel):
@@ -18,7 +18,7 @@ class ServedMethod(PythonModel):
         folder = context.artifacts["checkpoint"]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.method, _, _ = checkpoint.open_method(folder, device)
-        data = checkpoint.verify(folder)["data"]
+        data = checkpoint_files.verify(folder)["data"]
         self.mean = torch.tensor(data["mean"], device=device).view(1, -1, 1, 1)
         self.std = torch.tensor(data["std"], device=device).view(1, -1, 1, 1)
 

@@ -1,4 +1,4 @@
-"""A command line reads settings without waiting for torch."""
+"""A command line reads settings without waiting for torch, and so does what drives a run but does not train."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import pytest
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "module", ["miseg.methods", "miseg.methods.configs", "miseg.networks", "miseg.recipes.experiment"]
+    "module",
+    [
+        "miseg.methods",
+        "miseg.methods.configs",
+        "miseg.networks",
+        "miseg.recipes.experiment",
+        "miseg.service.start",
+        "miseg.service.tune",
+    ],
 )
 def test_importing_settings_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch was imported' if 'torch' in sys.modules else 0)"

@@ -18,8 +18,8 @@ from miseg.interface import Batch, Task
 from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import checkpoint
-from miseg.service.checkpoint import CheckpointError
+from miseg.service import checkpoint, checkpoint_files
+from miseg.service.checkpoint_files import CheckpointError
 from miseg.service.loop import Loop
 
 TASK = Task(num_classes=3, class_names=("road", "car", "sky"))
@@ -66,7 +66,7 @@ def sign(folder: Path, name: str) -> None:
 
 
 def test_a_checkpoint_says_what_it_is(folder: Path) -> None:
-    manifest = checkpoint.verify(folder)
+    manifest = checkpoint_files.verify(folder)
     assert manifest["step"] == 2 and manifest["experiment_id"] == EXPERIMENT.id
     assert manifest["metrics"] == {"mean_iou": 0.25, "step": 2} and manifest["data"] == DATA
     assert manifest["task"] == {
@@ -75,7 +75,7 @@ def test_a_checkpoint_says_what_it_is(folder: Path) -> None:
     assert manifest["versions"].keys() >= {"python", "torch", "ray", "mlflow", "optuna", "numpy"}
     assert manifest["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     assert manifest["sha256"].keys() == FILES - {"checkpoint.json"}
-    assert checkpoint.read_experiment(folder) == EXPERIMENT
+    assert checkpoint_files.read_experiment(folder) == EXPERIMENT
 
 
 def test_nothing_but_the_checkpoint_is_left_beside_it(folder: Path) -> None:
@@ -83,7 +83,7 @@ def test_nothing_but_the_checkpoint_is_left_beside_it(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == FILES
     checkpoint.save(folder, trained(3), {})
     assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
-    assert checkpoint.verify(folder)["step"] == 3
+    assert checkpoint_files.verify(folder)["step"] == 3
 
 
 # Whole or not there
@@ -114,7 +114,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     elif moment == "training state":
         monkeypatch.setattr(torch, "save", half_a_file)
     elif moment == "digests":
-        monkeypatch.setattr(checkpoint, "_sha256", die)
+        monkeypatch.setattr(checkpoint, "sha256", die)
     else:
         monkeypatch.setattr(Path, "write_text", half_a_manifest)
 
@@ -132,10 +132,10 @@ def test_a_save_that_dies_leaves_the_earlier_checkpoint_and_no_other(
     left = [path for path in folder.parent.iterdir() if path != folder]
     assert len(left) == 1, "nothing was interrupted"
     with pytest.raises(CheckpointError, match=r"checkpoint\.json cannot be read .* not a whole checkpoint"):
-        checkpoint.verify(left[0])
+        checkpoint_files.verify(left[0])
     # The next save clears up.
     checkpoint.save(folder, trained(3), {})
-    assert checkpoint.verify(folder)["step"] == 3
+    assert checkpoint_files.verify(folder)["step"] == 3
     assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
 
 
@@ -150,7 +150,7 @@ def test_a_rename_that_fails_leaves_the_earlier_checkpoint(folder: Path, monkeyp
     monkeypatch.setattr(Path, "rename", full_disk)
     with pytest.raises(OSError, match="no space"):
         checkpoint.save(folder, trained(3), {})
-    assert checkpoint.verify(folder)["step"] == 2
+    assert checkpoint_files.verify(folder)["step"] == 2
 
 
 @pytest.mark.parametrize("name", sorted(FILES - {"checkpoint.json"}))
@@ -166,7 +166,7 @@ def test_an_altered_or_missing_file_is_named_and_nothing_loaded(folder: Path, na
     with pytest.raises(CheckpointError, match=rf"checkpoint/{name} is missing: use an earlier checkpoint"):
         checkpoint.load(folder, loop)
     assert_unchanged(loop, before)
-    for reader in (checkpoint.open_method, checkpoint.read_experiment):
+    for reader in (checkpoint.open_method, checkpoint_files.read_experiment):
         with pytest.raises(CheckpointError, match=f"{name} is missing"):
             reader(folder)
 
@@ -270,7 +270,7 @@ def test_a_manifest_cannot_point_outside_its_folder(folder: Path, tmp_path: Path
     manifest["sha256"]["../secret"] = hashlib.sha256(b"secret").hexdigest()
     (folder / "checkpoint.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="checkpoint/secret is missing"):
-        checkpoint.copy_weights(folder, tmp_path / "deep" / "copy")
+        checkpoint_files.copy_weights(folder, tmp_path / "deep" / "copy")
     assert not (tmp_path / "deep" / "secret").exists()
 
 
@@ -278,7 +278,7 @@ def test_a_manifest_cannot_point_outside_its_folder(folder: Path, tmp_path: Path
 
 
 def test_a_copy_of_the_weights_predicts_the_same_and_holds_no_training_state(folder: Path, tmp_path: Path) -> None:
-    copied = checkpoint.copy_weights(folder, tmp_path / "deep" / "copy")
+    copied = checkpoint_files.copy_weights(folder, tmp_path / "deep" / "copy")
     assert {path.name for path in copied.iterdir()} == FILES - {"training.pt"}
     shutil.rmtree(folder)  # the copy stands alone
     torch.manual_seed(3)
@@ -294,7 +294,7 @@ def test_a_copy_of_the_weights_predicts_the_same_and_holds_no_training_state(fol
 
 
 def test_training_does_not_go_on_from_a_copy_of_the_weights(folder: Path, tmp_path: Path) -> None:
-    copied = checkpoint.copy_weights(folder, tmp_path / "copy")
+    copied = checkpoint_files.copy_weights(folder, tmp_path / "copy")
     loop = Loop(EXPERIMENT, TASK)
     before = weights_of(loop)
     with pytest.raises(CheckpointError, match=r"training\.pt cannot be read"):

@@ -21,7 +21,7 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import checkpoint, models, tracking
+from miseg.service import checkpoint, checkpoint_files, models, tracking
 from miseg.service.loop import Loop
 from miseg.service.tracking import TrackingError
 
@@ -261,7 +261,7 @@ def test_a_logged_model_predicts_what_the_method_predicts_and_is_no_pickle(
 def test_a_model_comes_back_as_the_checkpoint_it_was(uri: str, logged: tuple[str, Path], tmp_path: Path) -> None:
     run_id, folder = logged
     place = models.download(uri, run_id, "best", tmp_path / "back")
-    assert checkpoint.verify(place)["step"] == 0 and checkpoint.read_experiment(place) == EXPERIMENT
+    assert checkpoint_files.verify(place)["step"] == 0 and checkpoint_files.read_experiment(place) == EXPERIMENT
     assert (place / "weights.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()
     with pytest.raises(TrackingError, match=f"run {run_id} .* holds no model last"):
         models.download(uri, run_id, "last", tmp_path / "last")
