@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from miseg.methods.configs import RegionMutualInformation
+from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
@@ -28,8 +28,9 @@ class Tune(Place):
     recipe's."""
     recipe: str | None = None
     """An RMI recipe to tune, such as voc-v3-rmi. Default: a U-Net on --data, or on the embedded scenes."""
-    trials: int = 8
-    """Points of the search space that are tried; the first is always the published setting. A grid has its own."""
+    trials: int | None = None
+    """Points of the search space that are tried; the first is always the published setting. A grid has its own.
+    Default: 6, or 32 on a cluster with GPUs."""
     grid: spaces.RegionMutualInformationGrid = field(default_factory=spaces.RegionMutualInformationGrid)
     concurrent: int | None = None
     """Trials at a time, at most 8. Default: what the GPUs hold; without a GPU, what the CPUs and the memory hold."""
@@ -56,7 +57,7 @@ class Tune(Place):
 def run(arguments: Tune) -> int:
     """Tune and print the two tables."""
     for option in ("trials", "confirm_seeds"):
-        if (value := getattr(arguments, option)) < 1:
+        if (value := getattr(arguments, option)) is not None and value < 1:
             raise ValueError(f"--{option.replace('_', '-')} {value}: use 1 or more")
     from miseg.service import tune
     from miseg.service.start import prepare, tuning_name
@@ -79,7 +80,7 @@ def run(arguments: Tune) -> int:
         storage=job.storage,
         tracking_uri=job.tracking_uri,
         resources=job.resources,
-        trials=arguments.trials,
+        trials=arguments.trials or (32 if job.resources.use_gpu else 6),
         confirm_seeds=arguments.confirm_seeds,
         seed=arguments.seed,
         grid=grid,
@@ -135,11 +136,14 @@ def adapt(experiment: Experiment, arguments: Tune) -> Experiment:
         augmentation = replace(experiment.augmentation, resize=arguments.size, crop=None)
         experiment = replace(experiment, augmentation=augmentation)
     if arguments.initial_features is not None:
-        network = experiment.method.network
-        if not isinstance(network, UNet):
+        method = experiment.method
+        network = getattr(method, "network", None)
+        if not isinstance(method, RegionMutualInformation | BinaryCrossEntropy | CrossEntropy) or not isinstance(
+            network, UNet
+        ):
             raise ValueError(f"--initial-features is for a U-Net; this recipe's network is {type(network).__name__}")
         network = replace(network, initial_features=arguments.initial_features)
-        experiment = replace(experiment, method=replace(experiment.method, network=network))
+        experiment = replace(experiment, method=replace(method, network=network))
     return experiment
 
 

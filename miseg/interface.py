@@ -53,18 +53,25 @@ class Batch:
         images_NCHW: float32, standardised.
         labels_NHW: int64 in 0..K-1 or the ignore index; None where the method may see no labels.
         ids: the N names under which the packed data set holds the images.
+        views_NCHW: a second view of each image, float32, for the methods that learn from pairs.
     """
 
     images_NCHW: Tensor
     labels_NHW: Tensor | None = None
     ids: tuple[str, ...] = ()
+    views_NCHW: Tensor | None = None
 
     def to(self, device: torch.device | str, *, memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
         """The same batch on `device`, images in `memory_format`."""
+
+        def moved(images_NCHW: Tensor) -> Tensor:
+            return images_NCHW.to(device, non_blocking=True, memory_format=memory_format)
+
         return Batch(
-            self.images_NCHW.to(device, non_blocking=True, memory_format=memory_format),
+            moved(self.images_NCHW),
             None if self.labels_NHW is None else self.labels_NHW.to(device, non_blocking=True),
             self.ids,
+            None if self.views_NCHW is None else moved(self.views_NCHW),
         )
 
     def without_labels(self) -> Batch:
@@ -111,6 +118,9 @@ class Method(nn.Module, ABC):
 
     emits: ClassVar[Literal["classes", "clusters"]]
     """Whether `predict`'s channels are the task's classes, or clusters that evaluation matches to classes."""
+
+    pairs: ClassVar[bool] = False
+    """Whether `forward` takes two views of each image: patches of the same place."""
 
     progress: float = 0.0
     """Share of the training steps done, 0..1, for losses that change with it; the trainer sets it before each step."""

@@ -14,6 +14,7 @@ from miseg.methods.configs import (
     BinaryCrossEntropy,
     CrossEntropy,
     MethodConfig,
+    MutualInformationSimilarity,
     MutualLearning,
     RegionMutualInformation,
 )
@@ -47,6 +48,7 @@ METHODS: Mapping[type, type[Method]] = _Registry(
         RegionMutualInformation: "miseg.methods.region_mutual_information:RegionMutualInformationMethod",
         AffinityField: "miseg.methods.affinity_field:AffinityFieldMethod",
         MutualLearning: "miseg.methods.mutual_learning:MutualLearningMethod",
+        MutualInformationSimilarity: "miseg.methods.similarity:MutualInformationSimilarityMethod",
     }
 )
 """Every method: the type of its settings -> its class."""

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from miseg.networks.configs import Network, UNet
+from miseg.networks.configs import Network, PatchEncoder, UNet
 
 
 @dataclass(frozen=True)
@@ -119,5 +119,51 @@ class MutualLearning:
         return (self.network, *((self.network,) if self.partners is None else self.partners))
 
 
-MethodConfig = CrossEntropy | BinaryCrossEntropy | RegionMutualInformation | AffinityField | MutualLearning
+@dataclass(frozen=True)
+class MutualInformationSimilarity:
+    """α I(global) + β I(local) − γ |z_x − z_y|₁ over pairs of views, then nearest labelled pixels (Sanchez et al.).
+
+    A weight of 0, `swap` and the pairs of the data are the switches of the paper's ablation.
+    """
+
+    encoder: PatchEncoder = field(default_factory=PatchEncoder)
+    hidden: int = 128
+    """Units of each hidden layer of the statistics networks."""
+    discriminator: Literal["concatenate", "dot"] = "concatenate"
+    """How a statistics network scores: concatenate and convolve, or encode and take the inner product."""
+    alpha: float = 0.5
+    """Weight of the global mutual information, 0 or more."""
+    beta: float = 1.0
+    """Weight of the local mutual information, 0 or more."""
+    gamma: float = 0.1
+    """Weight of the L1 difference of a pair's representations, 0 or more."""
+    swap: bool = True
+    """Whether a view's map is scored with the other view's representation, or with its own."""
+    compare: Literal["global", "local", "representation"] = "local"
+    """What makes a labelled pixel near: global or local mutual information, or L1 between representations."""
+    neighbours: int = 1
+    """How many of the nearest labelled pixels vote, 1 or more."""
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "gamma"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)}: use 0 or more; the paper uses 0.5, 1 and 0.1")
+        if self.alpha == self.beta == 0:
+            raise ValueError("alpha = beta = 0: nothing would be learned; give one of the two a weight above 0")
+        for name in ("hidden", "neighbours"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: use 1 or more")
+        needed = {"global": self.alpha, "local": self.beta, "representation": 1.0}
+        if needed[self.compare] == 0:
+            raise ValueError(f"compare = {self.compare!r}: that network is not trained with a weight of 0; give it one")
+
+
+MethodConfig = (
+    CrossEntropy
+    | BinaryCrossEntropy
+    | RegionMutualInformation
+    | AffinityField
+    | MutualLearning
+    | MutualInformationSimilarity
+)
 """Every method's settings."""

@@ -50,8 +50,35 @@ class DeepLab:
             )
 
 
+@dataclass(frozen=True)
+class PatchEncoder:
+    """Two 3x3 convolutions without padding, whose second output is the local map, and a dense layer to a vector."""
+
+    patch: int = 9
+    """Pixels of a patch's side, odd: the papers take 9 for Sentinel-2 and 13 for Potsdam."""
+    features: tuple[int, int] = (64, 128)
+    """Feature maps of the two convolutions."""
+    representation: int = 10
+    """Size of the vector that stands for a patch; the papers take 10 and 32."""
+    normalisation: Literal["batch", "none"] = "batch"
+    """Batch norm after each convolution (folded into it where a whole image is mapped), or none."""
+
+    def __post_init__(self) -> None:
+        if self.patch < 5 or self.patch % 2 == 0:
+            raise ValueError(f"patch = {self.patch}: use an odd number of pixels, 5 or more; the papers use 9 and 13")
+        if len(self.features) != 2 or min(self.features) < 1:
+            raise ValueError(f"features = {self.features}: give two numbers of feature maps, each 1 or more")
+        if self.representation < 1:
+            raise ValueError(f"representation = {self.representation}: use 1 or more; the papers use 10 and 32")
+
+    @property
+    def local_size(self) -> int:
+        """Pixels of the local map's side."""
+        return self.patch - 4
+
+
 Network = UNet | DeepLab
-"""Every network a method may be built on."""
+"""Every network that maps an image to logits."""
 
 
 def networks_of(settings: Any) -> list[Network]:

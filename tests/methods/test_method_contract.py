@@ -6,36 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import TASK, learnable_batch, tiny, with_examples
 
-from miseg.interface import Batch, Method, Step, Task
+from miseg.interface import Batch, Method, Step
 from miseg.losses import RegionMutualInformationLoss
 from miseg.methods import METHODS, build_method
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 
-TASK = Task(num_classes=3)
-
 every_method = pytest.mark.parametrize("config_type", METHODS, ids=lambda kind: kind.__name__)
 every_method_with_labels = pytest.mark.parametrize(
-    "config_type", [kind for kind in METHODS if METHODS[kind].supervision != "none"], ids=lambda kind: kind.__name__
+    "config_type", [kind for kind in METHODS if METHODS[kind].supervision == "dense"], ids=lambda kind: kind.__name__
 )
-
-
-def small(config_type: type, seed: int = 0) -> Method:
-    torch.manual_seed(seed)
-    return build_method(config_type(network=UNet(initial_features=8, normalisation="group")), TASK)
-
-
-def learnable_batch(method: Method, seed: int = 1) -> Batch:
-    """Images in which a class is a colour, a few pixels ignored; without labels where the method may see none."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randint(0, 3, (2, 4, 5), generator=generator)
-    labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    images = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
-    images = images + 0.1 * torch.randn(images.shape, generator=generator)
-    labels[:, :3, :3] = TASK.ignore_index
-    batch = Batch(images, labels, ("a", "b"))
-    return batch.without_labels() if method.supervision == "none" else batch
 
 
 def train(method: Method, batch: Batch, steps: int) -> list[float]:
@@ -59,7 +41,7 @@ def test_says_what_it_learns_from_and_gives(config_type: type) -> None:
 
 @every_method
 def test_forward_gives_a_step(config_type: type) -> None:
-    method = small(config_type)
+    method = tiny(config_type)
     step = method(learnable_batch(method))
     assert isinstance(step, Step)
     assert step.total.ndim == 1 and step.total.shape == step.count.shape
@@ -73,7 +55,7 @@ def test_forward_gives_a_step(config_type: type) -> None:
 @every_method
 @pytest.mark.parametrize("size_HW", [(32, 32), (29, 43)])
 def test_predict_gives_probabilities_at_input_resolution(config_type: type, size_HW: tuple[int, int]) -> None:
-    method = small(config_type).eval()
+    method = with_examples(tiny(config_type)).eval()
     with torch.inference_mode():
         probabilities = method.predict(torch.randn(2, TASK.in_channels, *size_HW))
     assert probabilities.shape[0] == 2 and probabilities.shape[2:] == size_HW
@@ -83,7 +65,7 @@ def test_predict_gives_probabilities_at_input_resolution(config_type: type, size
 
 @every_method
 def test_thirty_steps_on_one_batch_reduce_the_loss_and_learn_the_colours(config_type: type) -> None:
-    method = small(config_type)
+    method = tiny(config_type)
     batch = learnable_batch(method)
     losses = train(method, batch, steps=30)
     assert losses[-1] < losses[0] - 0.2 * abs(losses[0])
@@ -98,7 +80,7 @@ def test_thirty_steps_on_one_batch_reduce_the_loss_and_learn_the_colours(config_
 
 @every_method_with_labels
 def test_all_ignored_labels_are_finite_with_zero_gradient(config_type: type) -> None:
-    method = small(config_type)
+    method = tiny(config_type)
     batch = learnable_batch(method)
     assert batch.labels_NHW is not None
     step = method(replace(batch, labels_NHW=torch.full_like(batch.labels_NHW, TASK.ignore_index)))
@@ -109,21 +91,21 @@ def test_all_ignored_labels_are_finite_with_zero_gradient(config_type: type) -> 
 
 @every_method_with_labels
 def test_refuses_a_batch_without_the_labels_it_needs(config_type: type) -> None:
-    method = small(config_type)
+    method = tiny(config_type)
     with pytest.raises(ValueError, match="without labels"):
         method(learnable_batch(method).without_labels())
 
 
 @every_method
 def test_one_seed_gives_the_same_losses_bit_by_bit(config_type: type) -> None:
-    first, second = (small(config_type, seed=3) for _ in range(2))
+    first, second = (tiny(config_type, seed=3) for _ in range(2))
     assert train(first, learnable_batch(first), steps=4) == train(second, learnable_batch(second), steps=4)
 
 
 @every_method
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_finite_under_autocast(config_type: type, dtype: torch.dtype) -> None:
-    method = small(config_type)
+    method = with_examples(tiny(config_type))
     with torch.autocast("cpu", dtype=dtype):
         step = method(learnable_batch(method))
         probabilities = method.predict(torch.randn(1, TASK.in_channels, 32, 32))
@@ -134,7 +116,7 @@ def test_finite_under_autocast(config_type: type, dtype: torch.dtype) -> None:
 
 
 def test_cross_entropy_is_the_mean_over_valid_pixels() -> None:
-    method = small(CrossEntropy)
+    method = tiny(CrossEntropy)
     batch = learnable_batch(method)
     expected = torch.nn.functional.cross_entropy(method.network(batch.images_NCHW), batch.labels_NHW, ignore_index=255)
     torch.testing.assert_close(method(batch).loss(), expected)
@@ -155,7 +137,7 @@ def test_region_mutual_information_equals_its_loss_on_one_rank(weight: float) ->
 
 
 def test_binary_cross_entropy_is_region_mutual_information_with_weight_1() -> None:
-    bce, rmi = small(BinaryCrossEntropy), small(RegionMutualInformation)
+    bce, rmi = tiny(BinaryCrossEntropy), tiny(RegionMutualInformation)
     rmi.config = replace(rmi.config, weight=1.0)
     batch = learnable_batch(bce)
     torch.testing.assert_close(bce(batch).loss(), rmi(batch).loss())

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from tiny import PATCH, TASK, tiny
 from torch.nn.parallel import DistributedDataParallel
 
-from miseg.interface import Batch, Step, Task, combine
-from miseg.methods import METHODS, build_method
-from miseg.networks.configs import UNet
+from miseg.interface import Batch, Method, Step, combine
+from miseg.methods import METHODS
 
-TASK = Task(num_classes=3)
 SHARES = (slice(0, 1), slice(1, 4))
 
 
@@ -26,9 +25,15 @@ def whole_batch() -> Batch:
     return Batch(images, labels)
 
 
-def fresh_method(config_type: type) -> torch.nn.Module:
-    torch.manual_seed(0)
-    return build_method(config_type(network=UNet(initial_features=4, normalisation="group")), TASK)
+def batch_of(method: Method, part: slice = slice(None)) -> Batch:
+    """The whole batch's `part`: images, or pairs of patches of which a rank has twice as many."""
+    batch = whole_batch()
+    if not method.pairs:
+        assert batch.labels_NHW is not None
+        return Batch(batch.images_NCHW[part], batch.labels_NHW[part])
+    pairs = slice(2 * (part.start or 0), None if part.stop is None else 2 * part.stop)
+    patches, views = torch.randn(2, 8, 3, PATCH, PATCH, generator=torch.Generator().manual_seed(0))
+    return Batch(patches[pairs], views_NCHW=views[pairs])
 
 
 def global_loss(step: Step) -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,13 +47,12 @@ def global_loss(step: Step) -> tuple[torch.Tensor, torch.Tensor]:
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    batch, share, results = whole_batch(), SHARES[rank], {}
-    assert batch.labels_NHW is not None
+    results = {}
     for config_type in METHODS:
-        method = fresh_method(config_type)
+        method = tiny(config_type, features=4)
         # Kept by name: a wrapper that is collected before backward takes its synchronising hooks along.
         wrapper = DistributedDataParallel(method)
-        step = wrapper(Batch(batch.images_NCHW[share], batch.labels_NHW[share]))
+        step = wrapper(batch_of(method, SHARES[rank]))
         loss, local = global_loss(step)
         local.backward()
         gradients = {name: parameter.grad for name, parameter in method.named_parameters()}
@@ -69,8 +73,8 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("config_type", METHODS, ids=lambda kind: kind.__name__)
 def test_two_ranks_equal_one(config_type: type, two_ranks: dict) -> None:
-    method = fresh_method(config_type)
-    loss = method(whole_batch()).loss()
+    method = tiny(config_type, features=4)
+    loss = method(batch_of(method)).loss()
     loss.backward()
     loss_of_two, gradients_of_two = two_ranks[config_type.__name__]
     torch.testing.assert_close(loss_of_two, loss.detach(), rtol=1e-5, atol=1e-6)

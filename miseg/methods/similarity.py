@@ -1,0 +1,106 @@
+"""Similarity by mutual information: Sanchez, Serrurier and Ortner (2019, and its few-label segmentation)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from miseg.interface import Batch, Step, Task
+from miseg.losses import jensen_shannon_parts
+from miseg.methods.configs import MutualInformationSimilarity
+from miseg.methods.nearest import NearestLabelMethod, nearest_by_distance, raw_patches, raw_pixels
+from miseg.networks.patches import PatchEncoder, StatisticsNetwork
+
+
+class MutualInformationSimilarityMethod(NearestLabelMethod):
+    """An encoder whose representation of one view tells what is in the other view of the same place.
+
+    Training maximises α I(global) + β I(local) − γ |z_x − z_y|₁ over pairs of views x and y, each I by the
+    Jensen-Shannon objective between the local map of one view and the representation of the other (swapped), or of the
+    same. A pair's marginal partner is its neighbour in the batch: 0 with 1, 2 with 3, and so on, so that ranks that
+    take even shares compute what one rank does.
+    """
+
+    def __init__(self, config: MutualInformationSimilarity, task: Task) -> None:
+        super().__init__(task, config.encoder.patch, config.compare, config.neighbours)
+        self.config = config
+        features, size = config.encoder.features[1], config.encoder.local_size
+        settings = config.encoder.representation, config.hidden, config.discriminator
+        self.encoder = PatchEncoder(config.encoder, task.in_channels)
+        self.of_whole = StatisticsNetwork(features, size, *settings) if config.alpha else None
+        self.of_parts = StatisticsNetwork(features, 1, *settings) if config.beta else None
+
+    def forward(self, batch: Batch) -> Step:
+        """Terms: softplus of joint and of marginal scores, global (α) and local (β), and the L1 difference (γ).
+
+        Counts are scores and pairs. Scalars: `global_mi` and `local_mi` (nats, at most 0), `difference` (L1 norm).
+
+        Raises:
+            ValueError: a batch without second views, of an odd number of pairs, or patches of another size.
+        """
+        if batch.views_NCHW is None:
+            raise ValueError("a batch without second views: this method learns from pairs")
+        pairs = len(batch.images_NCHW)
+        if pairs % 2:
+            raise ValueError(f"{pairs} pairs in a worker's share of the batch: use an even number")
+        local, z = self.encoder(torch.cat([batch.images_NCHW, batch.views_NCHW]))
+        half = torch.arange(2 * pairs, device=z.device)
+        joint = z[half.roll(pairs)] if self.config.swap else z
+        marginal = joint[half ^ 1]
+        totals: list[Tensor] = []
+        counts: list[Tensor] = []
+        scalars = {}
+        weighed = (("global", self.config.alpha, self.of_whole), ("local", self.config.beta, self.of_parts))
+        for name, weight, network in weighed:
+            if network is None:
+                continue
+            total, count = jensen_shannon_parts(network(local, joint), network(local, marginal))
+            totals += [weight * total]
+            counts += [count]
+            scalars[f"{name}_mi"] = -(total.detach() / count).sum()
+        z_x, z_y = z.float().chunk(2)
+        difference = (z_x - z_y).abs().sum()
+        totals += [self.config.gamma * difference[None]]
+        counts += [difference.new_tensor([pairs])]
+        scalars["difference"] = difference.detach() / pairs
+        return Step(torch.cat(totals), torch.cat(counts), scalars)
+
+    def comparisons(self) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+        """Global and local mutual information, L1 between representations, and the raw baselines."""
+        found: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "representation": self._by_representation,
+            "patches": raw_patches,
+            "pixels": raw_pixels,
+        }
+        if self.of_whole is not None:
+            found["global"] = self._by_whole
+        if self.of_parts is not None:
+            found["local"] = self._by_parts
+        return found
+
+    def _by_representation(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
+        return nearest_by_distance(self.encoder.maps(image_1BHW)[1], self.encoder(patches_LBPP)[1])
+
+    def _by_whole(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
+        assert self.of_whole is not None
+        windows = self.of_whole.of_window(self.encoder.maps(image_1BHW)[0])
+        return _each(self.of_whole, windows, self.encoder(patches_LBPP)[1])
+
+    def _by_parts(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
+        assert self.of_parts is not None
+        side = self.config.encoder.local_size
+        windows = self.of_parts.of_window(self.encoder.maps(image_1BHW)[0])
+        if self.config.discriminator == "dot":
+            # The mean over a patch of inner products is the inner product with the mean.
+            return _each(self.of_parts, avg_pool2d(windows, side, 1), self.encoder(patches_LBPP)[1])
+        return avg_pool2d(_each(self.of_parts, windows, self.encoder(patches_LBPP)[1])[None], side, 1)[0]
+
+
+def _each(network: StatisticsNetwork, windows_1DHW: Tensor, representation_LZ: Tensor) -> Tensor:
+    """Scores [L, H, W] of every window with every labelled representation, one label in memory at a time."""
+    windows_HWD = windows_1DHW[0].permute(1, 2, 0).contiguous()
+    of_labels_LD = network.of_representation(representation_LZ)
+    return torch.stack([network.score(windows_HWD, of_label_D) for of_label_D in of_labels_LD])

@@ -1,0 +1,109 @@
+"""Networks on patches: an encoder, and statistics networks that score what was encoded.
+
+Sanchez, Serrurier and Ortner do not print their layer sizes; ours are documented here and are settings. Every layer is
+written so that it also runs over a whole image at once: a patch's result is then one pixel of a map.
+
+Shape suffixes: N patches or images, B bands, F features, Z the representation, D hidden units, P and p the sides of a
+patch and of its local map (p = P − 4).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import relu
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from miseg.networks.configs import PatchEncoder as PatchEncoderConfig
+
+
+class PatchEncoder(nn.Module):
+    """From patches [N, B, P, P] to local maps [N, F, p, p] and representations [N, Z].
+
+    conv 3x3 (B -> F1), norm, ReLU, conv 3x3 (F1 -> F), norm, ReLU: the local map; a dense layer on the flattened map
+    gives the representation.
+    """
+
+    def __init__(self, config: PatchEncoderConfig, in_channels: int) -> None:
+        super().__init__()
+        first, second = config.features
+        self.config = config
+        bias = config.normalisation == "none"
+        self.conv1, self.norm1 = nn.Conv2d(in_channels, first, 3, bias=bias), _norm(config, first)
+        self.conv2, self.norm2 = nn.Conv2d(first, second, 3, bias=bias), _norm(config, second)
+        self.dense = nn.Conv2d(second, config.representation, config.local_size)
+
+    def forward(self, patches_NBPP: Tensor) -> tuple[Tensor, Tensor]:
+        """Local maps and representations of patches of the configured size.
+
+        Raises:
+            ValueError: patches of another size.
+        """
+        if patches_NBPP.shape[-2:] != (self.config.patch, self.config.patch):
+            height, width = patches_NBPP.shape[-2:]
+            raise ValueError(f"patches of {height} x {width} pixels: this encoder takes {self.config.patch} a side")
+        local = relu(self.norm1(self.conv1(patches_NBPP)))
+        local = relu(self.norm2(self.conv2(local)))
+        return local, self.dense(local).flatten(1)
+
+    def maps(self, images_NBHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The local map [N, F, H − 4, W − 4] and the representations [N, Z, H − P + 1, W − P + 1] of whole images.
+
+        What `forward` gives for the patch whose upper left pixel is (row, column), in evaluation mode, is the local
+        map's window of p x p pixels and the representation's pixel there. Batch norm is folded into the convolutions.
+        """
+        local = images_NBHW
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            folded = fuse_conv_bn_eval(conv, norm) if isinstance(norm, nn.BatchNorm2d) else conv
+            local = relu(folded(local))
+        return local, self.dense(local)
+
+
+class StatisticsNetwork(nn.Module):
+    """Scores how much a patch's local map and a representation belong together.
+
+    "concatenate": [window, z] -> D, ReLU, D -> D, ReLU, D -> 1. The first layer is a sum of a part for the window and a
+    part for z, so that over an image each is computed once. "dot": the inner product of encodings, window -> D, ReLU,
+    D -> D and z -> D, ReLU, D -> D, over the root of D.
+
+    Args:
+        features: F of the local map.
+        window: pixels of the side of the local map's window that is scored: 1 for a local network, p for a global one.
+        representation: Z.
+        hidden: D.
+        discriminator: which of the two.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        window: int,
+        representation: int,
+        hidden: int,
+        discriminator: Literal["concatenate", "dot"] = "concatenate",
+    ) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        self.of_window: nn.Module = nn.Conv2d(features, hidden, window)
+        self.of_representation: nn.Module = nn.Linear(representation, hidden, bias=discriminator == "dot")
+        if discriminator == "concatenate":
+            self.head = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        else:
+            self.of_window = nn.Sequential(self.of_window, nn.ReLU(), nn.Conv2d(hidden, hidden, 1))
+            self.of_representation = nn.Sequential(self.of_representation, nn.ReLU(), nn.Linear(hidden, hidden))
+
+    def forward(self, local_NFhw: Tensor, representation_NZ: Tensor) -> Tensor:
+        """Scores [N, h', w'] of every window of each local map with the representation of the same index."""
+        windows = self.of_window(local_NFhw).movedim(1, -1)
+        return self.score(windows, self.of_representation(representation_NZ)[:, None, None])
+
+    def score(self, windows_D: Tensor, representations_D: Tensor) -> Tensor:
+        """Scores [...] of what `of_window` [..., D] and `of_representation` [..., D] gave, which broadcast."""
+        if self.discriminator == "dot":
+            return (windows_D * representations_D).sum(-1) / windows_D.shape[-1] ** 0.5
+        return self.head(windows_D + representations_D)[..., 0]
+
+
+def _norm(config: PatchEncoderConfig, features: int) -> nn.Module:
+    return nn.BatchNorm2d(features) if config.normalisation == "batch" else nn.Identity()

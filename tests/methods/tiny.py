@@ -1,0 +1,58 @@
+"""Every method at a size that trains in seconds, with batches of what it takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from miseg.interface import Batch, Method, Task
+from miseg.methods import METHODS, build_method
+from miseg.networks.configs import PatchEncoder, UNet
+
+TASK = Task(num_classes=3)
+PATCH = 7
+
+
+def tiny(config_type: type, seed: int = 0, features: int = 8) -> Method:
+    """The method on a tiny network whose normalisation does not depend on the batch, so that ranks agree exactly."""
+    torch.manual_seed(seed)
+    if METHODS[config_type].pairs:
+        encoder = PatchEncoder(PATCH, (features, features), representation=4, normalisation="none")
+        return build_method(config_type(encoder=encoder), TASK)
+    return build_method(config_type(network=UNet(features, normalisation="group")), TASK)
+
+
+def scene(seed: int = 1) -> Batch:
+    """Two images in which a class is a colour, a few pixels ignored."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(0, 3, (2, 4, 5), generator=generator)
+    labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    images = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
+    images = images + 0.1 * torch.randn(images.shape, generator=generator)
+    labels[:, :3, :3] = TASK.ignore_index
+    return Batch(images, labels, ("a", "b"))
+
+
+def learnable_batch(method: Method, seed: int = 1) -> Batch:
+    """What the method may train on: images with labels, or without, or pairs of patches of the same places."""
+    batch = scene(seed)
+    if not method.pairs:
+        return batch.without_labels() if method.supervision == "none" else batch
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = (torch.randint(0, size - PATCH, (8,), generator=generator) for size in (32, 40))
+    places = zip([0, 1] * 4, rows.tolist(), columns.tolist(), strict=True)
+    patches = torch.stack([batch.images_NCHW[n, :, row : row + PATCH, col : col + PATCH] for n, row, col in places])
+    views = patches + 0.1 * torch.randn(patches.shape, generator=generator)
+    return Batch(patches, ids=tuple("abababab"), views_NCHW=views)
+
+
+def with_examples(method: Method, seed: int = 1) -> Method:
+    """The method, ready to predict: one that compares with labelled pixels has some of each class."""
+    if method.supervision == "few":
+        batch = scene(seed)
+        assert batch.labels_NHW is not None
+        sparse = torch.full_like(batch.labels_NHW, TASK.ignore_index)
+        sparse[:, 4::8, 4::8] = batch.labels_NHW[:, 4::8, 4::8]
+        method.fit_support([replace(batch, labels_NHW=sparse)])
+    return method
