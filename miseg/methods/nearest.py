@@ -142,8 +142,8 @@ class NearestLabelMethod(Method):
         found = labels_L[scores_LHW.argsort(dim=0, descending=True, stable=True)[:nearest]]
         votes_KHW = torch.stack([(found == label).sum(0) for label in range(classes)])
         # Less than half a vote for the order of nearness: it decides between classes of as many votes and no others.
-        order_KHW = best_KHW.argsort(dim=0).argsort(dim=0) * (votes_KHW > 0)
-        shares_KHW = votes_KHW + order_KHW / (2 * classes)
+        rank_KHW = best_KHW.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+        shares_KHW = votes_KHW + (votes_KHW > 0) * (classes - rank_KHW) / (3 * classes)
         return (shares_KHW / shares_KHW.sum(0)).float()
 
 

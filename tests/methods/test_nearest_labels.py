@@ -124,8 +124,9 @@ def test_of_equally_near_labels_the_first_class_counts() -> None:
     # Every class has the same patches: whatever the pixel, all classes are equally near.
     patches = method.support.patches_LBPP[:1].expand(4, -1, -1, -1)
     method.support = nearest.Support(patches, torch.arange(4))
-    for compare in method.comparisons():
-        assert (method.predict_by(compare, batch.images_NCHW).argmax(1) == 0).all()
+    for method.neighbours in (1, 3):
+        for compare in method.comparisons():
+            assert (method.predict_by(compare, batch.images_NCHW).argmax(1) == 0).all()
 
 
 def test_a_labelled_pixel_has_its_own_class() -> None:
