@@ -30,8 +30,9 @@ def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
     if mode == "r" and not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        # Within an environment GDAL's messages go to logging; without one they are printed.
-        with rasterio.Env():
+        # GDAL's fast path for whole PNGs returns a truncated one's garbage without an error. Within an environment its
+        # messages go to logging; without one they are printed.
+        with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 dataset = rasterio.open(path, mode, **profile)
