@@ -64,7 +64,7 @@ class MapWriter:
         self.path = Path(path)
         self.grid = grid
         self.class_names = tuple(class_names)
-        self.colours = _checked(default_colours(len(class_names)) if colours is None else colours)
+        self.colours = checked_colours(default_colours(len(class_names)) if colours is None else colours)
         if self.path.suffix.lower() not in _SUFFIXES:
             raise ValueError(f"{path}: a map is a GeoTIFF: end its name with .tif")
         if not 1 <= len(self.class_names) <= MAX_CLASSES:
@@ -185,7 +185,7 @@ def default_colours(classes: int) -> tuple[Colour, ...]:
         best = int(distance.argmax())
         chosen = np.concatenate([chosen, candidates[best : best + 1]])
         distance = np.minimum(distance, np.linalg.norm(places - places[best], axis=1))
-    return _checked(chosen[:classes].tolist())
+    return checked_colours(chosen[:classes].tolist())
 
 
 def _lab(colours: np.ndarray) -> np.ndarray:
@@ -198,7 +198,12 @@ def _lab(colours: np.ndarray) -> np.ndarray:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
 
 
-def _checked(colours: Sequence[Sequence[int]]) -> tuple[Colour, ...]:
+def checked_colours(colours: Sequence[Sequence[int]]) -> tuple[Colour, ...]:
+    """The colours as tuples.
+
+    Raises:
+        ValueError: one that is not three numbers 0..255.
+    """
     for colour in colours:
         if len(colour) != 3 or not all(0 <= level <= 255 for level in colour):
             raise ValueError(f"colour {tuple(colour)}: give (red, green, blue), each 0..255")
