@@ -222,7 +222,7 @@ def _moved_if_possible(points: np.ndarray, crs: CRS, target: CRS, to_pixels: Aff
 
 
 def _mark(feature: _Feature, grid: Grid) -> tuple[Mark, Problem | None]:
-    """The feature's pixels, each once, and what of it lies outside the image; points outside are among the pixels."""
+    """The feature's pixels, and what of it lies outside the image; points outside are among the pixels."""
     rows, columns = [], []
     leaves = False
     for part in feature.parts:
@@ -236,11 +236,11 @@ def _mark(feature: _Feature, grid: Grid) -> tuple[Mark, Problem | None]:
         for part_rows, part_columns in _covered(part, grid) if np.isfinite(points).all() else ():
             rows.append(part_rows)
             columns.append(part_columns)
-    empty = [np.empty(0, np.int64)]
-    pixels = np.unique(np.column_stack([np.concatenate(rows or empty), np.concatenate(columns or empty)]), axis=0)
-    mark = Mark(feature.place, feature.name, pixels[:, 0], pixels[:, 1])
+    empty = np.empty(0, np.int64)
+    mark = Mark(feature.place, feature.name, np.concatenate([empty, *rows]), np.concatenate([empty, *columns]))
     image = f"the image of {grid.height} x {grid.width} pixels"
-    reason = f"leaves {image}: the {len(pixels)} pixels inside are used" if len(pixels) else f"lies outside {image}"
+    inside = mark.rows.size
+    reason = f"leaves {image}: the {inside} pixels inside are used" if inside else f"lies outside {image}"
     return mark, Problem(feature.place, reason) if leaves else None
 
 

@@ -13,7 +13,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from miseg.data.grid import Grid
-from miseg.data.marks import Mark
+from miseg.data.marks import Mark, class_name
 from miseg.data.raster_files import Colour, category_names, class_colours, known_crs, mapped, opened
 from miseg.data.samples import IGNORE_LABEL
 
@@ -33,8 +33,8 @@ def read_label_raster(path: Path, grid: Grid) -> tuple[list[Mark], dict[str, Col
         grid: the image's.
 
     Raises:
-        ValueError: no raster, a truncated one, several bands, a negative or broken number, a size that differs where
-            nothing tells how the two lie, an unknown CRS.
+        ValueError: no raster, a truncated one, several bands, a negative or broken number, more than 255 classes, a
+            size that differs where nothing tells how the two lie, an unknown CRS.
     """
     with opened(path) as source:
         if source.count != 1:
@@ -60,7 +60,7 @@ def read_label_raster(path: Path, grid: Grid) -> tuple[list[Mark], dict[str, Col
                 found = _pixels(aligned, unlabelled, path)
     marks, colour_of = [], {}
     for value in sorted(found):
-        name = (names[value] if value < len(names) else "") or str(value)
+        name = class_name(names[value] if value < len(names) else "") or str(value)
         rows, columns = (np.concatenate(parts) for parts in zip(*found[value], strict=True))
         marks.append(Mark(path.name, name, rows, columns))
         if value in colours:
@@ -95,7 +95,7 @@ def _same_place(source: Any, grid: Grid, path: Path) -> bool:
 
 def _pixels(source: Any, unlabelled: set[float], path: Path) -> dict[int, list[tuple[np.ndarray, np.ndarray]]]:
     """(rows, columns) by class value, in parts."""
-    found = defaultdict(list)
+    found: defaultdict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     step = max(1, _PIXELS_AT_ONCE // source.width)
     # Whole rows of blocks, so that none is unpacked twice.
     step = max(step // source.block_shapes[0][0], 1) * source.block_shapes[0][0]
@@ -111,7 +111,10 @@ def _pixels(source: Any, unlabelled: set[float], path: Path) -> dict[int, list[t
                 f"{path}: {kept[first]} at row {rows[first] + top}, column {columns[first]} is no class number: "
                 "use whole numbers from 1, 0 for unlabelled, or declare the value as nodata"
             )
-        for value in np.unique(kept):
+        present = np.unique(kept)
+        if len(found.keys() | set(present.tolist())) > IGNORE_LABEL:
+            raise ValueError(f"{path}: more than {IGNORE_LABEL} class numbers: give labels, not an image")
+        for value in present:
             chosen = kept == value
             found[int(value)].append((rows[chosen] + top, columns[chosen]))
     return found

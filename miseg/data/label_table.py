@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,9 @@ def read_label_table(path: Path, class_property: str = "class") -> tuple[list[Ma
         raise ValueError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}): save it as CSV in UTF-8") from None
-    lines = text.splitlines()
     wanted = ("row", "column", class_property)
-    delimiter = max(_DELIMITERS, key=(lines or [""])[0].count)
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    delimiter = max(_DELIMITERS, key=next(io.StringIO(text), "").count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     marks, problems = [], []
     try:
         header = [name.strip().lower() for name in next(reader, [])]

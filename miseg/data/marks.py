@@ -39,8 +39,8 @@ class Mark(NamedTuple):
 def class_name(value: object) -> str | None:
     """The name of the class that a text or a number stands for, 3 and 3.0 alike; None where it is neither or empty."""
     if isinstance(value, str):
-        # Line breaks and double spaces are typing, and no map's legend could tell them apart.
-        return " ".join(value.split()) or None
+        # Line breaks, double spaces and invisible characters are typing, and no map's legend could tell them apart.
+        return " ".join("".join(c for c in value if c.isprintable() or c.isspace()).split()) or None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return str(int(value)) if value == int(value) else str(value)

@@ -232,7 +232,7 @@ def test_a_position_beyond_the_projection_costs_no_other_label(tmp_path):
 
 
 def test_classes_are_ordered_by_value_then_by_name(tmp_path):
-    names = [10, "wheat", 2.0, "9", "Maize", 1.5, "2"]
+    names = [10, "wheat", 2.0, "9", " Mai\u200bze\n", 1.5, "2"]
     path = write(tmp_path / "p.geojson", *(feature("Point", [n, 1], name) for n, name in enumerate(names)))
     labels, _ = read_annotations(path, PLAIN)
     assert labels.classes == ("1.5", "2", "9", "10", "Maize", "wheat")
@@ -463,6 +463,9 @@ def test_a_raster_that_is_refused(tmp_path):
     Image.fromarray(rng.integers(0, 9, (20, 30, 3), dtype=np.uint8)).save(tmp_path / "c.png")
     with pytest.raises(ValueError, match=r"c\.png: 3 bands: save class numbers as a single band"):
         read_annotations(tmp_path / "c.png", PLAIN)
+    many = np.arange(600, dtype=np.uint16).reshape(20, 30)
+    with pytest.raises(ValueError, match=r"i\.tif: more than 255 class numbers: give labels, not an image"):
+        read_annotations(raster(tmp_path / "i.tif", many), UTM)
     Image.fromarray(values).save(tmp_path / "j.jpg")
     with pytest.raises(ValueError, match="JPEG compression alters labels"):
         read_annotations(tmp_path / "j.jpg", grid)
