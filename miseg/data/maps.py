@@ -114,31 +114,34 @@ class MapWriter:
                     target.with_name(sidecar.name).unlink(missing_ok=True)
                 os.replace(self._work / target.name, target)
 
-    def write(self, window: Window, classes: np.ndarray, confidence: np.ndarray) -> None:
+    def write(self, window: tuple[int, int, int, int], classes: np.ndarray, confidence: np.ndarray) -> None:
         """Writes one window.
 
         Args:
-            window: inside the grid, in whole pixels.
+            window: (row, column, height, width) in pixels, inside the grid.
             classes: integers [h, w], 0..K-1, 255 for none.
             confidence: floats [h, w], 0..1; of no matter where there is no class.
 
         Raises:
             ValueError: a window outside the grid, other shapes, a class without a name, a confidence outside 0..1.
         """
-        top, left, height, width = (int(n) for n in (window.row_off, window.col_off, window.height, window.width))
-        if min(top, left) < 0 or top + height > self.grid.height or left + width > self.grid.width:
-            raise ValueError(f"{window} leaves the map of {self.grid.height} x {self.grid.width} pixels")
+        row, column, height, width = window
+        if min(row, column) < 0 or row + height > self.grid.height or column + width > self.grid.width:
+            raise ValueError(f"window {window} leaves the map of {self.grid.height} x {self.grid.width} pixels")
         if classes.shape != (height, width) or confidence.shape != (height, width):
-            raise ValueError(f"classes {classes.shape} and confidence {confidence.shape} for {window}")
+            raise ValueError(f"classes {classes.shape} and confidence {confidence.shape} for window {window}")
         known = classes != IGNORE_LABEL
         wrong = classes[known & ((classes < 0) | (classes >= len(self.class_names)))]
         if wrong.size:
-            raise ValueError(f"class {wrong[0]} in {window}: the map has 0..{len(self.class_names) - 1} and 255 (none)")
+            raise ValueError(
+                f"class {wrong[0]} in window {window}: give 0..{len(self.class_names) - 1}, or 255 for none"
+            )
         unsure = confidence[known & ~((confidence >= 0) & (confidence <= 1))]
         if unsure.size:
-            raise ValueError(f"confidence {unsure[0]} in {window}: expected 0..1")
-        self._classes.write(classes.astype(np.uint8), 1, window=window)
-        self._confidence.write(np.where(known, confidence, np.nan).astype(np.float32), 1, window=window)
+            raise ValueError(f"confidence {unsure[0]} in window {window}: expected 0..1")
+        place = Window(column, row, width, height)
+        self._classes.write(classes.astype(np.uint8), 1, window=place)
+        self._confidence.write(np.where(known, confidence, np.nan).astype(np.float32), 1, window=place)
 
     def _created(self, name: str, dtype: str, nodata: float, **more: Any) -> Any:
         transform = Affine(*self.grid.transform)

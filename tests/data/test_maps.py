@@ -9,7 +9,6 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.transform import Affine
-from rasterio.windows import Window
 
 from miseg.data.annotations import read_annotations
 from miseg.data.grid import Grid
@@ -42,7 +41,7 @@ def written(path: Path, grid: Grid = UTM, side: int | None = None) -> tuple[np.n
             for left in range(0, grid.width, side):
                 part = np.s_[top : top + side, left : left + side]
                 height, width = classes[part].shape
-                writer.write(Window(left, top, width, height), classes[part], confidence[part])
+                writer.write((top, left, height, width), classes[part], confidence[part])
     return classes, confidence
 
 
@@ -136,7 +135,7 @@ def test_a_map_is_a_label_raster(tmp_path):
 
 def test_what_is_not_written_is_nodata(tmp_path):
     with MapWriter(tmp_path / "map.tif", UTM, ["a"]) as writer:
-        writer.write(Window(3, 2, 5, 4), np.zeros((4, 5), int), np.ones((4, 5)))
+        writer.write((2, 3, 4, 5), np.zeros((4, 5), int), np.ones((4, 5)))
     with rasterio.open(tmp_path / "map.tif") as file, rasterio.open(tmp_path / "map_confidence.tif") as beside:
         assert (file.read(1) == 0).sum() == 20 and (file.read(1) == 255).sum() == 300 * 520 - 20
         assert np.nansum(beside.read(1)) == 20
@@ -145,7 +144,7 @@ def test_what_is_not_written_is_nodata(tmp_path):
 def test_a_failed_run_leaves_what_was_there(tmp_path):
     def fails() -> None:
         with MapWriter(tmp_path / "map.tif", UTM, NAMES) as writer:
-            writer.write(Window(0, 0, 1, 1), np.zeros((1, 1), int), np.ones((1, 1)))
+            writer.write((0, 0, 1, 1), np.zeros((1, 1), int), np.ones((1, 1)))
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
@@ -183,12 +182,12 @@ def test_a_map_that_cannot_be(tmp_path, path, grid, names, colours, reason):
 @pytest.mark.parametrize(
     ("window", "classes", "confidence", "reason"),
     [
-        (Window(519, 0, 2, 1), np.zeros((1, 2), int), np.ones((1, 2)), "leaves the map of 300 x 520 pixels"),
-        (Window(0, 0, 2, 1), np.zeros((2, 1), int), np.ones((1, 2)), r"classes \(2, 1\) and confidence \(1, 2\) for"),
-        (Window(0, 0, 2, 1), np.array([[0, 3]]), np.ones((1, 2)), r"class 3 in .* has 0\.\.2 and 255"),
-        (Window(0, 0, 2, 1), np.array([[0, -1]]), np.ones((1, 2)), "class -1"),
-        (Window(0, 0, 2, 1), np.array([[0, 1]]), np.array([[0, 1.1]]), r"confidence 1\.1 in .*expected 0\.\.1"),
-        (Window(0, 0, 2, 1), np.array([[0, 1]]), np.array([[0, np.nan]]), "confidence nan"),
+        ((0, 519, 1, 2), np.zeros((1, 2), int), np.ones((1, 2)), "leaves the map of 300 x 520 pixels"),
+        ((0, 0, 1, 2), np.zeros((2, 1), int), np.ones((1, 2)), r"classes \(2, 1\) and confidence \(1, 2\) for"),
+        ((0, 0, 1, 2), np.array([[0, 3]]), np.ones((1, 2)), r"class 3 in .* give 0\.\.2, or 255"),
+        ((0, 0, 1, 2), np.array([[0, -1]]), np.ones((1, 2)), "class -1"),
+        ((0, 0, 1, 2), np.array([[0, 1]]), np.array([[0, 1.1]]), r"confidence 1\.1 in .*expected 0\.\.1"),
+        ((0, 0, 1, 2), np.array([[0, 1]]), np.array([[0, np.nan]]), "confidence nan"),
     ],
 )
 def test_a_window_that_cannot_be_written(tmp_path, window, classes, confidence, reason):
