@@ -9,7 +9,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pyarrow import fs
 
+from miseg.data.chips import decode_chip, is_chip
+from miseg.data.moments import scene_series
 from miseg.data.packing import FORMAT_VERSION, SIDECAR
 
 _OPEN_SHARDS = 64
@@ -44,10 +46,14 @@ class PackedInfo:
         colours: K (red, green, blue) colours, 0..255.
         ignore_index: label of pixels that count nowhere, 255.
         channels: channels C of an image.
-        mean: C means over the training split, 0..1.
-        std: C standard deviations over the training split, 0..1, above 0.
+        mean: C means over the training split's pixels with data, in units of the full scale.
+        std: C standard deviations likewise, above 0.
         source_sha256: checksum of the files that were packed.
         splits: shards by split.
+        full_scale: stored pixel value that stands for 1.0.
+        nodata: value that all bands of a pixel without data hold; None where every pixel has data.
+        dates: by the place of whole scenes, and by date, {"mean": C values, "std": C values}: as `mean` and `std`, over
+            the pixels of that date in all splits. Empty where images have no date.
     """
 
     name: str
@@ -59,6 +65,21 @@ class PackedInfo:
     std: tuple[float, ...]
     source_sha256: str
     splits: dict[str, tuple[Shard, ...]]
+    full_scale: int = 255
+    nodata: int | None = None
+    dates: dict[str, dict[str, dict[str, tuple[float, ...]]]] = field(default_factory=dict)
+
+    def at(self, series: str, date: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of a date, C values each in units of the full scale, for a row's `series` and `date`.
+
+        Raises:
+            ValueError: nothing was packed of that series at that date.
+        """
+        try:
+            found = self.dates[scene_series(series)][date]
+        except KeyError:
+            raise ValueError(f"{self.name} has no statistics of {series} at {date}: pack the data set again") from None
+        return found["mean"], found["std"]
 
 
 @dataclass(frozen=True)
@@ -157,6 +178,27 @@ class PackedDataset:
         values = table.to_pylist()[0]
         return Row(**{name: values[name] for name in Row.__dataclass_fields__})
 
+    def index(self, split: str) -> list[tuple[str, str | None, str | None]]:
+        """(id, series, date) of the split's images, in order; reads these columns alone, once.
+
+        Raises:
+            ValueError: unknown split, or a shard that is damaged or disagrees with the sidecar.
+        """
+        self.size(split)
+        if self._pid != os.getpid():
+            self._reset()
+        with self._lock:
+            if split not in self._index:
+                rows: list[tuple[str, str | None, str | None]] = []
+                for shard in self.info.splits[split]:
+                    try:
+                        table = self._file(shard).read(["id", "series", "date"], use_threads=False)
+                    except (OSError, pa.ArrowException) as error:
+                        raise ValueError(f"{self.uri}/{shard.file}: {_short(error)}; copy it again") from None
+                    rows += zip(*(table[name].to_pylist() for name in ("id", "series", "date")), strict=True)
+                self._index[split] = rows
+            return list(self._index[split])
+
     def verify(self) -> None:
         """Reads every shard and compares its checksum with the sidecar's.
 
@@ -173,7 +215,8 @@ class PackedDataset:
                 raise ValueError(f"{self.uri}/{shard.file}: its SHA-256 is not the sidecar's; copy it again")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_files", "_lock", "_pid", "_at")}
+        left = ("_files", "_lock", "_pid", "_at", "_index")
+        return {key: value for key, value in self.__dict__.items() if key not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -183,6 +226,7 @@ class PackedDataset:
         self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._index: dict[str, list[tuple[str, str | None, str | None]]] = {}
         self._at: tuple[fs.FileSystem, str] | None = None
 
     def _file(self, shard: Shard) -> pq.ParquetFile:
@@ -208,13 +252,13 @@ class PackedDataset:
 
 
 def decode(row: Row) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels of a row: image uint8 [H, W, C] and mask uint8 [H, W] (255 ignored) or None.
+    """Pixels of a row: image uint8 or uint16 [H, W, C] and mask uint8 [H, W] (255 ignored) or None.
 
     Raises:
         ValueError: the bytes do not decode to the row's size; the message names the id.
     """
     try:
-        image = np.asarray(Image.open(io.BytesIO(row.image)))
+        image = decode_chip(row.image) if is_chip(row.image) else np.asarray(Image.open(io.BytesIO(row.image)))
         mask = None if row.mask is None else np.asarray(Image.open(io.BytesIO(row.mask)))
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{row.id}: cannot be decoded ({error}); pack the data set again") from None
@@ -258,6 +302,15 @@ def _parse(sidecar: bytes, name: str) -> PackedInfo:
             std=tuple(map(float, data["std"])),
             source_sha256=str(data["source_sha256"]),
             splits=splits,
+            full_scale=int(data.get("full_scale", 255)),
+            nodata=None if data.get("nodata") is None else int(data["nodata"]),
+            dates={
+                series: {
+                    date: {name: tuple(map(float, found[name])) for name in ("mean", "std")}
+                    for date, found in dates.items()
+                }
+                for series, dates in data.get("dates", {}).items()
+            },
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miseg.data.grid import Grid
+from miseg.data.grid import Grid, Window
 
 # Rasterio takes most of a second to import; data sets of plain pictures do without it.
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def check_alignable(file: Path, own: Grid, grid: Grid, resample: bool = False) -
         )
     if own.crs is None and (own.height, own.width) != (grid.height, grid.width):
         raise ValueError(
-            f"{file}: {own.height} x {own.width} pixels, the other files have {grid.height} x {grid.width}, and without "
-            "a georeference they cannot be aligned: cut them to one size or add georeferences"
+            f"{file}: {own.height} x {own.width} pixels, the other files have {grid.height} x {grid.width}, and "
+            "without a georeference they cannot be aligned: cut them to one size or add georeferences"
         )
     sizes = [math.sqrt(abs(a * e - b * d)) for a, b, _, d, e, _ in (own.transform, grid.transform)]
     if not resample and abs(sizes[0] / sizes[1] - 1) > 0.01:
@@ -117,6 +117,19 @@ def read_bands(bands: Sequence[tuple[Path, int]], area: Grid, *, nearest: bool =
     return result
 
 
+def read_stored(file: Path, window: Window) -> np.ndarray:
+    """All bands of a window as they are stored, [h, w, C].
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    from rasterio import windows
+
+    row, column, height, width = window
+    with open_raster(file) as source:
+        return np.ascontiguousarray(source.read(window=windows.Window(column, row, width, height)).transpose(1, 2, 0))
+
+
 def _by_grid(bands: Sequence[tuple[Path, int]]) -> dict[Grid, list[int]]:
     grids: dict[Path, Grid] = {}
     groups: dict[Grid, list[int]] = {}
@@ -130,12 +143,12 @@ def _by_grid(bands: Sequence[tuple[Path, int]]) -> dict[Grid, list[int]]:
     return groups
 
 
-def _read(file: Path, number: int, window: tuple[int, int, int, int]) -> tuple[np.ndarray, float | None]:
-    from rasterio.windows import Window
+def _read(file: Path, number: int, window: Window) -> tuple[np.ndarray, float | None]:
+    from rasterio import windows
 
     row, column, height, width = window
     with open_raster(file) as source:
-        return source.read(number, window=Window(column, row, width, height)), source.nodata
+        return source.read(number, window=windows.Window(column, row, width, height)), source.nodata
 
 
 def _same_crs(one: str, other: str) -> bool:
@@ -165,7 +178,7 @@ def _shift(own: Grid, area: Grid) -> tuple[int, int] | None:
     return (round(top), round(left)) if max(abs(top - round(top)), abs(left - round(left))) < _SAME else None
 
 
-def _source_window(own: Grid, area: Grid) -> tuple[int, int, int, int]:
+def _source_window(own: Grid, area: Grid) -> Window:
     """Row, column, height and width of the pixels of `own` that the area is made from; 0 pixels outside."""
     shift = _shift(own, area)
     if shift is not None:

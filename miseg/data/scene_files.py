@@ -126,7 +126,9 @@ def _single_bands(folder: Path, files: list[Path], options: SceneOptions, mask: 
         sizes = sentinel2.band_files(files, name)
         if not sizes:
             have = [band for band in sentinel2.BANDS if sentinel2.band_files(files, band)]
-            raise ValueError(f"{folder}: no file of band {name} (there: {', '.join(have) or 'none'}): add it, or ask for others")
+            raise ValueError(
+                f"{folder}: no file of band {name} (there: {', '.join(have) or 'none'}): add it, or ask for others"
+            )
         file = sizes[min(sizes)]
         with open_raster(file) as source:
             if source.count != 1:
@@ -165,9 +167,8 @@ def _stack(path: Path, options: SceneOptions, mask: Path | None) -> Scene:
     if all(described):
         missing = [name for name in names if name not in described]
         if missing:
-            raise ValueError(
-                f"{path}: no band {', '.join(missing)} (there: {', '.join(map(str, described))}): ask for others (bands=)"
-            )
+            there = ", ".join(map(str, described))
+            raise ValueError(f"{path}: no band {', '.join(missing)} (there: {there}): ask for others (bands=)")
         numbers = [described.index(name) + 1 for name in names]
     elif options.bands is None:
         raise ValueError(

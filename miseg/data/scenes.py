@@ -129,7 +129,9 @@ class Series:
         by_date: dict[str, Scene] = {}
         for scene in scenes:
             if scene.date is None:
-                raise ValueError(f"{scene.files[0]}: no date in its name or metadata: rename it, such as 2019-07-20.tif")
+                raise ValueError(
+                    f"{scene.files[0]}: no date in its name or metadata: rename it, such as 2019-07-20.tif"
+                )
             if scene.date in by_date:
                 raise ValueError(f"{scene.name} and {by_date[scene.date].name} are both of {scene.date}: keep one")
             by_date[scene.date] = scene

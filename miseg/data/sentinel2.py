@@ -108,7 +108,7 @@ def scaling(
     if baseline is None and day is not None and day >= FIRST_OFFSET_DAY:
         raise ValueError(
             f"{file}: of {day}, from when products have an offset of {OFFSET}, and neither an MTD_MSIL*.xml nor a "
-            f"product name with its baseline (N0400) tells: say offset={OFFSET}, or offset=0 if it was taken out already"
+            f"product name with its baseline (N0400) tells: say offset={OFFSET}, or offset=0 if it is applied already"
         )
     return full_scale, dict.fromkeys(bands, float(OFFSET) if baseline is not None and baseline >= 400 else 0.0)
 
