@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -21,65 +20,10 @@ from PIL import Image
 from pyarrow import fs
 
 from miseg.data.chips import decode_chip, is_chip
-from miseg.data.moments import scene_series
-from miseg.data.packing import FORMAT_VERSION, SIDECAR
+from miseg.data.packing import SIDECAR
+from miseg.data.sidecar import PackedInfo, Shard, parse_sidecar
 
 _OPEN_SHARDS = 64
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One Parquet file: its name in the data set's folder, its rows, and the SHA-256 of its bytes."""
-
-    file: str
-    rows: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class PackedInfo:
-    """The sidecar.
-
-    Attributes:
-        name: the data set's name.
-        classes: K names in label order.
-        colours: K (red, green, blue) colours, 0..255.
-        ignore_index: label of pixels that count nowhere, 255.
-        channels: channels C of an image.
-        mean: C means over the training split's pixels with data, in units of the full scale.
-        std: C standard deviations likewise, above 0.
-        source_sha256: checksum of the files that were packed.
-        splits: shards by split.
-        full_scale: stored pixel value that stands for 1.0.
-        nodata: value that all bands of a pixel without data hold; None where every pixel has data.
-        dates: by the place of whole scenes, and by date, {"mean": C values, "std": C values}: as `mean` and `std`, over
-            the pixels of that date in all splits. Empty where images have no date.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-    ignore_index: int
-    channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    source_sha256: str
-    splits: dict[str, tuple[Shard, ...]]
-    full_scale: int = 255
-    nodata: int | None = None
-    dates: dict[str, dict[str, dict[str, tuple[float, ...]]]] = field(default_factory=dict)
-
-    def at(self, series: str, date: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation of a date, C values each in units of the full scale, for a row's `series` and `date`.
-
-        Raises:
-            ValueError: nothing was packed of that series at that date.
-        """
-        try:
-            found = self.dates[scene_series(series)][date]
-        except KeyError:
-            raise ValueError(f"{self.name} has no statistics of {series} at {date}: pack the data set again") from None
-        return found["mean"], found["std"]
 
 
 @dataclass(frozen=True)
@@ -132,7 +76,7 @@ class PackedDataset:
                 f"{name} cannot be read ({_short(error)}): this is no packed data set; "
                 "pack one with jobs/prepare_data.py"
             ) from None
-        info = _parse(sidecar, name)
+        info = parse_sidecar(sidecar, name)
         shards = [shard.file for split in info.splits.values() for shard in split]
         for found in system.get_file_info([f"{folder}/{file}" for file in shards]):
             if found.type != fs.FileType.File:
@@ -277,48 +221,6 @@ def _place(uri: str) -> tuple[fs.FileSystem, str]:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{uri}: {_short(error)}; give a folder, or a URI such as s3://bucket/folder") from None
     return system, path.rstrip("/")
-
-
-def _parse(sidecar: bytes, name: str) -> PackedInfo:
-    try:
-        data = json.loads(sidecar)
-    except ValueError as error:
-        raise ValueError(f"{name} is not JSON ({error}): copy it again, or pack again") from None
-    version = data.get("format") if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{name}: format {version!r}, this program reads {FORMAT_VERSION}; pack again")
-    try:
-        splits = {
-            split: tuple(Shard(str(s["file"]), int(s["rows"]), str(s["sha256"])) for s in shards)
-            for split, shards in data["splits"].items()
-        }
-        info = PackedInfo(
-            name=str(data["name"]),
-            classes=tuple(data["classes"]),
-            colours=tuple((int(r), int(g), int(b)) for r, g, b in data["colours"]),
-            ignore_index=int(data["ignore_index"]),
-            channels=int(data["channels"]),
-            mean=tuple(map(float, data["mean"])),
-            std=tuple(map(float, data["std"])),
-            source_sha256=str(data["source_sha256"]),
-            splits=splits,
-            full_scale=int(data.get("full_scale", 255)),
-            nodata=None if data.get("nodata") is None else int(data["nodata"]),
-            dates={
-                series: {
-                    date: {name: tuple(map(float, found[name])) for name in ("mean", "std")}
-                    for date, found in dates.items()
-                }
-                for series, dates in data.get("dates", {}).items()
-            },
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None
-    for shard in (shard for shards in splits.values() for shard in shards):
-        # A sidecar from elsewhere must not make this program read other files of the machine.
-        if shard.file in ("", ".", "..") or "/" in shard.file or "\\" in shard.file:
-            raise ValueError(f"{name}: shard {shard.file!r} is not a plain file name; pack again")
-    return info
 
 
 def _short(error: BaseException) -> str:

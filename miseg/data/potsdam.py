@@ -90,7 +90,7 @@ class Potsdam:
             raise ValueError(f"split {split!r}: potsdam has {', '.join(SPLITS)}")
         images = self._images()
         labels = {} if split == "unlabelled" else self._labels()
-        drawn = test_chips()
+        drawn = chips_for_test()
         for tile in UNLABELLED if split == "unlabelled" else LABELLED:
             if tile not in images:
                 continue
@@ -117,9 +117,7 @@ class Potsdam:
                 grids.append(grid_of(source))
             published = (TILE, TILE, bands, "uint8")
             if have != published:
-                raise ValueError(
-                    f"{path}: {have} (height, width, bands, type), published are {published}: copy it again"
-                )
+                raise ValueError(f"{path}: {have} (height, width, bands, type), published {published}: copy it again")
         across = TILE // CUT
         for row in sorted({place // across for place in places}):
             # Tiles are stored in strips as wide as they are: all chips of a row cost one reading of its strips.
@@ -167,7 +165,7 @@ class Potsdam:
         raise ValueError(f"{self.root} has no labels in {' or '.join(folders)}: {_ORIGIN}")
 
 
-def test_chips() -> frozenset[tuple[str, int]]:
+def chips_for_test() -> frozenset[tuple[str, int]]:
     """The (tile, number of the chip row by row) of the 855 chips that are the split test."""
     chips = (TILE // CUT) ** 2
     drawn = np.random.default_rng(0).permutation(len(LABELLED) * chips)[:TEST_CHIPS]

@@ -106,12 +106,13 @@ def read_bands(bands: Sequence[tuple[Path, int]], area: Grid, *, nearest: bool =
         stored = np.empty((len(places), height, width), np.float32)
         missing = np.ones((height, width), bool)
         unusable = np.zeros((height, width), bool)
-        for plane, place in zip(stored, places, strict=True):
-            file, number = bands[place]
-            values, nodata = _read(file, number, (row, column, height, width))
-            plane[...] = values
-            missing &= values == (0 if nodata is None else nodata)
-            unusable |= np.isnan(plane) | ((values == _SATURATED) & (values.dtype == np.uint16))
+        for file in dict.fromkeys(bands[place][0] for place in places):
+            planes = [plane for plane, place in enumerate(places) if bands[place][0] == file]
+            numbers = [bands[places[plane]][1] for plane in planes]
+            values, nodata = _read(file, numbers, (row, column, height, width))
+            stored[planes] = values
+            missing &= (values == (0 if nodata is None else nodata)).all(0)
+            unusable |= (np.isnan(values) | ((values == _SATURATED) & (values.dtype == np.uint16))).any(0)
         stored[:, missing | unusable] = np.nan
         result[places] = _place(stored, own.part((row, column, height, width)), area, nearest)
     return result
@@ -143,12 +144,12 @@ def _by_grid(bands: Sequence[tuple[Path, int]]) -> dict[Grid, list[int]]:
     return groups
 
 
-def _read(file: Path, number: int, window: Window) -> tuple[np.ndarray, float | None]:
+def _read(file: Path, numbers: list[int], window: Window) -> tuple[np.ndarray, float | None]:
     from rasterio import windows
 
     row, column, height, width = window
     with open_raster(file) as source:
-        return source.read(number, window=windows.Window(column, row, width, height)), source.nodata
+        return source.read(numbers, window=windows.Window(column, row, width, height)), source.nodata
 
 
 def _same_crs(one: str, other: str) -> bool:
