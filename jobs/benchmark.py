@@ -22,7 +22,7 @@ class Benchmark(Place):
     """Which rows. data-path: Ray Data beside a DataLoader with 2 workers, images a second. step and step-memory: a
     training step with RMI beside BCE, milliseconds and MiB at the peak."""
     data: str = "camvid"
-    """embedded, camvid, voc, voc-aug, cityscapes, ade20k, or the folder or URI of a packed data set."""
+    """A name that prepare_data.py knows, of 8-bit images, or the folder or URI of a packed data set."""
     batch_size: int = 8
     """Images a step."""
     steps: int | None = None

@@ -25,12 +25,27 @@ if TYPE_CHECKING:
 class PrepareData:
     """What to pack and where."""
 
-    data: Literal["embedded", "camvid", "voc", "voc-aug", "cityscapes", "ade20k"] = "embedded"
+    data: Literal[
+        "embedded",
+        "camvid",
+        "voc",
+        "voc-aug",
+        "cityscapes",
+        "ade20k",
+        "potsdam",
+        "potsdam-3",
+        "sentinel2-flanders",
+        "sentinel2-flanders-halves",
+        "naip-series",
+        "naip-landcover",
+    ] = "embedded"
     """Data set: street scenes drawn by the program; CamVid in the SegNet layout; PASCAL VOC 2012; VOC 2012 with SBD's
-    masks added to train (trainaug); Cityscapes with fine annotations; ADE20K's 150 classes."""
+    masks added to train (trainaug); Cityscapes with fine annotations; ADE20K's 150 classes; ISPRS Potsdam with 6 or 3
+    classes; a Sentinel-2 series with crop types, whole or with its west half as train and its east half as val; an
+    aerial series without labels; aerial patches with land cover."""
     root: Path | None = None
-    """Folder of the published files; by default the data set's name under $MISEG_DATA (voc for voc-aug). The embedded
-    set has none."""
+    """Folder of the published files; by default the data set's name under $MISEG_DATA (voc for voc-aug, potsdam for
+    potsdam-3, sentinel2_flanders for both of its, naip_series, naip_landcover). The embedded set has none."""
     out: Path | None = None
     """Folder to pack into; by default $MISEG_STORAGE/data/<data> with MISEG_STORAGE=~/miseg. A packed data set that is
     there already is replaced."""

@@ -24,7 +24,7 @@ class Tune(Place):
     """Search λ, DF, R, the manner of downsampling and the learning rate by TPE with ASHA, then confirm."""
 
     data: str | None = None
-    """embedded, camvid, voc, voc-aug, cityscapes, ade20k, or the folder or URI of a packed data set. Default: the
+    """A name that prepare_data.py knows, of 8-bit images, or the folder or URI of a packed data set. Default: the
     recipe's."""
     recipe: str | None = None
     """An RMI recipe to tune, such as voc-v3-rmi. Default: a U-Net on --data, or on the embedded scenes."""

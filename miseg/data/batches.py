@@ -59,6 +59,7 @@ def training_batches(
             images with different sizes, or a row cannot be read.
     """
     _check_share(batch_size, rank, world)
+    _check_depth(dataset)
     if batch_size % world:
         larger = -(-batch_size // world) * world
         raise ValueError(
@@ -117,6 +118,7 @@ def evaluation_batches(
         ValueError: at once for settings that do not fit together; while iterating, when a row cannot be read.
     """
     _check_share(batch_size, rank, world)
+    _check_depth(dataset)
     size = dataset.size(split)
     mine = range(size * rank // world, size * (rank + 1) // world)
 
@@ -158,3 +160,11 @@ def _check_share(batch_size: int, rank: int, world: int) -> None:
         raise ValueError(f"batch_size = {batch_size}: use 1 or more")
     if world < 1 or not 0 <= rank < world:
         raise ValueError(f"rank {rank} of {world} workers: ranks are 0..world-1")
+
+
+def _check_depth(dataset: PackedDataset) -> None:
+    if dataset.info.full_scale != 255:
+        raise ValueError(
+            f"{dataset.uri} has values of full scale {dataset.info.full_scale}, these batches are of 8 bits: train a "
+            "method on it that reads scenes"
+        )

@@ -18,9 +18,8 @@ def ensure_packed(name: str, storage: Path | str) -> str:
     """The folder or URI of the packed data set that `name` stands for, packed now if it is not yet.
 
     Args:
-        name: "embedded" (drawn on first use); "camvid", "voc", "voc-aug", "cityscapes" or "ade20k" (packed on first use
-            from the folder of that name in `$MISEG_DATA`, voc for voc-aug: the splits with masks that are there); or
-            the folder or URI of a packed data set.
+        name: "embedded" (drawn on first use); another name in `DATA_SETS` (packed on first use from its folder in
+            `$MISEG_DATA`: the splits that are there); or the folder or URI of a packed data set.
         storage: local folder under which named data sets are packed, as `<storage>/data/<name>`.
 
     Two processes may do this at once: each packs into a folder of its own, and the second uses what the first has

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import threading
 from bisect import bisect_right
@@ -20,45 +19,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pyarrow import fs
 
-from miseg.data.packing import FORMAT_VERSION, SIDECAR
+from miseg.data.chips import decode_chip, is_chip
+from miseg.data.packing import SIDECAR
+from miseg.data.sidecar import PackedInfo, Shard, parse_sidecar
 
 _OPEN_SHARDS = 64
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One Parquet file: its name in the data set's folder, its rows, and the SHA-256 of its bytes."""
-
-    file: str
-    rows: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class PackedInfo:
-    """The sidecar.
-
-    Attributes:
-        name: the data set's name.
-        classes: K names in label order.
-        colours: K (red, green, blue) colours, 0..255.
-        ignore_index: label of pixels that count nowhere, 255.
-        channels: channels C of an image.
-        mean: C means over the training split, 0..1.
-        std: C standard deviations over the training split, 0..1, above 0.
-        source_sha256: checksum of the files that were packed.
-        splits: shards by split.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-    ignore_index: int
-    channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    source_sha256: str
-    splits: dict[str, tuple[Shard, ...]]
 
 
 @dataclass(frozen=True)
@@ -111,7 +76,7 @@ class PackedDataset:
                 f"{name} cannot be read ({_short(error)}): this is no packed data set; "
                 "pack one with jobs/prepare_data.py"
             ) from None
-        info = _parse(sidecar, name)
+        info = parse_sidecar(sidecar, name)
         shards = [shard.file for split in info.splits.values() for shard in split]
         for found in system.get_file_info([f"{folder}/{file}" for file in shards]):
             if found.type != fs.FileType.File:
@@ -157,6 +122,27 @@ class PackedDataset:
         values = table.to_pylist()[0]
         return Row(**{name: values[name] for name in Row.__dataclass_fields__})
 
+    def index(self, split: str) -> list[tuple[str, str | None, str | None]]:
+        """(id, series, date) of the split's images, in order; reads these columns alone, once.
+
+        Raises:
+            ValueError: unknown split, or a shard that is damaged or disagrees with the sidecar.
+        """
+        self.size(split)
+        if self._pid != os.getpid():
+            self._reset()
+        with self._lock:
+            if split not in self._index:
+                rows: list[tuple[str, str | None, str | None]] = []
+                for shard in self.info.splits[split]:
+                    try:
+                        table = self._file(shard).read(["id", "series", "date"], use_threads=False)
+                    except (OSError, pa.ArrowException) as error:
+                        raise ValueError(f"{self.uri}/{shard.file}: {_short(error)}; copy it again") from None
+                    rows += zip(*(table[name].to_pylist() for name in ("id", "series", "date")), strict=True)
+                self._index[split] = rows
+            return list(self._index[split])
+
     def verify(self) -> None:
         """Reads every shard and compares its checksum with the sidecar's.
 
@@ -173,7 +159,8 @@ class PackedDataset:
                 raise ValueError(f"{self.uri}/{shard.file}: its SHA-256 is not the sidecar's; copy it again")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_files", "_lock", "_pid", "_at")}
+        left = ("_files", "_lock", "_pid", "_at", "_index")
+        return {key: value for key, value in self.__dict__.items() if key not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -183,6 +170,7 @@ class PackedDataset:
         self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._index: dict[str, list[tuple[str, str | None, str | None]]] = {}
         self._at: tuple[fs.FileSystem, str] | None = None
 
     def _file(self, shard: Shard) -> pq.ParquetFile:
@@ -208,13 +196,13 @@ class PackedDataset:
 
 
 def decode(row: Row) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels of a row: image uint8 [H, W, C] and mask uint8 [H, W] (255 ignored) or None.
+    """Pixels of a row: image uint8 or uint16 [H, W, C] and mask uint8 [H, W] (255 ignored) or None.
 
     Raises:
         ValueError: the bytes do not decode to the row's size; the message names the id.
     """
     try:
-        image = np.asarray(Image.open(io.BytesIO(row.image)))
+        image = decode_chip(row.image) if is_chip(row.image) else np.asarray(Image.open(io.BytesIO(row.image)))
         mask = None if row.mask is None else np.asarray(Image.open(io.BytesIO(row.mask)))
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{row.id}: cannot be decoded ({error}); pack the data set again") from None
@@ -233,39 +221,6 @@ def _place(uri: str) -> tuple[fs.FileSystem, str]:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{uri}: {_short(error)}; give a folder, or a URI such as s3://bucket/folder") from None
     return system, path.rstrip("/")
-
-
-def _parse(sidecar: bytes, name: str) -> PackedInfo:
-    try:
-        data = json.loads(sidecar)
-    except ValueError as error:
-        raise ValueError(f"{name} is not JSON ({error}): copy it again, or pack again") from None
-    version = data.get("format") if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{name}: format {version!r}, this program reads {FORMAT_VERSION}; pack again")
-    try:
-        splits = {
-            split: tuple(Shard(str(s["file"]), int(s["rows"]), str(s["sha256"])) for s in shards)
-            for split, shards in data["splits"].items()
-        }
-        info = PackedInfo(
-            name=str(data["name"]),
-            classes=tuple(data["classes"]),
-            colours=tuple((int(r), int(g), int(b)) for r, g, b in data["colours"]),
-            ignore_index=int(data["ignore_index"]),
-            channels=int(data["channels"]),
-            mean=tuple(map(float, data["mean"])),
-            std=tuple(map(float, data["std"])),
-            source_sha256=str(data["source_sha256"]),
-            splits=splits,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None
-    for shard in (shard for shards in splits.values() for shard in shards):
-        # A sidecar from elsewhere must not make this program read other files of the machine.
-        if shard.file in ("", ".", "..") or "/" in shard.file or "\\" in shard.file:
-            raise ValueError(f"{name}: shard {shard.file!r} is not a plain file name; pack again")
-    return info
 
 
 def _short(error: BaseException) -> str:

@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from miseg.data.checks import BadFileError, check_image, check_mask, check_sizes, encode_png, read_bytes
+from miseg.data.chips import check_chip, encode_chip
+from miseg.data.moments import Moments, scene_series, statistics
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
 
 SIDECAR = "dataset.json"
@@ -125,11 +127,12 @@ class _Writer:
     def __post_init__(self) -> None:
         self._ids: set[str] = set()
         self._source = hashlib.sha256()
-        self._histograms: dict[str, np.ndarray] = {}
+        self._moments: dict[str, Moments] = {}
+        self._dates: dict[str, dict[str, Moments]] = {}
 
     def write_split(self, split: str, samples: Iterator[Sample | Rejection]) -> None:
         self.shards[split] = []
-        self._histograms[split] = np.zeros((self.info.channels, 256), np.int64)
+        self._moments[split] = Moments(self.info.channels)
         rows = self._good_rows(split, samples)
         row = next(rows, None)
         while row is not None:
@@ -161,12 +164,11 @@ class _Writer:
                 yield row
 
     def _row(self, sample: Sample) -> dict | Rejection:
-        file: Path | bytes = sample.image
+        file: Path | bytes | np.ndarray = sample.image
         try:
             if sample.id in self._ids:
                 raise BadFileError(f"id {sample.id!r} is there already: list every image once, under one name")
-            image_data = read_bytes(sample.image)
-            stored, pixels = check_image(image_data)
+            image_data, stored, pixels, known = self._image(sample.image)
             mask, mask_data = None, b""
             if sample.mask is not None:
                 file = sample.mask
@@ -179,8 +181,10 @@ class _Writer:
         self._ids.add(sample.id)
         for part in (sample.id.encode(), image_data, mask_data):
             self._source.update(hashlib.sha256(part).digest())
-        for channel, histogram in enumerate(self._histograms[sample.split]):
-            histogram += np.bincount(pixels[..., channel].ravel(), minlength=256)
+        self._moments[sample.split].add(known)
+        if sample.series is not None and sample.date is not None:
+            dates = self._dates.setdefault(scene_series(sample.series), {})
+            dates.setdefault(sample.date, Moments(self.info.channels)).add(known)
         height, width, channels = pixels.shape
         return {
             "id": sample.id,
@@ -195,14 +199,24 @@ class _Writer:
             "georeference": sample.georeference,
         }
 
+    def _image(self, image: Path | bytes | np.ndarray) -> tuple[bytes, bytes, np.ndarray, np.ndarray]:
+        """Source bytes, bytes to store, pixels [H, W, C], and those with data [N, C]."""
+        if isinstance(image, np.ndarray):
+            valid = check_chip(image, self.info)
+            stored = encode_chip(image)
+            return stored, stored, image, image[valid]
+        data = read_bytes(image)
+        stored, pixels = check_image(data)
+        return data, stored, pixels, pixels.reshape(-1, pixels.shape[2])
+
     def _reject(self, split: str, rejection: Rejection) -> None:
         self.rejected.append(rejection)
         self.rejected_by_split[split] += 1
 
     def write_sidecar(self) -> None:
         # Without a training split the statistics are of all that is packed: an evaluation-only set needs some.
-        training = [self._histograms["train"]] if "train" in self._histograms else list(self._histograms.values())
-        mean, std = _statistics(sum(training, np.zeros((self.info.channels, 256), np.int64)))
+        training = [self._moments["train"]] if "train" in self._moments else list(self._moments.values())
+        mean, std = statistics(training, self.info.full_scale)
         sidecar = {
             "format": FORMAT_VERSION,
             "name": self.info.name,
@@ -215,27 +229,27 @@ class _Writer:
             "source_sha256": self._source.hexdigest(),
             "splits": self.shards,
         }
+        # Only where they say something: the sidecar of plain pictures, and with it their fingerprint, stays as it was.
+        if self.info.full_scale != 255:
+            sidecar["full_scale"] = self.info.full_scale
+        if self.info.nodata is not None:
+            sidecar["nodata"] = self.info.nodata
+        if self._dates:
+            sidecar["dates"] = {series: self._of_dates(dates) for series, dates in sorted(self._dates.items())}
         lines = [json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in self.rejected]
         # A file name that is not UTF-8 must not cost the whole packing.
         (self.folder / REJECTED).write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
         (self.folder / SIDECAR).write_text(json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _of_dates(self, dates: dict[str, Moments]) -> dict[str, dict[str, list[float]]]:
+        found = {date: statistics([moments], self.info.full_scale) for date, moments in sorted(dates.items())}
+        return {date: {"mean": mean, "std": std} for date, (mean, std) in found.items()}
 
 
 def sha256_of(path: Path) -> str:
     """The file's SHA-256, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _statistics(histograms: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each channel in 0..1 from its 256-bin histogram; integer sums, so order changes nothing."""
-    values = np.arange(256)
-    count = histograms.sum(1)
-    mean = (histograms @ values) / count / 255
-    variance = (histograms @ values**2) / count / 255**2 - mean**2
-    # A constant channel would be divided by 0; one grey level is the smallest deviation that 8 bits can show.
-    std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1 / 255)
-    return [round(float(v), 6) for v in mean], [round(float(v), 6) for v in std]
 
 
 def _first(rejected: list[Rejection]) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
 
 IGNORE_LABEL = 255
 """Label of pixels that count nowhere, the number of `miseg.interface.IGNORE_INDEX` (this room imports no torch)."""
@@ -23,6 +26,8 @@ class DataSetInfo:
         channels: channels C of an image.
         label_values: K values, 0..255, that the source's masks hold for label 0, 1, …, K-1, where the publisher numbers
             its classes otherwise; packing maps them. None where they are 0..K-1 already.
+        full_scale: stored pixel value that stands for 1.0: 255 for 8 bits, 10000 for reflectance in 16 bits.
+        nodata: value that all bands of a pixel without data hold; None where every pixel has data.
     """
 
     name: str
@@ -31,6 +36,8 @@ class DataSetInfo:
     ignore_values: tuple[int, ...] = (IGNORE_LABEL,)
     channels: int = 3
     label_values: tuple[int, ...] | None = None
+    full_scale: int = 255
+    nodata: int | None = None
 
     def __post_init__(self) -> None:
         if self.label_values is not None and len(self.label_values) != len(self.classes):
@@ -46,16 +53,17 @@ class Sample:
     Attributes:
         id: unique name within the data set.
         split: "train", "val", "test" or another name that the publisher uses.
-        image: path of the image file, or its encoded bytes.
+        image: path of the image file, its encoded bytes, or pixels that are no 8-bit RGB: uint8 or uint16 [H, W, C].
         mask: path or encoded bytes of the mask; None where the data set has no labels.
-        series: name of the time series that the image belongs to.
+        series: name of the place that images of several dates show; what stands before a last slash is the place of
+            the whole scene, of whose pixels the statistics of a date are made.
         date: acquisition date, ISO 8601.
         georeference: coordinate system and transform, as JSON text.
     """
 
     id: str
     split: str
-    image: Path | bytes
+    image: Path | bytes | np.ndarray
     mask: Path | bytes | None
     series: str | None = None
     date: str | None = None

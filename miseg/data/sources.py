@@ -11,8 +11,10 @@ from miseg.data.ade20k import ADE20K
 from miseg.data.camvid import CamVid
 from miseg.data.checks import encode_png
 from miseg.data.cityscapes import Cityscapes
+from miseg.data.potsdam import Potsdam
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
 from miseg.data.sbd import VocAug
+from miseg.data.scene_sources import NaipLandcover, NaipSeries, Sentinel2Flanders
 from miseg.data.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
 from miseg.data.voc import Voc
 
@@ -93,6 +95,14 @@ DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
     "voc-aug": _published("voc-aug", "voc", VocAug),
     "cityscapes": _published("cityscapes", "cityscapes", Cityscapes),
     "ade20k": _published("ade20k", "ade20k", ADE20K),
+    "potsdam": _published("potsdam", "potsdam", Potsdam),
+    "potsdam-3": _published("potsdam-3", "potsdam", lambda root: Potsdam(root, classes=3)),
+    "sentinel2-flanders": _published("sentinel2-flanders", "sentinel2_flanders", Sentinel2Flanders),
+    "sentinel2-flanders-halves": _published(
+        "sentinel2-flanders-halves", "sentinel2_flanders", lambda root: Sentinel2Flanders(root, halves=True)
+    ),
+    "naip-series": _published("naip-series", "naip_series", NaipSeries),
+    "naip-landcover": _published("naip-landcover", "naip_landcover", NaipLandcover),
 }
 """Name -> function from the root of the published files (None: the default place) to the reader."""
 

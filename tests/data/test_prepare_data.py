@@ -6,11 +6,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from layouts import CityscapesTree, VocTree
 
 from miseg.data.packed import PackedDataset
+from miseg.data.sources import DATA_SETS
 
 JOB = Path(__file__).parents[2] / "jobs" / "prepare_data.py"
 
@@ -109,6 +111,15 @@ def test_cityscapes_with_colours_alone_for_one_image(tmp_path, run):
     done = run("--data", "cityscapes", "--out", tmp_path / "out", MISEG_DATA=str(tmp_path))
     assert done.returncode == 1 and "train: 1 images packed, 1 rejected" in done.stdout
     assert "aachen_000001_000019_gtFine_color.png: colours without label ids" in done.stderr
+
+
+def test_every_data_set_can_be_asked_for(run):
+    assert get_args(get_type_hints(sys.modules["prepare_data"].PrepareData)["data"]) == tuple(DATA_SETS)
+
+
+def test_potsdam_s_three_classes_have_the_folder_of_the_six(tmp_path, run):
+    done = run("--data", "potsdam-3", MISEG_DATA=str(tmp_path), MISEG_STORAGE=str(tmp_path / "storage"))
+    check_failure(done, f"{tmp_path}/potsdam/4_Ortho_RGBIR has no tile")
 
 
 def test_min_size(tree, tmp_path, run):

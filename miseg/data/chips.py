@@ -1,0 +1,137 @@
+"""Pieces of scenes as they are packed: any number of bands, 8 or 16 bits, as lossless GeoTIFF bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from miseg.data.checks import BadFileError, encode_png
+from miseg.data.grid import Window
+from miseg.data.samples import DataSetInfo, Sample
+
+if TYPE_CHECKING:
+    from miseg.data.scenes import Scene
+
+CHIP = 256
+"""Pixels of a chip's side, at most."""
+_MAGIC = (b"II*\0", b"MM\0*")
+
+
+def check_chip(chip: np.ndarray, info: DataSetInfo) -> np.ndarray:
+    """Where the chip has data, bool [H, W].
+
+    Args:
+        chip: [H, W, C].
+        info: `channels`, and `nodata`: the value that all bands of a pixel without data hold.
+
+    Raises:
+        BadFileError: neither uint8 nor uint16, another number of channels, or no pixel with data.
+    """
+    if chip.dtype not in (np.uint8, np.uint16) or chip.ndim != 3 or chip.shape[2] != info.channels:
+        raise BadFileError(
+            f"pixels of shape {chip.shape} and type {chip.dtype}: {info.name} has uint8 or uint16 of "
+            f"[H, W, {info.channels}]"
+        )
+    valid = np.ones(chip.shape[:2], bool) if info.nodata is None else (chip != info.nodata).any(2)
+    if not valid.any():
+        raise BadFileError(f"no pixel with data (all are {info.nodata}): leave the chip out")
+    return valid
+
+
+def encode_chip(chip: np.ndarray) -> bytes:
+    """`chip` (uint8 or uint16, [H, W, C]) as deflated GeoTIFF bytes; the same bytes for the same pixels."""
+    from rasterio.io import MemoryFile
+    from rasterio.transform import Affine
+
+    height, width, bands = chip.shape
+    # Without a transform of its own every reader would warn; where the chip lies is in its row, not here.
+    place = Affine(1, 0, 0, 0, -1, height)
+    options = {"compress": "deflate", "predictor": 2, "zlevel": 6, "interleave": "pixel", "photometric": "minisblack"}
+    shape = {"height": height, "width": width, "count": bands, "dtype": chip.dtype.name}
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", transform=place, **shape, **options) as file:
+            file.write(chip.transpose(2, 0, 1))
+        return bytes(memory.getbuffer())
+
+
+def is_chip(data: bytes) -> bool:
+    """Whether encoded bytes are a chip's; packed pictures are PNG and JPEG."""
+    return data[:4] in _MAGIC
+
+
+def decode_chip(data: bytes) -> np.ndarray:
+    """The pixels that `encode_chip` was given.
+
+    Raises:
+        ValueError: truncated or damaged bytes.
+    """
+    from rasterio.errors import RasterioError
+    from rasterio.io import MemoryFile
+
+    try:
+        with MemoryFile(data) as memory, memory.open() as file:
+            return np.ascontiguousarray(file.read().transpose(1, 2, 0))
+    except RasterioError as error:
+        raise ValueError(str(error.__cause__ or error).split("\n")[0]) from None
+
+
+def store(values: np.ndarray, valid: np.ndarray, full_scale: int) -> np.ndarray:
+    """Values as a chip stores them: value · full scale, rounded; 0 in all bands where not valid.
+
+    Args:
+        values: float32 [H, W, C], 1.0 at full scale.
+        valid: bool [H, W].
+        full_scale: 255 makes uint8, more uint16.
+
+    Returns:
+        uint8 or uint16 [H, W, C]. A valid pixel that would be stored as nodata has 1 in its first band.
+    """
+    kind, most = (np.uint8, 2**8 - 1) if full_scale <= 255 else (np.uint16, 2**16 - 1)
+    # Exact for stored values: float32 keeps 24 bits of the quotient.
+    stored = np.rint(values * np.float32(full_scale)).clip(0, most).astype(kind)
+    stored[~valid] = 0
+    stored[..., 0][valid & ~stored.any(2)] = 1
+    return stored
+
+
+def scene_chips(
+    scene: Scene, split: str, full_scale: int, series: str, area: Window | None = None, size: int = CHIP
+) -> Iterator[Sample]:
+    """The chips of a scene that have at least one valid pixel, one in memory at a time.
+
+    Args:
+        scene: what to read.
+        split: of the samples.
+        full_scale: stored value of 1.0 in the chips.
+        series: name of the scenes' place; a sample's `series` is that of its chip, "<series>/r<row>-c<column>".
+        area: part of the scene; None is all of it.
+        size: pixels of a side, at most.
+
+    Returns:
+        An iterator over samples without masks: pixels as `store` gives them, and their grid in `georeference`.
+
+    Raises:
+        ValueError: while iterating, as `Scene.read`.
+    """
+    top, left, height, width = area or (0, 0, scene.grid.height, scene.grid.width)
+    for row, column, tall, wide in scene.grid.part((top, left, height, width)).windows(size):
+        window = (top + row, left + column, tall, wide)
+        values, valid = scene.read(window)
+        if not valid.any():
+            continue
+        place, grid = f"r{window[0]:05d}-c{window[1]:05d}", scene.grid.part(window)
+        name = f"{split}/{series}/{place}/{scene.date or scene.name}"
+        chip = store(values, valid, full_scale)
+        # A scene without a date has no other dates to be paired with.
+        chip_series = None if scene.date is None else f"{series}/{place}"
+        yield Sample(name, split, chip, None, chip_series, scene.date, grid.to_json())
+
+
+def labels_png(labels: np.ndarray, known: dict[int, int], ignore: int) -> bytes:
+    """Labels of any integers as PNG bytes: `known` maps them to classes, all others become `ignore`."""
+    result = np.full(labels.shape, ignore, np.uint8)
+    for value, label in known.items():
+        result[labels == value] = label
+    return encode_png(result)

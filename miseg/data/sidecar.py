@@ -1,0 +1,115 @@
+"""The sidecar of a packed data set: what is known of it without reading an image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from miseg.data.moments import scene_series
+from miseg.data.packing import FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file: its name in the data set's folder, its rows, and the SHA-256 of its bytes."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PackedInfo:
+    """The sidecar.
+
+    Attributes:
+        name: the data set's name.
+        classes: K names in label order.
+        colours: K (red, green, blue) colours, 0..255.
+        ignore_index: label of pixels that count nowhere, 255.
+        channels: channels C of an image.
+        mean: C means over the training split's pixels with data, in units of the full scale.
+        std: C standard deviations likewise, above 0.
+        source_sha256: checksum of the files that were packed.
+        splits: shards by split.
+        full_scale: stored pixel value that stands for 1.0.
+        nodata: value that all bands of a pixel without data hold; None where every pixel has data.
+        dates: by the place of whole scenes, and by date, {"mean": C values, "std": C values}: as `mean` and `std`, over
+            the pixels of that date in all splits. Empty where images have no date.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    ignore_index: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source_sha256: str
+    splits: dict[str, tuple[Shard, ...]]
+    full_scale: int = 255
+    nodata: int | None = None
+    dates: dict[str, dict[str, dict[str, tuple[float, ...]]]] = field(default_factory=dict)
+
+    def at(self, series: str, date: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of a date, C values each in units of the full scale, for a row's `series` and `date`.
+
+        Raises:
+            ValueError: nothing was packed of that series at that date.
+        """
+        try:
+            found = self.dates[scene_series(series)][date]
+        except KeyError:
+            raise ValueError(f"{self.name} has no statistics of {series} at {date}: pack the data set again") from None
+        return found["mean"], found["std"]
+
+
+def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
+    """The sidecar that packing wrote, this version's or an older one's.
+
+    Args:
+        sidecar: its bytes.
+        name: its path or URI, for messages.
+
+    Raises:
+        ValueError: no JSON, another format version, a field that is missing or malformed, or a shard elsewhere.
+    """
+    try:
+        data = json.loads(sidecar)
+    except ValueError as error:
+        raise ValueError(f"{name} is not JSON ({error}): copy it again, or pack again") from None
+    version = data.get("format") if isinstance(data, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{name}: format {version!r}, this program reads {FORMAT_VERSION}; pack again")
+    try:
+        splits = {
+            split: tuple(Shard(str(s["file"]), int(s["rows"]), str(s["sha256"])) for s in shards)
+            for split, shards in data["splits"].items()
+        }
+        info = PackedInfo(
+            name=str(data["name"]),
+            classes=tuple(data["classes"]),
+            colours=tuple((int(r), int(g), int(b)) for r, g, b in data["colours"]),
+            ignore_index=int(data["ignore_index"]),
+            channels=int(data["channels"]),
+            mean=tuple(map(float, data["mean"])),
+            std=tuple(map(float, data["std"])),
+            source_sha256=str(data["source_sha256"]),
+            splits=splits,
+            full_scale=int(data.get("full_scale", 255)),
+            nodata=None if data.get("nodata") is None else int(data["nodata"]),
+            dates={
+                series: {
+                    date: {name: tuple(map(float, found[name])) for name in ("mean", "std")}
+                    for date, found in dates.items()
+                }
+                for series, dates in data.get("dates", {}).items()
+            },
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None
+    for shard in (shard for shards in splits.values() for shard in shards):
+        # A sidecar from elsewhere must not make this program read other files of the machine.
+        if shard.file in ("", ".", "..") or "/" in shard.file or "\\" in shard.file:
+            raise ValueError(f"{name}: shard {shard.file!r} is not a plain file name; pack again")
+    return info
