@@ -123,7 +123,7 @@ def test_a_tuning_survives_its_worker_and_its_driver(small, tmp_path, jobs):
     assert finished, "the trial whose worker was killed was not taken up again"
     first.kill()
 
-    again = Job(tmp_path, small.uri, "--concurrent", "1", "--resume")
+    again = Job(tmp_path, small.uri, "--concurrent", "2", "--resume")
     jobs.append(again)
     output = again.finish()
 
