@@ -5,6 +5,7 @@ Several runs are also compared: their predictions in one picture, their scores i
 python jobs/evaluate.py --run 3f0c9d… --split val
 python jobs/evaluate.py --run 3f0c9d… 81b2aa… c07d13…
 python jobs/evaluate.py --run 3f0c9d… --crf 1 5 10
+python jobs/evaluate.py --run 3f0c9d… --points 1 5 10 50 --draws 10 --date 2019-07-20
 python jobs/evaluate.py --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
 """
 
@@ -13,9 +14,12 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from miseg.service.command import Place, main
+
+if TYPE_CHECKING:
+    from miseg.service.start import Job
 
 
 @dataclass
@@ -34,6 +38,13 @@ class Evaluate(Place):
     """Data set to measure on. Default: the one the models were trained on."""
     crf: tuple[int, ...] = ()
     """Iterations of a dense CRF after which the predictions are measured once more (extra crf), such as 1 5 10."""
+    points: tuple[int, ...] = ()
+    """Of a few-label method: numbers of labelled pixels a class, such as 1 5 10 50, from which every date is mapped by
+    every comparison, raw pixels and patches too."""
+    draws: int = 10
+    """How often the labelled pixels are drawn for each number of --points."""
+    date: str | None = None
+    """Date of the labelled pixels. Default: the one with the most labels."""
 
 
 def run(arguments: Evaluate) -> int:
@@ -70,9 +81,14 @@ def run(arguments: Evaluate) -> int:
             experiments = {run_id: replace(found, data=arguments.data) for run_id, found in experiments.items()}
         check_alike(experiments)
         data = packed(next(iter(experiments.values())).data, arguments.root)
+        splits = PackedDataset.open(data).splits
+        if arguments.split == "val":
+            arguments.split = next(iter(experiments.values())).validation_split(splits)
         for place in places.values():
             check(place, PackedDataset.open(data), arguments.split)
         job = prepare(arguments, list(experiments.values()), splits=(arguments.split,))
+        if arguments.points:
+            return _few(arguments, places, job)
         if len(places) > 1:
             run_id, columns, table = compare(
                 places,
@@ -102,6 +118,26 @@ def run(arguments: Evaluate) -> int:
     for name, *values in lines:
         print(f"{name:<{widths[0]}}", *(f"{v:>{width}}" for v, width in zip(values, widths[1:], strict=True)), sep="  ")
     print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
+    return 0
+
+
+def _few(arguments: Evaluate, places: dict[str, Path], job: Job) -> int:
+    from miseg.service import few
+
+    settings = few.Draws(arguments.points, arguments.draws, arguments.date)
+    for parent, place in places.items():
+        run_id, table = few.measure(
+            place,
+            job.data,
+            arguments.split,
+            settings,
+            storage=job.storage,
+            tracking_uri=job.tracking_uri,
+            resources=job.resources,
+            parent=parent or None,
+        )
+        print(table.to_string(index=False, float_format="{:.3f}".format))
+        print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
     return 0
 
 

@@ -58,14 +58,8 @@ def training_batches(
         ValueError: at once for settings that do not fit together; while iterating, when augmentation leaves a batch's
             images with different sizes, or a row cannot be read.
     """
-    _check_share(batch_size, rank, world)
+    share = shared_among(batch_size, rank, world)
     _check_depth(dataset)
-    if batch_size % world:
-        larger = -(-batch_size // world) * world
-        raise ValueError(
-            f"batch_size = {batch_size} does not divide by {world} workers: "
-            f"use {larger}, or a number of workers that divides it"
-        )
     if not 0 <= start_step <= stop_step:
         raise ValueError(f"steps [{start_step}, {stop_step}): use 0 <= start_step <= stop_step")
     size = dataset.size(split)
@@ -79,7 +73,6 @@ def training_batches(
         return row.id, image, _labels(image, mask)
 
     def batches() -> Iterator[dict[str, Any]]:
-        share = batch_size // world
         for step in range(start_step, stop_step):
             first = step * batch_size + rank * share
             indices = chosen[draw(first, first + share, len(chosen), seed, order)]
@@ -117,7 +110,7 @@ def evaluation_batches(
     Raises:
         ValueError: at once for settings that do not fit together; while iterating, when a row cannot be read.
     """
-    _check_share(batch_size, rank, world)
+    check_share(batch_size, rank, world)
     _check_depth(dataset)
     size = dataset.size(split)
     mine = range(size * rank // world, size * (rank + 1) // world)
@@ -155,7 +148,24 @@ def _stack(views: list[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Any]:
     return {"images": np.stack(images), "labels": np.stack(labels), "ids": list(ids)}
 
 
-def _check_share(batch_size: int, rank: int, world: int) -> None:
+def shared_among(batch_size: int, rank: int, world: int) -> int:
+    """What one of `world` ranks has of each batch.
+
+    Raises:
+        ValueError: the batch cannot be shared equally, or as `check_share`.
+    """
+    check_share(batch_size, rank, world)
+    if batch_size % world:
+        larger = -(-batch_size // world) * world
+        raise ValueError(
+            f"batch_size = {batch_size} does not divide by {world} workers: "
+            f"use {larger}, or a number of workers that divides it"
+        )
+    return batch_size // world
+
+
+def check_share(batch_size: int, rank: int, world: int) -> None:
+    """Raise ValueError for a batch size below 1, or a rank that is none of 0..world-1."""
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}: use 1 or more")
     if world < 1 or not 0 <= rank < world:

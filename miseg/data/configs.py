@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,32 @@ class Augmentation:
             raise ValueError("mean and std go together: give both, or neither for the data set's own")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std = {self.std}: deviations are above 0")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """How two views of one place are drawn, for the methods that learn from pairs of patches without labels."""
+
+    shift: int = 1
+    """Pixels by which the second view's middle lies beside the first's, at most, along each axis."""
+    turn: bool = True
+    """Whether each view is flipped and turned by quarters at random."""
+    jitter: float = 0.1
+    """Deviation of the random gain (around 1) and offset (around 0) of each band of each view, 0 or more; values are
+    standardised."""
+    other_date: float = 1.0
+    """Share of the pairs whose second view is of another date, 0..1, where the place has one."""
+    min_valid: float = 0.5
+    """Share of a chip's pixels that must be valid for it to be drawn, 0..1."""
+
+    def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise ValueError(f"shift = {self.shift}: use 0 pixels or more")
+        if not 0 <= self.jitter < math.inf:
+            raise ValueError(f"jitter = {self.jitter}: use 0 or more")
+        for name in ("other_date", "min_valid"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: a share lies in 0..1")
 
 
 Order = Literal["shuffle", "replacement"]

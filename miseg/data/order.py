@@ -13,7 +13,7 @@ import numpy as np
 
 from miseg.data.configs import Order
 
-_SHUFFLE, _REPLACEMENT, _BUDGET, _AUGMENTATION = range(4)
+_SHUFFLE, _REPLACEMENT, _BUDGET, _AUGMENTATION, _PAIRS = range(5)
 _BLOCK = 1024
 
 
@@ -59,6 +59,11 @@ def budget_subset(size: int, budget: int, seed: int) -> np.ndarray:
 def augmentation_generator(seed: int, position: int) -> np.random.Generator:
     """The random numbers that augment the sample at `position` of the stream."""
     return np.random.default_rng((_AUGMENTATION, seed, position))
+
+
+def pair_generator(seed: int, group: int) -> np.random.Generator:
+    """The random numbers that draw the pairs of patches of a group of neighbours in the stream."""
+    return np.random.default_rng((_PAIRS, seed, group))
 
 
 # A step asks for a few positions of one epoch; without the cache each would shuffle the whole epoch again.

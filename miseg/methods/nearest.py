@@ -94,8 +94,12 @@ class NearestLabelMethod(Method):
         return self.predict_by(self.compare, images_NCHW)
 
     def others(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """The predictions by the method's further comparisons, by their names."""
-        return {name: partial(self.predict_by, name) for name in self.comparisons() if name != self.compare}
+        """The predictions by the further comparisons that training changes, by their names."""
+        return {
+            name: partial(self.predict_by, name)
+            for name in self.comparisons()
+            if name not in (self.compare, "patches", "pixels")
+        }
 
     def predict_by(self, compare: str, images_NCHW: Tensor) -> Tensor:
         """What `predict` gives, by the comparison of that name."""

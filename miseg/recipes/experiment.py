@@ -13,11 +13,13 @@ import json
 import math
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from miseg.data.configs import Augmentation, Order
+from miseg.data.configs import Augmentation, Order, Pairs
 from miseg.methods.configs import CrossEntropy, MethodConfig
+from miseg.networks.configs import PatchEncoder
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Experiment:
     """Name of a data set (those of jobs/prepare_data.py), or the folder or URI of a packed one."""
     optimiser: Optimiser = field(default_factory=Optimiser)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    pairs: Pairs = field(default_factory=Pairs)
+    """Of the methods that learn from pairs of patches; others ignore it."""
     steps: int = 1000
     """Optimiser steps of the whole training."""
     batch_size: int = 8
@@ -72,7 +76,8 @@ class Experiment:
     order: Order = "shuffle"
     """How training images are drawn."""
     label_budget: int | None = None
-    """How many labelled training images are used, drawn by the seed; None uses all."""
+    """How many labelled training images are used, drawn by the seed; None uses all. Of a few-label method: labelled
+    pixels of each class that validations give it; None: 50."""
     validate_every: int = 100
     """Steps between two validations (and checkpoints); the last step always has one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -101,6 +106,16 @@ class Experiment:
             return self.augmentation.crop
         resize = self.augmentation.resize
         return resize if isinstance(resize, tuple) and self.augmentation.scale is None else None
+
+    @property
+    def patch(self) -> int | None:
+        """Side in pixels of the patches whose pairs the method learns from; None where it learns from images."""
+        encoder = getattr(self.method, "encoder", None)
+        return encoder.patch if isinstance(encoder, PatchEncoder) else None
+
+    def validation_split(self, splits: Sequence[str]) -> str:
+        """val; or train, where a data set has no val, for a method whose training sees no label of it."""
+        return "train" if self.patch is not None and "val" not in splits else "val"
 
     @property
     def id(self) -> str:

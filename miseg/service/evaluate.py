@@ -123,6 +123,8 @@ def _measure(
         step = checkpoint_files.verify(place)["step"]
         precision = resolve_precision(experiment.precision, device)
         boundary = BoundaryIoU(task.num_classes, task.ignore_index)
+        if method.supervision == "few":
+            method.fit_support(batch.to(device) for batch in ingest.examples(dataset, split, experiment))
         found = evaluate_batches(
             method,
             task,

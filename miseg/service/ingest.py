@@ -17,7 +17,9 @@ import torch
 
 from miseg.data.augmentation import standardisation
 from miseg.data.batches import evaluation_batches, training_batches
+from miseg.data.examples import draw_examples
 from miseg.data.packed import PackedDataset
+from miseg.data.pairs import pair_batches, scene_batches
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import Experiment
 
@@ -26,6 +28,9 @@ CHUNK_BYTES = 16 * 2**20
 
 SEGMENT_TASKS = 2048
 """Tasks of one pipeline. Ray Data sets up all before the first runs: 30,000 took 47 s and 180 MB on two cores."""
+
+EXAMPLES = 50
+"""Labelled pixels of each class where an experiment gives no label budget."""
 
 TASK_CPUS = 0.5
 """CPUs a decoding task asks for: two a core, so that one reads while another decodes (measured in shared/ray.md)."""
@@ -36,9 +41,13 @@ def training_stream(
 ) -> Iterator[Batch]:
     """This rank's batches of the training split from `start_step` to the experiment's last step."""
     local = experiment.batch_size // world
-    row = dataset.read("train", 0)
-    size = experiment.training_size or (row.height, row.width)
-    chunk = max(1, CHUNK_BYTES // max(1, local * size[0] * size[1] * (dataset.info.channels + 1)))
+    if experiment.patch is not None:
+        of_one = 2 * 4 * experiment.patch**2 * dataset.info.channels
+    else:
+        row = dataset.read("train", 0)
+        size = experiment.training_size or (row.height, row.width)
+        of_one = size[0] * size[1] * (dataset.info.channels + 1)
+    chunk = max(1, CHUNK_BYTES // max(1, local * of_one))
     starts = range(start_step, experiment.steps, chunk)
 
     plan = training_plan(dataset, experiment, rank, world)
@@ -59,6 +68,18 @@ def training_plan(
 
     What it holds knows no torch: a decoding task starts in a third of the time and memory without that import.
     """
+    if experiment.patch is not None:
+        return functools.partial(
+            pair_batches,
+            dataset,
+            "train",
+            experiment.pairs,
+            patch=experiment.patch,
+            seed=experiment.seed,
+            batch_size=experiment.batch_size,
+            rank=rank,
+            world=world,
+        )
     return functools.partial(
         training_batches,
         dataset,
@@ -79,7 +100,8 @@ def evaluation_stream(
     """This rank's share of a split, every image once over all ranks, in batches of equal size."""
     decoded = evaluation_data(dataset, split, experiment, rank=rank, world=world)
     convert = Converter(dataset, experiment)
-    for columns in _batches(decoded, experiment.batch_size):
+    # A chip is mapped by itself: pairs are counted in hundreds a step, and so many whole chips would fill the memory.
+    for columns in _batches(decoded, 1 if experiment.patch is not None else experiment.batch_size):
         for group in of_one_size(columns):
             yield convert(group)
 
@@ -101,6 +123,8 @@ def evaluation_plan(
     dataset: PackedDataset, split: str, experiment: Experiment
 ) -> Callable[..., Iterator[dict[str, Any]]]:
     """Makes, called with `rank` and `world` (default: all), the columns of a split's batches; knows no torch either."""
+    if experiment.patch is not None:
+        return functools.partial(scene_batches, dataset, split)
     return functools.partial(
         evaluation_batches, dataset, split, experiment.augmentation, batch_size=experiment.batch_size
     )
@@ -114,21 +138,45 @@ def of_one_size(columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {name: values[rows[0] : rows[-1] + 1] for name, values in columns.items()}
 
 
+def examples(
+    dataset: PackedDataset,
+    split: str,
+    experiment: Experiment,
+    *,
+    per_class: int | None = None,
+    seed: int | None = None,
+    date: str | None = None,
+) -> list[Batch]:
+    """The labelled pixels that a few-label method is given: `draw_examples` of the label budget and the run's seed."""
+    convert = Converter(dataset, experiment)
+    number = per_class or experiment.label_budget or EXAMPLES
+    drawn = draw_examples(dataset, split, number, experiment.seed if seed is None else seed, date)
+    return [convert(columns) for columns in drawn]
+
+
 class Converter:
-    """From a task's columns to a `Batch`: standardised here, since bytes are a quarter of the floats to ship."""
+    """From a task's columns to a `Batch`: bytes are standardised here, since they are a quarter of the floats to ship.
+
+    Float columns, [N, C, H, W], are standardised already: the chips of scenes and the patches cut from them.
+    """
 
     def __init__(self, dataset: PackedDataset, experiment: Experiment) -> None:
         mean_C, std_C = standardisation(experiment.augmentation, dataset.info)
         self.constants = torch.as_tensor(mean_C).view(1, -1, 1, 1), torch.as_tensor(std_C).view(1, -1, 1, 1)
 
     def __call__(self, columns: dict[str, Any]) -> Batch:
+        ids = tuple(str(value) for value in columns["ids"])
+        if columns["images"][0].dtype == np.float32:
+            views = torch.from_numpy(dense(columns["views"])) if "views" in columns else None
+            labels = torch.from_numpy(dense(columns["labels"])).long() if "labels" in columns else None
+            return Batch(torch.from_numpy(dense(columns["images"])), labels, ids, views)
         images = torch.from_numpy(dense(columns["images"])).permute(0, 3, 1, 2)
-        labels = dense(columns["labels"]) if "labels" in columns else None
+        packed_labels = dense(columns["labels"]) if "labels" in columns else None
         mean, std = self.constants
         return Batch(
             (images.float().div_(255) - mean) / std,
-            None if labels is None else torch.from_numpy(labels).long(),
-            tuple(str(value) for value in columns["ids"]),
+            None if packed_labels is None else torch.from_numpy(packed_labels).long(),
+            ids,
         )
 
 
@@ -147,7 +195,7 @@ def _decoded(keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]]
     def chunk(rows: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         for key in rows["item"].tolist():
             for batch in produce(key):
-                columns = {name: batch[name] for name in ("images", "labels") if batch.get(name) is not None}
+                columns = {name: batch[name] for name in ("images", "views", "labels") if batch.get(name) is not None}
                 yield columns | {"ids": np.array(batch["ids"])}
 
     source = ray.data.from_items(keys, override_num_blocks=len(keys))

@@ -51,7 +51,11 @@ def log_evaluation(
     for batch, prediction_NHW in found.kept:
         if batch.labels_NHW is None:
             continue
-        images_NHWC = ((batch.images_NCHW.cpu() * std_C + mean_C) * 255).round().clamp(0, 255).to(torch.uint8)
+        if experiment.patch is None:
+            shown_NCHW = batch.images_NCHW.cpu() * std_C + mean_C
+        else:
+            shown_NCHW = _stretched(batch.images_NCHW.cpu())
+        images_NHWC = (shown_NCHW * 255).round().clamp(0, 255).to(torch.uint8)
         for image_CHW, truth_HW, prediction_HW in zip(images_NHWC, batch.labels_NHW.cpu(), prediction_NHW, strict=True):
             shown = image_CHW[:3] if image_CHW.shape[0] >= 3 else image_CHW[:1]
             # Bytes, as they were packed: a worker ships the rows of an evaluation to the job.
@@ -72,6 +76,12 @@ def log_evaluation(
     )
     journal.artifact(path, "tables")
     return rows
+
+
+def _stretched(images_NCHW: torch.Tensor) -> torch.Tensor:
+    """Scenes for the eye: each band from its 2nd to its 98th percentile, as 0..1."""
+    low, high = (images_NCHW.flatten(2).quantile(q, dim=2)[..., None, None] for q in (0.02, 0.98))
+    return (images_NCHW - low) / (high - low).clamp_min(1e-6)
 
 
 def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

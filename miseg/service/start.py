@@ -117,7 +117,7 @@ def packed(name: str, storage: str) -> str:
 def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[str]) -> None:
     """Raise ValueError where the experiment asks for what the data set does not have."""
     for split in splits:
-        dataset.size(split)
+        dataset.size(experiment.validation_split(dataset.splits) if split == "val" else split)
     for network in networks_of(experiment.method):
         weights = getattr(network, "weights", None)
         if weights not in (None, IMAGENET) and not Path(weights).expanduser().is_file():
@@ -128,6 +128,8 @@ def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[
     if augmentation.mean is not None and len(augmentation.mean) != channels:
         raise ValueError(f"augmentation.mean has {len(augmentation.mean)} values for images of {channels} channels")
     if "train" not in splits:
+        return
+    if experiment.patch is not None:
         return
     if experiment.label_budget is not None and experiment.label_budget > dataset.size("train"):
         raise ValueError(

@@ -84,7 +84,10 @@ def _log(journal: Journal | None, records: Iterable[Record]) -> None:
 
 
 def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: int, world: int) -> None:
-    batches = ingest.evaluation_stream(dataset, "val", loop.experiment, rank=rank, world=world)
+    split = loop.experiment.validation_split(dataset.splits)
+    if loop.method.supervision == "few":
+        loop.method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
+    batches = ingest.evaluation_stream(dataset, split, loop.experiment, rank=rank, world=world)
     found = loop.evaluate(batches, keep=PANEL_ROWS if rank == 0 else 0)
     metrics = {"step": loop.step, "mean_iou": found.matrix.mean_iou()}
     reported = metrics | {PLACEMENT_GROUP: _placement_group()}

@@ -12,12 +12,13 @@ import pytest
 import torch
 from layouts import Ade20kTree, CityscapesTree, VocTree
 from PIL import Image
+from scene_layouts import UTM, place, raster, reflectances
 
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import pack
 from miseg.data.sources import Embedded, open_source
 from miseg.methods import build_method
-from miseg.networks.configs import DeepLab, UNet, networks_of
+from miseg.networks.configs import DeepLab, PatchEncoder, UNet, networks_of
 from miseg.recipes import rmi_paper
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
@@ -46,12 +47,14 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PackedDataset]
             ade20k.add(name, part)
     _camvid_tree(folder / "camvid")
     sources = {name: open_source(name, folder / name) for name in ("voc", "camvid", "cityscapes", "ade20k")}
+    _flanders_tree(folder / "flanders")
     sources |= {
+        "sentinel2-flanders": open_source("sentinel2-flanders", folder / "flanders"),
         "voc-aug": open_source("voc-aug", folder / "voc"),
         "embedded": Embedded({"train": 3, "val": 2, "test": 0}, height=48, width=64),
     }
     return {
-        name: PackedDataset.open(pack(source, folder / f"packed-{name}", ["train", "val"]).path)
+        name: PackedDataset.open(pack(source, folder / f"packed-{name}", source.available()[:2]).path)
         for name, source in sources.items()
     }
 
@@ -69,6 +72,15 @@ def _camvid_tree(root: Path) -> None:
         (root / f"{split}.txt").write_text("".join(lines))
 
 
+def _flanders_tree(root: Path) -> None:
+    root.mkdir()
+    for number, date in enumerate(("2019-05-16", "2019-07-20", "2019-08-24")):
+        raster(root / f"{date}.tif", reflectances(number), place(), UTM)
+        raster(root / f"{date}_SCL.tif", np.full((24, 30), 4, np.uint8), place(), UTM)
+    crops = np.repeat([1110, 1200], 15)[None].repeat(24, 0)
+    raster(root / "labels_CT.tif", crops.astype(np.uint16), place(), UTM)
+
+
 def shrunk(experiment: Experiment) -> Experiment:
     """The same experiment at a size that a test can bear: small crop, batch and networks, no pretrained weights."""
     augmentation = experiment.augmentation
@@ -83,6 +95,8 @@ def smaller(settings: Any) -> Any:
     """A method's settings with every network at its smallest."""
     if isinstance(settings, UNet):
         return replace(settings, initial_features=4)
+    if isinstance(settings, PatchEncoder):
+        return replace(settings, patch=5, features=(4, 4))
     if isinstance(settings, DeepLab):
         return replace(settings, encoder="resnet18d", weights=None)
     if isinstance(settings, tuple):
@@ -97,7 +111,7 @@ def test_it_builds_whole(recipe: Callable[[], Experiment], packed: dict[str, Pac
     experiment = recipe()
     with torch.device("meta"):
         method = build_method(experiment.method, ingest.task_of(packed[experiment.data]), pretrained=False)
-    assert sum(p.numel() for p in method.parameters()) > 1e5
+    assert sum(p.numel() for p in method.parameters()) > 5e4
     assert from_dict(to_dict(experiment)) == experiment
     assert experiment.id != recipe(seed=1).id
     if recipe in rmi_paper.RECIPES.values():
@@ -115,7 +129,9 @@ def test_it_trains_and_evaluates_a_step(recipe: Callable[[], Experiment], packed
         loop.train_step(convert(columns))
     records = loop.flush()
     assert len(records) == 2 and np.isfinite([record.values["train/loss"] for record in records]).all()
-    rows = [convert(columns) for columns in ingest.evaluation_plan(dataset, "val", experiment)()]
+    split = experiment.validation_split(dataset.splits)
+    loop.method.fit_support(ingest.examples(dataset, split, experiment) if loop.method.supervision == "few" else ())
+    rows = [convert(columns) for columns in ingest.evaluation_plan(dataset, split, experiment)()]
     found = loop.evaluate(rows)
     assert 0 <= found.matrix.mean_iou() <= 1 and found.matrix.counts.sum() > 0
 

@@ -1,0 +1,75 @@
+"""A few labelled pixels of a packed data set: what a method that learns without labels is told before it maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from miseg.data.annotations import sample_points
+from miseg.data.packed import PackedDataset
+from miseg.data.pairs import Chip, open_chip
+from miseg.data.samples import IGNORE_LABEL
+
+MOST_CHIPS = 64
+"""Chips among which points are drawn, where there are more: their truth is in memory at once."""
+
+
+def draw_examples(
+    dataset: PackedDataset, split: str, per_class: int, seed: int, date: str | None = None
+) -> list[dict[str, Any]]:
+    """`per_class` labelled pixels of each class, drawn from the truth of one date.
+
+    For one seed and date a smaller number's pixels are among a larger one's. A class of fewer pixels gives all.
+
+    Args:
+        dataset: where the chips are.
+        split: which of its splits.
+        per_class: labelled pixels of each class, 1 or more.
+        seed: 0 or more.
+        date: that of the chips; None takes the date with the most labelled pixels, the first of equals, or all chips
+            where they have no date.
+
+    Returns:
+        A dict for each chip with an example: {"images": float32 [1, C, H, W] standardised, "labels": uint8 [1, H, W],
+        255 but at the examples, "ids": list of 1, "dates": list of 1}.
+
+    Raises:
+        ValueError: no chip of that date, or none with a label.
+    """
+    chips = _chips(dataset, split, seed, date if date is not None else labelled_date(dataset, split))
+    if not any((chip.labels != IGNORE_LABEL).any() for chip, _ in chips):
+        known = sorted({when for _, _, when in dataset.index(split) if when is not None})
+        raise ValueError(
+            f"{dataset.uri}: no labelled pixel in split {split!r}{f' at {date}' if date else ''}; "
+            f"its dates are {', '.join(known) or 'none'}"
+        )
+    truth = np.concatenate([chip.labels.ravel() for chip, _ in chips])
+    points = sample_points(truth[None], per_class, seed, IGNORE_LABEL)
+    sparse = np.full(truth.shape, IGNORE_LABEL, np.uint8)
+    sparse[points.columns] = points.labels
+    ends = np.cumsum([chip.labels.size for chip, _ in chips])
+    found = []
+    for (chip, when), labels in zip(chips, np.split(sparse, ends[:-1]), strict=True):
+        if (labels != IGNORE_LABEL).any():
+            images = np.ascontiguousarray(chip.values.transpose(2, 0, 1))[None]
+            found.append({"images": images, "labels": labels.reshape(1, *chip.labels.shape), "ids": [chip.id]})
+            found[-1]["dates"] = [when]
+    return found
+
+
+def labelled_date(dataset: PackedDataset, split: str) -> str | None:
+    """The date with the most labelled pixels, the first of equals; None where chips have no date."""
+    counts: dict[str, int] = {}
+    for index, (_, _, date) in enumerate(dataset.index(split)):
+        if date is not None:
+            labelled = int((open_chip(dataset, dataset.read(split, index)).labels != IGNORE_LABEL).sum())
+            counts[date] = counts.get(date, 0) + labelled
+    return max(sorted(counts), key=counts.__getitem__) if counts else None
+
+
+def _chips(dataset: PackedDataset, split: str, seed: int, date: str | None) -> list[tuple[Chip, str | None]]:
+    rows = [index for index, (_, _, when) in enumerate(dataset.index(split)) if date is None or when == date]
+    if len(rows) > MOST_CHIPS:
+        rows = sorted(np.random.default_rng(seed).permutation(rows)[:MOST_CHIPS].tolist())
+    return [(open_chip(dataset, row), row.date) for row in (dataset.read(split, index) for index in rows)]

@@ -1,0 +1,166 @@
+"""How well a few labelled pixels of one date segment that date and the others: the table of a few-label method."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import ray
+import torch
+
+from miseg.data.examples import labelled_date
+from miseg.data.packed import PackedDataset
+from miseg.data.pairs import open_chip
+from miseg.evaluation import ConfusionMatrix
+from miseg.interface import Batch
+from miseg.methods.nearest import NearestLabelMethod
+from miseg.service import checkpoint, checkpoint_files, ingest, tracking
+from miseg.service.cluster import Resources
+from miseg.service.evaluate import check
+
+SAME, OTHER = "labelled date", "other dates"
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is repeated.
+
+    Attributes:
+        points: numbers of labelled pixels of each class.
+        draws: how often they are drawn, with seeds 0, 1, …
+        date: that of the labels; None: the date with the most labelled pixels.
+    """
+
+    points: tuple[int, ...] = (1, 5, 10, 50)
+    draws: int = 10
+    date: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.points or min(self.points) < 1 or self.draws < 1:
+            raise ValueError(f"points = {self.points}, draws = {self.draws}: use 1 or more of each")
+
+
+def measure(
+    folder: str | Path,
+    data: str,
+    split: str,
+    settings: Draws,
+    *,
+    storage: str,
+    tracking_uri: str,
+    resources: Resources,
+    parent: str | None = None,
+) -> tuple[str, pd.DataFrame]:
+    """Map every clear chip of a split from few labels, by every comparison the method has; the run's id and the table.
+
+    Chips count that are as clear as those that the method was trained on (`Pairs.min_valid`).
+
+    Args:
+        folder: the checkpoint of a few-label method.
+        data: the packed data set.
+        split: which of its splits; its truth gives the labelled pixels and the score.
+        settings: how many labels, how often.
+        storage: where artifacts go.
+        tracking_uri: the MLflow server or store.
+        resources: whether a GPU is to be had.
+        parent: the MLflow run that trained the checkpoint.
+
+    Returns:
+        The MLflow run's id and a row for each number of points, comparison and kind of date (`SAME`, `OTHER`), with
+        pixel accuracy and mean IoU as mean, lowest and highest over draws.
+
+    Raises:
+        ValueError: a method that takes no labelled pixels, or as `miseg.service.evaluate.check`.
+        CheckpointError: a damaged checkpoint.
+    """
+    dataset = PackedDataset.open(data)
+    manifest = check(folder, dataset, split)
+    experiment = checkpoint_files.read_experiment(folder)
+    if experiment.patch is None:
+        raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: leave --points out")
+    run_id = tracking.open_run(
+        tracking_uri,
+        tracking.experiment_name(experiment.data),
+        f"few-{experiment.id}-{manifest['step']}-{split}-{settings.points}-{settings.draws}-{settings.date}-{parent}",
+        storage=storage,
+        display=f"few labels {split} {experiment.id} step {manifest['step']}",
+        parent=parent,
+        tags={
+            "miseg.kind": "evaluation",
+            "miseg.experiment_id": experiment.id,
+            "miseg.method": type(experiment.method).__name__,
+            "miseg.data": data,
+            "miseg.data_fingerprint": dataset.fingerprint,
+        },
+        params=tracking.parameters(experiment) | {"split": split, "points": str(settings.points)},
+    )
+    files = checkpoint_files.files_of(folder)
+    worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
+    try:
+        scores = ray.get(worker.remote(files, data, split, settings, resources.threads))
+        tracking.log_table(tracking_uri, run_id, "few-labels-draws.csv", scores)
+        table = summary(scores)
+        tracking.log_table(tracking_uri, run_id, "few-labels.csv", table)
+    except Exception as error:
+        tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
+        raise
+    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
+    return run_id, table
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and range over draws of each number of points, comparison and kind of date."""
+    grouped = scores.groupby(["points", "comparison", "dates"], sort=False)[["pixel_accuracy", "mean_iou"]]
+    table = grouped.agg(["mean", "min", "max"])
+    table.columns = pd.Index([f"{score} {what}" for score, what in table.columns])
+    return table.reset_index()
+
+
+def _measure(files: dict[str, bytes], data: str, split: str, settings: Draws, threads: int) -> pd.DataFrame:
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dataset = PackedDataset.open(data)
+    with tempfile.TemporaryDirectory() as folder:
+        method, experiment, task = checkpoint.open_method(checkpoint_files.unpack(files, Path(folder)), device)
+    assert isinstance(method, NearestLabelMethod)
+    date = settings.date or labelled_date(dataset, split)
+    chips = list(_clear(dataset, split, experiment.pairs.min_valid, device))
+    rows: list[dict[str, Any]] = []
+    for points in settings.points:
+        for draw in range(settings.draws):
+            budget = ingest.examples(dataset, split, experiment, seed=draw, date=date, per_class=points)
+            method.fit_support(batch.to(device) for batch in budget)
+            for name in method.comparisons():
+                matrices = {kind: ConfusionMatrix(task.num_classes, task.ignore_index) for kind in (SAME, OTHER)}
+                for when, batch in chips:
+                    assert batch.labels_NHW is not None
+                    prediction = method.predict_by(name, batch.images_NCHW).argmax(1)
+                    matrices[SAME if when == date else OTHER].update(prediction, batch.labels_NHW)
+                rows += [
+                    {
+                        "points": points,
+                        "draw": draw,
+                        "comparison": name,
+                        "dates": kind,
+                        "pixel_accuracy": matrix.pixel_accuracy(),
+                        "mean_iou": matrix.mean_iou(),
+                    }
+                    for kind, matrix in matrices.items()
+                    if matrix.counts.sum()
+                ]
+    return pd.DataFrame(rows)
+
+
+def _clear(
+    dataset: PackedDataset, split: str, min_valid: float, device: torch.device
+) -> Iterator[tuple[str | None, Batch]]:
+    """The date of every chip that is clear enough and has a label, with the chip."""
+    for index, (_, _, date) in enumerate(dataset.index(split)):
+        chip = open_chip(dataset, dataset.read(split, index))
+        if chip.valid.mean() >= min_valid and (chip.labels != dataset.info.ignore_index).any():
+            image = torch.from_numpy(chip.values).permute(2, 0, 1)[None]
+            yield date, Batch(image, torch.from_numpy(chip.labels).long()[None], (chip.id,)).to(device)

@@ -1,0 +1,54 @@
+"""A few labelled pixels drawn from the truth of one date."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_pairs import DATES, Places
+
+from miseg.data.examples import draw_examples, labelled_date
+from miseg.data.packed import PackedDataset
+from miseg.data.packing import pack
+from miseg.data.pairs import open_chip
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
+    return PackedDataset.open(pack(Places(), tmp_path_factory.mktemp("examples") / "packed", ["train"]).path)
+
+
+def pixels(found: list[dict]) -> set[tuple[str, int, int, int]]:
+    """(chip, row, column, label) of every example."""
+    return {
+        (item["ids"][0], int(row), int(column), int(item["labels"][0, row, column]))
+        for item in found
+        for row, column in zip(*np.nonzero(item["labels"][0] != 255), strict=True)
+    }
+
+
+def test_each_class_has_its_number_with_the_truths_label(dataset):
+    found = draw_examples(dataset, "train", 5, seed=0)
+    chosen = pixels(found)
+    assert sorted(label for *_, label in chosen) == [0] * 5 + [1] * 5
+    chips = {dataset.index("train")[n][0]: open_chip(dataset, dataset.read("train", n)) for n in range(6)}
+    for name, row, column, label in chosen:
+        assert chips[name].labels[row, column] == label
+    assert all(item["images"].shape == (1, 2, 12, 14) and item["images"].dtype == np.float32 for item in found)
+
+
+def test_a_smaller_number_is_among_a_larger_one_and_seeds_differ(dataset):
+    one, many = (pixels(draw_examples(dataset, "train", number, seed=3)) for number in (1, 10))
+    assert one < many and pixels(draw_examples(dataset, "train", 10, seed=4)) != many
+
+
+def test_they_are_of_the_date_that_is_asked_for_or_of_the_clearest(dataset):
+    # The last date of one place is cloudy, so that date has the fewest labels; of the two others the first counts.
+    assert labelled_date(dataset, "train") == DATES[0]
+    for date in DATES:
+        assert {item["dates"][0] for item in draw_examples(dataset, "train", 3, 0, date)} == {date}
+    assert {item["dates"][0] for item in draw_examples(dataset, "train", 3, 0)} == {DATES[0]}
+
+
+def test_a_date_without_a_chip_is_named(dataset):
+    with pytest.raises(ValueError, match=r"no labelled pixel in split 'train' at 2020-01-01; its dates are 2019-04-01"):
+        draw_examples(dataset, "train", 1, 0, "2020-01-01")
