@@ -136,7 +136,7 @@ class MutualInformationSimilarity:
     beta: float = 1.0
     """Weight of the local mutual information, 0 or more."""
     gamma: float = 0.1
-    """Weight of the L1 difference of a pair's representations, 0 or more."""
+    """Weight of the L1 difference of a pair's representations (mean over components), 0 or more."""
     swap: bool = True
     """Whether a view's map is scored with the other view's representation, or with its own."""
     compare: Literal["global", "local", "representation"] = "local"

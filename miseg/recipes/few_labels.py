@@ -16,15 +16,19 @@ from miseg.recipes.experiment import Experiment, Optimiser
 
 
 def flanders(seed: int = 0) -> Experiment:
-    """Sanchez et al. with all terms on the Sentinel-2 series of Flanders: `flanders-similarity`."""
+    """Sanchez et al. with all terms on the Sentinel-2 series of Flanders: `flanders-similarity`.
+
+    Other dates are the only change between two views: flips, turns, shifts and jitter slow learning down here
+    (`flanders-similarity-augmented` has them).
+    """
     return Experiment(
         method=MutualInformationSimilarity(PatchEncoder(patch=9, features=(32, 64), representation=32), hidden=64),
         data="sentinel2-flanders",
         optimiser=Optimiser(name="adam", learning_rate=2e-3, warmup_steps=100),
-        pairs=Pairs(min_valid=0.97),
-        steps=3000,
+        pairs=Pairs(shift=0, turn=False, jitter=0.0, min_valid=0.97),
+        steps=6000,
         batch_size=512,
-        validate_every=1000,
+        validate_every=2000,
         seed=seed,
     )
 
@@ -55,6 +59,11 @@ def without_dates(seed: int = 0) -> Experiment:
     return replace(recipe, pairs=replace(recipe.pairs, other_date=0.0))
 
 
+def augmented(seed: int = 0) -> Experiment:
+    """With the paper's flips, turns, shifts and jitter: `flanders-similarity-augmented`."""
+    return replace(flanders(seed), pairs=Pairs(min_valid=0.97))
+
+
 def _changed(seed: int, **settings: float | bool | str) -> Experiment:
     recipe = flanders(seed)
     return replace(recipe, method=replace(recipe.method, **settings))  # type: ignore[arg-type]
@@ -67,5 +76,6 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "flanders-similarity-no-l1": without_difference,
     "flanders-similarity-no-swap": without_swap,
     "flanders-similarity-one-date": without_dates,
+    "flanders-similarity-augmented": augmented,
 }
 """Every recipe by the name that the command line knows it by."""

@@ -69,11 +69,13 @@ def prepare(
     experiments: Sequence[Experiment],
     *,
     workers: int = 1,
-    concurrency: int | None = None,
+    concurrency: int | None = 1,
     splits: Sequence[str] = ("train", "val"),
     show_workers: bool = False,
 ) -> Job:
     """Check that `experiments` (all on one data set, of which they need `splits`) can run, then join the cluster.
+
+    They share its CPUs as `concurrency` at a time do; None lets the cluster decide.
 
     Raises:
         ValueError: a setting that does not fit the data or the cluster.

@@ -1,0 +1,160 @@
+"""Maps of whole scenes from a few labelled pixels: tiles over the cluster, the map written as they come."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+
+from miseg.data.maps import MapWriter
+from miseg.data.samples import IGNORE_LABEL
+from miseg.data.tiles import TILE, StandardScene
+from miseg.interface import Batch, Task
+from miseg.methods.nearest import NearestLabelMethod
+from miseg.service import checkpoint, checkpoint_files, ingest
+from miseg.service.cluster import Resources
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled pixels of one scene.
+
+    Attributes:
+        tiles: images float32 [1, C, h, w], standardised, with labels uint8 [1, h, w], 255 but at the labelled pixels.
+        class_names: K names in label order.
+    """
+
+    tiles: tuple[tuple[np.ndarray, np.ndarray], ...]
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How pixels are compared; None leaves it as the model was trained with.
+
+    Attributes:
+        compare: "local", "global", "representation", "patches" or "pixels".
+        neighbours: how many of the nearest labelled pixels vote.
+    """
+
+    compare: str | None = None
+    neighbours: int | None = None
+
+
+def segment(
+    files: Mapping[str, bytes],
+    scene: StandardScene,
+    examples: Examples,
+    out: Path,
+    resources: Resources,
+    comparison: Comparison | None = None,
+    colours: Sequence[Sequence[int]] | None = None,
+) -> dict[str, int]:
+    """Map a scene: `out` and its confidence beside it, as `MapWriter` writes them; the pixels of each class.
+
+    Every pixel with data gets a class, beyond the border patches are reflected; clouds and nodata get none.
+
+    Args:
+        files: a few-label method's checkpoint, as `checkpoint_files.files_of` gives it.
+        scene: what is mapped; its files must be seen by every machine of the cluster.
+        examples: labelled pixels, of this scene or another of the same bands.
+        out: GeoTIFF to write.
+        resources: whether GPUs are to be had.
+        comparison: how pixels are compared.
+        colours: K (red, green, blue).
+
+    Raises:
+        ValueError: a method that takes no labelled pixels, or another number of bands than it was trained on.
+    """
+    grid = scene.scene.grid
+    windows = ray.data.from_items([{"window": list(window)} for window in grid.windows(TILE)])
+    gpus = int(resources.use_gpu)
+    actors = max(1, int(resources.gpus if gpus else min(resources.cpus // 2, 8)))
+    tiles = windows.map_batches(
+        Mapper,
+        fn_constructor_args=(ray.put((dict(files), examples)), scene, comparison or Comparison(), actors, resources),
+        batch_size=1,
+        concurrency=min(actors, max(1, windows.count())),
+        num_cpus=ingest.TASK_CPUS,
+        num_gpus=gpus,
+    )
+    counts = np.zeros(len(examples.class_names), np.int64)
+    with MapWriter(out, grid, examples.class_names, colours) as writer:
+        for row in tiles.iter_rows():
+            top, left, height, width = (int(value) for value in row["window"])
+            classes = np.frombuffer(row["classes"], np.uint8).reshape(height, width)
+            confidence = np.frombuffer(row["confidence"], np.float32).reshape(height, width)
+            writer.write((top, left, height, width), classes, confidence)
+            counts += np.bincount(classes[classes != IGNORE_LABEL], minlength=len(counts))
+    return dict(zip(examples.class_names, counts.tolist(), strict=True))
+
+
+class Mapper:
+    """Maps windows; an actor, so that the model and the examples are prepared once."""
+
+    def __init__(
+        self, shared: Any, scene: StandardScene, comparison: Comparison, actors: int, resources: Resources
+    ) -> None:
+        torch.set_num_threads(max(1, int(resources.cpus) // actors))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        files, examples = ray.get(shared)
+        with tempfile.TemporaryDirectory() as folder:
+            place = checkpoint_files.unpack(files, Path(folder))
+            self.method = open_for_maps(place, examples, comparison, self.device)
+        self.scene = scene
+
+    def __call__(self, columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The classes and the confidence of each window, as bytes: tiles at the far sides are smaller."""
+        for window in columns["window"]:
+            row, column, height, width = (int(value) for value in window)
+            classes, confidence = map_window(self.method, self.scene, (row, column, height, width), self.device)
+            yield {
+                "window": np.array([[row, column, height, width]]),
+                "classes": np.array([classes.tobytes()], object),
+                "confidence": np.array([confidence.tobytes()], object),
+            }
+
+
+def open_for_maps(folder: Path, examples: Examples, comparison: Comparison, device: torch.device) -> NearestLabelMethod:
+    """The method of a checkpoint, told the examples, for their classes.
+
+    Raises:
+        ValueError: it takes no labelled pixels; other bands; no such comparison.
+    """
+    method, experiment, task = checkpoint.open_method(folder, device)
+    if not isinstance(method, NearestLabelMethod):
+        raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: it maps with jobs/evaluate.py")
+    bands = examples.tiles[0][0].shape[1]
+    if bands != task.in_channels:
+        raise ValueError(f"the scene has {bands} bands, the model was trained on {task.in_channels}: give --bands")
+    method.task = Task(len(examples.class_names), task.in_channels, examples.class_names, IGNORE_LABEL)
+    method.compare = comparison.compare or method.compare
+    method.neighbours = comparison.neighbours or method.neighbours
+    if method.compare not in method.comparisons():
+        raise ValueError(f"compare = {method.compare!r}: this model has {', '.join(method.comparisons())}")
+    method.fit_support(
+        Batch(torch.from_numpy(images), torch.from_numpy(labels).long()).to(device) for images, labels in examples.tiles
+    )
+    return method
+
+
+def map_window(
+    method: NearestLabelMethod, scene: StandardScene, window: tuple[int, int, int, int], device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes, uint8 [h, w] (255 on clouds and nodata), and confidence, float32 [h, w], of a window.
+
+    The confidence is (p₁ − p₂) / (p₁ + p₂) of the two best classes, 0..1.
+    """
+    tile = scene.tile(window, method.patch)
+    probabilities_KHW = method.predict(torch.from_numpy(tile.images).to(device))[0][:, *tile.inner].cpu()
+    best, second = probabilities_KHW.topk(2, dim=0).values
+    confidence = ((best - second) / (best + second).clamp_min(1e-30)).numpy()
+    # Of equal classes the first, which topk does not promise.
+    classes = probabilities_KHW.argmax(0).to(torch.uint8).numpy()
+    return np.where(tile.valid[tile.inner], classes, np.uint8(IGNORE_LABEL)), confidence.astype(np.float32)
