@@ -35,11 +35,13 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            source = rasterio.open(path)
-        with source:
-            yield source
+        # GDAL's fast path for whole PNGs returns a truncated one's garbage without an error.
+        with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                source = rasterio.open(path)
+            with source:
+                yield source
     except RasterioError as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         raise ValueError(f"{path}: no raster, truncated or damaged ({reason}): copy it again") from None

@@ -1,0 +1,101 @@
+"""The table of few labels: every number of points, draw, comparison and kind of date, against a count by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_pairs import DATES, Places
+
+from miseg.data.configs import Pairs
+from miseg.data.examples import draw_examples
+from miseg.data.packed import PackedDataset
+from miseg.data.packing import pack
+from miseg.data.pairs import open_chip
+from miseg.interface import Task
+from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
+from miseg.networks.configs import PatchEncoder, UNet
+from miseg.recipes.experiment import Experiment
+from miseg.service import checkpoint, checkpoint_files, few
+from miseg.service.cluster import Resources
+from miseg.service.loop import Loop
+
+TASK = Task(2, 2, ("one", "two"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
+    return PackedDataset.open(pack(Places(), tmp_path_factory.mktemp("few") / "packed", ["train"]).path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory):
+    method = MutualInformationSimilarity(PatchEncoder(5, (3, 3), 2), hidden=4)
+    loop = Loop(Experiment(method=method, data="places", pairs=Pairs(min_valid=0.5)), TASK)
+    return checkpoint.save(tmp_path_factory.mktemp("few") / "checkpoint", loop, {}, {})
+
+
+def accuracy_by_pixels(dataset: PackedDataset, points: int, draw: int, dates: list[str]) -> float:
+    """Nearest labelled pixel by L1 between bands, one pixel at a time, on clear chips."""
+    examples = []
+    for item in draw_examples(dataset, "train", points, draw, DATES[1]):
+        for row, column in zip(*np.nonzero(item["labels"][0] != 255), strict=True):
+            examples.append((int(item["labels"][0, row, column]), item["images"][0, :, row, column]))
+    examples.sort(key=lambda example: example[0])
+    right = total = 0
+    for index, (_, _, date) in enumerate(dataset.index("train")):
+        chip = open_chip(dataset, dataset.read("train", index))
+        if date not in dates or chip.valid.mean() < 0.5:
+            continue
+        for row, column in zip(*np.nonzero(chip.labels != 255), strict=True):
+            distances = [np.abs(value - chip.values[row, column]).sum() for _, value in examples]
+            right += examples[int(np.argmin(distances))][0] == chip.labels[row, column]
+            total += 1
+    return right / total
+
+
+def test_the_table_is_what_is_counted_by_hand(dataset, folder):
+    settings = few.Draws((1, 3), draws=2, date=DATES[1])
+    files = checkpoint_files.files_of(folder)
+    found = few._measure(files, dataset.uri, "train", settings, threads=1)
+    assert len(found) == 2 * 2 * 5 * 2
+    assert set(found["comparison"]) == {"representation", "patches", "pixels", "global", "local"}
+    pixels = found[found["comparison"] == "pixels"]
+    for row in pixels.itertuples():
+        dates = [DATES[1]] if row.dates == few.SAME else [DATES[0], DATES[2]]
+        assert row.pixel_accuracy == pytest.approx(accuracy_by_pixels(dataset, row.points, row.draw, dates))
+    assert found["mean_iou"].between(0, 1).all()
+
+
+def test_a_summary_has_mean_and_range_over_draws():
+    scores = pd.DataFrame(
+        {
+            "points": [1, 1, 5],
+            "draw": [0, 1, 0],
+            "comparison": "local",
+            "dates": few.SAME,
+            "pixel_accuracy": [0.2, 0.6, 0.9],
+            "mean_iou": [0.1, 0.3, 0.8],
+        }
+    )
+    table = few.summary(scores)
+    assert table["points"].tolist() == [1, 5]
+    first = table.iloc[0]
+    assert first["pixel_accuracy mean"] == pytest.approx(0.4)
+    assert (first["mean_iou min"], first["mean_iou max"]) == (0.1, 0.3)
+
+
+def test_what_makes_no_table_is_named(dataset, tmp_path):
+    with pytest.raises(ValueError, match="use 1 or more of each"):
+        few.Draws((0,))
+    folder = checkpoint.save(tmp_path / "checkpoint", Loop(Experiment(method=CrossEntropy(UNet(2))), TASK), {}, {})
+    with pytest.raises(ValueError, match="CrossEntropy learns from dense labels: leave --points out"):
+        few.measure(
+            folder,
+            dataset.uri,
+            "train",
+            few.Draws(),
+            storage=str(tmp_path),
+            tracking_uri="",
+            resources=Resources(1, 0, 1, 1),
+        )
