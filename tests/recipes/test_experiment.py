@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from miseg.data.configs import Augmentation
-from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
+from miseg.data.configs import Augmentation, Pairs
+from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, MutualInformationSimilarity, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment, Optimiser, from_dict, to_dict
@@ -82,8 +82,19 @@ def test_the_list_of_changes_holds_every_field() -> None:
     """A new field has to be added to CHANGES: else nothing shows that it is part of the id."""
     tried = " ".join(CHANGES).replace(".", " ").split()
     for part in (BASE, BASE.optimiser, BASE.augmentation, BASE.method, BASE.method.network):
-        missing = {field.name for field in fields(part)} - {"optimiser", "augmentation", "network"} - set(tried)
-        assert not missing, f"{type(part).__name__}: {missing}"
+        missing = {field.name for field in fields(part)} - {"optimiser", "augmentation", "network", "pairs"}
+        assert not missing - set(tried), f"{type(part).__name__}: {missing}"
+
+
+@pytest.mark.parametrize(
+    "pairs", [Pairs(shift=2), Pairs(turn=False), Pairs(jitter=0.2), Pairs(other_date=0.5), Pairs(min_valid=0.9)]
+)
+def test_how_pairs_are_drawn_counts_for_methods_that_learn_from_them(pairs: Pairs) -> None:
+    similarity = replace(BASE, method=MutualInformationSimilarity(), augmentation=Augmentation())
+    assert replace(similarity, pairs=pairs).id != similarity.id
+    assert replace(BASE, pairs=pairs).id == BASE.id
+    assert {field.name for field in fields(pairs)} == {"shift", "turn", "jitter", "other_date", "min_valid"}
+    assert from_dict(json.loads(json.dumps(to_dict(replace(similarity, pairs=pairs))))).pairs == pairs
 
 
 def test_equal_experiments_have_one_id_whether_numbers_are_written_with_a_point_or_not() -> None:
