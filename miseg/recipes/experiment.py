@@ -119,7 +119,7 @@ class Experiment:
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits: a hash of every field that counts, the same in every process and on every machine."""
+        """Twelve hexadecimal digits: a hash of the fields that count, the same in all processes and on all machines."""
         counts = to_dict(self)
         if self.patch is None:
             # A method that learns from images ignores it, and its earlier runs keep their ids.
