@@ -114,16 +114,16 @@ def pair_batches(
 
 
 def scene_batches(
-    dataset: PackedDataset, split: str, *, rank: int = 0, world: int = 1, dates: tuple[str, ...] | None = None
+    dataset: PackedDataset, split: str, *, min_valid: float = 0.0, rank: int = 0, world: int = 1
 ) -> Iterator[dict[str, Any]]:
     """This rank's share of a split's chips, one a batch, in order: whole scenes for methods that compare patches.
 
     Args:
         dataset: where the chips are.
         split: which of its splits.
+        min_valid: share of a chip's pixels that must be valid, 0..1; others are left out.
         rank: this worker, 0..world-1.
         world: number of workers; each chip comes once over all.
-        dates: those wanted; None takes all.
 
     Returns:
         An iterator over {"images": float32 [1, C, H, W] standardised, "labels": uint8 [1, H, W], "ids": list of 1}.
@@ -132,12 +132,14 @@ def scene_batches(
         ValueError: at once for a rank that is none; while iterating, when a row cannot be read.
     """
     check_share(1, rank, world)
-    wanted = [n for n, (_, _, date) in enumerate(dataset.index(split)) if dates is None or date in dates]
-    mine = wanted[len(wanted) * rank // world : len(wanted) * (rank + 1) // world]
+    size = dataset.size(split)
+    mine = range(size * rank // world, size * (rank + 1) // world)
 
     def batches() -> Iterator[dict[str, Any]]:
         for index in mine:
             chip = open_chip(dataset, dataset.read(split, index))
+            if chip.valid.mean() < min_valid:
+                continue
             images = np.ascontiguousarray(chip.values.transpose(2, 0, 1))[None]
             yield {"images": images, "labels": chip.labels[None], "ids": [chip.id]}
 

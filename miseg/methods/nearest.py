@@ -12,7 +12,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -43,7 +42,7 @@ class NearestLabelMethod(Method):
 
     `fit_support` takes the labelled pixels, `predict` maps. Pixels beyond the border are reflected ones, so that every
     pixel has a class. A subclass gives its comparisons in `comparisons`, and `compare` names the one that `predict`
-    uses; evaluation scores the others beside it.
+    uses; `predict_by` takes any.
     """
 
     supervision: ClassVar[Literal["dense", "few", "none"]] = "few"
@@ -92,14 +91,6 @@ class NearestLabelMethod(Method):
             ValueError: `fit_support` was not called, or images smaller than a patch.
         """
         return self.predict_by(self.compare, images_NCHW)
-
-    def others(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """The predictions by the further comparisons that training changes, by their names."""
-        return {
-            name: partial(self.predict_by, name)
-            for name in self.comparisons()
-            if name not in (self.compare, "patches", "pixels")
-        }
 
     def predict_by(self, compare: str, images_NCHW: Tensor) -> Tensor:
         """What `predict` gives, by the comparison of that name."""

@@ -14,6 +14,9 @@ from miseg.methods.configs import MutualInformationSimilarity
 from miseg.methods.nearest import NearestLabelMethod, nearest_by_distance, raw_patches, raw_pixels
 from miseg.networks.patches import PatchEncoder, StatisticsNetwork
 
+BLOCK = 4096
+"""Windows of an image that are scored at once on a CPU."""
+
 
 class MutualInformationSimilarityMethod(NearestLabelMethod):
     """An encoder whose representation of one view tells what is in the other view of the same place.
@@ -104,7 +107,16 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
 
 
 def _each(network: StatisticsNetwork, windows_1DHW: Tensor, representation_LZ: Tensor) -> Tensor:
-    """Scores [L, H, W] of every window with every labelled representation, one label in memory at a time."""
-    windows_HWD = windows_1DHW[0].permute(1, 2, 0).contiguous()
+    """Scores [L, H, W] of every window with every labelled representation, a block of windows with a label at a time.
+
+    On a CPU a block is small enough to stay in the cache from one label to the next.
+    """
+    height, width = windows_1DHW.shape[-2:]
+    windows_ND = windows_1DHW[0].flatten(1).T.contiguous()
     of_labels_LD = network.of_representation(representation_LZ)
-    return torch.stack([network.score(windows_HWD, of_label_D) for of_label_D in of_labels_LD])
+    block = BLOCK if windows_ND.device.type == "cpu" else len(windows_ND)
+    scores_LN = torch.cat(
+        [torch.stack([network.score(part_ND, one_D) for one_D in of_labels_LD]) for part_ND in windows_ND.split(block)],
+        1,
+    )
+    return scores_LN.view(-1, height, width)

@@ -129,7 +129,8 @@ def evaluation_plan(
 ) -> Callable[..., Iterator[dict[str, Any]]]:
     """Makes, called with `rank` and `world` (default: all), the columns of a split's batches; knows no torch either."""
     if experiment.patch is not None:
-        return functools.partial(scene_batches, dataset, split)
+        # Clouds have no class: maps of chips that training would not draw cost as much and say little.
+        return functools.partial(scene_batches, dataset, split, min_valid=experiment.pairs.min_valid)
     return functools.partial(
         evaluation_batches, dataset, split, experiment.augmentation, batch_size=experiment.batch_size
     )
