@@ -16,11 +16,12 @@ from miseg.networks.configs import UNet
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command import Place, main
+from miseg.service.command import main
+from miseg.service.search import Search, search
 
 
 @dataclass
-class Tune(Place):
+class Tune(Search):
     """Search λ, DF, R, the manner of downsampling and the learning rate by TPE with ASHA, then confirm."""
 
     data: str | None = None
@@ -28,75 +29,31 @@ class Tune(Place):
     recipe's."""
     recipe: str | None = None
     """An RMI recipe to tune, such as voc-v3-rmi. Default: a U-Net on --data, or on the embedded scenes."""
-    trials: int | None = None
-    """Points of the search space that are tried; the first is always the published setting. A grid has its own.
-    Default: 6, or 32 on a cluster with GPUs."""
     grid: spaces.RegionMutualInformationGrid = field(default_factory=spaces.RegionMutualInformationGrid)
-    concurrent: int | None = None
-    """Trials at a time, at most 8. Default: what the GPUs hold; without a GPU, what the CPUs and the memory hold."""
-    workers_per_trial: int = 1
-    """Training workers (processes) of each trial."""
-    steps: int | None = None
-    """Optimiser steps of a whole trial. Default: the recipe's."""
     size: tuple[int, int] | None = None
     """Height and width in pixels to which images are resized. Default: the recipe's."""
     initial_features: int | None = None
     """U-Net features at full resolution. Default: the recipe's."""
-    seed: int = 0
-    """Seeds the search, and the trials' weights and data order."""
-    confirm_seeds: int = 3
-    """Fresh seeds on which winner, published setting and baseline are trained again."""
     baselines: tuple[Literal["bce", "ce"], ...] = ("bce",)
     """What the winner and the published setting are confirmed against: sigmoid or softmax cross-entropy."""
-    name: str | None = None
-    """Name of the tuning. Default: tune-rmi-<data or recipe>, or grid-rmi-…, and the time."""
-    resume: bool = False
-    """Continue the tuning called --name (default: the last one on this data) without running a finished trial again."""
 
 
-def run(arguments: Tune) -> int:
+def run(arguments: Tune) -> None:
     """Tune and print the two tables."""
-    for option in ("trials", "confirm_seeds"):
-        if (value := getattr(arguments, option)) is not None and value < 1:
-            raise ValueError(f"--{option.replace('_', '-')} {value}: use 1 or more")
-    from miseg.service import tune
-    from miseg.service.start import prepare, tuning_name
-
+    arguments.check()
     rmi, baselines = experiments(arguments)
     grid = arguments.grid.values(rmi) if arguments.grid else None
     subject = arguments.recipe or rmi.data.rstrip("/").rsplit("/", 1)[-1]
-    stem = f"{'grid' if grid else 'tune'}-rmi-{subject}"
-    name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
-    job = prepare(
-        arguments, [rmi, *baselines.values()], workers=arguments.workers_per_trial, concurrency=arguments.concurrent
-    )
-    tuning = tune.Tuning(
-        name=name,
-        base=rmi,
-        space=spaces.region_mutual_information,
-        default_point=spaces.region_mutual_information_point(rmi),
-        rivals=baselines | {"RMI as published": rmi},
-        data=job.data,
-        storage=job.storage,
-        tracking_uri=job.tracking_uri,
-        resources=job.resources,
-        trials=arguments.trials or (32 if job.resources.use_gpu else 6),
-        confirm_seeds=arguments.confirm_seeds,
-        seed=arguments.seed,
+    search(
+        arguments,
+        f"{'grid' if grid else 'tune'}-rmi-{subject}",
+        rmi,
+        baselines,
+        spaces.region_mutual_information,
+        spaces.region_mutual_information_point(rmi),
+        label="RMI",
         grid=grid,
     )
-    print(
-        f"tuning {name}: {tuning.points} trials of {rmi.steps} steps, {job.resources.concurrency} at a time",
-        flush=True,
-    )
-    report = tune.run(tuning)
-    print(f"\nTrials\n{tune.trials_text(report.trials)}")
-    if grid:
-        print(f"\nMean IoU by region size (across)\n{tune.grid_text(report.trials)}")
-    print(f"\nMean IoU on val after step {rmi.steps}, {arguments.confirm_seeds} fresh seeds")
-    print(tune.summary_text(report.confirmation))
-    print(f"\nMLflow run {report.parent_run} with a child for each trial; compare them with: {job.ui_command}")
-    return 0
 
 
 def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
@@ -129,9 +86,7 @@ def _of_recipe(loss: str, arguments: Tune) -> Experiment:
 
 def adapt(experiment: Experiment, arguments: Tune) -> Experiment:
     """The experiment with the options that the command line changes."""
-    if arguments.steps is not None:
-        # Five validations a trial, as in the recipes, so that ASHA can compare trials of any length.
-        experiment = replace(experiment, steps=arguments.steps, validate_every=max(1, arguments.steps // 5))
+    experiment = arguments.shortened(experiment)
     if arguments.size is not None:
         augmentation = replace(experiment.augmentation, resize=arguments.size, crop=None)
         experiment = replace(experiment, augmentation=augmentation)

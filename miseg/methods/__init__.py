@@ -13,9 +13,11 @@ from miseg.methods.configs import (
     AffinityField,
     BinaryCrossEntropy,
     CrossEntropy,
+    DeepInfoMax,
     MethodConfig,
     MutualInformationSimilarity,
     MutualLearning,
+    PatchAutoencoder,
     RegionMutualInformation,
 )
 from miseg.networks.configs import without_weights
@@ -49,6 +51,8 @@ METHODS: Mapping[type, type[Method]] = _Registry(
         AffinityField: "miseg.methods.affinity_field:AffinityFieldMethod",
         MutualLearning: "miseg.methods.mutual_learning:MutualLearningMethod",
         MutualInformationSimilarity: "miseg.methods.similarity:MutualInformationSimilarityMethod",
+        DeepInfoMax: "miseg.methods.deep_infomax:DeepInfoMaxMethod",
+        PatchAutoencoder: "miseg.methods.patch_autoencoder:PatchAutoencoderMethod",
     }
 )
 """Every method: the type of its settings -> its class."""

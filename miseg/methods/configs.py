@@ -5,6 +5,7 @@ A value out of range raises ValueError with the value, the range and the mend: a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Literal
@@ -145,17 +146,54 @@ class MutualInformationSimilarity:
     """How many of the nearest labelled pixels vote, 1 or more."""
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "gamma"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} = {getattr(self, name)}: use 0 or more; the paper uses 0.5, 1 and 0.1")
-        if self.alpha == self.beta == 0:
-            raise ValueError("alpha = beta = 0: nothing would be learned; give one of the two a weight above 0")
-        for name in ("hidden", "neighbours"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: use 1 or more")
-        needed = {"global": self.alpha, "local": self.beta, "representation": 1.0}
-        if needed[self.compare] == 0:
-            raise ValueError(f"compare = {self.compare!r}: that network is not trained with a weight of 0; give it one")
+        _check_information(self)
+        _check_at_least_one(self, "hidden", "neighbours")
+
+
+@dataclass(frozen=True)
+class DeepInfoMax:
+    """α I(global) + β I(local) of a patch and its own representation, whose components match a uniform prior.
+
+    Hjelm et al. (2019): DIM(L) by default; DIM(G) is `alpha` 1, `beta` 0, `gamma` 1. Then nearest labelled pixels.
+    """
+
+    encoder: PatchEncoder = field(default_factory=PatchEncoder)
+    hidden: int = 128
+    """Units of each hidden layer of the statistics networks and of the prior's discriminator."""
+    discriminator: Literal["concatenate", "dot"] = "concatenate"
+    """How a statistics network scores: concatenate and convolve, or encode and take the inner product."""
+    alpha: float = 0.0
+    """Weight of the global mutual information, 0 or more."""
+    beta: float = 1.0
+    """Weight of the local mutual information, 0 or more."""
+    gamma: float = 0.1
+    """Weight at which the encoder matches the uniform prior, 0 or more."""
+    compare: Literal["global", "local", "representation"] = "representation"
+    """What makes a labelled pixel near: global or local mutual information, or L1 between representations."""
+    neighbours: int = 1
+    """How many of the nearest labelled pixels vote, 1 or more."""
+
+    def __post_init__(self) -> None:
+        _check_information(self)
+        _check_at_least_one(self, "hidden", "neighbours")
+
+
+@dataclass(frozen=True)
+class PatchAutoencoder:
+    """A variational autoencoder of patches (Kingma and Welling 2014), then nearest labelled pixels."""
+
+    encoder: PatchEncoder = field(default_factory=PatchEncoder)
+    weight: float = 1.0
+    """Weight of the posterior's divergence from the prior, 0 or more; 1 is the paper's bound."""
+    compare: Literal["representation"] = "representation"
+    """What makes a labelled pixel near: L1 between representations."""
+    neighbours: int = 1
+    """How many of the nearest labelled pixels vote, 1 or more."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight = {self.weight}: use 0 or more; 1 is the paper's bound")
+        _check_at_least_one(self, "neighbours")
 
 
 MethodConfig = (
@@ -165,5 +203,24 @@ MethodConfig = (
     | AffinityField
     | MutualLearning
     | MutualInformationSimilarity
+    | DeepInfoMax
+    | PatchAutoencoder
 )
-"""Every method's settings."""
+
+
+def _check_information(settings: MutualInformationSimilarity | DeepInfoMax) -> None:
+    for name in ("alpha", "beta", "gamma"):
+        if not 0 <= getattr(settings, name) < math.inf:
+            own = {field.name: field.default for field in dataclasses.fields(settings)}[name]
+            raise ValueError(f"{name} = {getattr(settings, name)}: use 0 or more; the paper uses {own}")
+    if settings.alpha == settings.beta == 0:
+        raise ValueError("alpha = beta = 0: nothing would be learned; give one of the two a weight above 0")
+    needed = {"global": settings.alpha, "local": settings.beta, "representation": 1.0}
+    if needed[settings.compare] == 0:
+        raise ValueError(f"compare = {settings.compare!r}: that network is not trained with a weight of 0; give it one")
+
+
+def _check_at_least_one(settings: object, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} = {getattr(settings, name)}: use 1 or more")

@@ -9,7 +9,6 @@ patch, K classes.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -19,6 +18,8 @@ from torch import Tensor
 from torch.nn.functional import pad, unfold
 
 from miseg.interface import Batch, Method, Task
+from miseg.networks.configs import PatchEncoder as PatchEncoderConfig
+from miseg.networks.patches import PatchEncoder
 
 STRIP_BYTES = 2**27
 """Memory for the scores of one strip of an image."""
@@ -41,22 +42,25 @@ class NearestLabelMethod(Method):
     """A method that learns without labels and maps by the nearest labelled pixels.
 
     `fit_support` takes the labelled pixels, `predict` maps. Pixels beyond the border are reflected ones, so that every
-    pixel has a class. A subclass gives its comparisons in `comparisons`, and `compare` names the one that `predict`
-    uses; `predict_by` takes any.
+    pixel has a class. `compare` names the one of `comparisons` that `predict` uses; `predict_by` takes any.
     """
 
     supervision: ClassVar[Literal["dense", "few", "none"]] = "few"
     emits: ClassVar[Literal["classes", "clusters"]] = "classes"
     pairs: ClassVar[bool] = True
 
-    def __init__(self, task: Task, patch: int, compare: str, neighbours: int) -> None:
+    def __init__(self, task: Task, encoder: PatchEncoderConfig, compare: str, neighbours: int) -> None:
         super().__init__()
-        self.task, self.patch, self.compare, self.neighbours = task, patch, compare, neighbours
+        self.task, self.patch, self.compare, self.neighbours = task, encoder.patch, compare, neighbours
+        self.encoder = PatchEncoder(encoder, task.in_channels)
         self.support: Support | None = None
 
-    @abstractmethod
     def comparisons(self) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-        """By name: (image [1, B, h + P − 1, w + P − 1], patches [L, B, P, P]) -> scores [L, h, w], higher is nearer."""
+        """By name: (image [1, B, h + P − 1, w + P − 1], patches [L, B, P, P]) -> scores [L, h, w], higher is nearer.
+
+        L1 between representations, between whole patches and between their middle pixels; a method may have more.
+        """
+        return {"representation": self._by_representation, "patches": raw_patches, "pixels": raw_pixels}
 
     def fit_support(self, labels: Iterable[Batch]) -> None:
         """Take every labelled pixel of `labels` (all others hold the ignore index) as an example of its class.
@@ -98,6 +102,9 @@ class NearestLabelMethod(Method):
             raise ValueError("there are no labelled pixels to compare with: call fit_support first")
         with torch.no_grad():
             return torch.stack([self._probabilities(compare, image, self.support) for image in images_NCHW])
+
+    def _by_representation(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
+        return nearest_by_distance(self.encoder.maps(image_1BHW)[1], self.encoder(patches_LBPP)[1])
 
     def _probabilities(self, compare: str, image_BHW: Tensor, support: Support) -> Tensor:
         strips = [self._vote(scores, support.labels_L) for scores in self.scores(compare, image_BHW)]

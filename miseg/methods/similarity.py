@@ -10,9 +10,9 @@ from torch.nn.functional import avg_pool2d
 
 from miseg.interface import Batch, Step, Task
 from miseg.losses import jensen_shannon_parts
-from miseg.methods.configs import MutualInformationSimilarity
-from miseg.methods.nearest import NearestLabelMethod, nearest_by_distance, raw_patches, raw_pixels
-from miseg.networks.patches import PatchEncoder, StatisticsNetwork
+from miseg.methods.configs import DeepInfoMax, MutualInformationSimilarity
+from miseg.methods.nearest import NearestLabelMethod
+from miseg.networks.patches import StatisticsNetwork
 
 BLOCK = 4096
 """Windows of an image that are scored at once on a CPU."""
@@ -30,12 +30,11 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
     shares compute what one rank does.
     """
 
-    def __init__(self, config: MutualInformationSimilarity, task: Task) -> None:
-        super().__init__(task, config.encoder.patch, config.compare, config.neighbours)
-        self.config = config
+    def __init__(self, config: MutualInformationSimilarity | DeepInfoMax, task: Task) -> None:
+        super().__init__(task, config.encoder, config.compare, config.neighbours)
+        self.config, self.swap = config, getattr(config, "swap", False)
         features, size = config.encoder.features[1], config.encoder.local_size
         settings = config.encoder.representation, config.hidden, config.discriminator
-        self.encoder = PatchEncoder(config.encoder, task.in_channels)
         self.of_whole = StatisticsNetwork(features, size, *settings) if config.alpha else None
         self.of_parts = StatisticsNetwork(features, 1, *settings) if config.beta else None
 
@@ -54,20 +53,8 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
         if pairs % 2:
             raise ValueError(f"{pairs} pairs in a worker's share of the batch: use an even number")
         local, z = self.encoder(torch.cat([batch.images_NCHW, batch.views_NCHW]))
-        half = torch.arange(2 * pairs, device=z.device)
-        joint = z[half.roll(pairs)] if self.config.swap else z
-        marginal = joint[half ^ 1]
-        totals: list[Tensor] = []
-        counts: list[Tensor] = []
-        scalars = {}
-        weighed = (("global", self.config.alpha, self.of_whole), ("local", self.config.beta, self.of_parts))
-        for name, weight, network in weighed:
-            if network is None:
-                continue
-            total, count = jensen_shannon_parts(network(local, joint), network(local, marginal))
-            totals += [weight * total]
-            counts += [count]
-            scalars[f"{name}_mi"] = -(total.detach() / count).sum()
+        other_view = torch.arange(2 * pairs, device=z.device).roll(pairs)
+        totals, counts, scalars = self.information(local, z[other_view] if self.swap else z)
         z_x, z_y = z.float().chunk(2)
         difference = (z_x - z_y).abs().mean(1).sum()
         totals += [self.config.gamma * difference[None]]
@@ -75,21 +62,36 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
         scalars["difference"] = difference.detach() / pairs
         return Step(torch.cat(totals), torch.cat(counts), scalars)
 
+    def information(self, local: Tensor, joint_NZ: Tensor) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
+        """Terms, counts and scalars of α I(global) + β I(local) between local maps and the representations beside them.
+
+        The marginal partner of each is its neighbour's representation.
+        """
+        totals: list[Tensor] = []
+        counts: list[Tensor] = []
+        scalars = {}
+        neighbour = torch.arange(len(joint_NZ), device=joint_NZ.device) ^ 1
+        weighed = (("global", self.config.alpha, self.of_whole), ("local", self.config.beta, self.of_parts))
+        for name, weight, network in weighed:
+            if network is None:
+                continue
+            windows = network.of_window(local).movedim(1, -1)
+            partners = network.of_representation(joint_NZ)[:, None, None]
+            joint, marginal = network.score(windows, partners), network.score(windows, partners[neighbour])
+            total, count = jensen_shannon_parts(joint, marginal)
+            totals += [weight * total]
+            counts += [count]
+            scalars[f"{name}_mi"] = -(total.detach() / count).sum()
+        return totals, counts, scalars
+
     def comparisons(self) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-        """Global and local mutual information, L1 between representations, and the raw baselines."""
-        found: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-            "representation": self._by_representation,
-            "patches": raw_patches,
-            "pixels": raw_pixels,
-        }
+        """L1 distances, and global and local mutual information where they are trained."""
+        found = super().comparisons()
         if self.of_whole is not None:
             found["global"] = self._by_whole
         if self.of_parts is not None:
             found["local"] = self._by_parts
         return found
-
-    def _by_representation(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
-        return nearest_by_distance(self.encoder.maps(image_1BHW)[1], self.encoder(patches_LBPP)[1])
 
     def _by_whole(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
         assert self.of_whole is not None

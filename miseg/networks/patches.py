@@ -60,6 +60,25 @@ class PatchEncoder(nn.Module):
         return local, self.dense(local)
 
 
+class PatchDecoder(nn.Module):
+    """From representations [N, Z] to patches [N, B, P, P]: the encoder's layers reversed, transposed, without norm."""
+
+    def __init__(self, config: PatchEncoderConfig, out_channels: int) -> None:
+        super().__init__()
+        first, second = config.features
+        self.layers = nn.Sequential(
+            nn.ConvTranspose2d(config.representation, second, config.local_size),
+            nn.ReLU(),
+            nn.ConvTranspose2d(second, first, 3),
+            nn.ReLU(),
+            nn.ConvTranspose2d(first, out_channels, 3),
+        )
+
+    def forward(self, representation_NZ: Tensor) -> Tensor:
+        """The patches that the representations stand for."""
+        return self.layers(representation_NZ[:, :, None, None])
+
+
 class StatisticsNetwork(nn.Module):
     """Scores how much a patch's local map and a representation belong together.
 

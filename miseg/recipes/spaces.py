@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from miseg.methods.configs import RegionMutualInformation
+from miseg.methods.configs import MutualInformationSimilarity, RegionMutualInformation
 from miseg.recipes.experiment import Experiment
 
 DOWNSAMPLING = ("average", "max", "interpolation")
+PATCHES = (5, 7, 9, 13)
+REPRESENTATIONS = (10, 16, 32, 64)
 
 
 class Trial(Protocol):
@@ -51,6 +53,41 @@ def region_mutual_information_point(base: Experiment) -> dict[str, Any]:
         "downsampling_factor": method.downsampling_factor,
         "region_size": method.region_size,
         "downsampling": method.downsampling,
+        "learning_rate": base.optimiser.learning_rate,
+    }
+
+
+def similarity(trial: Trial, base: Experiment) -> Experiment:
+    """α and γ in 0..1, β in 0.1..2, the patch's side, z, and the learning rate within ten times `base`'s."""
+    if not isinstance(base.method, MutualInformationSimilarity):
+        raise TypeError(f"{type(base.method).__name__} has no α, β and γ: give a recipe of MutualInformationSimilarity")
+    rate, encoder = base.optimiser.learning_rate, base.method.encoder
+    encoder = replace(
+        encoder,
+        patch=trial.suggest_categorical("patch", sorted({*PATCHES, encoder.patch})),
+        representation=trial.suggest_categorical("z", sorted({*REPRESENTATIONS, encoder.representation})),
+    )
+    method = replace(
+        base.method,
+        encoder=encoder,
+        alpha=trial.suggest_float("alpha", 0.0, 1.0),
+        beta=trial.suggest_float("beta", 0.1, 2.0),
+        gamma=trial.suggest_float("gamma", 0.0, 1.0),
+    )
+    learning_rate = trial.suggest_float("learning_rate", rate / 10, rate * 10, log=True)
+    return replace(base, method=method, optimiser=replace(base.optimiser, learning_rate=learning_rate))
+
+
+def similarity_point(base: Experiment) -> dict[str, Any]:
+    """`base` itself as a point of the space."""
+    method = base.method
+    assert isinstance(method, MutualInformationSimilarity)
+    return {
+        "patch": method.encoder.patch,
+        "z": method.encoder.representation,
+        "alpha": method.alpha,
+        "beta": method.beta,
+        "gamma": method.gamma,
         "learning_rate": base.optimiser.learning_rate,
     }
 

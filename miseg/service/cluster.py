@@ -12,6 +12,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # What Tune knows of its trials is written this often (s), 10 or more by default: a killed driver loses no more.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
+# Idle processes beyond one a CPU are ended after a second by default, though twice as many decode (ingest.TASK_CPUS):
+# each pipeline then waited 13 s for new ones (four CPUs). Only as many live as once worked at the same time.
+os.environ.setdefault("RAY_num_workers_soft_limit", str(8 * (os.cpu_count() or 1)))
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Tune's own banner says nothing that miseg's progress does not.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

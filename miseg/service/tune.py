@@ -23,8 +23,6 @@ from miseg.service.progress import Progress
 
 METRIC = "mean_iou"
 
-TUNED = "RMI tuned"
-
 TRIAL_FAILURES = 2
 """How often a trial whose workers died is taken up again. Retries belong to Tune: Ray Train's own, inside a trial that
 the scheduler stops, can leak its placement group (shared/ray.md)."""
@@ -44,6 +42,8 @@ class Tuning:
     default_point: Mapping[str, Any]
     rivals: Mapping[str, Experiment]
     """What is confirmed beside the winner, by the name of its row."""
+    tuned: str
+    """The name of the winner's row."""
     data: str
     """The packed data set."""
     storage: str
@@ -145,7 +145,7 @@ def run(tuning: Tuning) -> Report:
             # The winner may be a rival itself, most often the published setting: then there is nothing more to train.
             rows = {f"{row} (= tuned)" if row == same else row: experiment for row, experiment in rows.items()}
             if same is None:
-                rows[TUNED] = tuned
+                rows[tuning.tuned] = tuned
         confirmation = _confirm(tuning, parent, rows)
     except KeyboardInterrupt:
         tracking.end_run(tuning.tracking_uri, parent, "KILLED", "interrupted; --resume continues")
@@ -300,6 +300,7 @@ def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.R
 def describe(params: Mapping[str, Any]) -> str:
     """A trial's parameters in a few characters, for a run's name and a line of progress."""
     short = {"lambda": "λ", "downsampling_factor": "DF", "region_size": "R", "learning_rate": "lr"}
+    short |= {"alpha": "α", "beta": "β", "gamma": "γ"}
     return " ".join(f"{short[key]}={value:.3g}" if key in short else str(value) for key, value in params.items())
 
 

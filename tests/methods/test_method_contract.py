@@ -98,8 +98,11 @@ def test_refuses_a_batch_without_the_labels_it_needs(config_type: type) -> None:
 
 @every_method
 def test_one_seed_gives_the_same_losses_bit_by_bit(config_type: type) -> None:
-    first, second = (tiny(config_type, seed=3) for _ in range(2))
-    assert train(first, learnable_batch(first), steps=4) == train(second, learnable_batch(second), steps=4)
+    def losses() -> list[float]:
+        method = tiny(config_type, seed=3)
+        return train(method, learnable_batch(method), steps=4)
+
+    assert losses() == losses()
 
 
 @every_method

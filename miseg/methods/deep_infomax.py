@@ -1,0 +1,64 @@
+"""Deep InfoMax: Hjelm et al., Learning deep representations by mutual information estimation, ICLR 2019."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from miseg.interface import Batch, Step, Task
+from miseg.losses import jensen_shannon_parts
+from miseg.methods.configs import DeepInfoMax
+from miseg.methods.similarity import MutualInformationSimilarityMethod
+
+
+class DeepInfoMaxMethod(MutualInformationSimilarityMethod):
+    """A representation that tells what is in its own patch, and whose components are spread evenly.
+
+    Training maximises α I(global) + β I(local) (arXiv:1808.06670, equations 5 and 6) between a patch's local map and
+    its own representation, and matches the sigmoid of the representation to the uniform distribution on 0..1
+    (equation 7): a discriminator learns to tell the two apart, and the encoder, through a reversed gradient of weight
+    γ, to be taken for the uniform. There is one view: the second, where a batch has it, is one more patch.
+    """
+
+    def __init__(self, config: DeepInfoMax, task: Task) -> None:
+        super().__init__(config, task)
+        z, hidden = config.encoder.representation, config.hidden
+        layers = nn.Linear(z, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        self.of_prior = nn.Sequential(*layers) if config.gamma else None
+
+    def forward(self, batch: Batch) -> Step:
+        """Terms: softplus of joint and of marginal scores, global (α) and local (β), and those of the prior.
+
+        Scalars: `global_mi` and `local_mi` (nats, at most 0), `prior_mi` (nats: −2 log 2 where the discriminator
+        cannot tell representations from the prior).
+
+        Raises:
+            ValueError: an odd number of patches, or patches of another size.
+        """
+        views = [batch.images_NCHW] if batch.views_NCHW is None else [batch.images_NCHW, batch.views_NCHW]
+        if len(batch.images_NCHW) % 2:
+            raise ValueError(f"{len(batch.images_NCHW)} patches in a worker's share of the batch: use an even number")
+        local, z = self.encoder(torch.cat(views))
+        totals, counts, scalars = self.information(local, z)
+        if self.of_prior is not None:
+            found = _ReversedGradient.apply(z.sigmoid(), self.config.gamma)
+            total, count = jensen_shannon_parts(self.of_prior(torch.rand_like(found)), self.of_prior(found))
+            totals += [total]
+            counts += [count]
+            scalars["prior_mi"] = -(total.detach() / count).sum()
+        return Step(torch.cat(totals), torch.cat(counts), scalars)
+
+
+class _ReversedGradient(torch.autograd.Function):
+    """The identity, whose gradient comes back negative and weighed: what one network lowers, another raises."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * gradients[0], None

@@ -1,0 +1,112 @@
+"""The frame of the tuning jobs: their common options, and the way from options to the two tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from miseg.recipes.experiment import Experiment
+from miseg.recipes.spaces import Trial
+from miseg.service.command import Place
+
+if TYPE_CHECKING:
+    from miseg.service.tune import Report
+
+
+@dataclass
+class Search(Place):
+    """What every tuning can be told."""
+
+    trials: int | None = None
+    """Points of the search space that are tried; the first is always the published setting. A grid has its own.
+    Default: 6, or 32 on a cluster with GPUs."""
+    concurrent: int | None = None
+    """Trials at a time, at most 8. Default: what the GPUs hold; without a GPU, what the CPUs and the memory hold."""
+    workers_per_trial: int = 1
+    """Training workers (processes) of each trial."""
+    steps: int | None = None
+    """Optimiser steps of a whole trial. Default: the recipe's."""
+    seed: int = 0
+    """Seeds the search, and the trials' weights and data order."""
+    confirm_seeds: int = 3
+    """Fresh seeds on which winner, published setting and baselines are trained again."""
+    name: str | None = None
+    """Name of the tuning. Default: what is tuned, the data or recipe, and the time."""
+    resume: bool = False
+    """Continue the tuning called --name (default: the last one on this data) without running a finished trial again."""
+
+    def check(self) -> None:
+        """Raise ValueError where a count is below 1."""
+        for option in ("trials", "confirm_seeds"):
+            if (value := getattr(self, option)) is not None and value < 1:
+                raise ValueError(f"--{option.replace('_', '-')} {value}: use 1 or more")
+
+    def shortened(self, experiment: Experiment) -> Experiment:
+        """The experiment of the steps asked for, with five validations: ASHA can then compare trials of any length."""
+        if self.steps is None:
+            return experiment
+        return replace(experiment, steps=self.steps, validate_every=max(1, self.steps // 5))
+
+
+def search(
+    arguments: Search,
+    stem: str,
+    base: Experiment,
+    rivals: Mapping[str, Experiment],
+    space: Callable[[Trial, Experiment], Experiment],
+    point: Mapping[str, Any],
+    *,
+    label: str,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+) -> Report:
+    """Tune `base`, confirm the winner beside it and its rivals, and print the tables.
+
+    Args:
+        arguments: the job's options.
+        stem: what the tuning's default name starts with.
+        base: the published setting, tried first.
+        rivals: what is confirmed beside it, by the names of their rows.
+        space: what a trial may be.
+        point: `base` in that space.
+        label: what the rows of the winner and of `base` are called: "<label> tuned" and "<label> as published".
+        grid: values that each parameter runs through, in place of a search.
+
+    Raises:
+        ValueError: a setting that does not fit the data or the cluster.
+    """
+    from miseg.service import tune
+    from miseg.service.start import prepare, tuning_name
+
+    name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
+    job = prepare(
+        arguments, [base, *rivals.values()], workers=arguments.workers_per_trial, concurrency=arguments.concurrent
+    )
+    tuning = tune.Tuning(
+        name=name,
+        base=base,
+        space=space,
+        default_point=point,
+        rivals={**rivals, f"{label} as published": base},
+        tuned=f"{label} tuned",
+        data=job.data,
+        storage=job.storage,
+        tracking_uri=job.tracking_uri,
+        resources=job.resources,
+        trials=arguments.trials or (32 if job.resources.use_gpu else 6),
+        confirm_seeds=arguments.confirm_seeds,
+        seed=arguments.seed,
+        grid=grid,
+    )
+    print(
+        f"tuning {name}: {tuning.points} trials of {base.steps} steps, {job.resources.concurrency} at a time",
+        flush=True,
+    )
+    report = tune.run(tuning)
+    print(f"\nTrials\n{tune.trials_text(report.trials)}")
+    if grid:
+        print(f"\nMean IoU by region size (across)\n{tune.grid_text(report.trials)}")
+    print(f"\nMean IoU after step {base.steps}, {arguments.confirm_seeds} fresh seeds")
+    print(tune.summary_text(report.confirmation))
+    print(f"\nMLflow run {report.parent_run} with a child for each trial; compare them with: {job.ui_command}")
+    return report
