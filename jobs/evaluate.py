@@ -5,7 +5,7 @@ Several runs are also compared: their predictions in one picture, their scores i
 python jobs/evaluate.py --run 3f0c9d… --split val
 python jobs/evaluate.py --run 3f0c9d… 81b2aa… c07d13…
 python jobs/evaluate.py --run 3f0c9d… --crf 1 5 10
-python jobs/evaluate.py --run 3f0c9d… --points 1 5 10 50 --draws 10 --date 2019-07-20
+python jobs/evaluate.py --run 3f0c9d… --points 1 5 10 50 --draws 10
 python jobs/evaluate.py --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
 """
 
@@ -43,8 +43,9 @@ class Evaluate(Place):
     every comparison, raw pixels and patches too."""
     draws: int = 10
     """How often the labelled pixels are drawn for each number of --points."""
-    date: str | None = None
-    """Date of the labelled pixels. Default: the one with the most labels."""
+    dates: tuple[str, ...] = ()
+    """Dates of the labelled pixels, for as many draws each as there are. Default: all clear ones, or, where they are
+    more than the draws, some at equal distances."""
 
 
 def run(arguments: Evaluate) -> int:
@@ -124,7 +125,7 @@ def run(arguments: Evaluate) -> int:
 def _few(arguments: Evaluate, places: dict[str, Path], job: Job) -> int:
     from miseg.service import few
 
-    settings = few.Draws(arguments.points, arguments.draws, arguments.date)
+    settings = few.Draws(arguments.points, arguments.draws, arguments.dates)
     for parent, place in places.items():
         run_id, table = few.measure(
             place,

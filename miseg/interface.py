@@ -25,7 +25,7 @@ class Task:
     """What is to be segmented.
 
     Attributes:
-        num_classes: number of classes K, at least 2.
+        num_classes: number of classes K, at least 2; 0 where the images have no labels.
         in_channels: channels C of an image, at least 1.
         class_names: K names in label order.
         ignore_index: label value of pixels that count nowhere.
@@ -37,7 +37,7 @@ class Task:
     ignore_index: int = IGNORE_INDEX
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2:
+        if self.num_classes != 0 and self.num_classes < 2:
             raise ValueError(f"num_classes = {self.num_classes}: a segmentation task has at least 2 classes")
         if self.in_channels < 1:
             raise ValueError(f"in_channels = {self.in_channels}: an image has at least 1 channel")

@@ -14,7 +14,8 @@ from rasterio.windows import Window
 
 from miseg.data.grid import Grid
 from miseg.data.marks import Mark, class_name
-from miseg.data.raster_files import Colour, category_names, class_colours, known_crs, mapped, opened
+from miseg.data.raster_files import Colour, category_names, class_colours, known_crs, mapped
+from miseg.data.rasters import open_raster
 from miseg.data.samples import IGNORE_LABEL
 
 _PIXELS_AT_ONCE = 2**22
@@ -36,7 +37,7 @@ def read_label_raster(path: Path, grid: Grid) -> tuple[list[Mark], dict[str, Col
         ValueError: no raster, a truncated one, several bands, a negative or broken number, more than 255 classes, a
             size that differs where nothing tells how the two lie, an unknown CRS.
     """
-    with opened(path) as source:
+    with open_raster(path) as source:
         if source.count != 1:
             raise ValueError(f"{path}: {source.count} bands: save class numbers as a single band")
         if source.driver == "JPEG":

@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from miseg.data.grid import Grid
-from miseg.data.raster_files import Colour, known_crs, opened
+from miseg.data.raster_files import Colour, created, known_crs
 from miseg.data.samples import IGNORE_LABEL
 
 BLOCK = 256
@@ -145,9 +145,8 @@ class MapWriter:
 
     def _created(self, name: str, dtype: str, nodata: float, **more: Any) -> Any:
         transform = Affine(*self.grid.transform)
-        return opened(
+        return created(
             self._work / name,
-            "w",
             driver="GTiff",
             height=self.grid.height,
             width=self.grid.width,

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rasterio.enums import Resampling
 
 from miseg.data.maps import checked_colours
-from miseg.data.raster_files import opened
+from miseg.data.rasters import open_raster
 from miseg.data.samples import IGNORE_LABEL
 
 NO_DATA = (205, 205, 205)
@@ -93,7 +93,7 @@ def _bands_and_size(source: Path | np.ndarray) -> tuple[int, int, int]:
     if isinstance(source, np.ndarray):
         bands, height, width = source.shape if source.ndim == 3 else (1, *source.shape)
         return bands, height, width
-    with opened(source) as file:
+    with open_raster(source) as file:
         return file.count, file.height, file.width
 
 
@@ -102,7 +102,7 @@ def _read(
 ) -> np.ma.MaskedArray:
     """Some bands, [C, height, width], masked where there is no data."""
     if not isinstance(source, np.ndarray):
-        with opened(source) as file:
+        with open_raster(source) as file:
             indexes = [band + 1 for band in bands]
             values = file.read(indexes, out_shape=(len(bands), *size), resampling=resampling, masked=True)
         return np.ma.masked_invalid(values)

@@ -1,4 +1,4 @@
-"""Opening raster files with rasterio: georeferenced or not, and the names and colours of their classes."""
+"""Raster files: writing them, georeferenced or not, and the names and colours of their classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import rasterio
 import rasterio.shutil
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
@@ -21,28 +21,15 @@ Colour = tuple[int, int, int]
 
 
 @contextmanager
-def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
-    """rasterio's dataset; a raster without georeference is as good as any, so nothing is said of it.
-
-    Raises:
-        ValueError: it cannot be opened, or reading from it within the context fails.
-    """
-    if mode == "r" and not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        # GDAL's fast path for whole PNGs returns a truncated one's garbage without an error. Within an environment its
-        # messages go to logging; without one they are printed.
-        with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                dataset = rasterio.open(path, mode, **profile)
-            with dataset:
-                yield dataset
-    except RasterioIOError as error:
-        if mode != "r":
-            raise
-        reason = error.__cause__ or error
-        raise ValueError(f"{path}: no raster, or a truncated one ({reason}): copy or export it again") from error
+def created(path: Path, **profile: Any) -> Iterator[Any]:
+    """rasterio's dataset for writing; a raster without georeference is as good as any, so nothing is said of it."""
+    # Within an environment GDAL's messages go to logging; without one they are printed.
+    with rasterio.Env():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path, "w", **profile)
+        with dataset:
+            yield dataset
 
 
 def known_crs(text: str, where: str) -> CRS:

@@ -44,7 +44,7 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
                 yield source
     except RasterioError as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0]
-        raise ValueError(f"{path}: no raster, truncated or damaged ({reason}): copy it again") from None
+        raise ValueError(f"{path}: no raster, truncated or damaged ({reason}): copy or export it again") from None
 
 
 def grid_of(source: DatasetReader) -> Grid:

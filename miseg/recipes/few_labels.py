@@ -20,8 +20,6 @@ from miseg.methods.configs import DeepInfoMax, MutualInformationSimilarity, Patc
 from miseg.networks.configs import PatchEncoder
 from miseg.recipes.experiment import Experiment, Optimiser
 
-Place = Callable[[int], Experiment]
-
 
 def flanders(seed: int = 0) -> Experiment:
     """The Sentinel-2 series of Flanders, patches of 9 pixels: `flanders-similarity`.
@@ -56,65 +54,85 @@ def _experiment(data: str, patch: int, pairs: Pairs, seed: int) -> Experiment:
     )
 
 
-def _changed(place: Place, seed: int = 0, **settings: float | bool | str) -> Experiment:
-    recipe = place(seed)
+def _changed(recipe: Experiment, **settings: float | bool | str) -> Experiment:
     return replace(recipe, method=replace(recipe.method, **settings))  # type: ignore[arg-type]
 
 
-def _one_date(place: Place, seed: int = 0) -> Experiment:
-    recipe = place(seed)
+def _one_date(recipe: Experiment) -> Experiment:
     return replace(recipe, pairs=replace(recipe.pairs, other_date=0.0))
 
 
-def _augmented(place: Place, seed: int = 0) -> Experiment:
-    recipe = place(seed)
+def _augmented(recipe: Experiment) -> Experiment:
     return replace(recipe, pairs=Pairs(min_valid=recipe.pairs.min_valid))
 
 
-def _deep_infomax(place: Place, seed: int = 0) -> Experiment:
-    recipe = place(seed)
+def _deep_infomax(recipe: Experiment) -> Experiment:
     method = recipe.method
     assert isinstance(method, MutualInformationSimilarity)
     return replace(recipe, method=DeepInfoMax(method.encoder, hidden=method.hidden))
 
 
-def _autoencoder(place: Place, seed: int = 0) -> Experiment:
-    recipe = place(seed)
+def _autoencoder(recipe: Experiment) -> Experiment:
     method = recipe.method
     assert isinstance(method, MutualInformationSimilarity)
     return replace(recipe, method=PatchAutoencoder(method.encoder))
 
 
-_PLACES: dict[str, Place] = {
-    "flanders": flanders,
-    "naip-landcover": partial(aerial, "naip-landcover"),
-    "naip-series": naip_series,
-    "potsdam": partial(aerial, "potsdam"),
-    "potsdam-3": partial(aerial, "potsdam-3"),
+def _unchanged(recipe: Experiment) -> Experiment:
+    return recipe
+
+
+Change = Callable[[Experiment], Experiment]
+
+_PLACES: dict[str, tuple[str, Callable[[int], Experiment]]] = {
+    "flanders": ("Sentinel-2 series of Flanders", flanders),
+    "naip-landcover": ("aerial patches with land cover", partial(aerial, "naip-landcover")),
+    "naip-series": ("aerial images of ten dates", naip_series),
+    "potsdam": ("ISPRS Potsdam, 6 classes", partial(aerial, "potsdam")),
+    "potsdam-3": ("ISPRS Potsdam, 3 classes", partial(aerial, "potsdam-3")),
 }
-_ABLATIONS: dict[str, Callable[..., Experiment]] = {
-    "no-global": partial(_changed, alpha=0.0),
-    "no-local": partial(_changed, beta=0.0, compare="global"),
-    "no-l1": partial(_changed, gamma=0.0),
-    "no-swap": partial(_changed, swap=False),
+_METHODS: dict[str, tuple[str, Change]] = {
+    "similarity": ("similarity by mutual information (Sanchez et al.)", _unchanged),
+    "deep-infomax": ("Deep InfoMax (Hjelm et al.)", _deep_infomax),
+    "autoencoder": ("variational autoencoder (Kingma and Welling)", _autoencoder),
+}
+_ABLATIONS: dict[str, tuple[str, Change]] = {
+    "similarity-no-global": ("similarity without the global mutual information", partial(_changed, alpha=0.0)),
+    "similarity-no-local": (
+        "similarity without the local mutual information, compared by the global one",
+        partial(_changed, beta=0.0, compare="global"),
+    ),
+    "similarity-no-l1": ("similarity without the L1 term", partial(_changed, gamma=0.0)),
+    "similarity-no-swap": (
+        "similarity where each view is scored with its own representation",
+        partial(_changed, swap=False),
+    ),
+}
+_OF_DATES: dict[str, tuple[str, Change]] = {
+    "similarity-one-date": ("similarity, both views of one date", _one_date),
+    "similarity-augmented": ("similarity with the paper's flips, turns, shifts and jitter", _augmented),
 }
 
+
+def _recipe(place: str, name: str, what: str, change: Change) -> Callable[..., Experiment]:
+    where, start = _PLACES[place]
+
+    def recipe(seed: int = 0) -> Experiment:
+        return change(start(seed))
+
+    recipe.__doc__ = f"{where[0].upper()}{where[1:]}, {what}: `{place}-{name}`."
+    return recipe
+
+
 RECIPES: dict[str, Callable[..., Experiment]] = {
-    f"{name}-{what}": make
-    for name, place in _PLACES.items()
-    for what, make in (
-        ("similarity", place),
-        ("deep-infomax", partial(_deep_infomax, place)),
-        ("autoencoder", partial(_autoencoder, place)),
-    )
-}
-RECIPES |= {
-    f"{name}-similarity-{what}": partial(ablation, place)
-    for name, place in {"flanders": flanders, "potsdam": _PLACES["potsdam"]}.items()
-    for what, ablation in _ABLATIONS.items()
-}
-RECIPES |= {
-    "flanders-similarity-one-date": partial(_one_date, flanders),
-    "flanders-similarity-augmented": partial(_augmented, flanders),
+    f"{place}-{name}": _recipe(place, name, what, change)
+    for place, changes in {
+        "flanders": _METHODS | _ABLATIONS | _OF_DATES,
+        "naip-landcover": _METHODS,
+        "naip-series": _METHODS,
+        "potsdam": _METHODS | _ABLATIONS,
+        "potsdam-3": _METHODS,
+    }.items()
+    for name, (what, change) in changes.items()
 }
 """Every recipe by the name that the command line knows it by."""

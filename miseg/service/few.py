@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import pandas as pd
 import ray
 import torch
 
-from miseg.data.examples import labelled_date
 from miseg.data.packed import PackedDataset
 from miseg.data.pairs import open_chip
 from miseg.evaluation import ConfusionMatrix
@@ -32,16 +31,22 @@ class Draws:
     Attributes:
         points: numbers of labelled pixels of each class.
         draws: how often they are drawn, with seeds 0, 1, …
-        date: that of the labels; None: the date with the most labelled pixels.
+        dates: those of the labels, for as many draws each as there are; none: all that are clear, at equal distances
+            where they are more than the draws.
     """
 
     points: tuple[int, ...] = (1, 5, 10, 50)
     draws: int = 10
-    date: str | None = None
+    dates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.points or min(self.points) < 1 or self.draws < 1:
             raise ValueError(f"points = {self.points}, draws = {self.draws}: use 1 or more of each")
+
+    def date(self, draw: int, clear: Sequence[str | None]) -> str | None:
+        """The date whose truth a draw's points are from."""
+        dates = self.dates or clear
+        return dates[draw * len(dates) // self.draws]
 
 
 def measure(
@@ -80,12 +85,14 @@ def measure(
     dataset = PackedDataset.open(data)
     manifest = check(folder, dataset, split)
     experiment = checkpoint_files.read_experiment(folder)
+    if not dataset.info.classes:
+        raise ValueError(f"{data} has no labels to draw points from: map it with jobs/segment.py")
     if experiment.patch is None:
         raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: leave --points out")
     run_id = tracking.open_run(
         tracking_uri,
         tracking.experiment_name(experiment.data),
-        f"few-{experiment.id}-{manifest['step']}-{split}-{settings.points}-{settings.draws}-{settings.date}-{parent}",
+        f"few-{experiment.id}-{manifest['step']}-{split}-{settings.points}-{settings.draws}-{settings.dates}-{parent}",
         storage=storage,
         display=f"few labels {split} {experiment.id} step {manifest['step']}",
         parent=parent,
@@ -127,11 +134,16 @@ def _measure(files: dict[str, bytes], data: str, split: str, settings: Draws, th
     with tempfile.TemporaryDirectory() as folder:
         method, experiment, task = checkpoint.open_method(checkpoint_files.unpack(files, Path(folder)), device)
     assert isinstance(method, NearestLabelMethod)
-    date = settings.date or labelled_date(dataset, split)
     chips = list(_clear(dataset, split, experiment.pairs.min_valid, device))
+    if not chips:
+        raise ValueError(
+            f"{data}: no chip of {split} is labelled and has {experiment.pairs.min_valid:.0%} of its pixels clear"
+        )
+    clear = list(dict.fromkeys(when for when, _ in chips))
     rows: list[dict[str, Any]] = []
     for points in settings.points:
         for draw in range(settings.draws):
+            date = settings.date(draw, clear)
             budget = ingest.examples(dataset, split, experiment, seed=draw, date=date, per_class=points)
             method.fit_support(batch.to(device) for batch in budget)
             for name in method.comparisons():
@@ -144,6 +156,7 @@ def _measure(files: dict[str, bytes], data: str, split: str, settings: Draws, th
                     {
                         "points": points,
                         "draw": draw,
+                        "labelled": date or "",
                         "comparison": name,
                         "dates": kind,
                         "pixel_accuracy": matrix.pixel_accuracy(),

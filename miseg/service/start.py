@@ -118,6 +118,10 @@ def packed(name: str, storage: str) -> str:
 
 def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[str]) -> None:
     """Raise ValueError where the experiment asks for what the data set does not have."""
+    if not dataset.info.classes and experiment.patch is None:
+        raise ValueError(
+            f"{dataset.uri} has no labels, and {type(experiment.method).__name__} learns from them: use another method"
+        )
     for split in splits:
         dataset.size(experiment.validation_split(dataset.splits) if split == "val" else split)
     for network in networks_of(experiment.method):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,8 @@ def finished(run: Run) -> Outcome | None:
     if found is None or found.info.status != "FINISHED" or found.data.tags.get("miseg.ended") != FINISHED:
         return None
     history = tracking.history(run.tracking_uri, found.info.run_id, "val/mean_iou")
+    if not history and not PackedDataset.open(run.data).info.classes:
+        return Outcome(found.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
     step = max(history, default=0)
     if step != run.experiment.steps:
         return None
@@ -155,8 +158,7 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     tracking.end_run(run.tracking_uri, run_id, status, ended)
     step = int(last.get("step", 0))
     whole = step == run.experiment.steps and status == "FINISHED"
-    nan = float("nan")
-    return Outcome(run_id, step, last["mean_iou"] if whole else nan, best.get("mean_iou", nan), ended)
+    return Outcome(run_id, step, last["mean_iou"] if whole else math.nan, best.get("mean_iou", math.nan), ended)
 
 
 def checkpoints(folder: str) -> dict[str, tuple[ray.train.Checkpoint, dict[str, Any]]]:

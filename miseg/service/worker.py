@@ -19,7 +19,7 @@ from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service import checkpoint, ingest
 from miseg.service.journal import Journal
-from miseg.service.loop import Loop, NonFiniteLossError, Record
+from miseg.service.loop import Evaluation, Loop, NonFiniteLossError, Record
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
 from miseg.service.train import FINISHED, PLACEMENT_GROUP
 
@@ -84,19 +84,17 @@ def _log(journal: Journal | None, records: Iterable[Record]) -> None:
 
 
 def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: int, world: int) -> None:
-    split = loop.experiment.validation_split(dataset.splits)
-    if loop.method.supervision == "few":
-        loop.method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
-    batches = ingest.evaluation_stream(dataset, split, loop.experiment, rank=rank, world=world)
-    found = loop.evaluate(batches, keep=PANEL_ROWS if rank == 0 else 0)
-    metrics = {"step": loop.step, "mean_iou": found.matrix.mean_iou()}
+    found = _validated(loop, dataset, rank, world) if loop.task.num_classes else None
+    # Of checkpoints that are equally good the latest is kept: without labels, that is the last.
+    metrics = {"step": loop.step, "mean_iou": 0.0 if found is None else found.matrix.mean_iou()}
     reported = metrics | {PLACEMENT_GROUP: _placement_group()}
     with tempfile.TemporaryDirectory() as folder:
         if journal is None:
             ray.train.report(reported)
             return
-        journal.metrics(loop.step, validation_metrics(found, loop.task.class_names, "val"))
-        log_evaluation(journal, dataset, loop.experiment, found, Path(folder), step=loop.step)
+        if found is not None:
+            journal.metrics(loop.step, validation_metrics(found, loop.task.class_names, "val"))
+            log_evaluation(journal, dataset, loop.experiment, found, Path(folder), step=loop.step)
         mean_C, std_C = standardisation(loop.experiment.augmentation, dataset.info)
         data = {
             "mean": [float(value) for value in mean_C],
@@ -106,6 +104,14 @@ def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | 
         }
         saved = checkpoint.save(Path(folder) / "checkpoint", loop, metrics, data)
         ray.train.report(reported, checkpoint=ray.train.Checkpoint.from_directory(saved))
+
+
+def _validated(loop: Loop, dataset: PackedDataset, rank: int, world: int) -> Evaluation:
+    split = loop.experiment.validation_split(dataset.splits)
+    if loop.method.supervision == "few":
+        loop.method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
+    batches = ingest.evaluation_stream(dataset, split, loop.experiment, rank=rank, world=world)
+    return loop.evaluate(batches, keep=PANEL_ROWS if rank == 0 else 0)
 
 
 def _placement_group() -> str:

@@ -447,12 +447,12 @@ def test_a_raster_that_is_refused(tmp_path):
     Image.fromarray(values).save(tmp_path / "l.png")
     for name, content in (("t.tif", whole[: len(whole) // 2]), ("t.png", (tmp_path / "l.png").read_bytes()[:9000])):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name}: no raster, or a truncated one .* copy or export it again"):
+        with pytest.raises(ValueError, match=rf"{name}: no raster, truncated or damaged .* copy or export it again"):
             read_annotations(tmp_path / name, grid)
-    with pytest.raises(ValueError, match=r"t\.tif: no raster, or a truncated one"):
+    with pytest.raises(ValueError, match=r"t\.tif: no raster, truncated or damaged"):
         read_annotations(tmp_path / "t.tif", Grid(90, 90, grid.crs, grid.transform))
     (tmp_path / "x.tif").write_text("no raster")
-    with pytest.raises(ValueError, match=r"x\.tif: no raster, or a truncated one"):
+    with pytest.raises(ValueError, match=r"x\.tif: no raster, truncated or damaged"):
         read_annotations(tmp_path / "x.tif", grid)
     for wrong in (-3.0, 1.5):
         decimal = np.zeros((20, 30), np.float32)

@@ -14,7 +14,7 @@ from miseg.data.annotations import read_annotations
 from miseg.data.grid import Grid
 from miseg.data.maps import MapWriter, confidence_path, default_colours
 from miseg.data.quicklook import NO_DATA, quicklook
-from miseg.data.raster_files import category_names, class_colours, opened
+from miseg.data.raster_files import category_names, class_colours
 
 NAMES = ("wheat", "beet & <rye>", "blé")
 COLOURS = ((200, 10, 10), (10, 200, 10), (1, 2, 3))
@@ -93,10 +93,10 @@ def test_window_by_window_equals_whole(tmp_path, side):
 def test_any_georeference_is_kept_exactly(tmp_path, grid):
     classes, _ = written(tmp_path / "map.tif", grid)
     for path in (tmp_path / "map.tif", confidence_path(tmp_path / "map.tif")):
-        with opened(path) as file:
+        with open_raster(path) as file:
             assert file.crs == (grid.crs and rasterio.crs.CRS.from_user_input(grid.crs))
             assert tuple(file.transform)[:6] == grid.transform
-    with opened(tmp_path / "map.tif") as file:
+    with open_raster(tmp_path / "map.tif") as file:
         assert np.array_equal(file.read(1), classes) and category_names(file) == list(NAMES)
 
 

@@ -186,7 +186,7 @@ def test_truncated_files_are_named(tmp_path, ending, keep):
     path = raster(tmp_path / "2019-07-20" / f"B02.{ending}", pixels)
     data = path.read_bytes()
     path.write_bytes(data[: keep if keep > 1 else int(len(data) * keep)])
-    with pytest.raises(ValueError, match=rf"B02\.{ending}: no raster, truncated or damaged \(.+\): copy it again"):
+    with pytest.raises(ValueError, match=rf"B02\.{ending}: no raster, truncated or damaged \(.+\): copy or export"):
         open_scene(path.parent, SceneOptions(bands=("B02",))).read()
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from miseg.methods.configs import RegionMutualInformation
+from miseg.methods.configs import MutualInformationSimilarity, RegionMutualInformation
 from miseg.recipes import spaces, streets
+from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 
 BASES = pytest.mark.parametrize("base", [streets.embedded_rmi(seed=4), streets.camvid_rmi()], ids=lambda b: b.data)
@@ -19,6 +20,25 @@ BASES = pytest.mark.parametrize("base", [streets.embedded_rmi(seed=4), streets.c
 def test_the_default_point_is_the_base_itself(base: Experiment) -> None:
     found = spaces.region_mutual_information(spaces.FixedTrial(spaces.region_mutual_information_point(base)), base)
     assert found == base and found.id == base.id
+
+
+@pytest.mark.parametrize("name", ["flanders-similarity", "naip-landcover-similarity"])
+def test_the_similarity_s_default_point_is_its_base_and_every_point_builds(name: str) -> None:
+    base = RECIPES[name](seed=4)
+    assert spaces.similarity(spaces.FixedTrial(spaces.similarity_point(base)), base) == base
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    study.enqueue_trial(spaces.similarity_point(base))
+    built = [spaces.similarity(study.ask(), base) for _ in range(20)]
+    assert built[0] == base and len({experiment.id for experiment in built}) == 20
+    for experiment in built:
+        method = experiment.method
+        assert isinstance(method, MutualInformationSimilarity)
+        assert method.encoder.patch in (5, 7, 9, 13) and method.encoder.representation in (10, 16, 32, 64)
+        assert 0 <= method.alpha <= 1 and 0.1 <= method.beta <= 2 and 0 <= method.gamma <= 1
+        assert replace(experiment, method=base.method, optimiser=base.optimiser) == base
+    with pytest.raises(TypeError, match="DeepInfoMax has no α, β and γ"):
+        spaces.similarity(spaces.FixedTrial({}), RECIPES["flanders-deep-infomax"]())
 
 
 def study_of(base: Experiment, trials: int) -> tuple[optuna.Study, list[Experiment]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from test_pairs import DATES, Places
 
 from miseg.data.configs import Pairs
@@ -16,7 +19,7 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, checkpoint_files, few
+from miseg.service import checkpoint, checkpoint_files, cluster, few, start, train
 from miseg.service.cluster import Resources
 from miseg.service.loop import Loop
 
@@ -55,7 +58,7 @@ def accuracy_by_pixels(dataset: PackedDataset, points: int, draw: int, dates: li
 
 
 def test_the_table_is_what_is_counted_by_hand(dataset, folder):
-    settings = few.Draws((1, 3), draws=2, date=DATES[1])
+    settings = few.Draws((1, 3), draws=2, dates=(DATES[1],))
     files = checkpoint_files.files_of(folder)
     found = few._measure(files, dataset.uri, "train", settings, threads=1)
     assert len(found) == 2 * 2 * 5 * 2
@@ -65,6 +68,14 @@ def test_the_table_is_what_is_counted_by_hand(dataset, folder):
         dates = [DATES[1]] if row.dates == few.SAME else [DATES[0], DATES[2]]
         assert row.pixel_accuracy == pytest.approx(accuracy_by_pixels(dataset, row.points, row.draw, dates))
     assert found["mean_iou"].between(0, 1).all()
+
+
+def test_draws_go_through_the_dates():
+    clear = [f"date {n}" for n in range(26)]
+    assert [few.Draws(draws=4).date(draw, clear) for draw in range(4)] == ["date 0", "date 6", "date 13", "date 19"]
+    given = few.Draws(draws=5, dates=("a", "b"))
+    assert [given.date(draw, clear) for draw in range(5)] == ["a", "a", "a", "b", "b"]
+    assert few.Draws(draws=2).date(1, [None]) is None
 
 
 def test_a_summary_has_mean_and_range_over_draws():
@@ -99,3 +110,44 @@ def test_what_makes_no_table_is_named(dataset, tmp_path):
             tracking_uri="",
             resources=Resources(1, 0, 1, 1),
         )
+
+
+class Unlabelled(Places):
+    """The same places, of which nobody knows a class."""
+
+    info = replace(Places.info, classes=(), colours=())
+
+    def samples(self, split):
+        return (replace(sample, mask=None) for sample in super().samples(split))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_training_where_nobody_knows_a_class(tmp_path, uri):
+    data = pack(Unlabelled(), tmp_path / "packed", ["train"]).path
+    method = MutualInformationSimilarity(PatchEncoder(5, (3, 3), 2), hidden=4)
+    experiment = Experiment(
+        method=method, data=str(data), pairs=Pairs(min_valid=0.5), steps=4, batch_size=8, validate_every=2
+    )
+    start.check_fits(experiment, PackedDataset.open(data), ("train", "val"))
+    run = train.Run("unlabelled", experiment, str(data), str(tmp_path), uri, cluster.resources(1, 1))
+    found = train.fit(run)
+    assert (found.ended, found.step, found.mean_iou) == (train.FINISHED, 4, 0.0)
+    assert train.fit(run).reused
+    kept = train.checkpoints(run.folder)
+    assert {role: metrics["step"] for role, (_, metrics) in kept.items()} == {"best": 4, "last": 4}
+    with kept["last"][0].as_directory() as folder:
+        assert checkpoint.open_method(folder, torch.device("cpu"))[2].num_classes == 0
+        with pytest.raises(ValueError, match="has no labels to draw points from"):
+            few.measure(
+                folder,
+                str(data),
+                "train",
+                few.Draws(),
+                storage=str(tmp_path),
+                tracking_uri=uri,
+                resources=run.resources,
+            )
+    with pytest.raises(ValueError, match="has no labels, and CrossEntropy learns from them"):
+        start.check_fits(Experiment(data=str(data)), PackedDataset.open(data), ("train",))

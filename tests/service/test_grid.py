@@ -16,6 +16,7 @@ def tuning(grid) -> tune.Tuning:
         space=spaces.region_mutual_information,
         default_point=spaces.region_mutual_information_point(base),
         rivals={},
+        tuned="RMI tuned",
         data="",
         storage="",
         tracking_uri="",
