@@ -50,7 +50,7 @@ class Segment(Place):
 
 
 def run(arguments: Segment) -> int:
-    """Map, and say what was left out."""
+    """Map, and say what was left out; status 1 where nothing was mapped."""
     for option in ("model", "scene", "labels", "out"):
         if not getattr(arguments, option):
             raise ValueError(f"--{option} is missing")
@@ -59,15 +59,16 @@ def run(arguments: Segment) -> int:
     if arguments.neighbours is not None and arguments.neighbours < 1:
         raise ValueError(f"--neighbours {arguments.neighbours}: use 1 or more")
     from miseg.data.annotations import read_annotations
-    from miseg.data.maps import confidence_path, default_colours
-    from miseg.data.quicklook import quicklook
+    from miseg.data.maps import default_colours
     from miseg.data.scene_files import SceneOptions, open_scene, open_series
     from miseg.data.tiles import StandardScene
-    from miseg.service import checkpoint_files, cluster, segment
+    from miseg.service import checkpoint_files, cluster, segment, tracking
 
     assert arguments.scene is not None and arguments.labels is not None and arguments.out is not None
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
     scene = open_scene(arguments.scene, options)
+    uri = tracking.tracking_uri(arguments.root)
+    tracking.check(uri, arguments.root)
     with tempfile.TemporaryDirectory() as beside:
         folder = _model(arguments, Path(beside))
         experiment = checkpoint_files.read_experiment(folder)
@@ -88,41 +89,27 @@ def run(arguments: Segment) -> int:
     elif arguments.series is not None:
         series = open_series(arguments.series, options)
         targets = {arguments.out / f"{target.date or target.name}.tif": target for target in series}
-    colours = annotations.colours or default_colours(len(annotations.classes))
     cluster.connect(arguments.address)
-    resources = cluster.resources(1, 1)
-    failed = 0
-    for out, target in targets.items():
-        try:
-            found = segment.segment(
-                files,
-                StandardScene.measure(target),
-                examples,
-                out,
-                resources,
-                segment.Comparison(arguments.compare, arguments.neighbours),
-                colours,
-            )
-        except ValueError as error:
-            if len(targets) == 1:
-                raise
-            # A clouded date must not cost the others their maps.
-            print(f"left out: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        picture = out.with_suffix(".png")
-        quicklook(
-            target.read()[0].transpose(2, 0, 1) if target.grid.height * target.grid.width <= 2**24 else target.files[0],
-            out,
-            colours,
-            picture,
-            class_names=annotations.classes,
-            confidence=confidence_path(out),
-        )
-        total = max(1, sum(found.values()))
-        shares = ", ".join(f"{name} {100 * pixels / total:.1f} %" for name, pixels in found.items())
-        print(f"{out}: {shares}; to look at: {picture}", flush=True)
-    return 1 if failed == len(targets) else 0
+    found = segment.segment_all(
+        files,
+        targets,
+        examples,
+        cluster.resources(1, 1),
+        segment.Comparison(arguments.compare, arguments.neighbours),
+        annotations.colours or default_colours(len(annotations.classes)),
+    )
+    run_id = segment.record(
+        found,
+        experiment,
+        uri,
+        storage=arguments.root,
+        parent=arguments.model.removeprefix("runs:/").split("/")[0] if arguments.model.startswith("runs:/") else None,
+        settings={
+            name: str(getattr(arguments, name)) for name in ("model", "scene", "labels", "compare", "neighbours")
+        },
+    )
+    print(f"MLflow run {run_id} at {uri}")
+    return 0 if found else 1
 
 
 def _model(arguments: Segment, beside: Path) -> Path:

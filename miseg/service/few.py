@@ -85,8 +85,6 @@ def measure(
     dataset = PackedDataset.open(data)
     manifest = check(folder, dataset, split)
     experiment = checkpoint_files.read_experiment(folder)
-    if not dataset.info.classes:
-        raise ValueError(f"{data} has no labels to draw points from: map it with jobs/segment.py")
     if experiment.patch is None:
         raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: leave --points out")
     run_id = tracking.open_run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import ray
 import torch
 
-from miseg.data.maps import MapWriter
+from miseg.data.maps import MapWriter, confidence_path
+from miseg.data.quicklook import quicklook
 from miseg.data.samples import IGNORE_LABEL
+from miseg.data.scenes import Scene
 from miseg.data.tiles import TILE, StandardScene
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service import checkpoint, checkpoint_files, ingest
+from miseg.recipes.experiment import Experiment
+from miseg.service import checkpoint, checkpoint_files, ingest, tracking
 from miseg.service.cluster import Resources
 
 
@@ -93,6 +99,82 @@ def segment(
             writer.write((top, left, height, width), classes, confidence)
             counts += np.bincount(classes[classes != IGNORE_LABEL], minlength=len(counts))
     return dict(zip(examples.class_names, counts.tolist(), strict=True))
+
+
+def segment_all(
+    files: Mapping[str, bytes],
+    targets: Mapping[Path, Scene],
+    examples: Examples,
+    resources: Resources,
+    comparison: Comparison,
+    colours: Sequence[Sequence[int]],
+) -> dict[Path, dict[str, int]]:
+    """Map every scene as `segment` does, each with a picture beside it (.png), and print a line for each.
+
+    Returns:
+        The pixels of each class by map, of those maps that could be made: of several scenes one that cannot be mapped
+        is named and left out.
+
+    Raises:
+        ValueError: as `segment`, where there is one scene alone.
+    """
+    made = {}
+    for out, scene in targets.items():
+        try:
+            pixels = segment(files, StandardScene.measure(scene), examples, out, resources, comparison, colours)
+        except ValueError as error:
+            if len(targets) == 1:
+                raise
+            # A clouded date must not cost the others their maps.
+            print(f"left out: {error}", file=sys.stderr, flush=True)
+            continue
+        picture = out.with_suffix(".png")
+        quicklook(
+            scene.read()[0].transpose(2, 0, 1) if scene.grid.height * scene.grid.width <= 2**24 else scene.files[0],
+            out,
+            colours,
+            picture,
+            class_names=examples.class_names,
+            confidence=confidence_path(out),
+        )
+        total = max(1, sum(pixels.values()))
+        shares = ", ".join(f"{name} {100 * number / total:.1f} %" for name, number in pixels.items())
+        print(f"{out}: {shares}; to look at: {picture}", flush=True)
+        made[out] = pixels
+    return made
+
+
+def record(
+    made: Mapping[Path, Mapping[str, int]],
+    experiment: Experiment,
+    tracking_uri: str,
+    *,
+    storage: str,
+    parent: str | None,
+    settings: Mapping[str, str],
+) -> str:
+    """An MLflow run of the maps that were made: their pictures, the pixels of each class, and how they came about."""
+    now = f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}"
+    run_id = tracking.open_run(
+        tracking_uri,
+        tracking.experiment_name(experiment.data),
+        f"maps-{now}",
+        storage=storage,
+        display=f"maps from {Path(settings['labels']).name}",
+        parent=parent,
+        tags={
+            "miseg.kind": "maps",
+            "miseg.experiment_id": experiment.id,
+            "miseg.method": type(experiment.method).__name__,
+        },
+        params=tracking.parameters(experiment) | dict(settings),
+    )
+    rows = [{"map": str(out), "class": name, "pixels": n} for out, pixels in made.items() for name, n in pixels.items()]
+    tracking.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))
+    for out in made:
+        tracking.log_file(tracking_uri, run_id, out.with_suffix(".png"), "maps")
+    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
+    return run_id
 
 
 class Mapper:

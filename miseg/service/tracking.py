@@ -190,6 +190,11 @@ def log_table(uri: str, run_id: str, name: str, table: pd.DataFrame) -> None:
         MlflowClient(uri).log_artifact(run_id, str(path))
 
 
+def log_file(uri: str, run_id: str, path: Path, folder: str) -> None:
+    """Keep a file among a run's artifacts."""
+    MlflowClient(uri).log_artifact(run_id, str(path), folder)
+
+
 def read_experiment(uri: str, run_id: str) -> Experiment:
     """The Experiment that a run trained.
 

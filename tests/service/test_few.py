@@ -139,7 +139,7 @@ def test_training_where_nobody_knows_a_class(tmp_path, uri):
     assert {role: metrics["step"] for role, (_, metrics) in kept.items()} == {"best": 4, "last": 4}
     with kept["last"][0].as_directory() as folder:
         assert checkpoint.open_method(folder, torch.device("cpu"))[2].num_classes == 0
-        with pytest.raises(ValueError, match="has no labels to draw points from"):
+        with pytest.raises(ValueError, match="has no labels to measure with"):
             few.measure(
                 folder,
                 str(data),

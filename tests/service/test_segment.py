@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from mlflow import MlflowClient
 from rasterio.warp import transform
 from scene_layouts import UTM, place, raster, smooth
 
@@ -143,6 +144,7 @@ def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path,
         raster(series / f"{date}.tif", (smooth(SIZE, place()) + noise).round().astype(np.uint16))
     raster(series / "2019-06-01.tif", np.zeros((*SIZE, 4), np.uint16))
     common = {"model": str(model), "scene": scene, "labels": tmp_path / "points.geojson", "bands": BANDS}
+    common["storage"] = str(tmp_path / "storage")
 
     assert job.run(job.Segment(**common, out=tmp_path / "map.tif")) == 0
     told = capsys.readouterr()
@@ -165,6 +167,12 @@ def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path,
     assert job.run(job.Segment(**common, apply_to=series / "2019-05-16.tif", out=tmp_path / "other.tif")) == 0
     with rasterio.open(tmp_path / "other.tif") as other, rasterio.open(tmp_path / "maps" / "2019-05-16.tif") as same:
         assert np.array_equal(other.read(1), same.read(1))
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/storage/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("miseg/embedded").experiment_id])
+    assert {run.data.tags["miseg.kind"] for run in runs} == {"maps"} and len(runs) == 3
+    pictures = [{item.path for item in client.list_artifacts(run.info.run_id, "maps")} for run in runs]
+    assert pictures == [{"maps/other.png"}, {"maps/2019-05-16.png", "maps/2019-08-24.png"}, {"maps/map.png"}]
 
 
 def test_missing_options_are_named(job):
