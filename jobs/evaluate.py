@@ -39,10 +39,11 @@ class Evaluate(Place):
     crf: tuple[int, ...] = ()
     """Iterations of a dense CRF after which the predictions are measured once more (extra crf), such as 1 5 10."""
     points: tuple[int, ...] = ()
-    """Of a few-label method: numbers of labelled pixels a class, such as 1 5 10 50, from which every date is mapped by
-    every comparison, raw pixels and patches too."""
+    """Of a few-label method: numbers of labelled pixels a class, such as 1 5 10 50, from which every date is mapped."""
     draws: int = 10
     """How often the labelled pixels are drawn for each number of --points."""
+    compare: tuple[Literal["local", "global", "representation", "patches", "pixels"], ...] = ()
+    """Which comparisons are measured with --points. Default: all that the method has."""
     dates: tuple[str, ...] = ()
     """Dates of the labelled pixels, for as many draws each as there are. Default: all clear ones, or, where they are
     more than the draws, some at equal distances."""
@@ -125,7 +126,7 @@ def run(arguments: Evaluate) -> int:
 def _few(arguments: Evaluate, places: dict[str, Path], job: Job) -> int:
     from miseg.service import few
 
-    settings = few.Draws(arguments.points, arguments.draws, arguments.dates)
+    settings = few.Draws(arguments.points, arguments.draws, arguments.dates, arguments.compare)
     for parent, place in places.items():
         run_id, table = few.measure(
             place,

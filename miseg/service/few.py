@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 import ray
 import torch
+from ray.exceptions import RayTaskError
 
 from miseg.data.packed import PackedDataset
 from miseg.data.pairs import open_chip
@@ -33,15 +35,22 @@ class Draws:
         draws: how often they are drawn, with seeds 0, 1, …
         dates: those of the labels, for as many draws each as there are; none: all that are clear, at equal distances
             where they are more than the draws.
+        comparisons: those that are measured; none: all that the method has.
     """
 
     points: tuple[int, ...] = (1, 5, 10, 50)
     draws: int = 10
     dates: tuple[str, ...] = ()
+    comparisons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.points or min(self.points) < 1 or self.draws < 1:
             raise ValueError(f"points = {self.points}, draws = {self.draws}: use 1 or more of each")
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that tell one setting from another."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
     def date(self, draw: int, clear: Sequence[str | None]) -> str | None:
         """The date whose truth a draw's points are from."""
@@ -79,7 +88,8 @@ def measure(
         pixel accuracy and mean IoU as mean, lowest and highest over draws.
 
     Raises:
-        ValueError: a method that takes no labelled pixels, or as `miseg.service.evaluate.check`.
+        ValueError: a method that takes no labelled pixels or has no such comparison, no clear chip, no label at such a
+            date, or as `miseg.service.evaluate.check`.
         CheckpointError: a damaged checkpoint.
     """
     dataset = PackedDataset.open(data)
@@ -90,7 +100,7 @@ def measure(
     run_id = tracking.open_run(
         tracking_uri,
         tracking.experiment_name(experiment.data),
-        f"few-{experiment.id}-{manifest['step']}-{split}-{settings.points}-{settings.draws}-{settings.dates}-{parent}",
+        f"few-{experiment.id}-{manifest['step']}-{split}-{settings.digest}-{parent}",
         storage=storage,
         display=f"few labels {split} {experiment.id} step {manifest['step']}",
         parent=parent,
@@ -112,6 +122,9 @@ def measure(
         tracking.log_table(tracking_uri, run_id, "few-labels.csv", table)
     except Exception as error:
         tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
+        if isinstance(error, RayTaskError) and isinstance(error.cause, ValueError):
+            # What a user can mend, without the trace of the process that found it.
+            raise ValueError(str(error.cause)) from error
         raise
     tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id, table
@@ -137,6 +150,8 @@ def _measure(files: dict[str, bytes], data: str, split: str, settings: Draws, th
         raise ValueError(
             f"{data}: no chip of {split} is labelled and has {experiment.pairs.min_valid:.0%} of its pixels clear"
         )
+    if unknown := set(settings.comparisons) - set(method.comparisons()):
+        raise ValueError(f"compare = {', '.join(sorted(unknown))}: this model has {', '.join(method.comparisons())}")
     clear = list(dict.fromkeys(when for when, _ in chips))
     rows: list[dict[str, Any]] = []
     for points in settings.points:
@@ -144,7 +159,7 @@ def _measure(files: dict[str, bytes], data: str, split: str, settings: Draws, th
             date = settings.date(draw, clear)
             budget = ingest.examples(dataset, split, experiment, seed=draw, date=date, per_class=points)
             method.fit_support(batch.to(device) for batch in budget)
-            for name in method.comparisons():
+            for name in settings.comparisons or method.comparisons():
                 matrices = {kind: ConfusionMatrix(task.num_classes, task.ignore_index) for kind in (SAME, OTHER)}
                 for when, batch in chips:
                     assert batch.labels_NHW is not None

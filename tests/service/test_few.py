@@ -70,6 +70,17 @@ def test_the_table_is_what_is_counted_by_hand(dataset, folder):
     assert found["mean_iou"].between(0, 1).all()
 
 
+def test_an_unknown_comparison_and_a_clouded_split_are_named(dataset, folder):
+    files = checkpoint_files.files_of(folder)
+    with pytest.raises(ValueError, match="compare = distance: this model has representation, patches, pixels, global"):
+        few._measure(files, dataset.uri, "train", few.Draws((1,), comparisons=("distance", "local")), threads=1)
+    with pytest.raises(ValueError, match=r"no labelled pixel in split 'train' at 2001-01-01; its dates are 2019-04-01"):
+        few._measure(files, dataset.uri, "train", few.Draws((1,), dates=("2001-01-01",)), threads=1)
+    one = few._measure(files, dataset.uri, "train", few.Draws((1,), draws=1, comparisons=("pixels",)), threads=1)
+    assert set(one["comparison"]) == {"pixels"}
+    assert few.Draws((1,)).digest != few.Draws((1,), comparisons=("pixels",)).digest
+
+
 def test_draws_go_through_the_dates():
     clear = [f"date {n}" for n in range(26)]
     assert [few.Draws(draws=4).date(draw, clear) for draw in range(4)] == ["date 0", "date 6", "date 13", "date 19"]
