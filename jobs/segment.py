@@ -59,7 +59,6 @@ def run(arguments: Segment) -> int:
     if arguments.neighbours is not None and arguments.neighbours < 1:
         raise ValueError(f"--neighbours {arguments.neighbours}: use 1 or more")
     from miseg.data.annotations import read_annotations
-    from miseg.data.maps import default_colours
     from miseg.data.scene_files import SceneOptions, open_scene, open_series
     from miseg.data.tiles import StandardScene
     from miseg.service import checkpoint_files, cluster, segment, tracking
@@ -90,16 +89,20 @@ def run(arguments: Segment) -> int:
         series = open_series(arguments.series, options)
         targets = {arguments.out / f"{target.date or target.name}.tif": target for target in series}
     cluster.connect(arguments.address)
-    found = segment.segment_all(
+    found = segment.segment(
         files,
         targets,
         examples,
         cluster.resources(1, 1),
         segment.Comparison(arguments.compare, arguments.neighbours),
-        annotations.colours or default_colours(len(annotations.classes)),
+        annotations.colours,
     )
+    for reason in found.left_out.values():
+        print(f"left out: {reason}", file=sys.stderr)
+    if not found.made:
+        return 1
     run_id = segment.record(
-        found,
+        found.made,
         experiment,
         uri,
         storage=arguments.root,
@@ -109,7 +112,7 @@ def run(arguments: Segment) -> int:
         },
     )
     print(f"MLflow run {run_id} at {uri}")
-    return 0 if found else 1
+    return 0
 
 
 def _model(arguments: Segment, beside: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -204,12 +205,18 @@ class Pause(ExecutionCallback):
         time.sleep(PAUSE)
 
 
-def _decoded(keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]]) -> ray.data.Dataset:
+def quiet_data_context() -> None:
+    """Pipelines of this process keep order, rest between turns, and print nothing: what Ray does is in its own logs."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.execution_options.verbose_progress = False
     context.custom_execution_callback_classes = [Pause]
+
+
+def _decoded(keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]]) -> ray.data.Dataset:
+    quiet_data_context()
 
     def chunk(rows: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         for key in rows["item"].tolist():

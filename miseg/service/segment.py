@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import sys
+import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import pandas as pd
 import ray
 import torch
 
-from miseg.data.maps import MapWriter, confidence_path
+from miseg.data.maps import MapWriter, confidence_path, default_colours
 from miseg.data.quicklook import quicklook
 from miseg.data.samples import IGNORE_LABEL
 from miseg.data.scenes import Scene
@@ -53,95 +53,124 @@ class Comparison:
     neighbours: int | None = None
 
 
+@dataclass(frozen=True)
+class Maps:
+    """What came of several scenes.
+
+    Attributes:
+        made: the pixels of each class, by map.
+        left_out: why there is no map, by the path that it would have.
+    """
+
+    made: dict[Path, dict[str, int]]
+    left_out: dict[Path, str]
+
+
 def segment(
     files: Mapping[str, bytes],
-    scene: StandardScene,
+    targets: Mapping[Path, Scene],
     examples: Examples,
-    out: Path,
     resources: Resources,
     comparison: Comparison | None = None,
     colours: Sequence[Sequence[int]] | None = None,
-) -> dict[str, int]:
-    """Map a scene: `out` and its confidence beside it, as `MapWriter` writes them; the pixels of each class.
+) -> Maps:
+    """Map scenes: of each a GeoTIFF, its confidence beside it, as `MapWriter` writes them, and a picture (.png).
 
-    Every pixel with data gets a class, beyond the border patches are reflected; clouds and nodata get none.
+    Every pixel with data gets a class, beyond the border patches are reflected; clouds and nodata get none. A scene
+    that cannot be mapped costs the others nothing. Windows of all scenes go through one pipeline, so that the model is
+    opened once a process. Each map is told in a line as it is written.
 
     Args:
         files: a few-label method's checkpoint, as `checkpoint_files.files_of` gives it.
-        scene: what is mapped; its files must be seen by every machine of the cluster.
-        examples: labelled pixels, of this scene or another of the same bands.
-        out: GeoTIFF to write.
+        targets: GeoTIFF to write -> scene; its files must be seen by every machine of the cluster.
+        examples: labelled pixels, of one of the scenes or another of the same bands.
         resources: whether GPUs are to be had.
         comparison: how pixels are compared.
         colours: K (red, green, blue).
 
     Raises:
-        ValueError: a method that takes no labelled pixels, or another number of bands than it was trained on.
+        ValueError: as `open_for_maps`.
     """
-    grid = scene.scene.grid
-    windows = ray.data.from_items([{"window": list(window)} for window in grid.windows(TILE)])
+    settings = comparison or Comparison()
+    # Here too, so that a wrong setting is told before a process is started for it.
+    with tempfile.TemporaryDirectory() as folder:
+        open_for_maps(checkpoint_files.unpack(files, Path(folder)), examples, settings, torch.device("cpu"))
+    left_out: dict[Path, str] = {}
+    scenes: dict[Path, StandardScene] = {}
+    for out, scene in targets.items():
+        try:
+            scenes[out] = StandardScene.measure(scene)
+        except ValueError as error:
+            left_out[out] = str(error)
+    made = {}
+    rows = _mapped(files, list(scenes.values()), examples, resources, settings) if scenes else iter(())
+    for index, of_scene in itertools.groupby(rows, key=lambda row: int(row["scene"])):
+        out, standard = list(scenes.items())[index]
+        try:
+            made[out] = _written(out, standard, of_scene, examples.class_names, colours)
+        except ValueError as error:
+            left_out[out] = str(error)
+            continue
+        total = max(1, sum(made[out].values()))
+        shares = ", ".join(f"{name} {100 * number / total:.1f} %" for name, number in made[out].items())
+        print(f"{out}: {shares}; to look at: {out.with_suffix('.png')}", flush=True)
+    return Maps(made, left_out)
+
+
+def _mapped(
+    files: Mapping[str, bytes],
+    scenes: Sequence[StandardScene],
+    examples: Examples,
+    resources: Resources,
+    comparison: Comparison,
+) -> Iterator[dict[str, Any]]:
+    """The rows that `Mapper` gives for the windows of all scenes, in order."""
+    ingest.quiet_data_context()
+    items = [
+        {"scene": index, "window": list(window)}
+        for index, standard in enumerate(scenes)
+        for window in standard.scene.grid.windows(TILE)
+    ]
     gpus = int(resources.use_gpu)
-    actors = max(1, int(resources.gpus if gpus else min(resources.cpus // 2, 8)))
-    tiles = windows.map_batches(
+    actors = max(1, min(len(items), int(resources.gpus if gpus else min(resources.cpus // 2, 8))))
+    tiles = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         Mapper,
-        fn_constructor_args=(ray.put((dict(files), examples)), scene, comparison or Comparison(), actors, resources),
+        fn_constructor_args=(ray.put((dict(files), examples, list(scenes))), comparison, actors, resources),
         batch_size=1,
-        concurrency=min(actors, max(1, windows.count())),
+        concurrency=actors,
         num_cpus=ingest.TASK_CPUS,
         num_gpus=gpus,
     )
-    counts = np.zeros(len(examples.class_names), np.int64)
-    with MapWriter(out, grid, examples.class_names, colours) as writer:
-        for row in tiles.iter_rows():
+    yield from tiles.iter_rows()
+
+
+def _written(
+    out: Path,
+    standard: StandardScene,
+    rows: Iterator[dict[str, Any]],
+    class_names: Sequence[str],
+    colours: Sequence[Sequence[int]] | None,
+) -> dict[str, int]:
+    counts = np.zeros(len(class_names), np.int64)
+    scene = standard.scene
+    with MapWriter(out, scene.grid, class_names, colours) as writer:
+        for row in rows:
+            if row["problem"]:
+                raise ValueError(row["problem"])
             top, left, height, width = (int(value) for value in row["window"])
             classes = np.frombuffer(row["classes"], np.uint8).reshape(height, width)
             confidence = np.frombuffer(row["confidence"], np.float32).reshape(height, width)
             writer.write((top, left, height, width), classes, confidence)
             counts += np.bincount(classes[classes != IGNORE_LABEL], minlength=len(counts))
-    return dict(zip(examples.class_names, counts.tolist(), strict=True))
-
-
-def segment_all(
-    files: Mapping[str, bytes],
-    targets: Mapping[Path, Scene],
-    examples: Examples,
-    resources: Resources,
-    comparison: Comparison,
-    colours: Sequence[Sequence[int]],
-) -> dict[Path, dict[str, int]]:
-    """Map every scene as `segment` does, each with a picture beside it (.png), and print a line for each.
-
-    Returns:
-        The pixels of each class by map, of those maps that could be made: of several scenes one that cannot be mapped
-        is named and left out.
-
-    Raises:
-        ValueError: as `segment`, where there is one scene alone.
-    """
-    made = {}
-    for out, scene in targets.items():
-        try:
-            pixels = segment(files, StandardScene.measure(scene), examples, out, resources, comparison, colours)
-        except ValueError as error:
-            if len(targets) == 1:
-                raise
-            # A clouded date must not cost the others their maps.
-            print(f"left out: {error}", file=sys.stderr, flush=True)
-            continue
-        picture = out.with_suffix(".png")
-        quicklook(
-            scene.read()[0].transpose(2, 0, 1) if scene.grid.height * scene.grid.width <= 2**24 else scene.files[0],
-            out,
-            colours,
-            picture,
-            class_names=examples.class_names,
-            confidence=confidence_path(out),
-        )
-        total = max(1, sum(pixels.values()))
-        shares = ", ".join(f"{name} {100 * number / total:.1f} %" for name, number in pixels.items())
-        print(f"{out}: {shares}; to look at: {picture}", flush=True)
-        made[out] = pixels
-    return made
+    quicklook(
+        scene.read()[0].transpose(2, 0, 1) if scene.grid.height * scene.grid.width <= 2**24 else scene.files[0],
+        out,
+        colours or default_colours(len(class_names)),
+        out.with_suffix(".png"),
+        class_names=class_names,
+        confidence=confidence_path(out),
+    )
+    return dict(zip(class_names, counts.tolist(), strict=True))
 
 
 def record(
@@ -180,26 +209,34 @@ def record(
 class Mapper:
     """Maps windows; an actor, so that the model and the examples are prepared once."""
 
-    def __init__(
-        self, shared: Any, scene: StandardScene, comparison: Comparison, actors: int, resources: Resources
-    ) -> None:
+    def __init__(self, shared: Any, comparison: Comparison, actors: int, resources: Resources) -> None:
         torch.set_num_threads(max(1, int(resources.cpus) // actors))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        files, examples = ray.get(shared)
+        files, examples, self.scenes = ray.get(shared)
         with tempfile.TemporaryDirectory() as folder:
             place = checkpoint_files.unpack(files, Path(folder))
             self.method = open_for_maps(place, examples, comparison, self.device)
-        self.scene = scene
 
     def __call__(self, columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The classes and the confidence of each window, as bytes: tiles at the far sides are smaller."""
-        for window in columns["window"]:
-            row, column, height, width = (int(value) for value in window)
-            classes, confidence = map_window(self.method, self.scene, (row, column, height, width), self.device)
+        """The classes and the confidence of each window, as bytes, since tiles at the far sides are smaller.
+
+        Where a window cannot be mapped, `problem` says why.
+        """
+        for index, numbers in zip(columns["scene"], columns["window"], strict=True):
+            row, column, height, width = (int(value) for value in numbers)
+            classes = confidence = b""
+            problem = ""
+            try:
+                found = map_window(self.method, self.scenes[index], (row, column, height, width), self.device)
+                classes, confidence = found[0].tobytes(), found[1].tobytes()
+            except ValueError as error:
+                problem = str(error)
             yield {
+                "scene": [index],
                 "window": np.array([[row, column, height, width]]),
-                "classes": np.array([classes.tobytes()], object),
-                "confidence": np.array([confidence.tobytes()], object),
+                "classes": np.array([classes], object),
+                "confidence": np.array([confidence], object),
+                "problem": [problem],
             }
 
 

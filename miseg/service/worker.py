@@ -30,9 +30,8 @@ LOG_EVERY = 10
 def train(config: dict[str, Any]) -> str:
     """What every Train worker runs: its share of each step, and on rank 0 the logging. Returns why it ended."""
     torch.set_num_threads(config["threads"])
-    for name in ("ray.data", "ray.train"):
-        # A line for each validation is for people; what Ray does in between is in its own log files.
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # A line for each validation is for people; what Ray does in between is in its own log files.
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     experiment: Experiment = from_dict(config["experiment"])
