@@ -137,7 +137,7 @@ def _mapped(
         Mapper,
         fn_constructor_args=(ray.put((dict(files), examples, list(scenes))), comparison, actors, resources),
         batch_size=1,
-        concurrency=actors,
+        compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=ingest.TASK_CPUS,
         num_gpus=gpus,
     )
