@@ -57,21 +57,16 @@ def evaluate(
     manifest = check(folder, dataset, split)
     task = ingest.task_of(dataset)
     experiment = checkpoint_files.read_experiment(folder)
-    run_id = tracking.open_run(
+    run_id = tracking.open_model_run(
         tracking_uri,
-        tracking.experiment_name(experiment.data),
+        experiment,
         f"evaluate-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{parent or 'folder'}",
+        "evaluation",
         storage=storage,
         display=f"evaluate {split} {experiment.id} step {manifest['step']}",
         parent=parent,
-        tags={
-            "miseg.kind": "evaluation",
-            "miseg.experiment_id": experiment.id,
-            "miseg.method": type(experiment.method).__name__,
-            "miseg.data": data,
-            "miseg.data_fingerprint": dataset.fingerprint,
-        },
-        params=tracking.parameters(experiment) | {"split": split},
+        params={"split": split},
+        data={"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint},
     )
     files = checkpoint_files.files_of(folder)
     journal = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}

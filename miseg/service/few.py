@@ -97,21 +97,16 @@ def measure(
     experiment = checkpoint_files.read_experiment(folder)
     if experiment.patch is None:
         raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: leave --points out")
-    run_id = tracking.open_run(
+    run_id = tracking.open_model_run(
         tracking_uri,
-        tracking.experiment_name(experiment.data),
+        experiment,
         f"few-{experiment.id}-{manifest['step']}-{split}-{settings.digest}-{parent}",
+        "evaluation",
         storage=storage,
         display=f"few labels {split} {experiment.id} step {manifest['step']}",
         parent=parent,
-        tags={
-            "miseg.kind": "evaluation",
-            "miseg.experiment_id": experiment.id,
-            "miseg.method": type(experiment.method).__name__,
-            "miseg.data": data,
-            "miseg.data_fingerprint": dataset.fingerprint,
-        },
-        params=tracking.parameters(experiment) | {"split": split, "points": str(settings.points)},
+        params={"split": split, "points": str(settings.points)},
+        data={"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint},
     )
     files = checkpoint_files.files_of(folder)
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))

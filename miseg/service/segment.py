@@ -184,19 +184,15 @@ def record(
 ) -> str:
     """An MLflow run of the maps that were made: their pictures, the pixels of each class, and how they came about."""
     now = f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}"
-    run_id = tracking.open_run(
+    run_id = tracking.open_model_run(
         tracking_uri,
-        tracking.experiment_name(experiment.data),
+        experiment,
         f"maps-{now}",
+        "maps",
         storage=storage,
         display=f"maps from {Path(settings['labels']).name}",
         parent=parent,
-        tags={
-            "miseg.kind": "maps",
-            "miseg.experiment_id": experiment.id,
-            "miseg.method": type(experiment.method).__name__,
-        },
-        params=tracking.parameters(experiment) | dict(settings),
+        params=settings,
     )
     rows = [{"map": str(out), "class": name, "pixels": n} for out, pixels in made.items() for name, n in pixels.items()]
     tracking.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))

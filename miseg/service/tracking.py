@@ -157,6 +157,48 @@ def open_experiment_run(
     return run_id
 
 
+def open_model_run(
+    uri: str,
+    experiment: Experiment,
+    name: str,
+    kind: str,
+    *,
+    storage: str,
+    display: str,
+    parent: str | None,
+    params: Mapping[str, str],
+    data: Mapping[str, str] | None = None,
+) -> str:
+    """The run of what is done with a trained model, beside its training's parameters.
+
+    Args:
+        uri: the MLflow server or store.
+        experiment: what was trained.
+        name: as `open_run`.
+        kind: "evaluation" or "maps", the tag `miseg.kind`.
+        storage: where artifacts go.
+        display: the run's name for people.
+        parent: the run that trained the model.
+        params: further parameters.
+        data: tags of the data that it was used on.
+    """
+    tags = {
+        "miseg.kind": kind,
+        "miseg.experiment_id": experiment.id,
+        "miseg.method": type(experiment.method).__name__,
+    }
+    return open_run(
+        uri,
+        experiment_name(experiment.data),
+        name,
+        storage=storage,
+        display=display,
+        parent=parent,
+        tags=tags | dict(data or {}),
+        params=parameters(experiment) | dict(params),
+    )
+
+
 def experiment_name(data: str) -> str:
     """`miseg/<data>`, with the folder name alone where data is a path or URI."""
     return f"miseg/{data.rstrip('/').rsplit('/', 1)[-1]}"
