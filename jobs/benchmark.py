@@ -18,10 +18,18 @@ from miseg.service.command import Place, main
 class Benchmark(Place):
     """Measure rows of the benchmark table."""
 
-    rows: tuple[Literal["data-path", "step", "step-memory", "map"], ...] = ("data-path", "step", "step-memory", "map")
+    rows: tuple[Literal["data-path", "step", "step-memory", "map", "scene", "scene-memory"], ...] = (
+        "data-path",
+        "step",
+        "step-memory",
+        "map",
+        "scene",
+        "scene-memory",
+    )
     """Which rows. data-path: Ray Data beside a DataLoader with 2 workers, images a second. step and step-memory: a
-    training step with RMI beside BCE, milliseconds and MiB at the peak. map: a scene mapped from few labels by the
-    literal algorithm beside ours, seconds."""
+    training step with RMI beside BCE, milliseconds and MiB at the peak. map: a small scene mapped from few labels by
+    the literal algorithm beside ours, seconds. scene and scene-memory: one of 512 x 512 pixels by local information
+    beside L1 between representations, seconds and MiB at the peak."""
     data: str = "camvid"
     """A name that prepare_data.py knows, of 8-bit images, or the folder or URI of a packed data set."""
     batch_size: int = 8

@@ -117,13 +117,7 @@ def maps(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
     The literal algorithm encodes every patch and scores it with every label, here a row of patches at a time; ours is
     `NearestLabelMethod.predict`. The scene is noise, whatever the data set: its content costs nothing.
     """
-    torch.manual_seed(0)
-    method = build_method(few_labels.flanders().method, Task(5, 4)).to(_device()).eval()
-    assert isinstance(method, MutualInformationSimilarityMethod)
-    image_1BHW = torch.randn(1, 4, 128, 128, device=_device())
-    labels_1HW = torch.full((1, 128, 128), IGNORE_INDEX, device=_device())
-    labels_1HW.view(-1)[torch.randperm(128 * 128)[:60]] = torch.arange(60, device=_device()) % 5
-    method.fit_support([Batch(image_1BHW, labels_1HW)])
+    method, image_1BHW = _labelled_scene(128)
     variants = {
         "literal, a row at a time": lambda: _literal_map(method, image_1BHW),
         "once over the image": lambda: method.predict(image_1BHW)[0].argmax(0),
@@ -139,6 +133,46 @@ def maps(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
             # Rounding may decide between labels that are equally near in single precision; more would be an error.
             print(f"map: {differing} of {found[0].numel()} pixels differ")
     return Row("map", "s", values)
+
+
+@torch.no_grad()
+def scene(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """Seconds for the map of a scene of 512 x 512 pixels and four bands from 60 labelled pixels, by two comparisons."""
+    method, image_1BHW = _labelled_scene(512)
+    values: dict[str, list[float]] = {"local": [], "representation": []}
+    for _ in range(repetitions):
+        for name, seconds in values.items():
+            started = time.perf_counter()
+            method.predict_by(name, image_1BHW).argmax(1).cpu()
+            seconds.append(time.perf_counter() - started)
+    return Row("scene", "s", values)
+
+
+def scene_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """MiB at the peak of the same map, beyond scene and model, each time in a new process."""
+    values: dict[str, list[float]] = {}
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for name in ("local", "representation"):
+            values[name] = [pool.apply(_peak_bytes_of_a_map, (name,)) / 2**20 for _ in range(repetitions)]
+    return Row("scene-memory", "MiB", values)
+
+
+def _labelled_scene(side: int) -> tuple[MutualInformationSimilarityMethod, Tensor]:
+    """The similarity of `flanders-similarity`, told 60 labelled pixels of noise, and the noise [1, 4, side, side]."""
+    torch.manual_seed(0)
+    method = build_method(few_labels.flanders().method, Task(5, 4)).to(_device()).eval()
+    assert isinstance(method, MutualInformationSimilarityMethod)
+    image_1BHW = torch.randn(1, 4, side, side, device=_device())
+    labels_1HW = torch.full((1, side, side), IGNORE_INDEX, device=_device())
+    labels_1HW.view(-1)[torch.randperm(side * side)[:60]] = torch.arange(60, device=_device()) % 5
+    method.fit_support([Batch(image_1BHW, labels_1HW)])
+    return method, image_1BHW
+
+
+@torch.no_grad()
+def _peak_bytes_of_a_map(compare: str) -> int:
+    method, image_1BHW = _labelled_scene(512)
+    return _peak_bytes_of(lambda: method.predict_by(compare, image_1BHW))
 
 
 def _literal_map(method: MutualInformationSimilarityMethod, image_1BHW: Tensor) -> Tensor:
@@ -157,10 +191,17 @@ def _literal_map(method: MutualInformationSimilarityMethod, image_1BHW: Tensor) 
     return torch.stack(rows)
 
 
-ROWS: dict[str, Callable[..., Row]] = {"data-path": data_path, "step": step, "step-memory": step_memory, "map": maps}
+ROWS: dict[str, Callable[..., Row]] = {
+    "data-path": data_path,
+    "step": step,
+    "step-memory": step_memory,
+    "map": maps,
+    "scene": scene,
+    "scene-memory": scene_memory,
+}
 """Every row by the name that selects it."""
 
-STEPS = {"data-path": 300, "step": 10, "step-memory": 2, "map": 1}
+STEPS = {"data-path": 300, "step": 10, "step-memory": 2, "map": 1, "scene": 1, "scene-memory": 1}
 """Steps that a repetition of a row takes unless told otherwise."""
 
 
@@ -192,15 +233,20 @@ def _seconds_a_step(loop: Loop, batch: Batch, steps: int) -> float:
 
 def _peak_bytes_here(experiment: Experiment, task: Task, batch: Batch) -> int:
     loop = Loop(experiment, task, _device())
-    if loop.device.type == "cuda":
-        batch = batch.to(loop.device)
+    batch = batch.to(loop.device)
+    return _peak_bytes_of(lambda: _seconds_a_step(loop, batch, 2))
+
+
+def _peak_bytes_of(work: Callable[[], object]) -> int:
+    """Bytes that this process, or its GPU, holds more at the peak of `work` than before."""
+    if _device().type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        _seconds_a_step(loop, batch, 2)
+        work()
         return torch.cuda.max_memory_allocated() - before
     before = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the imports
-    _seconds_a_step(loop, batch, 2)
+    work()
     return _resident("VmHWM") - before
 
 
