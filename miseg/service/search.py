@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import Trial
 from miseg.service.command import Place
@@ -106,7 +107,8 @@ def search(
     print(f"\nTrials\n{tune.trials_text(report.trials)}")
     if grid:
         print(f"\nMean IoU by region size (across)\n{tune.grid_text(report.trials)}")
-    print(f"\nMean IoU after step {base.steps}, {arguments.confirm_seeds} fresh seeds")
+    split = base.validation_split(PackedDataset.open(job.data).splits)
+    print(f"\nMean IoU on {split} after step {base.steps}, {arguments.confirm_seeds} fresh seeds")
     print(tune.summary_text(report.confirmation))
     print(f"\nMLflow run {report.parent_run} with a child for each trial; compare them with: {job.ui_command}")
     return report
