@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import Trial
 from miseg.service.command import Place
@@ -76,6 +75,7 @@ def search(
     Raises:
         ValueError: a setting that does not fit the data or the cluster.
     """
+    from miseg.data.packed import PackedDataset
     from miseg.service import tune
     from miseg.service.start import prepare, tuning_name
 
