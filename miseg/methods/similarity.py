@@ -32,7 +32,9 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
 
     def __init__(self, config: MutualInformationSimilarity | DeepInfoMax, task: Task) -> None:
         super().__init__(task, config.encoder, config.compare, config.neighbours)
-        self.config, self.swap = config, getattr(config, "swap", False)
+        self.config = config
+        # Deep InfoMax has one view, so nothing to swap.
+        self.swap = isinstance(config, MutualInformationSimilarity) and config.swap
         features, size = config.encoder.features[1], config.encoder.local_size
         settings = config.encoder.representation, config.hidden, config.discriminator
         self.of_whole = StatisticsNetwork(features, size, *settings) if config.alpha else None

@@ -100,7 +100,7 @@ def measure(
     run_id = tracking.open_model_run(
         tracking_uri,
         experiment,
-        f"few-{experiment.id}-{manifest['step']}-{split}-{settings.digest}-{parent}",
+        f"few-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{settings.digest}-{parent}",
         "evaluation",
         storage=storage,
         display=f"few labels {split} {experiment.id} step {manifest['step']}",
