@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 from ray import PlacementGroupID, tune
@@ -166,7 +167,9 @@ def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
     if whole.empty:
         return None
     row = whole.loc[whole[METRIC].idxmax()]
-    return {key.removeprefix("params/"): row[key] for key in trials.columns if key.startswith("params/")}
+    params = {key.removeprefix("params/"): row[key] for key in trials.columns if key.startswith("params/")}
+    # Pandas keeps whole numbers as NumPy's, which no description of an experiment may hold.
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
 
 
 def summary(confirmation: pd.DataFrame) -> pd.DataFrame:

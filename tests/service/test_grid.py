@@ -4,7 +4,8 @@ import pandas as pd
 
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes import spaces, streets
-from miseg.service import tune
+from miseg.recipes.catalog import RECIPES
+from miseg.service import train, tune
 from miseg.service.cluster import Resources
 
 
@@ -60,3 +61,15 @@ def test_the_winner_of_a_grid_is_an_experiment_again() -> None:
     found = spaces.region_mutual_information(spaces.FixedTrial(point), base)
     assert isinstance(found.method, RegionMutualInformation) and found.method.region_size == 2
     assert found.optimiser == base.optimiser
+
+
+def test_the_winner_s_whole_numbers_describe_an_experiment():
+    base = RECIPES["flanders-similarity"]()
+    rows = [spaces.similarity_point(base) | {"patch": patch, "z": 16} for patch in (5, 13)]
+    trials = pd.DataFrame([{f"params/{name}": value for name, value in row.items()} for row in rows])
+    trials = trials.assign(mean_iou=[0.1, 0.2], step=base.steps, ended=train.FINISHED)
+    winner = tune.best_trial(trials, base.steps)
+    assert winner is not None
+    found = spaces.similarity(spaces.FixedTrial(winner), base)
+    assert (found.method.encoder.patch, found.method.encoder.representation) == (13, 16)
+    assert found.id == spaces.similarity(spaces.FixedTrial(rows[1]), base).id
