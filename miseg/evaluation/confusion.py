@@ -40,7 +40,7 @@ class ConfusionMatrix:
             TypeError: labels that are no integers.
             ValueError: unequal shapes; or a value outside 0..K-1 other than an ignored truth. Nothing is counted then.
         """
-        predicted, true = _integers(prediction, "prediction"), _integers(truth, "truth")
+        predicted, true = integers(prediction, "prediction"), integers(truth, "truth")
         if predicted.shape != true.shape:
             raise ValueError(
                 f"prediction of shape {tuple(predicted.shape)} for a truth of shape {tuple(true.shape)}: labels are "
@@ -99,7 +99,8 @@ class ConfusionMatrix:
             raise ValueError(f"{name} holds {values} in {outside.numel()} pixels: expected {allowed}")
 
 
-def _integers(labels: Tensor | np.ndarray, name: str) -> Tensor:
+def integers(labels: Tensor | np.ndarray, name: str) -> Tensor:
+    """The labels as int64, detached; TypeError, with `name`, where they are no integers."""
     if isinstance(labels, Tensor):
         if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
             raise TypeError(f"{name} of type {labels.dtype}: expected integer labels")

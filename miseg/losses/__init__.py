@@ -4,6 +4,7 @@ from miseg.losses.affinity_field import AffinityFieldLoss, AffinityFieldParts, a
 from miseg.losses.binary_cross_entropy import binary_cross_entropy_parts
 from miseg.losses.cross_entropy import cross_entropy_parts
 from miseg.losses.divergence import divergence_from_logits_parts, divergence_parts
+from miseg.losses.invariant_information import iic_segmentation_loss
 from miseg.losses.jensen_shannon import jensen_shannon_mutual_information, jensen_shannon_parts
 from miseg.losses.region_mutual_information import (
     RegionMutualInformationLoss,
@@ -21,6 +22,7 @@ __all__ = [
     "cross_entropy_parts",
     "divergence_from_logits_parts",
     "divergence_parts",
+    "iic_segmentation_loss",
     "jensen_shannon_mutual_information",
     "jensen_shannon_parts",
     "region_mutual_information_parts",
