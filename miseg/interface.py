@@ -54,12 +54,14 @@ class Batch:
         labels_NHW: int64 in 0..K-1 or the ignore index; None where the method may see no labels.
         ids: the N names under which the packed data set holds the images.
         views_NCHW: a second view of each image, float32, for the methods that learn from pairs.
+        valid_NHW: bool, the pixels that count, for a method that sees no labels; None: all.
     """
 
     images_NCHW: Tensor
     labels_NHW: Tensor | None = None
     ids: tuple[str, ...] = ()
     views_NCHW: Tensor | None = None
+    valid_NHW: Tensor | None = None
 
     def to(self, device: torch.device | str, *, memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
         """The same batch on `device`, images in `memory_format`."""
@@ -72,11 +74,19 @@ class Batch:
             None if self.labels_NHW is None else self.labels_NHW.to(device, non_blocking=True),
             self.ids,
             None if self.views_NCHW is None else moved(self.views_NCHW),
+            None if self.valid_NHW is None else self.valid_NHW.to(device, non_blocking=True),
         )
 
-    def without_labels(self) -> Batch:
-        """The batch as an unsupervised method sees it."""
-        return replace(self, labels_NHW=None)
+    def without_labels(self, ignore_index: int = IGNORE_INDEX) -> Batch:
+        """The batch as an unsupervised method sees it: which pixels are labelled, not how.
+
+        All pixels of an image without any label count: it has no mask that would say otherwise.
+        """
+        if self.labels_NHW is None:
+            return self
+        labelled = self.labels_NHW != ignore_index
+        valid = labelled | ~labelled.any(dim=2, keepdim=True).any(dim=1, keepdim=True)
+        return replace(self, labels_NHW=None, valid_NHW=valid)
 
 
 @dataclass
@@ -122,6 +132,9 @@ class Method(nn.Module, ABC):
     pairs: ClassVar[bool] = False
     """Whether `forward` takes two views of each image: patches of the same place."""
 
+    num_clusters: int = 0
+    """Channels of `predict` where the method emits clusters."""
+
     progress: float = 0.0
     """Share of the training steps done, 0..1, for losses that change with it; the trainer sets it before each step."""
 
@@ -138,7 +151,10 @@ class Method(nn.Module, ABC):
         return {}
 
     def fit_support(self, labels: Iterable[Batch]) -> None:
-        """Closed-form use of labels after training; most methods have none."""
+        """What is found in closed form after training; most methods have nothing.
+
+        A method of supervision "few" is given its labelled pixels; one of "none", the training images without labels.
+        """
 
     def param_groups(self, lr: float) -> list[dict]:
         """Optimiser groups: those of the method's networks that have some of their own, and one at `lr` for the rest.

@@ -86,6 +86,13 @@ class ClusterCounts:
         )
 
 
+def of_classes(probabilities_NKHW: Tensor, match_K: Tensor, num_classes: int) -> Tensor:
+    """Probabilities [N, C, H, W] of the classes that the clusters stand for; a class without a cluster has 0."""
+    shape = (probabilities_NKHW.shape[0], num_classes, *probabilities_NKHW.shape[2:])
+    match_K = match_K.to(probabilities_NKHW.device)
+    return probabilities_NKHW.new_zeros(shape).index_add_(1, match_K, probabilities_NKHW)
+
+
 def match_clusters(counts_KC: Tensor | np.ndarray, *, many_to_one: bool | None = None) -> Tensor:
     """The class that each cluster stands for, chosen once for a whole data set.
 

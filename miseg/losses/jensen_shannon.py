@@ -31,11 +31,14 @@ def jensen_shannon_mutual_information(joint: Tensor, marginal: Tensor) -> Tensor
     return -(total / count).sum()
 
 
-def jensen_shannon_parts(joint: Tensor, marginal: Tensor) -> tuple[Tensor, Tensor]:
+def jensen_shannon_parts(
+    joint: Tensor, marginal: Tensor, *, counted: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
     """The sums of softplus(−T) over the joint and of softplus(T) over the marginal scores, and their numbers: [2] each.
 
     Σ total / count is the negative of `jensen_shannon_mutual_information`. Sums are float32 (float64 for float64
-    scores), under autocast too.
+    scores), under autocast too. `counted` are booleans of the scores' shapes: which of the joint and of the marginal
+    scores count; None: all.
 
     Raises:
         ValueError: scores that are not floating, or none.
@@ -46,5 +49,9 @@ def jensen_shannon_parts(joint: Tensor, marginal: Tensor) -> tuple[Tensor, Tenso
                 f"{name} scores of shape {tuple(scores.shape)} and type {scores.dtype}: expected at least one, floating"
             )
     with torch.autocast(joint.device.type, enabled=False):
-        total = torch.stack([softplus(-at_least_single(joint)).sum(), softplus(at_least_single(marginal)).sum()])
-    return total, total.new_tensor([joint.numel(), marginal.numel()])
+        terms = softplus(-at_least_single(joint)), softplus(at_least_single(marginal))
+        if counted is None:
+            total = torch.stack([term.sum() for term in terms])
+            return total, total.new_tensor([joint.numel(), marginal.numel()])
+        total = torch.stack([(term * some).sum() for term, some in zip(terms, counted, strict=True)])
+        return total, torch.stack([some.sum() for some in counted]).to(total)

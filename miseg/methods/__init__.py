@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from miseg.methods.cluster_configs import CoOccurrence, InfoSeg, InvariantInformation, PixelKMeans, RelativePosition
 from miseg.methods.configs import (
     AffinityField,
     BinaryCrossEntropy,
@@ -53,6 +54,11 @@ METHODS: Mapping[type, type[Method]] = _Registry(
         MutualInformationSimilarity: "miseg.methods.similarity:MutualInformationSimilarityMethod",
         DeepInfoMax: "miseg.methods.deep_infomax:DeepInfoMaxMethod",
         PatchAutoencoder: "miseg.methods.patch_autoencoder:PatchAutoencoderMethod",
+        InfoSeg: "miseg.methods.infoseg:InfoSegMethod",
+        InvariantInformation: "miseg.methods.invariant_information:InvariantInformationMethod",
+        PixelKMeans: "miseg.methods.k_means:PixelKMeansMethod",
+        RelativePosition: "miseg.methods.relative_position:RelativePositionMethod",
+        CoOccurrence: "miseg.methods.co_occurrence:CoOccurrenceMethod",
     }
 )
 """Every method: the type of its settings -> its class."""

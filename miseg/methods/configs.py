@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from miseg.methods.cluster_configs import CoOccurrence, InfoSeg, InvariantInformation, PixelKMeans, RelativePosition
 from miseg.networks.configs import Network, PatchEncoder, UNet
 
 
@@ -205,6 +206,11 @@ MethodConfig = (
     | MutualInformationSimilarity
     | DeepInfoMax
     | PatchAutoencoder
+    | InfoSeg
+    | InvariantInformation
+    | PixelKMeans
+    | RelativePosition
+    | CoOccurrence
 )
 
 

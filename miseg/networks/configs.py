@@ -77,6 +77,42 @@ class PatchEncoder:
         return self.patch - 4
 
 
+@dataclass(frozen=True)
+class VGG:
+    """IIC's trunk for segmentation: six 3x3 convolutions, one halving, the last two dilated by 2."""
+
+    width: int = 64
+    """Feature maps of the first convolution; the last have eight times as many."""
+    sobel: bool = True
+    """Whether the network sees the image's edges beside its colours."""
+    normalisation: Literal["batch", "group"] = "batch"
+    """Batch norm as published, or group norm, which does not depend on the batch."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width = {self.width}: use 1 or more (published: 64)")
+
+
+@dataclass(frozen=True)
+class InfoSegNetwork:
+    """InfoSeg's network: three blocks to local features, two more to the features of the whole image."""
+
+    features: int = 2048
+    """P, the length of local and high-level features."""
+    width: int = 64
+    """Feature maps of the first block; the last have eight times as many."""
+    sobel: bool = True
+    """Whether the network sees the image's edges beside its colours."""
+    normalisation: Literal["batch", "group"] = "batch"
+    """Batch norm in the blocks, or group norm, which does not depend on the batch."""
+
+    def __post_init__(self) -> None:
+        if self.features < 1:
+            raise ValueError(f"features = {self.features}: use 1 or more; the paper uses 2048")
+        if self.width < 1:
+            raise ValueError(f"width = {self.width}: use 1 or more")
+
+
 Network = UNet | DeepLab
 """Every network that maps an image to logits."""
 

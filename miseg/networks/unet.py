@@ -6,12 +6,13 @@ losses take logits. The architecture is Ronneberger et al. (2015) with batch nor
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from miseg.networks.blocks import convolution
 
 STRIDE = 16
 """Four halvings: the sides that the network itself can take are multiples of it."""
@@ -65,13 +66,6 @@ class UNet(nn.Module):
 
 
 def _block(in_channels: int, out_channels: int, normalisation: Literal["batch", "group"]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for channels in (in_channels, out_channels):
-        layers.append(nn.Conv2d(channels, out_channels, 3, padding=1, bias=False))
-        layers.append(
-            nn.BatchNorm2d(out_channels)
-            if normalisation == "batch"
-            else nn.GroupNorm(math.gcd(8, out_channels), out_channels)
-        )
-        layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+    return nn.Sequential(
+        *convolution(in_channels, out_channels, normalisation), *convolution(out_channels, out_channels, normalisation)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import tempfile
 import time
@@ -13,7 +14,7 @@ import ray
 import torch
 
 from miseg.data.packed import PackedDataset
-from miseg.evaluation import BoundaryIoU, DenseCRF
+from miseg.evaluation import BoundaryIoU, DenseCRF, match_clusters
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
 from miseg.service import checkpoint, checkpoint_files, ingest, refine, tracking
@@ -21,7 +22,7 @@ from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.loop import Evaluation, resolve_precision
 from miseg.service.loop import evaluate as evaluate_batches
-from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
+from miseg.service.reporting import PANEL_ROWS, TRAIN_MATCH, log_evaluation, validation_metrics, watch_collapse
 
 
 def evaluate(
@@ -72,11 +73,11 @@ def evaluate(
     journal = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
-        scores, shown = ray.get(worker.remote(files, data, split, journal, resources.threads))
+        scores, shown, match = ray.get(worker.remote(files, data, split, journal, resources.threads))
         if rows is not None:
             rows.extend(shown)
         if crf:
-            found = refine.refine(files, dataset, split, experiment, crf, resources)
+            found = refine.refine(files, dataset, split, experiment, crf, resources, match)
             scores |= _crf_scores(found, crf, task.class_names, split)
             log = Journal(**journal)
             log.metrics(manifest["step"], scores)
@@ -110,7 +111,7 @@ def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, A
 
 def _measure(
     files: dict[str, bytes], data: str, split: str, journal: dict[str, Any], threads: int
-) -> tuple[dict[str, float], list[Row]]:
+) -> tuple[dict[str, float], list[Row], list[int] | None]:
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = PackedDataset.open(data)
@@ -122,24 +123,38 @@ def _measure(
         boundary = BoundaryIoU(task.num_classes, task.ignore_index)
         if method.supervision == "few":
             method.fit_support(batch.to(device) for batch in ingest.examples(dataset, split, experiment))
-        found = evaluate_batches(
-            method,
-            task,
-            ingest.evaluation_stream(dataset, split, experiment),
-            device=device,
-            precision=precision,
-            keep=PANEL_ROWS,
-            boundary=boundary,
-        )
-        scores = validation_metrics(found, task.class_names, split) | {f"{split}/boundary_iou": boundary.mean()}
+        run = functools.partial(evaluate_batches, method, task, device=device, precision=precision)
+        match_K = None
+        if method.emits == "clusters" and "train" in dataset.splits:
+            counted = run(ingest.evaluation_stream(dataset, "train", experiment)).clusters
+            assert counted is not None
+            match_K = match_clusters(counted.counts)
+        batches = ingest.evaluation_stream(dataset, split, experiment)
+        found = run(batches, keep=PANEL_ROWS, boundary=boundary, match_K=match_K)
+        scores = _scores(found, boundary, task.class_names, split, matched_on_train=match_K is not None)
         if found.kept:
             image_1CHW = found.kept[0][0].images_NCHW[:1]
             scores[f"{split}/inference_seconds"] = inference_seconds(method, image_1CHW, device, precision)
         log = Journal(**journal)
         log.metrics(step, scores)
         rows = log_evaluation(log, dataset, experiment, found, Path(folder), step=step, split=split)
+        watch_collapse(log, found, step)
         log.close()
-    return scores, rows
+    return scores, rows, None if match_K is None else match_K.tolist()
+
+
+def _scores(
+    found: Evaluation, boundary: BoundaryIoU, class_names: Sequence[str], split: str, *, matched_on_train: bool
+) -> dict[str, float]:
+    if found.clusters is None:
+        return validation_metrics(found, class_names, split) | {f"{split}/boundary_iou": boundary.mean()}
+    own = found._replace(matrix=found.clusters.matched(match_clusters(found.clusters.counts)))
+    scores = validation_metrics(own, class_names, split)
+    if not matched_on_train:
+        return scores
+    prefix = f"{split}/{TRAIN_MATCH}"
+    by_train = validation_metrics(Evaluation(found.matrix, [], {}), class_names, prefix)
+    return scores | by_train | {f"{prefix}/boundary_iou": boundary.mean()}
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from miseg.evaluation import BoundaryIoU, ConfusionMatrix
+from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, match_clusters
 from miseg.interface import Batch, Method, Task, combine
 from miseg.methods import build_method
 from miseg.recipes.experiment import Experiment, Optimiser
@@ -26,14 +26,19 @@ class Evaluation(NamedTuple):
     """What an evaluation found.
 
     Attributes:
-        matrix: the confusion matrix of the method's predictions.
-        kept: the first batches with the predictions for them.
+        matrix: the confusion matrix of the method's predictions; of clusters, by the match that was given, or by the
+            best on these very images.
+        kept: the first batches with the predicted classes for them.
         others: the confusion matrices of the method's further predictors, by name.
+        clusters: how often each cluster met each class, where the method emits clusters.
+        objective: what training raises, on these images: −loss, where the method learns without labels.
     """
 
     matrix: ConfusionMatrix
     kept: Kept
     others: dict[str, ConfusionMatrix]
+    clusters: ClusterCounts | None = None
+    objective: float | None = None
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -89,7 +94,7 @@ class Loop:
         # Channels last is what oneDNN and cuDNN compute in: measured 1.5 times faster a step on two cores.
         self.memory_format = torch.channels_last
         method = build_method(experiment.method, task, pretrained=pretrained)
-        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         if self.world > 1 and self.device.type == "cuda":
             # Torch has it for GPUs alone: on the CPU each rank's batch norm sees its own share.
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
@@ -107,11 +112,14 @@ class Loop:
 
     def train_step(self, batch: Batch) -> None:
         """One optimiser step; its losses wait on the device for `flush`."""
+        # What a step draws depends on nothing but these: ranks draw differently, and a resumed run draws the same.
+        origin = np.random.SeedSequence((self.experiment.seed, self.step, self.rank))
+        torch.manual_seed(int(origin.generate_state(1)[0]))
         self.method.train()
         self.method.progress = self.step / self.experiment.steps
         batch = batch.to(self.device, memory_format=self.memory_format)
         if self.method.supervision == "none":
-            batch = batch.without_labels()
+            batch = batch.without_labels(self.task.ignore_index)
         factor = learning_rate_factor(self.step, self.experiment.steps, self.experiment.optimiser)
         for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = base * factor
@@ -222,6 +230,7 @@ def evaluate(
     precision: torch.dtype = torch.float32,
     keep: int = 0,
     boundary: BoundaryIoU | None = None,
+    match_K: Tensor | None = None,
 ) -> Evaluation:
     """The confusion matrices over the batches of all ranks, and the first batches of at least `keep` images here.
 
@@ -232,10 +241,13 @@ def evaluate(
         device: where `method` is.
         precision: the type the network computes in.
         keep: images whose predictions are kept (on the CPU) for pictures.
-        boundary: counts the outlines of the method's predictions on this rank too, where it is given.
+        boundary: counts the outlines of the method's predictions on this rank too, where it is given; of clusters,
+            with `match_K` alone.
+        match_K: the class of each cluster; None: the best match on these images.
     """
     was_training = method.training
     method.eval()
+    tally = _Clusters(method, task) if method.emits == "clusters" else None
     predictors = {"": method.predict} | method.others()
     matrices = {name: ConfusionMatrix(task.num_classes, task.ignore_index) for name in predictors}
     kept: Kept = []
@@ -244,19 +256,59 @@ def evaluate(
         for name, predict in predictors.items():
             with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
                 prediction_NHW = predict(batch.images_NCHW).argmax(1)
+                if tally is not None:
+                    tally.update(batch, prediction_NHW)
             if batch.labels_NHW is not None:
-                matrices[name].update(prediction_NHW, batch.labels_NHW)
-                if boundary is not None and not name:
-                    boundary.update(prediction_NHW, batch.labels_NHW)
+                if tally is None:
+                    matrices[name].update(prediction_NHW, batch.labels_NHW)
+                if boundary is not None and not name and (tally is None or match_K is not None):
+                    classes = prediction_NHW if match_K is None else match_K.to(device)[prediction_NHW]
+                    boundary.update(classes, batch.labels_NHW)
             if not name and sum(len(earlier.ids) for earlier, _ in kept) < keep:
                 kept.append((batch.to("cpu"), prediction_NHW.cpu()))
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        for matrix in matrices.values():
-            counts = matrix.counts.to(device)
-            dist.all_reduce(counts)
-            matrix.counts = counts.cpu()
+    for counted in [*matrices.values(), *([] if tally is None else [tally.counts])]:
+        counted.counts = _summed(counted.counts, device)
     method.train(was_training)
-    return Evaluation(matrices.pop(""), kept, matrices)
+    if tally is None:
+        return Evaluation(matrices.pop(""), kept, matrices)
+    match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
+    kept = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in kept]
+    return Evaluation(tally.counts.matched(match_K), kept, {}, tally.counts, tally.objective(device))
+
+
+class _Clusters:
+    """Clusters against classes, and the loss on images that training does not see."""
+
+    def __init__(self, method: Method, task: Task) -> None:
+        self.method, self.task = method, task
+        self.counts = ClusterCounts(method.num_clusters, task.num_classes, task.ignore_index)
+        self.total = self.count = torch.zeros(())
+
+    def update(self, batch: Batch, clusters_NHW: Tensor) -> None:
+        step = self.method(batch.without_labels(self.task.ignore_index))
+        self.total, self.count = self.total + step.total.cpu(), self.count + step.count.cpu()
+        if batch.labels_NHW is not None:
+            self.counts.update(clusters_NHW, batch.labels_NHW)
+
+    def objective(self, device: torch.device) -> float:
+        """−loss over the batches of all ranks."""
+        shape = [torch.zeros_like(self.total)]
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            # A rank without a batch does not know how many terms the loss has.
+            shapes: list = [None] * dist.get_world_size()
+            dist.all_gather_object(shapes, self.total)
+            shape = [torch.zeros_like(max(shapes, key=torch.numel))]
+        total, count = (_summed(value + shape[0], device) for value in (self.total, self.count))
+        return -combine(total.double(), count.double()).item()
+
+
+def _summed(values: Tensor, device: torch.device) -> Tensor:
+    """Their sum over all ranks, on the CPU."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return values
+    values = values.to(device)
+    dist.all_reduce(values)
+    return values.cpu()
 
 
 def learning_rate_factor(step: int, steps: int, settings: Optimiser) -> float:

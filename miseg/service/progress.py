@@ -13,12 +13,11 @@ class Progress(tune.Callback):
 
     Args:
         total: trials expected.
-        metric: the score shown.
         steps: optimiser steps of a whole trial.
     """
 
-    def __init__(self, total: int, metric: str, steps: int) -> None:
-        self.total, self.metric, self.steps = total, metric, steps
+    def __init__(self, total: int, steps: int) -> None:
+        self.total, self.steps = total, steps
         self.started = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -27,22 +26,14 @@ class Progress(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         """A validation was reported."""
-        if self.metric in result:
-            self._say(
-                trials,
-                trial,
-                f"step {result.get('step', 0):>5}/{self.steps}  {self.metric} {result[self.metric]:.4f}",
-            )
+        if "mean_iou" in result:
+            self._say(trials, trial, f"step {result.get('step', 0):>5}/{self.steps}  {_scores(result)}")
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial ended or was stopped."""
         result = trial.last_result or {}
         early = result.get("step", 0) < self.steps
-        self._say(
-            trials,
-            trial,
-            f"{'stopped early' if early else 'done'} at {result.get(self.metric, float('nan')):.4f}",
-        )
+        self._say(trials, trial, f"{'stopped early' if early else 'done'} at {_scores(result)}")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial failed for good or will be tried again."""
@@ -59,6 +50,11 @@ class Progress(tune.Callback):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state | {"started": time.monotonic()})
+
+
+def _scores(result: dict[str, Any]) -> str:
+    mean_iou, score = (result.get(name, float("nan")) for name in ("mean_iou", "score"))
+    return f"mean_iou {mean_iou:.4f}" + ("" if score == mean_iou else f"  objective {score:.4f}")
 
 
 def _short(config: dict[str, Any]) -> str:

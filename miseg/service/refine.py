@@ -16,6 +16,7 @@ import torch
 
 from miseg.data.packed import PackedDataset
 from miseg.evaluation import BoundaryIoU, ConfusionMatrix, DenseCRF, dense_crf
+from miseg.evaluation.clusters import of_classes
 from miseg.interface import Task
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, ingest
@@ -50,6 +51,7 @@ def refine(
     experiment: Experiment,
     settings: Sequence[DenseCRF],
     resources: Resources,
+    match: Sequence[int] | None = None,
 ) -> list[Refined]:
     """The labelled images of a split predicted, refined under each of `settings` and counted.
 
@@ -60,6 +62,7 @@ def refine(
         experiment: how images are resized.
         settings: settings of the CRF.
         resources: whether a GPU is to be had, and how many threads the prediction takes.
+        match: the class of each cluster, where the method emits clusters.
 
     Raises:
         ValueError: images of other than three channels.
@@ -69,7 +72,7 @@ def refine(
     task = ingest.task_of(dataset)
     predicted = ingest.evaluation_data(dataset, split, experiment).map_batches(
         Predictor,
-        fn_constructor_args=(ray.put(dict(files)), dataset, experiment, resources.threads),
+        fn_constructor_args=(ray.put(dict(files)), dataset, experiment, resources.threads, match),
         batch_size=experiment.batch_size,
         concurrency=1,
         num_cpus=ACTOR_CPUS,
@@ -95,8 +98,16 @@ def refine(
 class Predictor:
     """Adds `probabilities`, float32 [N, K, H, W], to decoded rows; an actor, so that the network is read once."""
 
-    def __init__(self, files: Any, dataset: PackedDataset, experiment: Experiment, threads: int) -> None:
+    def __init__(
+        self,
+        files: Any,
+        dataset: PackedDataset,
+        experiment: Experiment,
+        threads: int,
+        match: Sequence[int] | None = None,
+    ) -> None:
         torch.set_num_threads(threads)
+        self.match, self.classes = match, len(dataset.info.classes)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = resolve_precision(experiment.precision, self.device)
         self.convert = ingest.Converter(dataset, experiment)
@@ -112,6 +123,8 @@ class Predictor:
             batch = self.convert(rows).to(self.device, memory_format=torch.channels_last)
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
                 probabilities_NKHW = self.method.predict(batch.images_NCHW)
+            if self.match is not None:
+                probabilities_NKHW = of_classes(probabilities_NKHW, torch.tensor(self.match), self.classes)
             yield rows | {"probabilities": probabilities_NKHW.float().cpu().numpy()}
 
 

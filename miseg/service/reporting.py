@@ -18,6 +18,9 @@ from miseg.service.loop import Evaluation
 PANEL_ROWS = 4
 """Validation images shown in a run's pictures."""
 
+TRAIN_MATCH = "train_match"
+"""Scores of clusters whose match with the classes was made on the training split: `val/train_match/…`."""
+
 
 def validation_metrics(found: Evaluation, class_names: Iterable[str], split: str) -> dict[str, float]:
     """An evaluation's scores under their MLflow names; a further predictor's are `<split>/<its name>/…`."""
@@ -31,7 +34,29 @@ def validation_metrics(found: Evaluation, class_names: Iterable[str], split: str
         }
         per_class = zip(names, matrix.iou_per_class(), strict=True)
         scores |= {f"{prefix}/iou/{name}": float(value) for name, value in per_class if value == value}
-    return scores
+    if found.clusters is not None:
+        scores |= {
+            f"{split}/cluster_entropy": found.clusters.entropy(),
+            f"{split}/unused_clusters": float(len(found.clusters.unused())),
+        }
+    return scores if found.objective is None else scores | {f"{split}/objective": found.objective}
+
+
+def watch_collapse(journal: Journal, found: Evaluation, step: int) -> None:
+    """Tag the run, and warn, where nearly all pixels are in one cluster; tag how clusters were matched, too."""
+    if found.clusters is None:
+        return
+    clusters = found.clusters
+    told = clusters.collapsed()
+    if told is not None:
+        print(f"warning: the clusters have collapsed at step {step}: {told}", flush=True)
+    manner = "many to one" if clusters.num_clusters > clusters.num_classes else "one to one"
+    journal.tags(
+        {
+            "miseg.collapsed": "no" if told is None else f"step {step}: {told}",
+            "miseg.match": f"{manner}, {clusters.num_clusters} clusters with {clusters.num_classes} classes",
+        }
+    )
 
 
 def log_evaluation(

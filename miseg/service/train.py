@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray.train
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
@@ -19,6 +19,9 @@ from miseg.service.cluster import Resources
 from miseg.service.journal import journal_folder, send_pending
 
 FINISHED = "finished"
+
+Selection = Literal["labels", "objective"]
+"""What tells a better checkpoint or trial: mean IoU, or, of methods without labels, the objective on held-out images."""
 
 PLACEMENT_GROUP = "placement_group"
 
@@ -38,6 +41,8 @@ class Run:
     display: str = ""
     parent: str | None = None
     tags: Mapping[str, str] | None = None
+    selection: Selection = "objective"
+    """For methods that learn without labels; others are selected by mean IoU."""
 
     @property
     def folder(self) -> str:
@@ -55,6 +60,8 @@ class Outcome:
     """Mean IoU on the validation split after the last step; nan where training did not get that far."""
     best_mean_iou: float
     ended: str
+    score: float = math.nan
+    """What selects, after the last step: see `Selection`."""
     reused: bool = False
     """Whether the run had ended before and nothing was trained now."""
 
@@ -93,6 +100,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
             "experiment": to_dict(run.experiment),
             "data": run.data,
             "threads": run.resources.threads,
+            "selection": run.selection,
             "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id},
         },
         scaling_config=ScalingConfig(
@@ -104,7 +112,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
             name=run.name,
             storage_path=f"{run.storage}/runs",
             failure_config=FailureConfig(max_failures=max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="mean_iou"),
+            checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
             callbacks=list(callbacks),
         ),
     )
@@ -141,7 +149,11 @@ def finished(run: Run) -> Outcome | None:
     step = max(history, default=0)
     if step != run.experiment.steps:
         return None
-    return Outcome(found.info.run_id, step, history[step], max(history.values()), FINISHED, reused=True)
+    scores = history
+    if run.selection == "objective":
+        scores = tracking.history(run.tracking_uri, found.info.run_id, "val/objective") or history
+    best = max(scores, key=scores.__getitem__)
+    return Outcome(found.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
 
 
 def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
@@ -158,11 +170,12 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     tracking.end_run(run.tracking_uri, run_id, status, ended)
     step = int(last.get("step", 0))
     whole = step == run.experiment.steps and status == "FINISHED"
-    return Outcome(run_id, step, last["mean_iou"] if whole else math.nan, best.get("mean_iou", math.nan), ended)
+    mean_iou, score = (last[name] if whole else math.nan for name in ("mean_iou", "score"))
+    return Outcome(run_id, step, mean_iou, best.get("mean_iou", math.nan), ended, score)
 
 
 def checkpoints(folder: str) -> dict[str, tuple[ray.train.Checkpoint, dict[str, Any]]]:
-    """The checkpoints of a run's folder: `best` by validation mean IoU and `last`, each with what it reported."""
+    """The checkpoints of a run's folder: `best` by what selects and `last`, each with what it reported."""
     try:
         result = ray.train.Result.from_path(folder)
     except (RuntimeError, OSError, ValueError):
@@ -170,7 +183,7 @@ def checkpoints(folder: str) -> dict[str, tuple[ray.train.Checkpoint, dict[str, 
     found = result.best_checkpoints or []
     if not found:
         return {}
-    best = max(found, key=lambda item: item[1].get("mean_iou", -1.0))
+    best = max(found, key=lambda item: item[1].get("score", -math.inf))
     last = max(found, key=lambda item: item[1].get("step", 0))
     return {"best": best, "last": last}
 

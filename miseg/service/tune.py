@@ -22,7 +22,8 @@ from miseg.service import tracking, train
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.progress import Progress
 
-METRIC = "mean_iou"
+METRIC = "score"
+"""What trials report and are compared by: mean IoU, or, without labels, the objective; see `train.Selection`."""
 
 TRIAL_FAILURES = 2
 """How often a trial whose workers died is taken up again. Retries belong to Tune: Ray Train's own, inside a trial that
@@ -53,6 +54,8 @@ class Tuning:
     trials: int
     confirm_seeds: int
     seed: int = 0
+    selection: train.Selection = "objective"
+    """What compares the trials of a method that learns without labels."""
     grid: Mapping[str, Sequence[Any]] | None = None
     """Values that each parameter runs through, every point being tried to its last step, in place of a search."""
 
@@ -175,7 +178,7 @@ def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
 def summary(confirmation: pd.DataFrame) -> pd.DataFrame:
     """Mean and range over seeds of every confirmed row, best first."""
     grouped = (
-        confirmation.groupby("row")[METRIC].agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
+        confirmation.groupby("row")["mean_iou"].agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
     )
     return grouped.sort_values("mean", ascending=False).reset_index()
 
@@ -253,13 +256,14 @@ def _tune(
             resources=tuning.resources,
             parent=parent,
             tags={"miseg.kind": "trial", "miseg.tuning": tuning.name, "miseg.trial_id": trial_id},
+            selection=tuning.selection,
         )
 
     def trial(params: dict[str, Any]) -> None:
         run = trial_run(params, tune.get_context().get_trial_id())
         outcome = train.fit(run, callbacks=[TuneReportCallback()], max_failures=0)
         if outcome.reused:
-            tune.report({METRIC: outcome.mean_iou, "step": outcome.step})
+            tune.report({"mean_iou": outcome.mean_iou, METRIC: outcome.score, "step": outcome.step})
 
     trainable = tune.with_resources(trial, HEAD)
     path = f"{tuning.folder}/{name}"
@@ -267,7 +271,7 @@ def _tune(
         name=name,
         storage_path=tuning.folder,
         failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
-        callbacks=[Progress(total, METRIC, tuning.base.steps), FreeResources()],
+        callbacks=[Progress(total, tuning.base.steps), FreeResources()],
         verbose=0,
     )
     if tune.Tuner.can_restore(path):
@@ -294,6 +298,7 @@ def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.R
             train.finish(run, run_id, "FAILED" if result.error else "FINISHED", ended.splitlines()[0])
     return {
         "run_id": found.info.run_id if found else "",
+        "mean_iou": metrics.get("mean_iou", float("nan")),
         METRIC: metrics.get(METRIC, float("nan")),
         "step": metrics.get("step", 0),
         "ended": ended,
@@ -310,14 +315,17 @@ def describe(params: Mapping[str, Any]) -> str:
 def trials_text(trials: pd.DataFrame) -> str:
     """The trials as a table for the terminal, best first."""
     shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns="run_id")
-    return shown.sort_values(METRIC, ascending=False).to_string(index=False, float_format="{:.4g}".format)
+    shown = shown.sort_values(METRIC, ascending=False)
+    # Where labels select, the two are one.
+    shown = shown.drop(columns=METRIC) if shown[METRIC].equals(shown["mean_iou"]) else shown
+    return shown.rename(columns={METRIC: "objective"}).to_string(index=False, float_format="{:.4g}".format)
 
 
 def grid_text(trials: pd.DataFrame) -> str:
     """A grid's scores for the terminal: manner, λ and DF down, R across."""
     rows = ["downsampling", "lambda", "downsampling_factor"]
     shown = trials.rename(columns=lambda name: name.removeprefix("params/"))
-    table = shown.pivot_table(index=rows, columns="region_size", values=METRIC, dropna=False)
+    table = shown.pivot_table(index=rows, columns="region_size", values="mean_iou", dropna=False)
     return table.to_string(float_format="{:.4f}".format)
 
 

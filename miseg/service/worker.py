@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from ray.train.torch import get_device
 
 from miseg.data.augmentation import standardisation
 from miseg.data.packed import PackedDataset
+from miseg.evaluation import match_clusters
+from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service import checkpoint, ingest
 from miseg.service.journal import Journal
 from miseg.service.loop import Evaluation, Loop, NonFiniteLossError, Record
-from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics
-from miseg.service.train import FINISHED, PLACEMENT_GROUP
+from miseg.service.reporting import PANEL_ROWS, TRAIN_MATCH, log_evaluation, validation_metrics, watch_collapse
+from miseg.service.train import FINISHED, PLACEMENT_GROUP, Selection
 
 LOG_EVERY = 10
 """Steps between two reads of the losses from the device."""
@@ -44,12 +47,12 @@ def train(config: dict[str, Any]) -> str:
     journal = Journal(**config["tracking"]) if rank == 0 else None
     monitor = _system_metrics(config["tracking"]) if rank == 0 else None
     try:
-        _train(loop, dataset, journal, rank, world)
+        _train(loop, dataset, journal, config["selection"])
         return FINISHED
     except NonFiniteLossError as error:
         # A retry would meet the same loss, so the run ends here, as the worst there is, and says why.
         _log(journal, error.records)
-        ray.train.report({"step": loop.step, "mean_iou": 0.0})
+        ray.train.report({"step": loop.step, "mean_iou": 0.0, "score": -math.inf})
         return str(error)
     finally:
         if monitor is not None:
@@ -58,9 +61,11 @@ def train(config: dict[str, Any]) -> str:
             journal.close()
 
 
-def _train(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: int, world: int) -> None:
+def _train(loop: Loop, dataset: PackedDataset, journal: Journal | None, selection: Selection) -> None:
     experiment = loop.experiment
-    stream = ingest.training_stream(dataset, experiment, start_step=loop.step, rank=rank, world=world)
+    stream = ingest.training_stream(
+        dataset, experiment, start_step=loop.step, rank=loop.rank, world=loop.world
+    )
     started, images = time.perf_counter(), 0
     for batch in stream:
         loop.train_step(batch)
@@ -72,7 +77,7 @@ def _train(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: in
         if journal is not None:
             journal.metrics(loop.step, {"images_per_second": images / (time.perf_counter() - started)})
         if validate:
-            _validate_and_report(loop, dataset, journal, rank, world)
+            _validate_and_report(loop, dataset, journal, selection)
         started, images = time.perf_counter(), 0
 
 
@@ -82,35 +87,58 @@ def _log(journal: Journal | None, records: Iterable[Record]) -> None:
             journal.metrics(record.step, record.values)
 
 
-def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | None, rank: int, world: int) -> None:
-    found = _validated(loop, dataset, rank, world) if loop.task.num_classes else None
+def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | None, selection: Selection) -> None:
+    found = _validated(loop, dataset) if loop.task.num_classes else None
+    match_K = None if found is None or found.clusters is None else match_clusters(found.clusters.counts)
+    scores = {} if found is None else validation_metrics(found, loop.task.class_names, "val")
+    if found is not None and found.clusters is not None and loop.step == loop.experiment.steps:
+        # At the end alone, for it takes a pass over the training images.
+        match_K = _match_on_train(loop, dataset)
+        by_train = Evaluation(found.clusters.matched(match_K), [], {})
+        scores |= validation_metrics(by_train, loop.task.class_names, f"val/{TRAIN_MATCH}")
     # Of checkpoints that are equally good the latest is kept: without labels, that is the last.
     metrics = {"step": loop.step, "mean_iou": 0.0 if found is None else found.matrix.mean_iou()}
+    by_objective = found is not None and found.objective is not None and selection == "objective"
+    metrics["score"] = found.objective if by_objective else metrics["mean_iou"]  # type: ignore[union-attr]
     reported = metrics | {PLACEMENT_GROUP: _placement_group()}
     with tempfile.TemporaryDirectory() as folder:
         if journal is None:
             ray.train.report(reported)
             return
         if found is not None:
-            journal.metrics(loop.step, validation_metrics(found, loop.task.class_names, "val"))
+            journal.metrics(loop.step, scores)
             log_evaluation(journal, dataset, loop.experiment, found, Path(folder), step=loop.step)
+            watch_collapse(journal, found, loop.step)
         mean_C, std_C = standardisation(loop.experiment.augmentation, dataset.info)
         data = {
             "mean": [float(value) for value in mean_C],
             "std": [float(value) for value in std_C],
             "colours": [list(colour) for colour in dataset.info.colours],
             "fingerprint": dataset.fingerprint,
-        }
+        } | ({} if match_K is None else {"match": match_K.tolist()})
         saved = checkpoint.save(Path(folder) / "checkpoint", loop, metrics, data)
         ray.train.report(reported, checkpoint=ray.train.Checkpoint.from_directory(saved))
 
 
-def _validated(loop: Loop, dataset: PackedDataset, rank: int, world: int) -> Evaluation:
-    split = loop.experiment.validation_split(dataset.splits)
-    if loop.method.supervision == "few":
-        loop.method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
-    batches = ingest.evaluation_stream(dataset, split, loop.experiment, rank=rank, world=world)
-    return loop.evaluate(batches, keep=PANEL_ROWS if rank == 0 else 0)
+def _validated(loop: Loop, dataset: PackedDataset) -> Evaluation:
+    split, method = loop.experiment.validation_split(dataset.splits), loop.method
+    if method.supervision == "few":
+        method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
+    elif method.supervision == "none" and type(method).fit_support is not Method.fit_support:
+        images = _stream(loop, dataset, "train")
+        method.fit_support(batch.to(loop.device).without_labels(loop.task.ignore_index) for batch in images)
+    return loop.evaluate(_stream(loop, dataset, split), keep=PANEL_ROWS if loop.rank == 0 else 0)
+
+
+def _match_on_train(loop: Loop, dataset: PackedDataset) -> torch.Tensor:
+    """The class of each cluster by the training images' labels."""
+    found = loop.evaluate(_stream(loop, dataset, "train"))
+    assert found.clusters is not None
+    return match_clusters(found.clusters.counts)
+
+
+def _stream(loop: Loop, dataset: PackedDataset, split: str) -> Iterator[Batch]:
+    return ingest.evaluation_stream(dataset, split, loop.experiment, rank=loop.rank, world=loop.world)
 
 
 def _placement_group() -> str:

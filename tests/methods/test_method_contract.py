@@ -64,11 +64,12 @@ def test_predict_gives_probabilities_at_input_resolution(config_type: type, size
 
 
 @every_method
-def test_thirty_steps_on_one_batch_reduce_the_loss_and_learn_the_colours(config_type: type) -> None:
+def test_some_steps_on_one_batch_reduce_the_loss_and_learn_the_colours(config_type: type) -> None:
     method = tiny(config_type)
     batch = learnable_batch(method)
-    losses = train(method, batch, steps=30)
-    assert losses[-1] < losses[0] - 0.2 * abs(losses[0])
+    losses = train(method, batch, steps=100 if method.supervision == "none" else 30)
+    # Some draw other pairs in every step: the last ones together tell more than one of them.
+    assert sum(losses[-5:]) / 5 < losses[0] - 0.2 * abs(losses[0])
     if batch.labels_NHW is None:
         return
     method.eval()
@@ -115,7 +116,8 @@ def test_finite_under_autocast(config_type: type, dtype: torch.dtype) -> None:
     step.loss().backward()
     assert step.total.dtype == probabilities.dtype == torch.float32
     assert step.loss().isfinite()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
+    learned = (p for p in method.parameters() if p.requires_grad)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learned)
 
 
 def test_cross_entropy_is_the_mean_over_valid_pixels() -> None:

@@ -8,7 +8,8 @@ import torch
 
 from miseg.interface import Batch, Method, Task
 from miseg.methods import METHODS, build_method
-from miseg.networks.configs import PatchEncoder, UNet
+from miseg.methods.configs import CoOccurrence, InfoSeg, InvariantInformation, PixelKMeans, RelativePosition
+from miseg.networks.configs import VGG, InfoSegNetwork, PatchEncoder, UNet
 
 TASK = Task(num_classes=3)
 PATCH = 7
@@ -20,7 +21,16 @@ def tiny(config_type: type, seed: int = 0, features: int = 8) -> Method:
     if METHODS[config_type].pairs:
         encoder = PatchEncoder(PATCH, (features, features), representation=4, normalisation="none")
         return build_method(config_type(encoder=encoder), TASK)
-    return build_method(config_type(network=UNet(features, normalisation="group")), TASK)
+    network = UNet(features, normalisation="group")
+    group = VGG(features, normalisation="group")
+    without_labels = {
+        InfoSeg: InfoSeg(InfoSegNetwork(32, features, normalisation="group"), jitter=0.1),
+        InvariantInformation: InvariantInformation(group, displacement=2, jitter=0.1),
+        PixelKMeans: PixelKMeans(samples=1000),
+        RelativePosition: RelativePosition(group, samples=1000, patch=6, pairs=64, hidden=32),
+        CoOccurrence: CoOccurrence(group, samples=1000, patch=6, pairs=64, hidden=32),
+    }
+    return build_method(without_labels.get(config_type) or config_type(network=network), TASK)
 
 
 def scene(seed: int = 1) -> Batch:
@@ -34,11 +44,20 @@ def scene(seed: int = 1) -> Batch:
     return Batch(images, labels, ("a", "b"))
 
 
+def slope(images_NCHW: torch.Tensor) -> torch.Tensor:
+    """What grows to the right in one channel and downwards in another: what lies where can be told."""
+    height, width = images_NCHW.shape[2:]
+    down, right = torch.linspace(-2, 2, height), torch.linspace(-2, 2, width)
+    return torch.stack((down[:, None].expand(height, width), right.expand(height, width), torch.zeros(height, width)))
+
+
 def learnable_batch(method: Method, seed: int = 1) -> Batch:
     """What the method may train on: images with labels, or without, or pairs of patches of the same places."""
     batch = scene(seed)
+    if method.supervision == "none":
+        return replace(batch, images_NCHW=batch.images_NCHW + slope(batch.images_NCHW)).without_labels()
     if not method.pairs:
-        return batch.without_labels() if method.supervision == "none" else batch
+        return batch
     generator = torch.Generator().manual_seed(seed)
     rows, columns = (torch.randint(0, size - PATCH, (8,), generator=generator) for size in (32, 40))
     places = zip([0, 1] * 4, rows.tolist(), columns.tolist(), strict=True)
@@ -49,6 +68,8 @@ def learnable_batch(method: Method, seed: int = 1) -> Batch:
 
 def with_examples(method: Method, seed: int = 1) -> Method:
     """The method, ready to predict: one that compares with labelled pixels has some of each class."""
+    if method.supervision == "none":
+        method.fit_support([scene(seed).without_labels()])
     if method.supervision == "few":
         batch = scene(seed)
         assert batch.labels_NHW is not None

@@ -41,6 +41,7 @@ def test_a_grids_scores_stand_at_their_factor_and_region_size() -> None:
         {
             "run_id": [f"{number}" for number in range(4)],
             "mean_iou": [0.12, 0.13, 0.42, float("nan")],
+            "score": [0.12, 0.13, 0.42, float("nan")],
             "step": 100,
             "ended": "finished",
             "params/lambda": 0.5,
@@ -67,7 +68,7 @@ def test_the_winner_s_whole_numbers_describe_an_experiment():
     base = RECIPES["flanders-similarity"]()
     rows = [spaces.similarity_point(base) | {"patch": patch, "z": 16} for patch in (5, 13)]
     trials = pd.DataFrame([{f"params/{name}": value for name, value in row.items()} for row in rows])
-    trials = trials.assign(mean_iou=[0.1, 0.2], step=base.steps, ended=train.FINISHED)
+    trials = trials.assign(mean_iou=[0.2, 0.1], score=[0.1, 0.2], step=base.steps, ended=train.FINISHED)
     winner = tune.best_trial(trials, base.steps)
     assert winner is not None
     found = spaces.similarity(spaces.FixedTrial(winner), base)

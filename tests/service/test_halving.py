@@ -17,7 +17,7 @@ def decisions(steps: int, grace: int, scores: list[float], every: int) -> list[l
         scheduler.on_trial_add(None, trial)
         said.append([])
         for step in range(every, steps + 1, every):
-            said[-1].append(scheduler.on_trial_result(None, trial, {"step": step, "mean_iou": score}))
+            said[-1].append(scheduler.on_trial_result(None, trial, {"step": step, "score": score}))
             if said[-1][-1] == Halving.STOP:
                 break
     return said

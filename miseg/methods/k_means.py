@@ -1,0 +1,107 @@
+"""K-means: one set of centres for all images, of the pixels' colours or of what a network makes of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor, nn
+
+from miseg.interface import Batch, Step, Task
+from miseg.methods.cluster_configs import PixelKMeans
+from miseg.methods.clusters import ClusterMethod, upsampled, valid_at
+
+
+class KMeansMethod(ClusterMethod):
+    """Clusters by the nearest of K centres, which `fit_support` finds among the features of all images.
+
+    Args:
+        clusters: K; None: as many as the task has classes.
+        samples: features from which centres are found.
+        task: classes and channels of the data.
+        length: numbers D of a feature.
+    """
+
+    def __init__(self, clusters: int | None, samples: int, task: Task, length: int) -> None:
+        super().__init__(clusters, task)
+        self.samples = samples
+        self.centres_KD = nn.Parameter(torch.randn(self.num_clusters, length), requires_grad=False)
+
+    @abstractmethod
+    def features(self, images_NCHW: Tensor) -> Tensor:
+        """What is clustered, [N, D, h, w]."""
+
+    def fit_support(self, labels: Iterable[Batch]) -> None:
+        """Find the centres by scikit-learn's mini-batch K-means among features of the images of all ranks.
+
+        No label is read; pixels that do not count are left out. At most `samples` features are kept, drawn evenly from
+        all that come, so that memory does not grow with the data. Every rank must call, with its share of the images,
+        and has the same centres then.
+
+        Raises:
+            ValueError: fewer valid pixels than clusters.
+        """
+        training = self.training
+        self.eval()
+        kept_MD, keys_M = self.centres_KD.new_empty(0, self.centres_KD.shape[1]).cpu(), torch.empty(0)
+        for batch in labels:
+            with torch.no_grad():
+                features_NDhw = self.features(batch.images_NCHW).float()
+            valid = valid_at(batch, features_NDhw.shape[2:])
+            kept_MD = torch.cat((kept_MD, features_NDhw.movedim(1, -1)[valid].cpu()))
+            kept_MD, keys_M = _largest(kept_MD, torch.cat((keys_M, torch.rand(int(valid.sum())))), self.samples)
+        self.train(training)
+        seed = int(torch.randint(2**31, ()))
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            parts: list = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, (kept_MD, keys_M, seed))
+            features, keys, seeds = zip(*parts, strict=True)
+            kept_MD, _ = _largest(torch.cat(features), torch.cat(keys), self.samples)
+            seed = seeds[0]
+        if len(kept_MD) < self.num_clusters:
+            raise ValueError(f"{len(kept_MD)} valid pixels for {self.num_clusters} clusters: give more images")
+        # The same samples, order and seed on every rank: each finds the same centres.
+        means = MiniBatchKMeans(self.num_clusters, batch_size=4096, n_init=3, random_state=seed).fit(kept_MD.numpy())
+        self.centres_KD.data.copy_(torch.from_numpy(means.cluster_centers_))
+
+    def predict(self, images_NCHW: Tensor) -> Tensor:
+        """softmax(−|x − μ_k|²) of every pixel's feature, float32 [N, K, H, W]: the nearest centre has the most."""
+        features = self.features(images_NCHW).float()
+        # Linear in the feature, so that scores are upsampled in place of many more features.
+        scores = 2 * torch.einsum("ndhw,kd->nkhw", features, self.centres_KD)
+        return upsampled(scores - self.centres_KD.square().sum(1)[:, None, None], images_NCHW).softmax(1)
+
+
+class PixelKMeansMethod(KMeansMethod):
+    """K-means of the pixels' standardised colours.
+
+    There is no network: what training lowers is the quantisation error itself, by its gradient in the centres, until
+    `fit_support` finds them.
+    """
+
+    def __init__(self, config: PixelKMeans, task: Task) -> None:
+        super().__init__(config.clusters, config.samples, task, task.in_channels)
+        self.centres_KD.requires_grad_()
+
+    def features(self, images_NCHW: Tensor) -> Tensor:
+        """The colours."""
+        return images_NCHW
+
+    def forward(self, batch: Batch) -> Step:
+        """One term: the squared distance of every valid pixel to the nearest centre."""
+        valid = valid_at(batch, batch.images_NCHW.shape[2:])
+        pixels_MD = batch.images_NCHW.float().movedim(1, -1)[valid]
+        squares_MK = (pixels_MD[:, None] - self.centres_KD).square().sum(2)
+        total = squares_MK.amin(1).sum()[None]
+        return Step(total, valid.sum()[None].to(total))
+
+
+def _largest(features_MD: Tensor, keys_M: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The `number` features with the largest keys, and these: random keys make it an even draw."""
+    if len(keys_M) <= number:
+        return features_MD, keys_M
+    keys_M, kept = keys_M.topk(number)
+    return features_MD[kept], keys_M

@@ -1,0 +1,29 @@
+"""What networks are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import nn
+
+
+def convolution(
+    in_channels: int,
+    out_channels: int,
+    normalisation: Literal["batch", "group"],
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+) -> nn.Sequential:
+    """A 3x3 convolution that keeps the size (but for its stride), then norm, then ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False),
+        norm(out_channels, normalisation),
+        nn.ReLU(inplace=True),
+    )
+
+
+def norm(channels: int, normalisation: Literal["batch", "group"]) -> nn.Module:
+    """Batch norm, or group norm of up to 8 groups, which does not depend on the batch."""
+    return nn.BatchNorm2d(channels) if normalisation == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)
