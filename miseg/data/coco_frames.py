@@ -57,6 +57,7 @@ class Frame:
             return Rejection(str(image), str(error))
         height, width = (max(1, round(side * self.scale)) for side in mask_HW.shape)
         shrunk, labels = prepare(pixels, mask_HW, Augmentation(resize=(height, width)))
+        assert labels is not None
         if self.middle is not None and split == "val":
             top, left = (side // 2 - self.middle // 2 for side in (height, width))
             part = (self.middle, self.middle)

@@ -143,7 +143,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], dict[Any, list[dict[str, An
         raise ValueError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no JSON ({error}): {_AGAIN}") from None
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "categories": {"id": int, "name": str},
         "images": {"id": int, "file_name": str, "height": int, "width": int},
         "annotations": {"image_id": int, "category_id": int, "segmentation": (list, dict)},
