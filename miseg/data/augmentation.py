@@ -64,8 +64,8 @@ def augment(
     image, mask = _resample(image_HWC, mask_HW, (height, width))
     if config.crop is not None:
         top, left = (_offset(have, want, rng) for have, want in zip((height, width), config.crop, strict=True))
-        image = _window(image, top, left, config.crop, np.asarray(pad_colour, np.uint8))
-        mask = None if mask is None else _window(mask, top, left, config.crop, np.uint8(IGNORE_LABEL))
+        image = window(image, top, left, config.crop, np.asarray(pad_colour, np.uint8))
+        mask = None if mask is None else window(mask, top, left, config.crop, np.uint8(IGNORE_LABEL))
     if rng.random() < config.flip:
         image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
     return np.ascontiguousarray(image), None if mask is None else np.ascontiguousarray(mask)
@@ -114,6 +114,22 @@ def target_size(height: int, width: int, resize: tuple[int, int] | int | None) -
     return (resize, max(1, round(width * factor))) if height <= width else (max(1, round(height * factor)), resize)
 
 
+def window(pixels: np.ndarray, top: int, left: int, size: tuple[int, int], fill: np.ndarray | np.uint8) -> np.ndarray:
+    """The part of `pixels` (uint8 [H, W] or [H, W, C]) of `size` = (height, width) whose corner is at (top, left).
+
+    Either of which may be negative, and the part may reach beyond the other end: `fill`, one value or C, is beside the
+    picture.
+    """
+    inside = pixels[max(top, 0) : max(top + size[0], 0), max(left, 0) : max(left + size[1], 0)]
+    if inside.shape[:2] == size:
+        return inside
+    result = np.empty((*size, *pixels.shape[2:]), np.uint8)
+    result[...] = fill
+    y, x = max(-top, 0), max(-left, 0)
+    result[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    return result
+
+
 def _check_pair(image: np.ndarray, mask: np.ndarray | None) -> None:
     if mask is not None and mask.shape != image.shape[:2]:
         raise ValueError(f"image {image.shape[:2]} and mask {mask.shape} differ in size: pack them at one size")
@@ -138,15 +154,3 @@ def _resample(
 
 def _offset(have: int, want: int, rng: np.random.Generator) -> int:
     return int(rng.integers(min(0, have - want), max(0, have - want) + 1))
-
-
-def _window(pixels: np.ndarray, top: int, left: int, size: tuple[int, int], fill: np.ndarray | np.uint8) -> np.ndarray:
-    """The window of `size` at (top, left), either of which may be negative: `fill` beside the picture."""
-    inside = pixels[max(top, 0) : max(top + size[0], 0), max(left, 0) : max(left + size[1], 0)]
-    if inside.shape[:2] == size:
-        return inside
-    window = np.empty((*size, *pixels.shape[2:]), np.uint8)
-    window[...] = fill
-    y, x = max(-top, 0), max(-left, 0)
-    window[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
-    return window

@@ -11,6 +11,8 @@ from miseg.data.ade20k import ADE20K
 from miseg.data.camvid import CamVid
 from miseg.data.checks import encode_png
 from miseg.data.cityscapes import Cityscapes
+from miseg.data.coco_persons import CocoPersons
+from miseg.data.coco_stuff import CocoStuff15
 from miseg.data.potsdam import Potsdam
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
 from miseg.data.sbd import VocAug
@@ -18,7 +20,17 @@ from miseg.data.scene_sources import NaipLandcover, NaipSeries, Sentinel2Flander
 from miseg.data.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
 from miseg.data.voc import Voc
 
-__all__ = ["DATA_SETS", "IGNORE_LABEL", "DataSetInfo", "Embedded", "Rejection", "Sample", "Source", "open_source"]
+__all__ = [
+    "DATA_SETS",
+    "IGNORE_LABEL",
+    "CocoStuff15",
+    "DataSetInfo",
+    "Embedded",
+    "Rejection",
+    "Sample",
+    "Source",
+    "open_source",
+]
 
 DEFAULT_COUNTS = {"train": 240, "val": 48, "test": 48}
 
@@ -97,6 +109,8 @@ DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
     "ade20k": _published("ade20k", "ade20k", ADE20K),
     "potsdam": _published("potsdam", "potsdam", Potsdam),
     "potsdam-3": _published("potsdam-3", "potsdam", lambda root: Potsdam(root, classes=3)),
+    "coco-stuff-15": _published("coco-stuff-15", "coco_stuff", CocoStuff15),
+    "coco-persons": _published("coco-persons", "coco", CocoPersons),
     "sentinel2-flanders": _published("sentinel2-flanders", "sentinel2_flanders", Sentinel2Flanders),
     "sentinel2-flanders-halves": _published(
         "sentinel2-flanders-halves", "sentinel2_flanders", lambda root: Sentinel2Flanders(root, halves=True)

@@ -1,5 +1,6 @@
 """Writes tiny data sets in published layouts, right ones and wrong ones."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,76 @@ class Ade20kTree:
     def image(self, name: str, folder: str = "training", pixels: np.ndarray | None = None) -> Path:
         pixels = noise(len(name)) if pixels is None else pixels
         return picture(self.root / "images" / folder / f"{name}.jpg", pixels)
+
+
+class CocoStuffTree:
+    """COCO-Stuff under `root`, in the folders that IIC asks for; `where` names others: {"images": …, "masks": …}."""
+
+    def __init__(self, root: Path, where: dict[str, str] | None = None) -> None:
+        self.root = root
+        self.where = {"images": "images/{}2017", "masks": "annotations/{}2017"} | (where or {})
+
+    def add(
+        self, name: str, split: str = "train", labels: np.ndarray | None = None, size: tuple[int, int] = (360, 363)
+    ) -> tuple[Path, Path]:
+        """An image with its mask, of which three quarters are sky by default; the paths of both."""
+        if labels is None:
+            labels = np.full(size, 156, np.uint8)
+            labels[:, : size[1] // 4] = 0
+        image = picture(self._folder("images", split) / f"{name}.jpg", noise(len(name), labels.shape))
+        return image, picture(self._folder("masks", split) / f"{name}.png", labels)
+
+    def list(self, *names: str, split: str = "train") -> Path:
+        """Writes the split's curated list."""
+        path = self.root / "curated" / f"{split}2017" / "Coco164kFull_Stuff_Coarse_7.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{name}\n" for name in names))
+        return path
+
+    def _folder(self, kind: str, split: str) -> Path:
+        return self.root / self.where[kind].format(split)
+
+
+class CocoTree:
+    """COCO 2017 under `root`, with its files of instances."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.content: dict[str, dict[str, list[dict]]] = {}
+
+    def add(
+        self, name: str, *people: dict, split: str = "train", size: tuple[int, int] = (360, 400), category: int = 1
+    ) -> Path:
+        """An image, with annotations of `people` that lack only their numbers; the image's path."""
+        content = self.content.setdefault(split, {"images": [], "annotations": [], "categories": []})
+        content["categories"] = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
+        number, (height, width) = 10 * len(content["images"]) + 7, size
+        content["images"].append({"id": number, "file_name": f"{name}.jpg", "height": height, "width": width})
+        for one in people:
+            numbers = {"id": 100 + len(content["annotations"]), "image_id": number, "category_id": category}
+            content["annotations"].append({"iscrowd": 0} | numbers | one)
+        self.write(split)
+        return picture(self.root / f"{split}2017" / f"{name}.jpg", noise(len(name), size))
+
+    def write(self, split: str = "train") -> Path:
+        """Writes what `content` holds of the split; the file's path."""
+        path = self.root / "annotations" / f"instances_{split}2017.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.content[split]))
+        return path
+
+
+def box(top: int, left: int, bottom: int, right: int) -> dict:
+    """An outline that covers rows top..bottom-1 and columns left..right-1."""
+    return {"segmentation": [[left, top, right, top, right, bottom, left, bottom]]}
+
+
+def crowd(covered: np.ndarray) -> dict:
+    """The run lengths, column by column from an uncovered one, as COCO has them for crowds."""
+    flat = np.concatenate([[False], covered.ravel(order="F"), [not covered[-1, -1]]])
+    changes = np.flatnonzero(np.diff(flat))
+    counts = np.diff(np.concatenate([[0], changes])).tolist()
+    return {"iscrowd": 1, "segmentation": {"counts": counts, "size": list(covered.shape)}}
 
 
 def some_labels(name: str) -> np.ndarray:

@@ -132,7 +132,15 @@ def test_camvid_without_root(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("voc", "voc"), ("voc-aug", "voc"), ("cityscapes", "cityscapes"), ("ade20k", "ade20k")]
+    ("name", "folder"),
+    [
+        ("voc", "voc"),
+        ("voc-aug", "voc"),
+        ("cityscapes", "cityscapes"),
+        ("ade20k", "ade20k"),
+        ("coco-stuff-15", "coco_stuff"),
+        ("coco-persons", "coco"),
+    ],
 )
 def test_the_default_places_of_the_others(monkeypatch, tmp_path, name, folder):
     monkeypatch.delenv("MISEG_DATA", raising=False)

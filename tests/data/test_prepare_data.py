@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
-from layouts import CityscapesTree, VocTree
+from layouts import CityscapesTree, CocoStuffTree, VocTree
 
 from miseg.data.packed import PackedDataset
 from miseg.data.sources import DATA_SETS
@@ -113,6 +114,23 @@ def test_cityscapes_with_colours_alone_for_one_image(tmp_path, run):
     assert "aachen_000001_000019_gtFine_color.png: colours without label ids" in done.stderr
 
 
+def test_coco_stuff_by_rule_by_list_and_whole(tmp_path, run):
+    tree = CocoStuffTree(tmp_path / "coco")
+    for name in ("000000000009", "000000000025"):
+        tree.add(name)
+    tree.add("000000000030", labels=np.zeros((400, 400), np.uint8))
+    (path := tmp_path / "list.txt").write_text("000000000030\n000000000025\n000000000036\n")
+    arguments = ("--data", "coco-stuff-15", "--root", tree.root, "--out", tmp_path / "out")
+    done = run(*arguments)
+    assert done.returncode == 0 and "train: 2 images packed, 0 rejected" in done.stdout, done.stderr
+    assert "train: 3 images packed, 0 rejected" in run(*arguments, "--no-curated").stdout
+    done = run(*arguments, "--image-list", path)
+    assert done.returncode == 1 and "train: 2 images packed, 1 rejected" in done.stdout
+    assert f"{path}:3: no image '000000000036' in split 'train'" in done.stderr
+    check_failure(run(*arguments, "--image-list", path, "--no-curated"), "leave one of the two out")
+    check_failure(run(*arguments, "--image-list", tmp_path / "no.txt"), "no.txt cannot be read (No such file")
+
+
 def test_every_data_set_can_be_asked_for(run):
     assert get_args(get_type_hints(sys.modules["prepare_data"].PrepareData)["data"]) == tuple(DATA_SETS)
 
@@ -137,6 +155,9 @@ def test_min_size(tree, tmp_path, run):
         (("--data", "voc"), "set MISEG_DATA to the folder that holds voc/"),
         (("--data", "voc-aug", "--root", "/nowhere"), "VOCtrainval_11-May-2012.tar"),
         (("--data", "cityscapes", "--root", "/nowhere"), "gtFine_trainvaltest.zip"),
+        (("--data", "coco-persons", "--root", "/nowhere"), "annotations_trainval2017.zip"),
+        (("--data", "coco-persons", "--no-curated"), "--no-curated are for coco-stuff-15: leave them out"),
+        (("--image-list", "x.txt"), "leave them out for embedded"),
         (("--root", "/tmp"), "leave the root out"),
         (("--train", "-1"), "train = -1"),
         (("--height", "2"), "2x128 pixels"),
