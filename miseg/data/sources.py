@@ -18,6 +18,7 @@ from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Sou
 from miseg.data.sbd import VocAug
 from miseg.data.scene_sources import NaipLandcover, NaipSeries, Sentinel2Flanders
 from miseg.data.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
+from miseg.data.textures import Textures
 from miseg.data.voc import Voc
 
 __all__ = [
@@ -94,14 +95,18 @@ def _published(name: str, folder: str, reader: Callable[[Path], Source]) -> Call
     return make
 
 
-def _embedded(root: Path | None) -> Source:
-    if root is not None:
-        raise ValueError(f"root = {root}: the embedded set is drawn by the program; leave the root out")
-    return Embedded()
+def _drawn(name: str, draw: Callable[[], Source]) -> Callable[[Path | None], Source]:
+    def make(root: Path | None) -> Source:
+        if root is not None:
+            raise ValueError(f"root = {root}: {name} is drawn by the program; leave the root out")
+        return draw()
+
+    return make
 
 
 DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
-    "embedded": _embedded,
+    "embedded": _drawn("the embedded set", Embedded),
+    "textures": _drawn("textures", Textures),
     "camvid": _published("camvid", "camvid", CamVid),
     "voc": _published("voc", "voc", Voc),
     "voc-aug": _published("voc-aug", "voc", VocAug),

@@ -48,7 +48,7 @@ class ClusterCounts:
         counted = true != self.ignore_index
         found, true = found[counted], true[counted]
         for name, values, number in (("clusters", found, self.num_clusters), ("truth", true, self.num_classes)):
-            if values.numel() and not (0 <= values.min() and values.max() < number):
+            if values.numel() and not (values.min() >= 0 and values.max() < number):
                 raise ValueError(
                     f"{name} hold {values.min().item()}..{values.max().item()}: expected 0..{number - 1}"
                     + (f" or {self.ignore_index} (ignored)" if name == "truth" else "")

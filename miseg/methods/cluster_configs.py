@@ -127,6 +127,10 @@ class CoOccurrence:
         _check_pairs(self)
 
 
+UNSUPERVISED = (InfoSeg, InvariantInformation, PixelKMeans, RelativePosition, CoOccurrence)
+"""Settings of the methods that learn without any label and give clusters."""
+
+
 def _check_clusters(clusters: int | None) -> None:
     if clusters is not None and clusters < 2:
         raise ValueError(f"clusters = {clusters}: use 2 or more, or leave it out for the data's number of classes")

@@ -7,6 +7,7 @@ Shape suffixes: N images, P features, K clusters, h and w the sides of the map o
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -55,7 +56,7 @@ class InfoSegNetwork(nn.Module):
                 convolution(before, after, config.normalisation, stride=1 if number == 0 else 2),
                 convolution(after, after, config.normalisation),
             )
-            for number, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
+            for number, (before, after) in enumerate(pairwise(widths))
         ]
         self.low = nn.Sequential(*blocks[:3])
         self.local = nn.Conv2d(4 * width, config.features, 1)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from miseg.data.configs import Augmentation, Order, Pairs
+from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.methods.configs import CrossEntropy, MethodConfig
 from miseg.networks.configs import PatchEncoder
 
@@ -115,7 +116,8 @@ class Experiment:
 
     def validation_split(self, splits: Sequence[str]) -> str:
         """val; or train, where a data set has no val, for a method whose training sees no label of it."""
-        return "train" if self.patch is not None and "val" not in splits else "val"
+        sees_none = self.patch is not None or isinstance(self.method, UNSUPERVISED)
+        return "train" if sees_none and "val" not in splits else "val"
 
     @property
     def id(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from miseg.methods.configs import MutualInformationSimilarity, RegionMutualInformation
+from miseg.methods.configs import InfoSeg, MutualInformationSimilarity, RegionMutualInformation
 from miseg.recipes.experiment import Experiment
 
 DOWNSAMPLING = ("average", "max", "interpolation")
@@ -90,6 +90,33 @@ def similarity_point(base: Experiment) -> dict[str, Any]:
         "gamma": method.gamma,
         "learning_rate": base.optimiser.learning_rate,
     }
+
+
+def infoseg(trial: Trial, base: Experiment) -> Experiment:
+    """τ within thirty times `base`'s on a log scale, P, K and the learning rate within ten times `base`'s.
+
+    K is `base`'s number of clusters or twice that; where `base` leaves it to the data it is not searched.
+    """
+    if not isinstance(base.method, InfoSeg):
+        raise TypeError(f"{type(base.method).__name__} has no τ: give a recipe of InfoSeg")
+    rate, method = base.optimiser.learning_rate, base.method
+    own = method.network.features
+    features = trial.suggest_categorical("features", sorted({max(1, own // 4), max(1, own // 2), own, 2 * own}))
+    temperature = trial.suggest_float("tau", method.tau / 30, method.tau * 30, log=True)
+    method = replace(method, network=replace(method.network, features=features), temperature=temperature)
+    if method.clusters is not None:
+        clusters = trial.suggest_categorical("clusters", [method.clusters, 2 * method.clusters])
+        method = replace(method, clusters=clusters)
+    learning_rate = trial.suggest_float("learning_rate", rate / 10, rate * 10, log=True)
+    return replace(base, method=method, optimiser=replace(base.optimiser, learning_rate=learning_rate))
+
+
+def infoseg_point(base: Experiment) -> dict[str, Any]:
+    """`base` itself as a point of the space; its τ must be a number."""
+    method = base.method
+    assert isinstance(method, InfoSeg)
+    point = {"features": method.network.features, "tau": method.tau, "learning_rate": base.optimiser.learning_rate}
+    return point if method.clusters is None else point | {"clusters": method.clusters}
 
 
 @dataclass(frozen=True)

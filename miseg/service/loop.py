@@ -266,11 +266,12 @@ def evaluate(
                     boundary.update(classes, batch.labels_NHW)
             if not name and sum(len(earlier.ids) for earlier, _ in kept) < keep:
                 kept.append((batch.to("cpu"), prediction_NHW.cpu()))
-    for counted in [*matrices.values(), *([] if tally is None else [tally.counts])]:
-        counted.counts = _summed(counted.counts, device)
+    for matrix in matrices.values():
+        matrix.counts = _summed(matrix.counts, device)
     method.train(was_training)
     if tally is None:
         return Evaluation(matrices.pop(""), kept, matrices)
+    tally.counts.counts = _summed(tally.counts.counts, device)
     match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
     kept = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in kept]
     return Evaluation(tally.counts.matched(match_K), kept, {}, tally.counts, tally.objective(device))

@@ -11,6 +11,7 @@ from miseg.recipes.spaces import Trial
 from miseg.service.command import Place
 
 if TYPE_CHECKING:
+    from miseg.service.train import Selection
     from miseg.service.tune import Report
 
 
@@ -59,6 +60,7 @@ def search(
     *,
     label: str,
     grid: Mapping[str, Sequence[Any]] | None = None,
+    selection: Selection = "labels",
 ) -> Report:
     """Tune `base`, confirm the winner beside it and its rivals, and print the tables.
 
@@ -71,6 +73,7 @@ def search(
         point: `base` in that space.
         label: what the rows of the winner and of `base` are called: "<label> tuned" and "<label> as published".
         grid: values that each parameter runs through, in place of a search.
+        selection: what compares the trials; labels are all that methods with labels have.
 
     Raises:
         ValueError: a setting that does not fit the data or the cluster.
@@ -97,6 +100,7 @@ def search(
         trials=arguments.trials or (32 if job.resources.use_gpu else 6),
         confirm_seeds=arguments.confirm_seeds,
         seed=arguments.seed,
+        selection=selection,
         grid=grid,
     )
     print(
@@ -107,6 +111,8 @@ def search(
     print(f"\nTrials\n{tune.trials_text(report.trials)}")
     if grid:
         print(f"\nMean IoU by region size (across)\n{tune.grid_text(report.trials)}")
+    if report.agreement is not None:
+        print(f"\nRank correlation of objective and mean IoU over the trials: {report.agreement:.2f}")
     split = base.validation_split(PackedDataset.open(job.data).splits)
     print(f"\nMean IoU on {split} after step {base.steps}, {arguments.confirm_seeds} fresh seeds")
     print(tune.summary_text(report.confirmation))

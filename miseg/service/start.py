@@ -13,6 +13,7 @@ from miseg.data.catalog import ensure_packed
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
 from miseg.data.sources import DATA_SETS
+from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
 from miseg.service import cluster, journal, tracking
@@ -119,9 +120,11 @@ def packed(name: str, storage: str) -> str:
 def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[str]) -> None:
     """Raise ValueError where the experiment asks for what the data set does not have."""
     if not dataset.info.classes and experiment.patch is None:
-        raise ValueError(
-            f"{dataset.uri} has no labels, and {type(experiment.method).__name__} learns from them: use another method"
-        )
+        kind = type(experiment.method).__name__
+        if not isinstance(experiment.method, UNSUPERVISED):
+            raise ValueError(f"{dataset.uri} has no labels, and {kind} learns from them: use another method")
+        if experiment.method.clusters is None:
+            raise ValueError(f"{dataset.uri} has no classes: say how many clusters {kind} gives (--method.clusters)")
     for split in splits:
         dataset.size(experiment.validation_split(dataset.splits) if split == "val" else split)
     for network in networks_of(experiment.method):

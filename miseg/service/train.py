@@ -21,7 +21,7 @@ from miseg.service.journal import journal_folder, send_pending
 FINISHED = "finished"
 
 Selection = Literal["labels", "objective"]
-"""What tells a better checkpoint or trial: mean IoU, or, of methods without labels, the objective on held-out images."""
+"""What tells a better checkpoint or trial: mean IoU, or the objective of a method without labels on held-out images."""
 
 PLACEMENT_GROUP = "placement_group"
 

@@ -54,8 +54,8 @@ class Tuning:
     trials: int
     confirm_seeds: int
     seed: int = 0
-    selection: train.Selection = "objective"
-    """What compares the trials of a method that learns without labels."""
+    selection: train.Selection = "labels"
+    """What compares the trials: mean IoU, or, of methods without labels, the objective on held-out images."""
     grid: Mapping[str, Sequence[Any]] | None = None
     """Values that each parameter runs through, every point being tried to its last step, in place of a search."""
 
@@ -125,6 +125,8 @@ class Report:
     parent_run: str
     trials: pd.DataFrame
     confirmation: pd.DataFrame
+    agreement: float | None = None
+    """Spearman's rank correlation of objective and mean IoU over whole trials, where labels did not select."""
 
 
 def run(tuning: Tuning) -> Report:
@@ -135,8 +137,13 @@ def run(tuning: Tuning) -> Report:
         tracking.experiment_name(tuning.base.data),
         tuning.name,
         storage=tuning.storage,
-        tags={"miseg.kind": "tuning", "miseg.data": tuning.base.data, "miseg.experiment_id": tuning.base.id},
-        params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)},
+        tags={
+            "miseg.kind": "tuning",
+            "miseg.data": tuning.base.data,
+            "miseg.experiment_id": tuning.base.id,
+        },
+        params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
+        | {"selection": tuning.selection},
         description=f"{tuning.points} trials of {tuning.base.steps} steps, confirmed on {tuning.confirm_seeds} seeds",
     )
     try:
@@ -160,8 +167,23 @@ def run(tuning: Tuning) -> Report:
     tracking.log_table(tuning.tracking_uri, parent, "trials.csv", trials)
     tracking.log_table(tuning.tracking_uri, parent, "confirmation.csv", confirmation)
     tracking.log_table(tuning.tracking_uri, parent, "summary.csv", summary(confirmation))
+    found = agreement(trials, tuning.base.steps)
+    if found is not None:
+        tracking.log_metrics(tuning.tracking_uri, parent, {"rank_correlation": found})
     tracking.end_run(tuning.tracking_uri, parent, "FINISHED", train.FINISHED)
-    return Report(parent, trials, confirmation)
+    return Report(parent, trials, confirmation, found)
+
+
+def agreement(trials: pd.DataFrame, steps: int) -> float | None:
+    """Spearman's rank correlation, −1..1, of what selected and mean IoU over the trials that were trained whole.
+
+    None where labels selected, so that the two are one, where fewer than two trials were whole, or all were alike.
+    """
+    whole = trials[(trials["step"] == steps) & (trials["ended"] == train.FINISHED)]
+    if len(whole) < 2 or trials[METRIC].equals(trials["mean_iou"]):
+        return None
+    found = whole[METRIC].corr(whole["mean_iou"], method="spearman")
+    return None if math.isnan(found) else float(found)
 
 
 def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
@@ -255,7 +277,8 @@ def _tune(
             tracking_uri=tuning.tracking_uri,
             resources=tuning.resources,
             parent=parent,
-            tags={"miseg.kind": "trial", "miseg.tuning": tuning.name, "miseg.trial_id": trial_id},
+            tags={"miseg.kind": "trial", "miseg.tuning": tuning.name, "miseg.trial_id": trial_id}
+            | {"selection": tuning.selection},
             selection=tuning.selection,
         )
 

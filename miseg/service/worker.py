@@ -36,7 +36,7 @@ def train(config: dict[str, Any]) -> str:
     # A line for each validation is for people; what Ray does in between is in its own log files.
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
+    rank = context.get_world_rank()
     experiment: Experiment = from_dict(config["experiment"])
     dataset = PackedDataset.open(config["data"])
     resumed = ray.train.get_checkpoint()
@@ -63,9 +63,7 @@ def train(config: dict[str, Any]) -> str:
 
 def _train(loop: Loop, dataset: PackedDataset, journal: Journal | None, selection: Selection) -> None:
     experiment = loop.experiment
-    stream = ingest.training_stream(
-        dataset, experiment, start_step=loop.step, rank=loop.rank, world=loop.world
-    )
+    stream = ingest.training_stream(dataset, experiment, start_step=loop.step, rank=loop.rank, world=loop.world)
     started, images = time.perf_counter(), 0
     for batch in stream:
         loop.train_step(batch)
@@ -97,9 +95,9 @@ def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | 
         by_train = Evaluation(found.clusters.matched(match_K), [], {})
         scores |= validation_metrics(by_train, loop.task.class_names, f"val/{TRAIN_MATCH}")
     # Of checkpoints that are equally good the latest is kept: without labels, that is the last.
-    metrics = {"step": loop.step, "mean_iou": 0.0 if found is None else found.matrix.mean_iou()}
-    by_objective = found is not None and found.objective is not None and selection == "objective"
-    metrics["score"] = found.objective if by_objective else metrics["mean_iou"]  # type: ignore[union-attr]
+    mean_iou = 0.0 if found is None else found.matrix.mean_iou()
+    objective = None if found is None or selection == "labels" else found.objective
+    metrics = {"step": loop.step, "mean_iou": mean_iou, "score": mean_iou if objective is None else objective}
     reported = metrics | {PLACEMENT_GROUP: _placement_group()}
     with tempfile.TemporaryDirectory() as folder:
         if journal is None:
