@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from miseg.methods.configs import InfoSeg
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 
 # The client's own defaults retry a dead server for minutes, and the journal retries anyway.
@@ -57,6 +58,9 @@ def parameters(experiment: Experiment) -> dict[str, str]:
             flat[name.removeprefix("method.")] = str(value)
 
     add("", to_dict(experiment))
+    if isinstance(experiment.method, InfoSeg):
+        # The value that counts, where the settings leave it to P.
+        flat["tau"] = f"{experiment.method.tau:.6g}"
     del flat["optimiser"], flat["augmentation"]
     return flat
 

@@ -182,8 +182,9 @@ def agreement(trials: pd.DataFrame, steps: int) -> float | None:
     whole = trials[(trials["step"] == steps) & (trials["ended"] == train.FINISHED)]
     if len(whole) < 2 or trials[METRIC].equals(trials["mean_iou"]):
         return None
-    found = whole[METRIC].corr(whole["mean_iou"], method="spearman")
-    return None if math.isnan(found) else float(found)
+    if min(whole[METRIC].nunique(), whole["mean_iou"].nunique()) < 2:
+        return None
+    return float(whole[METRIC].corr(whole["mean_iou"], method="spearman"))
 
 
 def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:

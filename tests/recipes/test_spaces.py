@@ -8,7 +8,7 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from miseg.methods.configs import MutualInformationSimilarity, RegionMutualInformation
+from miseg.methods.configs import InfoSeg, MutualInformationSimilarity, RegionMutualInformation
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
@@ -131,3 +131,24 @@ def test_a_grid_is_every_value_with_every_other_and_the_rest_as_published() -> N
 def test_a_grid_with_a_point_that_cannot_be_trained_is_refused(grid, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         grid.values(streets.camvid_rmi())
+
+
+@pytest.mark.parametrize("clusters", [None, 11])
+def test_infosegs_default_point_is_its_base_and_every_point_builds(clusters: int | None) -> None:
+    recipe = RECIPES["embedded-infoseg"](seed=4)
+    assert isinstance(recipe.method, InfoSeg)
+    base = replace(recipe, method=replace(recipe.method, temperature=recipe.method.tau, clusters=clusters))
+    assert spaces.infoseg(spaces.FixedTrial(spaces.infoseg_point(base)), base) == base
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    study.enqueue_trial(spaces.infoseg_point(base))
+    built = [spaces.infoseg(study.ask(), base) for _ in range(20)]
+    assert built[0] == base and len({experiment.id for experiment in built}) == 20
+    for experiment in built:
+        method = experiment.method
+        assert isinstance(method, InfoSeg)
+        assert 1 / 30 <= method.tau * 8 <= 30 and method.network.features in (16, 32, 64, 128)
+        assert method.clusters in ((None,) if clusters is None else (11, 22))
+        assert replace(experiment, method=base.method, optimiser=base.optimiser) == base
+    with pytest.raises(TypeError, match="PixelKMeans has no τ"):
+        spaces.infoseg(spaces.FixedTrial({}), RECIPES["embedded-kmeans"]())

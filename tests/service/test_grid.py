@@ -1,6 +1,7 @@
 """A grid's bookkeeping; a whole grid differs from a tuning, which test_tune.py runs, in its points alone."""
 
 import pandas as pd
+import pytest
 
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes import spaces, streets
@@ -62,6 +63,22 @@ def test_the_winner_of_a_grid_is_an_experiment_again() -> None:
     found = spaces.region_mutual_information(spaces.FixedTrial(point), base)
     assert isinstance(found.method, RegionMutualInformation) and found.method.region_size == 2
     assert found.optimiser == base.optimiser
+
+
+def test_the_rank_correlation_is_of_whole_trials_that_labels_did_not_select() -> None:
+    trials = pd.DataFrame(
+        {
+            "mean_iou": [0.1, 0.3, 0.2, 0.9],
+            "score": [-1.0, -0.2, -0.1, -0.05],
+            "step": [100, 100, 100, 20],
+            "ended": [train.FINISHED] * 3 + ["stopped early by ASHA at step 20"],
+        }
+    )
+    assert tune.agreement(trials, 100) == pytest.approx(0.5)
+    assert tune.agreement(trials.assign(score=trials["mean_iou"]), 100) is None
+    assert tune.agreement(trials.iloc[[0, 3]], 100) is None
+    assert tune.agreement(trials.assign(mean_iou=0.1), 100) is None
+    assert "objective" in tune.trials_text(trials.assign(run_id=""))
 
 
 def test_the_winner_s_whole_numbers_describe_an_experiment():

@@ -34,7 +34,7 @@ def one_of_two(rank: int, folder: str) -> None:
         for step in range(RANK_STEPS):
             loop.train_step(share_of(batch_of(step), rank))
         records = loop.flush()
-        matrix, kept, _ = loop.evaluate([share_of(batch_of(77), rank)], keep=1)
+        matrix, kept = loop.evaluate([share_of(batch_of(77), rank)], keep=1)[:2]
         weights = copy.deepcopy(loop.method.state_dict())
         # Rank 1 holds the broken image (third of the batch); rank 0 must know of it.
         loop.train_step(share_of(broken(batch_of(RANK_STEPS), 2), rank))
