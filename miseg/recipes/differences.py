@@ -14,8 +14,8 @@ from typing import Literal
 class Difference:
     """One difference and the rows that it changes."""
 
-    study: Literal["RMI", "Porto"]
-    """Whose: Zhao et al. 2019, or Gonçalves et al. 2024."""
+    study: Literal["RMI", "Porto", "IIC", "InfoSeg"]
+    """Whose: Zhao et al. 2019, Gonçalves et al. 2024, Ji et al. 2019, or Harb and Knöbelreiter 2021."""
     what: str
     """What was written, what their code does and what miseg does."""
     recipes: tuple[str, ...]
@@ -112,6 +112,47 @@ DIFFERENCES = (
         "Porto",
         "The code tests on five random crops of 224 from each image; here on the whole image, its shorter side 234.",
         ("porto-*",),
+    ),
+    Difference(
+        "IIC",
+        "The paper averages the mutual information over displacements; the code, by default, sums the tables of all "
+        "displacements into one and takes its information. Here as in the paper.",
+        ("*-iic",),
+    ),
+    Difference(
+        "IIC",
+        "The code trains the main and the over-clustering head in turns, an epoch each; here both in every step.",
+        ("*-iic",),
+    ),
+    Difference(
+        "IIC",
+        "The code's 1x1 heads pad their input, so that the map of clusters is two pixels larger before it is resized; "
+        "here they do not.",
+        ("*-iic",),
+    ),
+    Difference(
+        "IIC",
+        "The code trains on, matches on and measures all images with labels together (COCO's train and val, Potsdam's "
+        "train and test, and trains on Potsdam's unlabelled tiles too), and keeps the epoch that scored best with "
+        "labels; here training is on train, scores are after the last step and on val, or where there is none on train.",
+        ("coco-*", "potsdam-iic", "potsdam-3-iic"),
+    ),
+    Difference(
+        "IIC",
+        "The code's baselines cut windows of 11 x 11 out of the upsampled features, one pair of places for the whole "
+        "batch; here a feature stands for the patch that it sees, and each image has 16 pairs of its own.",
+        ("*-relative-position", "*-co-occurrence"),
+    ),
+    Difference(
+        "InfoSeg",
+        "The figure with the layers' sizes and the augmentation's strength were not to be had; ours are in "
+        "miseg/networks/infoseg.py and the settings.",
+        ("*-infoseg", "*-infoseg-hard"),
+    ),
+    Difference(
+        "InfoSeg",
+        "Which images of COCO are COCO-Persons was not to be had; the rule is ours (miseg/data/coco_persons.py).",
+        ("coco-persons-*",),
     ),
     Difference(
         "Porto",

@@ -1,5 +1,6 @@
 """The list of differences names recipes that exist."""
 
+from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.differences import DIFFERENCES
 
@@ -16,4 +17,6 @@ def test_each_study_changes_its_own_recipes_alone() -> None:
         changed = [name for name in RECIPES if difference.changes(name)]
         if difference.study == "Porto":
             assert all(name.startswith("porto-") for name in changed), difference.what
+        if difference.study in ("IIC", "InfoSeg"):
+            assert all(isinstance(RECIPES[name]().method, UNSUPERVISED) for name in changed), difference.what
     assert not any(d.changes("camvid-ce") or d.changes("embedded-bce") for d in DIFFERENCES)
