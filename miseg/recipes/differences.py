@@ -134,7 +134,7 @@ DIFFERENCES = (
         "IIC",
         "The code trains on, matches on and measures all images with labels together (COCO's train and val, Potsdam's "
         "train and test, and trains on Potsdam's unlabelled tiles too), and keeps the epoch that scored best with "
-        "labels; here training is on train, scores are after the last step and on val, or where there is none on train.",
+        "labels; here training is on train, scores are of the last step, on val or, without one, on train.",
         ("coco-*", "potsdam-iic", "potsdam-3-iic"),
     ),
     Difference(
