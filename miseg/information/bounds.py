@@ -52,7 +52,7 @@ def infonce(joint_B: Tensor, marginal_BM: Tensor) -> Tensor:
 
 
 def smile(joint_B: Tensor, marginal_BM: Tensor, clip: float) -> Tensor:
-    """⟨T⟩ − log⟨clip(e^T, e^−τ, e^τ)⟩ (Song and Ermon 2020, equation 17): Donsker-Varadhan with less variance.
+    """⟨T⟩ − log⟨clip(e^T, e^−τ, e^τ)⟩ (Song and Ermon 2020): Donsker-Varadhan with less variance.
 
     Clipping biases it: it is no longer a bound. For T = log r it exceeds mutual information where ratios above e^τ
     are clipped away.

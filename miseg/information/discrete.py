@@ -20,7 +20,7 @@ def plug_in(joint_KL: Any, *, samples: float | None = None, correction: Correcti
     """Σ p_kl log(p_kl / p_k p_l) of a joint table, with the correction of Miller (1955) for its upward bias.
 
     The bias of an entropy is −(cells occupied − 1) / 2N to first order (Paninski: Estimation of entropy and mutual
-    information, Neural Computation 2003, section 4.1), so (K + L − KL − 1) / 2N is added here, counting the rows,
+    information, Neural Computation 2003), so (K + L − KL − 1) / 2N is added here, counting the rows,
     columns and cells that are occupied. Of independent variables the corrected value may be negative.
 
     Args:

@@ -4,7 +4,7 @@ With S the covariance and J the negentropy (the Gaussian's entropy less the vari
 
     I(x; y) = ½ log(det S_x det S_y / det S_xy) + J(x, y) − J(x) − J(y)
 
-(Comon: Independent component analysis, Signal Processing 1994, section 2.3). The estimators here differ in J.
+(Comon: Independent component analysis, Signal Processing 1994). The estimators here differ in J.
 """
 
 from __future__ import annotations

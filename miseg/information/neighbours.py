@@ -27,8 +27,8 @@ def ksg(
     Both vanish in the mean under independence. They underestimate once dependence is so heavy that the density is not
     even within ε_i: N must grow exponentially with the mutual information (Gao, Ver Steeg and Galstyan, AISTATS 2015).
 
-    Equal values break the counting of neighbours. Columns that hold any, and only those, get Gaussian noise, as the paper
-    advises: so discrete columns have a finite estimate, but `plug_in` is the one for them.
+    Equal values break the counting of neighbours. Columns that hold any, and only those, get Gaussian noise, as the
+    paper advises: so discrete columns have a finite estimate, but `plug_in` is the one for them.
 
     Args:
         x_ND: [N, Dx].

@@ -130,11 +130,11 @@ def mine(*, moving_average: float = 0.01) -> Bound:
 
 @_trained
 def mine_f() -> Bound:
-    """MINE-f: the f-divergence bound of Belghazi et al. 2018, section 3.1 (equation 8), with one shuffled y for each x.
+    """MINE-f: the f-divergence bound in Belghazi et al. 2018, section 2.2, with one shuffled y for each x.
 
     The bound is `nwj`'s. Two things differ: the critic's score is log r itself, 1 + ⟨T⟩ − ⟨e^T⟩, so that training
-    starts from r ≈ 1 and not 1/e; and a step estimates ⟨e^T⟩ from one shuffled y for each x, as `mine` does. Arguments and
-    errors are those of `mine`, without its average.
+    starts from r ≈ 1 and not 1/e; and a step estimates ⟨e^T⟩ from one shuffled y for each x, as `mine` does. Arguments
+    and errors are those of `mine`, without its average.
     """
     return _bound(bounds.log_ratio_f_divergence, shuffled=True)
 
@@ -176,7 +176,7 @@ def smile(*, clip: float = 5.0) -> Bound:
     """SMILE: a critic trained by the Jensen-Shannon objective, Donsker-Varadhan with clipped ratios for the value.
 
     Song and Ermon: Understanding the limitations of variational mutual information estimators, ICLR 2020
-    (arXiv:1910.06222), equation 17.
+    (arXiv:1910.06222), section 5.
 
     Args:
         x_ND: [N, Dx].
