@@ -108,12 +108,13 @@ def test_near_the_truth_in_few_columns(estimator: str, name: str, tolerance: flo
 
 @pytest.mark.parametrize(
     # ½ (∬ p² / p_x p_y − 1) by hand: 1 / (1 − ρ²) of Gaussians, (1 + 2ε) / 2ε of uniform noise.
-    ("name", "squared_loss"),
-    [("normal-1x1-0.3", (1 / (1 - 0.3**2) - 1) / 2), ("uniform-noise-0.75", (2.5 / 1.5 - 1) / 2)],
+    ("name", "squared_loss", "tolerance"),
+    [("normal-1x1-0.3", (1 / (1 - 0.3**2) - 1) / 2, 0.02), ("uniform-noise-0.75", (2.5 / 1.5 - 1) / 2, 0.07)],
 )
-def test_the_squared_loss_information_is_near_its_own_truth(name: str, squared_loss: float) -> None:
+def test_the_squared_loss_information_is_near_its_own_truth(name: str, squared_loss: float, tolerance: float) -> None:
+    """Kernels round the corners off uniform noise."""
     found = [estimate("lsmi", *DISTRIBUTIONS[name].sample(1500, seed)) for seed in range(3)]
-    assert np.mean([one.details["squared_loss"] for one in found]) == pytest.approx(squared_loss, abs=0.035)
+    assert np.mean([one.details["squared_loss"] for one in found]) == pytest.approx(squared_loss, abs=tolerance)
 
 
 @pytest.mark.parametrize("estimator", ["mlmi", "lsmi"])

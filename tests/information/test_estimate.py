@@ -14,7 +14,7 @@ import torch
 from miseg.information import DISTRIBUTIONS, ESTIMATORS, Estimate, estimate
 
 NEURAL = ("mine", "mine_f", "nwj", "jsd", "infonce", "smile")
-QUICK = {"hidden": (16,), "batch_size": 32, "learning_rate": 5e-3, "max_steps": 100}
+QUICK = {"hidden": (16,), "batch_size": 32, "learning_rate": 2e-2, "max_steps": 40, "check_every": 20}
 OTHERS = [name for name in ESTIMATORS if name not in NEURAL]
 CLOSED = ["gaussian", "edgeworth", "kde", "histogram", "plug_in", "ksg"]
 
