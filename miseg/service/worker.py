@@ -63,9 +63,7 @@ def train(config: dict[str, Any]) -> str:
 
 def _train(loop: Loop, dataset: PackedDataset, journal: Journal | None, selection: Selection) -> None:
     experiment = loop.experiment
-    stream = ingest.training_stream(
-        dataset, experiment, start_step=loop.step, rank=loop.rank, world=loop.world
-    )
+    stream = ingest.training_stream(dataset, experiment, start_step=loop.step, rank=loop.rank, world=loop.world)
     started, images = time.perf_counter(), 0
     for batch in stream:
         loop.train_step(batch)

@@ -64,7 +64,8 @@ def drawn(scores: Tensor, joint: Tensor) -> tuple[Tensor, Tensor]:
     """Scores in the shares that the table and its independent counterpart ask for, of which each is a whole number."""
     apart = torch.outer(joint.sum(1), joint.sum(0))
     return tuple(
-        torch.repeat_interleave(scores.flatten(), (10_000 * shares).round().long().flatten()) for shares in (joint, apart)
+        torch.repeat_interleave(scores.flatten(), (10_000 * shares).round().long().flatten())
+        for shares in (joint, apart)
     )
 
 
