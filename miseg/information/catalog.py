@@ -28,6 +28,10 @@ class _Registry(Mapping[str, T]):
             self._made[name] = self._makers[name]()
         return self._made[name]
 
+    def __contains__(self, name: object) -> bool:
+        # Mapping's own looks the value up, and so would import it.
+        return name in self._makers
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)
 
@@ -130,7 +134,8 @@ def estimate(name: str, x_ND: Any, y_ND: Any, **settings: Any) -> Estimate:
 
     Raises:
         ValueError: an unknown name, samples that do not fit or hold nan or infinity, or a setting out of range.
-            `InfiniteInformationError`, a ValueError, where samples of one side determine the other's.
+            `InfiniteInformationError`, a ValueError, from "gaussian", "edgeworth" and "kde" where a column of y is a
+            linear combination of x's; the others stay finite there, and too low.
         TypeError: samples that are no real numbers, or a setting that the estimator does not have.
     """
     if name not in ESTIMATORS:
