@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.methods.configs import InfoSeg
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
@@ -34,8 +35,8 @@ class Tune(Search):
     selection: Literal["objective", "labels"] = "objective"
     """What compares trials: the bound on held-out images, or mean IoU; runs are tagged with it."""
     clusters: int | None = None
-    """K of the published setting; twice as many are tried too, and matched many to one. Default: one for each class,
-    not searched."""
+    """K of the published setting and of the baselines; twice as many are tried too. More clusters than classes are
+    matched many to one, and rows say so. Default: one for each class, and K is not searched."""
     baselines: tuple[Literal["infoseg-hard", "iic", "kmeans", "relative-position", "co-occurrence"], ...] = ("kmeans",)
     """What the winner and the published setting are confirmed against."""
 
@@ -72,12 +73,14 @@ def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
     base, *baselines = (_adapted(RECIPES[name](seed=arguments.seed), arguments) for name in names)
     assert isinstance(base.method, InfoSeg)
     # A number, so that the published setting is a point of the space.
-    base = replace(base, method=replace(base.method, temperature=base.method.tau, clusters=arguments.clusters))
+    base = replace(base, method=replace(base.method, temperature=base.method.tau))
     return base, dict(zip(arguments.baselines, baselines, strict=True))
 
 
 def _adapted(experiment: Experiment, arguments: Tune) -> Experiment:
     experiment = arguments.shortened(experiment)
+    assert isinstance(experiment.method, UNSUPERVISED)
+    experiment = replace(experiment, method=replace(experiment.method, clusters=arguments.clusters))
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)
 
 

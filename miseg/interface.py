@@ -55,6 +55,7 @@ class Batch:
         ids: the N names under which the packed data set holds the images.
         views_NCHW: a second view of each image, float32, for the methods that learn from pairs.
         valid_NHW: bool, the pixels that count, for a method that sees no labels; None: all.
+        masked_N: bool, which images have a mask (the labels of others all hold the ignore index); None: all.
     """
 
     images_NCHW: Tensor
@@ -62,6 +63,7 @@ class Batch:
     ids: tuple[str, ...] = ()
     views_NCHW: Tensor | None = None
     valid_NHW: Tensor | None = None
+    masked_N: Tensor | None = None
 
     def to(self, device: torch.device | str, *, memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
         """The same batch on `device`, images in `memory_format`."""
@@ -75,18 +77,17 @@ class Batch:
             self.ids,
             None if self.views_NCHW is None else moved(self.views_NCHW),
             None if self.valid_NHW is None else self.valid_NHW.to(device, non_blocking=True),
+            None if self.masked_N is None else self.masked_N.to(device, non_blocking=True),
         )
 
     def without_labels(self, ignore_index: int = IGNORE_INDEX) -> Batch:
-        """The batch as an unsupervised method sees it: which pixels are labelled, not how.
-
-        All pixels of an image without any label count: it has no mask that would say otherwise.
-        """
+        """The batch as an unsupervised method sees it: which pixels have a label (without a mask, all), not which."""
         if self.labels_NHW is None:
             return self
-        labelled = self.labels_NHW != ignore_index
-        valid = labelled | ~labelled.any(dim=2, keepdim=True).any(dim=1, keepdim=True)
-        return replace(self, labels_NHW=None, valid_NHW=valid)
+        valid_NHW = self.labels_NHW != ignore_index
+        if self.masked_N is not None:
+            valid_NHW = valid_NHW | ~self.masked_N[:, None, None]
+        return replace(self, labels_NHW=None, valid_NHW=valid_NHW)
 
 
 @dataclass

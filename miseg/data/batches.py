@@ -16,6 +16,9 @@ from miseg.data.order import augmentation_generator, budget_subset, draw
 from miseg.data.packed import PackedDataset, Row, decode
 from miseg.data.samples import IGNORE_LABEL
 
+View = tuple[str, np.ndarray, np.ndarray, bool]
+"""An image's id, its pixels, its labels, and whether it has a mask."""
+
 
 def training_batches(
     dataset: PackedDataset,
@@ -52,7 +55,8 @@ def training_batches(
 
     Returns:
         An iterator over {"step": int, "images": uint8 [n, H, W, C], "labels": uint8 [n, H, W] (255 ignored; all 255
-        for an image without a mask), "ids": list of n strings} with n = batch_size / world.
+        for an image without a mask), "masked": bool [n], which images have a mask, "ids": list of n strings} with n =
+        batch_size / world.
 
     Raises:
         ValueError: at once for settings that do not fit together; while iterating, when augmentation leaves a batch's
@@ -67,10 +71,10 @@ def training_batches(
     draw(0, 0, len(chosen), seed, order)
     colour = padding_colour(augmentation, dataset.info)
 
-    def view(index: int, position: int) -> tuple[str, np.ndarray, np.ndarray]:
+    def view(index: int, position: int) -> View:
         row = dataset.read(split, index)
         image, mask = augment(*decode(row), augmentation, augmentation_generator(seed, position), colour)
-        return row.id, image, _labels(image, mask)
+        return row.id, image, _labels(image, mask), mask is not None
 
     def batches() -> Iterator[dict[str, Any]]:
         for step in range(start_step, stop_step):
@@ -105,7 +109,7 @@ def evaluation_batches(
         world: number of workers.
 
     Returns:
-        An iterator over {"images", "labels", "ids"}, as `training_batches` gives them.
+        An iterator over {"images", "labels", "masked", "ids"}, as `training_batches` gives them.
 
     Raises:
         ValueError: at once for settings that do not fit together; while iterating, when a row cannot be read.
@@ -116,7 +120,7 @@ def evaluation_batches(
     mine = range(size * rank // world, size * (rank + 1) // world)
 
     def batches() -> Iterator[dict[str, Any]]:
-        waiting: list[tuple[str, np.ndarray, np.ndarray]] = []
+        waiting: list[View] = []
         for index in mine:
             view = _evaluation_view(dataset.read(split, index), augmentation)
             if waiting and (len(waiting) == batch_size or view[1].shape != waiting[0][1].shape):
@@ -129,23 +133,23 @@ def evaluation_batches(
     return batches()
 
 
-def _evaluation_view(row: Row, augmentation: Augmentation) -> tuple[str, np.ndarray, np.ndarray]:
+def _evaluation_view(row: Row, augmentation: Augmentation) -> View:
     image, mask = prepare(*decode(row), augmentation)
-    return row.id, image, _labels(image, mask)
+    return row.id, image, _labels(image, mask), mask is not None
 
 
 def _labels(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     return np.full(image.shape[:2], IGNORE_LABEL, np.uint8) if mask is None else mask
 
 
-def _stack(views: list[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def _stack(views: list[View]) -> dict[str, Any]:
     first = views[0]
     for other in views[1:]:
         if other[1].shape != first[1].shape:
-            sizes = " and ".join(f"{name} {image.shape[0]}x{image.shape[1]}" for name, image, _ in (first, other))
+            sizes = " and ".join(f"{name} {image.shape[0]}x{image.shape[1]}" for name, image, *_ in (first, other))
             raise ValueError(f"images of one batch differ in size: {sizes}; set augmentation.crop or resize")
-    ids, images, labels = zip(*views, strict=True)
-    return {"images": np.stack(images), "labels": np.stack(labels), "ids": list(ids)}
+    ids, images, labels, masked = zip(*views, strict=True)
+    return {"images": np.stack(images), "labels": np.stack(labels), "masked": np.array(masked), "ids": list(ids)}
 
 
 def shared_among(batch_size: int, rank: int, world: int) -> int:

@@ -87,10 +87,15 @@ class ClusterCounts:
 
 
 def of_classes(probabilities_NKHW: Tensor, match_K: Tensor, num_classes: int) -> Tensor:
-    """Probabilities [N, C, H, W] of the classes that the clusters stand for; a class without a cluster has 0."""
+    """Probabilities [N, C, H, W] of the classes that the clusters stand for; a class without a cluster has 0.
+
+    A class has the highest of its clusters' probabilities, before all are divided by their sum: the likeliest class is
+    that of the likeliest cluster.
+    """
     shape = (probabilities_NKHW.shape[0], num_classes, *probabilities_NKHW.shape[2:])
-    match_K = match_K.to(probabilities_NKHW.device)
-    return probabilities_NKHW.new_zeros(shape).index_add_(1, match_K, probabilities_NKHW)
+    index = match_K.to(probabilities_NKHW.device).view(1, -1, 1, 1).expand_as(probabilities_NKHW)
+    highest = probabilities_NKHW.new_zeros(shape).scatter_reduce_(1, index, probabilities_NKHW, "amax")
+    return highest / highest.sum(1, keepdim=True)
 
 
 def match_clusters(counts_KC: Tensor | np.ndarray, *, many_to_one: bool | None = None) -> Tensor:

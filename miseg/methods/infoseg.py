@@ -47,7 +47,8 @@ class InfoSegMethod(ClusterMethod):
             raise ValueError("one image in a worker's share of the batch: InfoSeg tells images apart, use 2 or more")
         features = self.network(jittered(images, self.config.jitter) if self.training else images)
         other = torch.arange(len(images), device=images.device) ^ 1
-        other[-1] = other[-1].clamp_max(len(images) - 1) if len(images) % 2 == 0 else 0
+        if len(images) % 2:
+            other[-1] = 0
         own_NKhw = self.scores(features)
         weights_NKhw = self.assignment(own_NKhw)
         # <c, Σ_k w_k h_k> = Σ_k w_k <c, h_k>: the assigned features themselves are never built.

@@ -37,9 +37,9 @@ class KMeansMethod(ClusterMethod):
     def fit_support(self, labels: Iterable[Batch]) -> None:
         """Find the centres by scikit-learn's mini-batch K-means among features of the images of all ranks.
 
-        No label is read; pixels that do not count are left out. At most `samples` features are kept, drawn evenly from
-        all that come, so that memory does not grow with the data. Every rank must call, with its share of the images,
-        and has the same centres then.
+        No label is read; pixels that do not count are left out. Of all features of a rank's images at most `samples`
+        are kept, drawn evenly, and of these again as many over all ranks: memory does not grow with the data. Every
+        rank must call, with its share of the images, and has the same centres then.
 
         Raises:
             ValueError: fewer valid pixels than clusters.
@@ -50,28 +50,35 @@ class KMeansMethod(ClusterMethod):
         for batch in labels:
             with torch.no_grad():
                 features_NDhw = self.features(batch.images_NCHW).float()
-            valid = valid_at(batch, features_NDhw.shape[2:])
-            kept_MD = torch.cat((kept_MD, features_NDhw.movedim(1, -1)[valid].cpu()))
-            kept_MD, keys_M = _largest(kept_MD, torch.cat((keys_M, torch.rand(int(valid.sum())))), self.samples)
+            image, row, column = valid_at(batch, features_NDhw.shape[2:]).nonzero(as_tuple=True)
+            keys = torch.rand(len(image))
+            # Only what is drawn leaves the device.
+            drawn = keys > (keys_M.min() if len(keys_M) == self.samples else -1)
+            chosen = drawn.to(image.device)
+            fresh_MD = features_NDhw[image[chosen], :, row[chosen], column[chosen]].cpu()
+            kept_MD, keys_M = _largest(torch.cat((kept_MD, fresh_MD)), torch.cat((keys_M, keys[drawn])), self.samples)
         self.train(training)
         seed = int(torch.randint(2**31, ()))
         if dist.is_initialized() and dist.get_world_size() > 1:
             parts: list = [None] * dist.get_world_size()
             dist.all_gather_object(parts, (kept_MD, keys_M, seed))
-            features, keys, seeds = zip(*parts, strict=True)
-            kept_MD, _ = _largest(torch.cat(features), torch.cat(keys), self.samples)
-            seed = seeds[0]
+            of_ranks = [torch.cat([part[place] for part in parts]) for place in range(2)]
+            kept_MD, _ = _largest(of_ranks[0], of_ranks[1], self.samples)
+            seed = parts[0][2]
         if len(kept_MD) < self.num_clusters:
             raise ValueError(f"{len(kept_MD)} valid pixels for {self.num_clusters} clusters: give more images")
-        # The same samples, order and seed on every rank: each finds the same centres.
         means = MiniBatchKMeans(self.num_clusters, batch_size=4096, n_init=3, random_state=seed).fit(kept_MD.numpy())
         self.centres_KD.data.copy_(torch.from_numpy(means.cluster_centers_))
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            # The same samples on machines that are not alike need not end in the same bits.
+            dist.broadcast(self.centres_KD.data, 0)
 
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """softmax(−|x − μ_k|²) of every pixel's feature, float32 [N, K, H, W]: the nearest centre has the most."""
-        features = self.features(images_NCHW).float()
-        # Linear in the feature, so that scores are upsampled in place of many more features.
-        scores = 2 * torch.einsum("ndhw,kd->nkhw", features, self.centres_KD)
+        features = self.features(images_NCHW)
+        with torch.autocast(images_NCHW.device.type, enabled=False):
+            # Linear in the feature, so that scores are upsampled in place of many more features.
+            scores = 2 * torch.einsum("ndhw,kd->nkhw", features.float(), self.centres_KD)
         return upsampled(scores - self.centres_KD.square().sum(1)[:, None, None], images_NCHW).softmax(1)
 
 

@@ -31,7 +31,7 @@ def save(folder: str | Path, loop: Loop, metrics: dict[str, float], data: dict[s
         loop: the training to keep.
         metrics: what was measured at this step.
         data: what a user of the weights must know of the data: `mean` and `std` of the standardisation, `colours`,
-            `fingerprint`.
+            `fingerprint`, and `match`, the class of each cluster.
     """
     folder = Path(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")

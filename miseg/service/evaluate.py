@@ -126,12 +126,14 @@ def _measure(
         run = functools.partial(evaluate_batches, method, task, device=device, precision=precision)
         match_K = None
         if method.emits == "clusters" and "train" in dataset.splits:
-            counted = run(ingest.evaluation_stream(dataset, "train", experiment)).clusters
+            counted = run(ingest.evaluation_stream(dataset, "train", experiment), objective=False).clusters
             assert counted is not None
             match_K = match_clusters(counted.counts)
         batches = ingest.evaluation_stream(dataset, split, experiment)
         found = run(batches, keep=PANEL_ROWS, boundary=boundary, match_K=match_K)
         scores = _scores(found, boundary, task.class_names, split, matched_on_train=match_K is not None)
+        if match_K is None and found.clusters is not None:
+            match_K = match_clusters(found.clusters.counts)
         if found.kept:
             image_1CHW = found.kept[0][0].images_NCHW[:1]
             scores[f"{split}/inference_seconds"] = inference_seconds(method, image_1CHW, device, precision)

@@ -38,6 +38,9 @@ PAUSE = 0.01
 EXAMPLES = 50
 """Labelled pixels of each class where an experiment gives no label budget."""
 
+COLUMNS = ("images", "views", "labels", "masked")
+"""What decoding tasks make besides ids, where a data set has it."""
+
 TASK_CPUS = 0.5
 """CPUs a decoding task asks for: two a core, so that one reads while another decodes (measured in shared/ray.md)."""
 
@@ -184,6 +187,7 @@ class Converter:
             (images.float().div_(255) - mean) / std,
             None if packed_labels is None else torch.from_numpy(packed_labels).long(),
             ids,
+            masked_N=torch.from_numpy(dense(columns["masked"])) if "masked" in columns else None,
         )
 
 
@@ -221,7 +225,7 @@ def _decoded(keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]]
     def chunk(rows: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         for key in rows["item"].tolist():
             for batch in produce(key):
-                columns = {name: batch[name] for name in ("images", "views", "labels") if batch.get(name) is not None}
+                columns = {name: batch[name] for name in COLUMNS if batch.get(name) is not None}
                 yield columns | {"ids": np.array(batch["ids"])}
 
     source = ray.data.from_items(keys, override_num_blocks=len(keys))

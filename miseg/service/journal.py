@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
+
+NOT_IN_NAMES = re.compile(r"[^/\w.\- :]")
 
 BATCH = 200
 """Entries sent in one request; MLflow takes at most 1,000 metrics."""
@@ -52,8 +55,13 @@ class Journal:
         self._thread.start()
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Log `values` at `step`; a metric that was logged at this step or a later one before a resume is left out."""
-        fresh = {key: float(value) for key, value in values.items() if step > self._last.get(key, -1)}
+        """Log `values` at `step`; a metric that was logged at this step or a later one before a resume is left out.
+
+        MLflow refuses some characters, such as the brackets of a class' name, and with them the whole batch: they
+        become underscores.
+        """
+        named = {NOT_IN_NAMES.sub("_", key): float(value) for key, value in values.items()}
+        fresh = {key: value for key, value in named.items() if step > self._last.get(key, -1)}
         if fresh:
             self._last.update(dict.fromkeys(fresh, step))
             self._append({"kind": "metrics", "step": step, "time": time.time_ns() // 1_000_000, "values": fresh})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -188,9 +189,10 @@ class Loop:
             dist.all_gather_object(shares, ids)
         return [name for share in shares for name in share]
 
-    def evaluate(self, batches: Iterable[Batch], keep: int = 0) -> Evaluation:
+    def evaluate(self, batches: Iterable[Batch], keep: int = 0, *, objective: bool = True) -> Evaluation:
         """The scores over all ranks' batches, and this rank's first `keep` images with their predictions."""
-        return evaluate(self.method, self.task, batches, device=self.device, precision=self.precision, keep=keep)
+        run = partial(evaluate, self.method, self.task, device=self.device, precision=self.precision)
+        return run(batches, keep=keep, objective=objective)
 
     def state(self) -> dict[str, Any]:
         """All but the weights that the next step depends on; safe to read back with `torch.load(weights_only=True)`."""
@@ -231,6 +233,7 @@ def evaluate(
     keep: int = 0,
     boundary: BoundaryIoU | None = None,
     match_K: Tensor | None = None,
+    objective: bool = True,
 ) -> Evaluation:
     """The confusion matrices over the batches of all ranks, and the first batches of at least `keep` images here.
 
@@ -244,12 +247,15 @@ def evaluate(
         boundary: counts the outlines of the method's predictions on this rank too, where it is given; of clusters,
             with `match_K` alone.
         match_K: the class of each cluster; None: the best match on these images.
+        objective: whether the objective of a method that emits clusters is computed, at the cost of a training's
+            forward pass.
     """
     was_training = method.training
     method.eval()
     tally = _Clusters(method, task) if method.emits == "clusters" else None
     predictors = {"": method.predict} | method.others()
-    matrices = {name: ConfusionMatrix(task.num_classes, task.ignore_index) for name in predictors}
+    # Clusters may be of images without classes.
+    matrices = {name: ConfusionMatrix(task.num_classes, task.ignore_index) for name in predictors if tally is None}
     kept: Kept = []
     for batch in batches:
         batch = batch.to(device, memory_format=torch.channels_last)
@@ -257,7 +263,7 @@ def evaluate(
             with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
                 prediction_NHW = predict(batch.images_NCHW).argmax(1)
                 if tally is not None:
-                    tally.update(batch, prediction_NHW)
+                    tally.update(batch, prediction_NHW, objective=objective)
             if batch.labels_NHW is not None:
                 if tally is None:
                     matrices[name].update(prediction_NHW, batch.labels_NHW)
@@ -274,7 +280,8 @@ def evaluate(
     tally.counts.counts = _summed(tally.counts.counts, device)
     match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
     kept = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in kept]
-    return Evaluation(tally.counts.matched(match_K), kept, {}, tally.counts, tally.objective(device))
+    found = tally.objective(device) if objective else None
+    return Evaluation(tally.counts.matched(match_K), kept, {}, tally.counts, found)
 
 
 class _Clusters:
@@ -282,25 +289,26 @@ class _Clusters:
 
     def __init__(self, method: Method, task: Task) -> None:
         self.method, self.task = method, task
-        self.counts = ClusterCounts(method.num_clusters, task.num_classes, task.ignore_index)
-        self.total = self.count = torch.zeros(())
+        self.counts = ClusterCounts(method.num_clusters, max(1, task.num_classes), task.ignore_index)
+        self.total = self.count = torch.zeros((), dtype=torch.float64)
 
-    def update(self, batch: Batch, clusters_NHW: Tensor) -> None:
-        step = self.method(batch.without_labels(self.task.ignore_index))
-        self.total, self.count = self.total + step.total.cpu(), self.count + step.count.cpu()
+    def update(self, batch: Batch, clusters_NHW: Tensor, *, objective: bool) -> None:
+        if objective:
+            step = self.method(batch.without_labels(self.task.ignore_index))
+            self.total, self.count = self.total + step.total.cpu(), self.count + step.count.cpu()
         if batch.labels_NHW is not None:
             self.counts.update(clusters_NHW, batch.labels_NHW)
 
     def objective(self, device: torch.device) -> float:
         """−loss over the batches of all ranks."""
-        shape = [torch.zeros_like(self.total)]
         if dist.is_initialized() and dist.get_world_size() > 1:
             # A rank without a batch does not know how many terms the loss has.
-            shapes: list = [None] * dist.get_world_size()
-            dist.all_gather_object(shapes, self.total)
-            shape = [torch.zeros_like(max(shapes, key=torch.numel))]
-        total, count = (_summed(value + shape[0], device) for value in (self.total, self.count))
-        return -combine(total.double(), count.double()).item()
+            totals: list = [None] * dist.get_world_size()
+            dist.all_gather_object(totals, self.total)
+            terms = max(total.numel() for total in totals)
+            self.total, self.count = self.total.expand(terms), self.count.expand(terms)
+        total, count = (_summed(value.clone(), device) for value in (self.total, self.count))
+        return -combine(total, count).item()
 
 
 def _summed(values: Tensor, device: torch.device) -> Tensor:

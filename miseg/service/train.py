@@ -170,7 +170,7 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     tracking.end_run(run.tracking_uri, run_id, status, ended)
     step = int(last.get("step", 0))
     whole = step == run.experiment.steps and status == "FINISHED"
-    mean_iou, score = (last[name] if whole else math.nan for name in ("mean_iou", "score"))
+    mean_iou, score = (last.get(name, math.nan) if whole else math.nan for name in ("mean_iou", "score"))
     return Outcome(run_id, step, mean_iou, best.get("mean_iou", math.nan), ended, score)
 
 
@@ -200,4 +200,6 @@ class Say(UserCallback):
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Ray Train calls this with each rank's report."""
-        print(f"step {metrics[0]['step']:>6}/{self.steps}  mean_iou {metrics[0]['mean_iou']:.4f}", flush=True)
+        found = metrics[0]
+        objective = "" if found["score"] == found["mean_iou"] else f"  objective {found['score']:.4f}"
+        print(f"step {found['step']:>6}/{self.steps}  mean_iou {found['mean_iou']:.4f}{objective}", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -158,6 +159,9 @@ def run(tuning: Tuning) -> Report:
             if same is None:
                 rows[tuning.tuned] = tuned
         confirmation = _confirm(tuning, parent, rows)
+        if tuning.selection == "labels":
+            # What selected is mean IoU itself.
+            trials = trials.drop(columns=METRIC)
     except KeyboardInterrupt:
         tracking.end_run(tuning.tracking_uri, parent, "KILLED", "interrupted; --resume continues")
         raise
@@ -177,10 +181,10 @@ def run(tuning: Tuning) -> Report:
 def agreement(trials: pd.DataFrame, steps: int) -> float | None:
     """Spearman's rank correlation, −1..1, of what selected and mean IoU over the trials that were trained whole.
 
-    None where labels selected, so that the two are one, where fewer than two trials were whole, or all were alike.
+    None where labels selected (there is no score beside mean IoU then), fewer than two trials were whole, or all alike.
     """
     whole = trials[(trials["step"] == steps) & (trials["ended"] == train.FINISHED)]
-    if len(whole) < 2 or trials[METRIC].equals(trials["mean_iou"]):
+    if METRIC not in trials or len(whole) < 2:
         return None
     if min(whole[METRIC].nunique(), whole["mean_iou"].nunique()) < 2:
         return None
@@ -241,6 +245,9 @@ def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.
     total = len(rows) * len(seeds)
     found = _tune(tuning, f"{tuning.name}-confirm", parent, resolve, _to_the_end(tuning), grid, total)
     found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
+    if "match" in found:
+        # No result beside one-to-one matches: see `match_clusters`.
+        found["row"] += np.where(found["match"] == "many to one", " (many to one)", "")
     return found.sort_values(["row", "seed"]).reset_index(drop=True)
 
 
@@ -320,28 +327,37 @@ def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.R
                 f"failed: {result.error}" if result.error else f"stopped early by ASHA at step {metrics.get('step')}"
             )
             train.finish(run, run_id, "FAILED" if result.error else "FINISHED", ended.splitlines()[0])
-    return {
-        "run_id": found.info.run_id if found else "",
-        "mean_iou": metrics.get("mean_iou", float("nan")),
-        METRIC: metrics.get(METRIC, float("nan")),
-        "step": metrics.get("step", 0),
-        "ended": ended,
-    } | {f"params/{key}": value for key, value in result.config.items()}
+    return (
+        {
+            "run_id": found.info.run_id if found else "",
+            "mean_iou": metrics.get("mean_iou", float("nan")),
+            METRIC: metrics.get(METRIC, float("nan")),
+            "step": metrics.get("step", 0),
+            "ended": ended,
+        }
+        | _of_clusters(found)
+        | {f"params/{key}": value for key, value in result.config.items()}
+    )
+
+
+def _of_clusters(run: Any) -> dict[str, str]:
+    """How a trial's clusters were matched with classes, and whether they collapsed; nothing for other methods."""
+    tags = {} if run is None else run.data.tags
+    shown = {"match": tags.get("miseg.match"), "collapsed": tags.get("miseg.collapsed")}
+    return {name: re.split("[,:]", text)[0] for name, text in shown.items() if text}
 
 
 def describe(params: Mapping[str, Any]) -> str:
     """A trial's parameters in a few characters, for a run's name and a line of progress."""
     short = {"lambda": "λ", "downsampling_factor": "DF", "region_size": "R", "learning_rate": "lr"}
-    short |= {"alpha": "α", "beta": "β", "gamma": "γ"}
-    return " ".join(f"{short[key]}={value:.3g}" if key in short else str(value) for key, value in params.items())
+    short |= {"alpha": "α", "beta": "β", "gamma": "γ", "tau": "τ", "features": "P", "clusters": "K"}
+    return " ".join(f"{short[key]}={value:.4g}" if key in short else str(value) for key, value in params.items())
 
 
 def trials_text(trials: pd.DataFrame) -> str:
     """The trials as a table for the terminal, best first."""
     shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns="run_id")
-    shown = shown.sort_values(METRIC, ascending=False)
-    # Where labels select, the two are one.
-    shown = shown.drop(columns=METRIC) if shown[METRIC].equals(shown["mean_iou"]) else shown
+    shown = shown.sort_values(METRIC if METRIC in shown else "mean_iou", ascending=False)
     return shown.rename(columns={METRIC: "objective"}).to_string(index=False, float_format="{:.4g}".format)
 
 

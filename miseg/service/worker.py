@@ -86,16 +86,21 @@ def _log(journal: Journal | None, records: Iterable[Record]) -> None:
 
 
 def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | None, selection: Selection) -> None:
-    found = _validated(loop, dataset) if loop.task.num_classes else None
-    match_K = None if found is None or found.clusters is None else match_clusters(found.clusters.counts)
-    scores = {} if found is None else validation_metrics(found, loop.task.class_names, "val")
-    if found is not None and found.clusters is not None and loop.step == loop.experiment.steps:
-        # At the end alone, for it takes a pass over the training images.
-        match_K = _match_on_train(loop, dataset)
-        by_train = Evaluation(found.clusters.matched(match_K), [], {})
-        scores |= validation_metrics(by_train, loop.task.class_names, f"val/{TRAIN_MATCH}")
+    labelled = loop.task.num_classes > 0
+    found = _validated(loop, dataset) if labelled or loop.method.emits == "clusters" else None
+    scores = {} if found is None or not labelled else validation_metrics(found, loop.task.class_names, "val")
+    match_K = None
+    if found is not None and found.objective is not None:
+        scores["val/objective"] = found.objective
+    if labelled and found is not None and found.clusters is not None:
+        match_K = match_clusters(found.clusters.counts)
+        if loop.step == loop.experiment.steps:
+            # At the end alone, for it takes a pass over the training images.
+            match_K = _match_on_train(loop, dataset)
+            by_train = Evaluation(found.clusters.matched(match_K), [], {})
+            scores |= validation_metrics(by_train, loop.task.class_names, f"val/{TRAIN_MATCH}")
     # Of checkpoints that are equally good the latest is kept: without labels, that is the last.
-    mean_iou = 0.0 if found is None else found.matrix.mean_iou()
+    mean_iou = found.matrix.mean_iou() if labelled and found is not None else 0.0
     objective = None if found is None or selection == "labels" else found.objective
     metrics = {"step": loop.step, "mean_iou": mean_iou, "score": mean_iou if objective is None else objective}
     reported = metrics | {PLACEMENT_GROUP: _placement_group()}
@@ -105,6 +110,7 @@ def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | 
             return
         if found is not None:
             journal.metrics(loop.step, scores)
+        if labelled and found is not None:
             log_evaluation(journal, dataset, loop.experiment, found, Path(folder), step=loop.step)
             watch_collapse(journal, found, loop.step)
         mean_C, std_C = standardisation(loop.experiment.augmentation, dataset.info)
@@ -130,7 +136,7 @@ def _validated(loop: Loop, dataset: PackedDataset) -> Evaluation:
 
 def _match_on_train(loop: Loop, dataset: PackedDataset) -> torch.Tensor:
     """The class of each cluster by the training images' labels."""
-    found = loop.evaluate(_stream(loop, dataset, "train"))
+    found = loop.evaluate(_stream(loop, dataset, "train"), objective=False)
     assert found.clusters is not None
     return match_clusters(found.clusters.counts)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from miseg.evaluation import ClusterCounts, ConfusionMatrix, match_clusters
+from miseg.evaluation.clusters import of_classes
 
 
 def counted(clusters: int = 4, classes: int = 4, seed: int = 0) -> tuple[ClusterCounts, torch.Tensor, torch.Tensor]:
@@ -68,6 +69,15 @@ def test_matched_is_the_confusion_matrix_of_the_mapped_prediction() -> None:
     expected = ConfusionMatrix(4)
     expected.update(match[found], truth)
     assert torch.equal(counts.matched(match).counts, expected.counts)
+
+
+def test_the_likeliest_class_is_that_of_the_likeliest_cluster() -> None:
+    probabilities = torch.rand(2, 5, 4, 3).softmax(1)
+    match = torch.tensor([0, 2, 2, 1, 0])
+    found = of_classes(probabilities, match, 4)
+    assert torch.equal(found.argmax(1), match[probabilities.argmax(1)])
+    torch.testing.assert_close(found.sum(1), torch.ones(2, 4, 3))
+    assert (found[:, 3] == 0).all()
 
 
 def test_a_collapse_is_told() -> None:

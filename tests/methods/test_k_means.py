@@ -52,6 +52,15 @@ def test_one_set_of_centres_over_all_images_is_scikit_learns() -> None:
     assert len({(int(a), int(b)) for a, b in zip(predicted.flatten(), which.flatten(), strict=True)}) == 4
 
 
+def test_half_precision_around_it_moves_no_pixel_to_another_centre() -> None:
+    images = painted()[0]
+    method = pixels()
+    method.fit_support([Batch(images)])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = method.predict(images)
+    assert torch.equal(found, method.predict(images))
+
+
 def test_pixels_that_do_not_count_have_no_centre() -> None:
     images = painted()[0]
     images[:, :, :, :3] = 100.0

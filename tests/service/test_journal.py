@@ -99,6 +99,14 @@ def test_nan_and_infinity_arrive_as_nan(uri: str, run_id: str, tmp_path: Path) -
     assert history(uri, run_id, "c") == [(0, 1.0)]
 
 
+def test_a_class_whose_name_mlflow_refuses_holds_nothing_back(uri: str, run_id: str, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journals", uri, run_id)
+    journal.metrics(1, {"val/iou/impervious (other)": 0.5, "val/iou/Straße": 0.25, "val/mean_iou": 0.375})
+    assert journal.close()
+    found = MlflowClient(uri).get_run(run_id).data.metrics
+    assert found == {"val/iou/impervious _other_": 0.5, "val/iou/Straße": 0.25, "val/mean_iou": 0.375}
+
+
 def test_more_than_one_request_takes_arrives_whole(uri: str, run_id: str, tmp_path: Path) -> None:
     steps, names = journal_module.BATCH + 50, [f"m{index}" for index in range(6)]
     log = Journal(tmp_path / "journals", uri, run_id)

@@ -28,11 +28,14 @@ def iic(**settings: float) -> InvariantInformationMethod:
 
 def test_what_an_unsupervised_method_sees_of_labels() -> None:
     labels = torch.tensor([[[0, 255], [3, 255]], [[255, 255], [255, 255]]])
-    batch = Batch(torch.zeros(2, 3, 2, 2), labels).without_labels()
+    batch = Batch(torch.zeros(2, 3, 2, 2), labels, masked_N=torch.tensor([True, False])).without_labels()
     assert batch.labels_NHW is None and batch.valid_NHW is not None
-    # The second image has no label at all, so no mask that says which of its pixels count.
+    # The second image has no mask that would say which of its pixels count.
     assert batch.valid_NHW.tolist() == [[[True, False], [True, False]], [[True, True], [True, True]]]
     assert batch.without_labels().valid_NHW is batch.valid_NHW
+    # One whose mask leaves nothing has nothing that counts.
+    masked = Batch(torch.zeros(2, 3, 2, 2), labels).without_labels()
+    assert masked.valid_NHW is not None and not masked.valid_NHW[1].any()
 
 
 def test_a_cell_counts_where_half_of_its_pixels_do() -> None:
