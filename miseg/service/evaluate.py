@@ -20,9 +20,10 @@ from miseg.interface import Method
 from miseg.service import checkpoint, checkpoint_files, ingest, refine, tracking
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
-from miseg.service.loop import Evaluation, resolve_precision
-from miseg.service.loop import evaluate as evaluate_batches
+from miseg.service.loop import resolve_precision
 from miseg.service.reporting import PANEL_ROWS, TRAIN_MATCH, log_evaluation, validation_metrics, watch_collapse
+from miseg.service.scoring import Evaluation
+from miseg.service.scoring import evaluate as evaluate_batches
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from miseg.evaluation.pictures import Row, confusion_picture, panels
 from miseg.recipes.experiment import Experiment
 from miseg.service.ingest import Converter
 from miseg.service.journal import Journal
-from miseg.service.loop import Evaluation
+from miseg.service.scoring import Evaluation
 
 PANEL_ROWS = 4
 """Validation images shown in a run's pictures."""

@@ -79,7 +79,7 @@ def search(
         ValueError: a setting that does not fit the data or the cluster.
     """
     from miseg.data.packed import PackedDataset
-    from miseg.service import tune
+    from miseg.service import tables, tune
     from miseg.service.start import prepare, tuning_name
 
     name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
@@ -108,13 +108,13 @@ def search(
         flush=True,
     )
     report = tune.run(tuning)
-    print(f"\nTrials\n{tune.trials_text(report.trials)}")
+    print(f"\nTrials\n{tables.trials_text(report.trials)}")
     if grid:
-        print(f"\nMean IoU by region size (across)\n{tune.grid_text(report.trials)}")
+        print(f"\nMean IoU by region size (across)\n{tables.grid_text(report.trials)}")
     if report.agreement is not None:
         print(f"\nRank correlation of objective and mean IoU over the trials: {report.agreement:.2f}")
     split = base.validation_split(PackedDataset.open(job.data).splits)
     print(f"\nMean IoU on {split} after step {base.steps}, {arguments.confirm_seeds} fresh seeds")
-    print(tune.summary_text(report.confirmation))
+    print(tables.summary_text(report.confirmation))
     print(f"\nMLflow run {report.parent_run} with a child for each trial; compare them with: {job.ui_command}")
     return report

@@ -6,7 +6,7 @@ import pytest
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
-from miseg.service import train, tune
+from miseg.service import tables, train, tune
 from miseg.service.cluster import Resources
 
 
@@ -52,7 +52,7 @@ def test_a_grids_scores_stand_at_their_factor_and_region_size() -> None:
             "params/learning_rate": 1e-3,
         }
     )
-    first, second = tune.grid_text(trials).splitlines()[-2:]
+    first, second = tables.grid_text(trials).splitlines()[-2:]
     assert first.split()[-3:] == ["1", "0.1200", "0.1300"]
     assert second.split()[-3:] == ["4", "0.4200", "NaN"], "a trial that failed leaves a gap"
 
@@ -74,11 +74,11 @@ def test_the_rank_correlation_is_of_whole_trials_that_labels_did_not_select() ->
             "ended": [train.FINISHED] * 3 + ["stopped early by ASHA at step 20"],
         }
     )
-    assert tune.agreement(trials, 100) == pytest.approx(0.5)
-    assert tune.agreement(trials.drop(columns="score"), 100) is None
-    assert tune.agreement(trials.iloc[[0, 3]], 100) is None
-    assert tune.agreement(trials.assign(mean_iou=0.1), 100) is None
-    assert "objective" in tune.trials_text(trials.assign(run_id=""))
+    assert tables.agreement(trials, 100) == pytest.approx(0.5)
+    assert tables.agreement(trials.drop(columns="score"), 100) is None
+    assert tables.agreement(trials.iloc[[0, 3]], 100) is None
+    assert tables.agreement(trials.assign(mean_iou=0.1), 100) is None
+    assert "objective" in tables.trials_text(trials.assign(run_id=""))
 
 
 def test_the_winner_s_whole_numbers_describe_an_experiment():
@@ -86,7 +86,7 @@ def test_the_winner_s_whole_numbers_describe_an_experiment():
     rows = [spaces.similarity_point(base) | {"patch": patch, "z": 16} for patch in (5, 13)]
     trials = pd.DataFrame([{f"params/{name}": value for name, value in row.items()} for row in rows])
     trials = trials.assign(mean_iou=[0.2, 0.1], score=[0.1, 0.2], step=base.steps, ended=train.FINISHED)
-    winner = tune.best_trial(trials, base.steps)
+    winner = tables.best_trial(trials, base.steps)
     assert winner is not None
     found = spaces.similarity(spaces.FixedTrial(winner), base)
     assert (found.method.encoder.patch, found.method.encoder.representation) == (13, 16)

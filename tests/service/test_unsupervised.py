@@ -26,8 +26,9 @@ from miseg.networks.configs import VGG, InfoSegNetwork
 from miseg.recipes.experiment import Experiment, Optimiser
 from miseg.service import checkpoint, cluster, models, tracking, train
 from miseg.service.evaluate import evaluate
-from miseg.service.loop import Evaluation, Loop
-from miseg.service.loop import evaluate as evaluate_batches
+from miseg.service.loop import Loop
+from miseg.service.scoring import Evaluation
+from miseg.service.scoring import evaluate as evaluate_batches
 
 NETWORK = InfoSegNetwork(features=16, width=4, normalisation="group")
 IIC = InvariantInformation(VGG(4, normalisation="group"), displacement=2)

@@ -1,0 +1,133 @@
+"""What a method is worth over batches of labelled images: torch and the contracts, nothing of Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, match_clusters
+from miseg.interface import Batch, Method, Task, combine
+
+Kept = list[tuple[Batch, Tensor]]
+"""Batches with the labels [N, H, W] predicted for them."""
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        matrix: the confusion matrix of the method's predictions; of clusters, by the match that was given, or by the
+            best on these very images.
+        kept: the first batches with the predicted classes for them.
+        others: the confusion matrices of the method's further predictors, by name.
+        clusters: how often each cluster met each class, where the method emits clusters.
+        objective: what training raises, on these images: −loss, where the method learns without labels.
+    """
+
+    matrix: ConfusionMatrix
+    kept: Kept
+    others: dict[str, ConfusionMatrix]
+    clusters: ClusterCounts | None = None
+    objective: float | None = None
+
+
+@torch.no_grad()
+def evaluate(
+    method: Method,
+    task: Task,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+    keep: int = 0,
+    boundary: BoundaryIoU | None = None,
+    match_K: Tensor | None = None,
+    objective: bool = True,
+) -> Evaluation:
+    """The confusion matrices over the batches of all ranks, and the first batches of at least `keep` images here.
+
+    Args:
+        method: what predicts; its training mode is restored.
+        task: classes and ignore index.
+        batches: this rank's share of a split.
+        device: where `method` is.
+        precision: the type the network computes in.
+        keep: images whose predictions are kept (on the CPU) for pictures.
+        boundary: counts the outlines of the method's predictions on this rank too, where it is given; of clusters,
+            with `match_K` alone.
+        match_K: the class of each cluster; None: the best match on these images.
+        objective: whether the objective of a method that emits clusters is computed, at the cost of a training's
+            forward pass.
+    """
+    was_training = method.training
+    method.eval()
+    tally = _Clusters(method, task) if method.emits == "clusters" else None
+    predictors = {"": method.predict} | method.others()
+    # Clusters may be of images without classes.
+    matrices = {name: ConfusionMatrix(task.num_classes, task.ignore_index) for name in predictors if tally is None}
+    kept: Kept = []
+    for batch in batches:
+        batch = batch.to(device, memory_format=torch.channels_last)
+        for name, predict in predictors.items():
+            with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
+                prediction_NHW = predict(batch.images_NCHW).argmax(1)
+                if tally is not None:
+                    tally.update(batch, prediction_NHW, objective=objective)
+            if batch.labels_NHW is not None:
+                if tally is None:
+                    matrices[name].update(prediction_NHW, batch.labels_NHW)
+                if boundary is not None and not name and (tally is None or match_K is not None):
+                    classes = prediction_NHW if match_K is None else match_K.to(device)[prediction_NHW]
+                    boundary.update(classes, batch.labels_NHW)
+            if not name and sum(len(earlier.ids) for earlier, _ in kept) < keep:
+                kept.append((batch.to("cpu"), prediction_NHW.cpu()))
+    for matrix in matrices.values():
+        matrix.counts = _summed(matrix.counts, device)
+    method.train(was_training)
+    if tally is None:
+        return Evaluation(matrices.pop(""), kept, matrices)
+    tally.counts.counts = _summed(tally.counts.counts, device)
+    match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
+    kept = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in kept]
+    found = tally.objective(device) if objective else None
+    return Evaluation(tally.counts.matched(match_K), kept, {}, tally.counts, found)
+
+
+class _Clusters:
+    """Clusters against classes, and the loss on images that training does not see."""
+
+    def __init__(self, method: Method, task: Task) -> None:
+        self.method, self.task = method, task
+        self.counts = ClusterCounts(method.num_clusters, max(1, task.num_classes), task.ignore_index)
+        self.total = self.count = torch.zeros((), dtype=torch.float64)
+
+    def update(self, batch: Batch, clusters_NHW: Tensor, *, objective: bool) -> None:
+        if objective:
+            step = self.method(batch.without_labels(self.task.ignore_index))
+            self.total, self.count = self.total + step.total.cpu(), self.count + step.count.cpu()
+        if batch.labels_NHW is not None:
+            self.counts.update(clusters_NHW, batch.labels_NHW)
+
+    def objective(self, device: torch.device) -> float:
+        """−loss over the batches of all ranks."""
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            # A rank without a batch does not know how many terms the loss has.
+            totals: list = [None] * dist.get_world_size()
+            dist.all_gather_object(totals, self.total)
+            terms = max(total.numel() for total in totals)
+            self.total, self.count = self.total.expand(terms), self.count.expand(terms)
+        total, count = (_summed(value.clone(), device) for value in (self.total, self.count))
+        return -combine(total, count).item()
+
+
+def _summed(values: Tensor, device: torch.device) -> Tensor:
+    """Their sum over all ranks, on the CPU."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return values
+    values = values.to(device)
+    dist.all_reduce(values)
+    return values.cpu()

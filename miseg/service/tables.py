@@ -1,0 +1,73 @@
+"""The tables of a tuning: its trials and what was confirmed, as they are read and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from miseg.service import train
+
+METRIC = "score"
+"""What trials report and are compared by: mean IoU, or, without labels, the objective; see `train.Selection`."""
+
+
+def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
+    """The parameters of the best trial that was trained to its last step; None where none was."""
+    whole = trials[(trials["step"] == steps) & (trials["ended"] == train.FINISHED)]
+    if whole.empty:
+        return None
+    row = whole.loc[whole[METRIC].idxmax()]
+    params = {key.removeprefix("params/"): row[key] for key in trials.columns if key.startswith("params/")}
+    # Pandas keeps whole numbers as NumPy's, which no description of an experiment may hold.
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
+
+
+def agreement(trials: pd.DataFrame, steps: int) -> float | None:
+    """Spearman's rank correlation, −1..1, of what selected and mean IoU over the trials that were trained whole.
+
+    None where labels selected (there is no score beside mean IoU then), fewer than two trials were whole, or all alike.
+    """
+    whole = trials[(trials["step"] == steps) & (trials["ended"] == train.FINISHED)]
+    if METRIC not in trials or len(whole) < 2:
+        return None
+    if min(whole[METRIC].nunique(), whole["mean_iou"].nunique()) < 2:
+        return None
+    return float(whole[METRIC].corr(whole["mean_iou"], method="spearman"))
+
+
+def summary(confirmation: pd.DataFrame) -> pd.DataFrame:
+    """Mean and range over seeds of every confirmed row, best first."""
+    grouped = (
+        confirmation.groupby("row")["mean_iou"].agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
+    )
+    return grouped.sort_values("mean", ascending=False).reset_index()
+
+
+def describe(params: Mapping[str, Any]) -> str:
+    """A trial's parameters in a few characters, for a run's name and a line of progress."""
+    short = {"lambda": "λ", "downsampling_factor": "DF", "region_size": "R", "learning_rate": "lr"}
+    short |= {"alpha": "α", "beta": "β", "gamma": "γ", "tau": "τ", "features": "P", "clusters": "K"}
+    return " ".join(f"{short[key]}={value:.4g}" if key in short else str(value) for key, value in params.items())
+
+
+def trials_text(trials: pd.DataFrame) -> str:
+    """The trials as a table for the terminal, best first."""
+    shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns="run_id")
+    shown = shown.sort_values(METRIC if METRIC in shown else "mean_iou", ascending=False)
+    return shown.rename(columns={METRIC: "objective"}).to_string(index=False, float_format="{:.4g}".format)
+
+
+def grid_text(trials: pd.DataFrame) -> str:
+    """A grid's scores for the terminal: manner, λ and DF down, R across."""
+    rows = ["downsampling", "lambda", "downsampling_factor"]
+    shown = trials.rename(columns=lambda name: name.removeprefix("params/"))
+    table = shown.pivot_table(index=rows, columns="region_size", values="mean_iou", dropna=False)
+    return table.to_string(float_format="{:.4f}".format)
+
+
+def summary_text(confirmation: pd.DataFrame) -> str:
+    """Mean and range of the confirmed rows as a table for the terminal."""
+    return summary(confirmation).to_string(index=False, float_format="{:.4f}".format)
