@@ -28,7 +28,6 @@ class PrepareData:
 
     data: Literal[
         "embedded",
-        "textures",
         "camvid",
         "voc",
         "voc-aug",
@@ -38,17 +37,18 @@ class PrepareData:
         "potsdam-3",
         "coco-stuff-15",
         "coco-persons",
+        "textures",
         "sentinel2-flanders",
         "sentinel2-flanders-halves",
         "naip-series",
         "naip-landcover",
     ] = "embedded"
-    """Data set: street scenes drawn by the program; two textures of the same colours, drawn too; CamVid in the SegNet
-    layout; PASCAL VOC 2012; VOC 2012 with SBD's masks added to train (trainaug); Cityscapes with fine annotations;
-    ADE20K's 150 classes; ISPRS Potsdam with 6 or 3 classes; the 15 kinds of stuff of COCO-Stuff, and people in COCO,
-    both shrunk to 0.33 and val cut to the middle 128 x 128 as for IIC; a Sentinel-2 series with crop types, whole or
-    with its west half as train and its east half as val; an aerial series without labels; aerial patches with land
-    cover."""
+    """Data set: street scenes drawn by the program; CamVid in the SegNet layout; PASCAL VOC 2012; VOC 2012 with SBD's
+    masks added to train (trainaug); Cityscapes with fine annotations; ADE20K's 150 classes; ISPRS Potsdam with 6 or 3
+    classes; the 15 kinds of stuff of COCO-Stuff, and people in COCO, both shrunk to 0.33 and val cut to the middle
+    128 x 128 as for IIC; two textures of the same colours, drawn by the program; a Sentinel-2 series with crop types,
+    whole or with its west half as train and its east half as val; an aerial series without labels; aerial patches with
+    land cover."""
     root: Path | None = None
     """Folder of the published files; by default the data set's name under $MISEG_DATA (voc for voc-aug, potsdam for
     potsdam-3, coco_stuff, coco for coco-persons, sentinel2_flanders for both of its, naip_series, naip_landcover). What

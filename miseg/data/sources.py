@@ -106,7 +106,6 @@ def _drawn(name: str, draw: Callable[[], Source]) -> Callable[[Path | None], Sou
 
 DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
     "embedded": _drawn("the embedded set", Embedded),
-    "textures": _drawn("textures", Textures),
     "camvid": _published("camvid", "camvid", CamVid),
     "voc": _published("voc", "voc", Voc),
     "voc-aug": _published("voc-aug", "voc", VocAug),
@@ -116,6 +115,7 @@ DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
     "potsdam-3": _published("potsdam-3", "potsdam", lambda root: Potsdam(root, classes=3)),
     "coco-stuff-15": _published("coco-stuff-15", "coco_stuff", CocoStuff15),
     "coco-persons": _published("coco-persons", "coco", CocoPersons),
+    "textures": _drawn("textures", Textures),
     "sentinel2-flanders": _published("sentinel2-flanders", "sentinel2_flanders", Sentinel2Flanders),
     "sentinel2-flanders-halves": _published(
         "sentinel2-flanders-halves", "sentinel2_flanders", lambda root: Sentinel2Flanders(root, halves=True)
