@@ -108,7 +108,7 @@ class _Clusters:
     def update(self, batch: Batch, clusters_NHW: Tensor, *, objective: bool) -> None:
         if objective:
             step = self.method(batch.without_labels(self.task.ignore_index))
-            self.total, self.count = self.total + step.total.cpu(), self.count + step.count.cpu()
+            self.total, self.count = self.total + step.total.cpu().double(), self.count + step.count.cpu().double()
         if batch.labels_NHW is not None:
             self.counts.update(clusters_NHW, batch.labels_NHW)
 
