@@ -19,32 +19,34 @@ from miseg.service.command import Place, main
 
 
 @dataclass
-class Train(Place):
+class How(Place):
+    """What every training can be told."""
+
+    workers: int = 1
+    """Training workers (processes), one GPU each where there are GPUs."""
+    name: str | None = None
+    """Name of the run; the name of a run that was stopped continues it. Default: the experiment's id and the time."""
+    max_failures: int = 3
+    """How many lost workers are replaced before the run is given up; -1 for no limit."""
+    keep_all: bool = False
+    """Keep the checkpoint of every validation in the storage's runs/NAME, not only the best and the last."""
+
+
+@dataclass
+class Train(How):
     """Train one recipe; every field of the recipe is an option."""
 
     experiment: Annotated[tyro.conf.AvoidSubcommands[Experiment], tyro.conf.arg(name="")] = field(
         default_factory=Experiment
     )
-    workers: int = 1
-    """Training workers (processes), one GPU each where there are GPUs."""
-    name: str | None = None
-    """Name of the run; the name of a run that was stopped continues it. Default: the recipe's id and the time."""
-    max_failures: int = 3
-    """How many lost workers are replaced before the run is given up; -1 for no limit."""
 
 
 @dataclass
-class Again(Place):
+class Again(How):
     """Train the experiment of an MLflow run once more, from its record alone."""
 
     from_run: Annotated[str, tyro.conf.arg(name="from-run")] = ""
     """Id of the MLflow run."""
-    workers: int = 1
-    """Training workers (processes), one GPU each where there are GPUs."""
-    name: str | None = None
-    """Name of the new run. Default: the experiment's id and the time."""
-    max_failures: int = 3
-    """How many lost workers are replaced before the run is given up; -1 for no limit."""
 
 
 def run(arguments: Train | Again) -> int:
@@ -61,7 +63,16 @@ def run(arguments: Train | Again) -> int:
     name = arguments.name or f"{experiment.id}-{job.started:%Y%m%d-%H%M%S}"
     again = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
     outcome = train.fit(
-        train.Run(name, experiment, job.data, job.storage, job.tracking_uri, job.resources, tags=again),
+        train.Run(
+            name,
+            experiment,
+            job.data,
+            job.storage,
+            job.tracking_uri,
+            job.resources,
+            tags=again,
+            keep_all=arguments.keep_all,
+        ),
         callbacks=[train.Say(experiment.steps)],
         max_failures=arguments.max_failures,
     )

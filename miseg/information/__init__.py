@@ -12,11 +12,14 @@ from miseg.information.results import Estimate, TracePoint
 if TYPE_CHECKING:
     from miseg.information.discrete import plug_in
     from miseg.information.distributions import Distribution
+    from miseg.information.labels import gaussian_label_bound, label_entropy
     from miseg.information.samples import InfiniteInformationError
 
 _LATER = {
     "Distribution": "miseg.information.distributions",
     "InfiniteInformationError": "miseg.information.samples",
+    "gaussian_label_bound": "miseg.information.labels",
+    "label_entropy": "miseg.information.labels",
     "plug_in": "miseg.information.discrete",
 }
 
@@ -28,6 +31,8 @@ __all__ = [
     "InfiniteInformationError",
     "TracePoint",
     "estimate",
+    "gaussian_label_bound",
+    "label_entropy",
     "plug_in",
 ]
 

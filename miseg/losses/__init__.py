@@ -10,6 +10,7 @@ from miseg.losses.region_mutual_information import (
     RegionMutualInformationLoss,
     RegionMutualInformationParts,
     region_mutual_information_parts,
+    region_vectors,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "jensen_shannon_mutual_information",
     "jensen_shannon_parts",
     "region_mutual_information_parts",
+    "region_vectors",
 ]

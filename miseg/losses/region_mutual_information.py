@@ -160,6 +160,45 @@ class RegionMutualInformationLoss(nn.Module):
         )
 
 
+def region_vectors(
+    probabilities_NCHW: Tensor,
+    labels_NHW: Tensor,
+    *,
+    region_size: int = 3,
+    downsampling_factor: int = 4,
+    downsampling: Downsampling = "average",
+    ignore_index: int = IGNORE_INDEX,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The points that the loss compares, for whoever measures what they have in common.
+
+    Arguments and errors are those of `RegionMutualInformationLoss`, but for probabilities in place of logits.
+
+    Returns:
+        truth [N, K, d, P] and probabilities [N, K, d, P], float64, with d = R² and a column for each of the P regions;
+        and bool [N, P], the regions whose every pixel counts. The loss takes the others too, with zeros there.
+    """
+    _check_settings(region_size, downsampling_factor, downsampling, diagonal=DIAGONAL)
+    check_logits_and_labels(probabilities_NCHW, labels_NHW)
+    _check_size(probabilities_NCHW.shape[-2:], region_size, downsampling_factor, downsampling)
+    num_classes = probabilities_NCHW.shape[1]
+    valid_NHW = valid_pixels(labels_NHW, num_classes, ignore_index)
+    truth_NCHW = one_hot(labels_NHW, valid_NHW, num_classes, torch.float64)
+    probabilities_NCHW = probabilities_NCHW.double() * valid_NHW.unsqueeze(1)
+    valid_N1HW = valid_NHW.unsqueeze(1).double()
+    # A share below 1 is of a cell with ignored pixels, or with the padding's zeros.
+    shares = [valid_N1HW]
+    if downsampling_factor > 1:
+        truth_NCHW = _downsample(truth_NCHW, downsampling_factor, downsampling, labels=True)
+        probabilities_NCHW = _downsample(probabilities_NCHW, downsampling_factor, downsampling, labels=False)
+        if downsampling == "interpolation":
+            shares = [_downsample(valid_N1HW, downsampling_factor, downsampling, labels=kind) for kind in (True, False)]
+        else:
+            shares = [_downsample(valid_N1HW, downsampling_factor, "average", labels=True)]
+    whole_N1HW = torch.stack([share > 1 - 1e-9 for share in shares]).all(0)
+    whole_NP = _unfolded(whole_N1HW.double(), region_size)[:, 0].all(1)
+    return _unfolded(truth_NCHW, region_size), _unfolded(probabilities_NCHW, region_size), whole_NP
+
+
 def _check_settings(region_size: int, downsampling_factor: int, downsampling: str, diagonal: float) -> None:
     if region_size < 1:
         raise ValueError(f"region_size = {region_size}: use 1 or more; the paper uses 3")
@@ -198,12 +237,17 @@ def _downsample(maps_NCHW: Tensor, factor: int, manner: Downsampling, *, labels:
     return F.interpolate(maps_NCHW, size, mode="bilinear", align_corners=True)
 
 
-def _regions(maps_NCHW: Tensor, region_size: int) -> Tensor:
-    """float64 [N, C, d, points]: the maps at each of the d = R² shifts within a region, centred."""
+def _unfolded(maps_NCHW: Tensor, region_size: int) -> Tensor:
+    """float64 [N, C, d, points]: the maps at each of the d = R² shifts within a region."""
     maps_NCHW = maps_NCHW.double()
     height, width = (side - region_size + 1 for side in maps_NCHW.shape[-2:])
     views_NCRRHW = maps_NCHW.unfold(2, height, 1).unfold(3, width, 1)
-    regions_NCDP = views_NCRRHW.clone(memory_format=torch.contiguous_format).flatten(4).flatten(2, 3)
+    return views_NCRRHW.clone(memory_format=torch.contiguous_format).flatten(4).flatten(2, 3)
+
+
+def _regions(maps_NCHW: Tensor, region_size: int) -> Tensor:
+    """float64 [N, C, d, points]: `_unfolded`, centred."""
+    regions_NCDP = _unfolded(maps_NCHW, region_size)
     # In place, because this is the d-fold map that decides the peak of memory. A centred sum's derivative with respect
     # to its centre is 0, so the mean needs no gradient.
     return regions_NCDP.sub_(regions_NCDP.detach().mean(-1, keepdim=True))

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 NOT_IN_NAMES = re.compile(r"[^/\w.\- :]")
 
+TRAIN_MATCH = "train_match"
+"""Metrics of clusters whose match with the classes was made on the training split: `val/train_match/…`."""
+
 BATCH = 200
 """Entries sent in one request; MLflow takes at most 1,000 metrics."""
 

@@ -18,9 +18,6 @@ from miseg.service.scoring import Evaluation
 PANEL_ROWS = 4
 """Validation images shown in a run's pictures."""
 
-TRAIN_MATCH = "train_match"
-"""Scores of clusters whose match with the classes was made on the training split: `val/train_match/…`."""
-
 
 def validation_metrics(found: Evaluation, class_names: Iterable[str], split: str) -> dict[str, float]:
     """An evaluation's scores under their MLflow names; a further predictor's are `<split>/<its name>/…`."""

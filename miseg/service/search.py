@@ -114,7 +114,8 @@ def search(
     if report.agreement is not None:
         print(f"\nRank correlation of objective and mean IoU over the trials: {report.agreement:.2f}")
     split = base.validation_split(PackedDataset.open(job.data).splits)
-    print(f"\nMean IoU on {split} after step {base.steps}, {arguments.confirm_seeds} fresh seeds")
-    print(tables.summary_text(report.confirmation))
+    for score, table in tables.summaries(report.confirmation).items():
+        print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {arguments.confirm_seeds} fresh seeds")
+        print(tables.summary_text(table))
     print(f"\nMLflow run {report.parent_run} with a child for each trial; compare them with: {job.ui_command}")
     return report

@@ -9,9 +9,19 @@ import numpy as np
 import pandas as pd
 
 from miseg.service import train
+from miseg.service.journal import TRAIN_MATCH
 
 METRIC = "score"
 """What trials report and are compared by: mean IoU, or, without labels, the objective; see `train.Selection`."""
+
+
+SCORES = {
+    "mean_iou": "Mean IoU",
+    "pixel_accuracy": "Pixel accuracy",
+    f"{TRAIN_MATCH}/mean_iou": "Mean IoU by the match made on the training images",
+    f"{TRAIN_MATCH}/pixel_accuracy": "Pixel accuracy by the match made on the training images",
+}
+"""What the columns of a confirmation are called; all but the first are there for clusters alone."""
 
 
 def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
@@ -38,12 +48,15 @@ def agreement(trials: pd.DataFrame, steps: int) -> float | None:
     return float(whole[METRIC].corr(whole["mean_iou"], method="spearman"))
 
 
-def summary(confirmation: pd.DataFrame) -> pd.DataFrame:
-    """Mean and range over seeds of every confirmed row, best first."""
-    grouped = (
-        confirmation.groupby("row")["mean_iou"].agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
-    )
+def summary(confirmation: pd.DataFrame, score: str = "mean_iou") -> pd.DataFrame:
+    """Mean and range over seeds of every confirmed row, best first; `score` is one of `SCORES`."""
+    grouped = confirmation.groupby("row")[score].agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
     return grouped.sort_values("mean", ascending=False).reset_index()
+
+
+def summaries(confirmation: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`summary` of every score that the confirmation has, by the score's column."""
+    return {score: summary(confirmation, score) for score in SCORES if score in confirmation}
 
 
 def describe(params: Mapping[str, Any]) -> str:
@@ -55,7 +68,8 @@ def describe(params: Mapping[str, Any]) -> str:
 
 def trials_text(trials: pd.DataFrame) -> str:
     """The trials as a table for the terminal, best first."""
-    shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns="run_id")
+    of_clusters = [score for score in SCORES if score != "mean_iou" and score in trials]
+    shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns=["run_id", *of_clusters])
     shown = shown.sort_values(METRIC if METRIC in shown else "mean_iou", ascending=False)
     return shown.rename(columns={METRIC: "objective"}).to_string(index=False, float_format="{:.4g}".format)
 
@@ -68,6 +82,6 @@ def grid_text(trials: pd.DataFrame) -> str:
     return table.to_string(float_format="{:.4f}".format)
 
 
-def summary_text(confirmation: pd.DataFrame) -> str:
-    """Mean and range of the confirmed rows as a table for the terminal."""
-    return summary(confirmation).to_string(index=False, float_format="{:.4f}".format)
+def summary_text(table: pd.DataFrame) -> str:
+    """A `summary` for the terminal."""
+    return table.to_string(index=False, float_format="{:.4f}".format)

@@ -33,6 +33,10 @@ PAPER_NAMES = {"method.weight": "lambda", "method.temperature": "tau"}
 RUN_KEY = "miseg.run"
 
 
+UNREACHABLE = (MlflowException, OSError)
+"""What MLflow's client raises where the server does not answer."""
+
+
 class TrackingError(RuntimeError):
     """MLflow cannot be reached or does not hold what was asked for."""
 
@@ -221,11 +225,13 @@ def history(uri: str, run_id: str, key: str) -> dict[int, float]:
     return {metric.step: metric.value for metric in MlflowClient(uri).get_metric_history(run_id, key)}
 
 
-def log_metrics(uri: str, run_id: str, values: Mapping[str, float]) -> None:
-    """Log final values on a run; what comes step by step goes through a Journal."""
+def log_metrics(
+    uri: str, run_id: str, values: Mapping[str, float], step: int = 0, tags: Mapping[str, str] | None = None
+) -> None:
+    """Log values, and tags with them, on a run; what a training logs step by step goes through a Journal."""
     now = time.time_ns() // 1_000_000
-    metrics = [Metric(re.sub(r"[^\w\-. /]", "", key), value, now, 0) for key, value in values.items()]
-    MlflowClient(uri).log_batch(run_id, metrics=metrics)
+    metrics = [Metric(re.sub(r"[^\w\-. /]", "", key), value, now, step) for key, value in values.items()]
+    MlflowClient(uri).log_batch(run_id, metrics=metrics, tags=[RunTag(k, v) for k, v in (tags or {}).items()])
 
 
 def log_table(uri: str, run_id: str, name: str, table: pd.DataFrame) -> None:
@@ -236,7 +242,7 @@ def log_table(uri: str, run_id: str, name: str, table: pd.DataFrame) -> None:
         MlflowClient(uri).log_artifact(run_id, str(path))
 
 
-def log_file(uri: str, run_id: str, path: Path, folder: str) -> None:
+def log_file(uri: str, run_id: str, path: Path, folder: str | None = None) -> None:
     """Keep a file among a run's artifacts."""
     MlflowClient(uri).log_artifact(run_id, str(path), folder)
 
@@ -269,6 +275,35 @@ def find_run(uri: str, experiment: str, name: str) -> Run | None:
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id], _named(name), max_results=1) if found else []
+    return runs[0] if runs else None
+
+
+def children(uri: str, experiment: str, parent: str) -> list[Run]:
+    """Every run whose parent is `parent`."""
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    runs: list[Run] = []
+    token: str | None = None
+    while found is not None:
+        page = client.search_runs(
+            [found.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=1000, page_token=token
+        )
+        runs += page
+        token = page.token
+        if not token:
+            break
+    return runs
+
+
+def latest_run(uri: str, experiment: str, kind: str) -> Run | None:
+    """The run that was started last of those whose tag `miseg.kind` is `kind`."""
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return None
+    runs = client.search_runs(
+        [found.experiment_id], f"tags.`miseg.kind` = '{kind}'", order_by=["start_time DESC"], max_results=1
+    )
     return runs[0] if runs else None
 
 

@@ -41,6 +41,8 @@ class Run:
     display: str = ""
     parent: str | None = None
     tags: Mapping[str, str] | None = None
+    keep_all: bool = False
+    """Whether the checkpoint of every validation stays in `folder`, and not only the best and the last."""
     selection: Selection = "objective"
     """For methods that learn without labels; others are selected by mean IoU."""
 
@@ -112,7 +114,9 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
             name=run.name,
             storage_path=f"{run.storage}/runs",
             failure_config=FailureConfig(max_failures=max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=None if run.keep_all else 1, checkpoint_score_attribute="score"
+            ),
             callbacks=list(callbacks),
         ),
     )

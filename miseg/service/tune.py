@@ -22,7 +22,7 @@ from miseg.recipes.spaces import FixedTrial
 from miseg.service import tracking, train
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.progress import Progress
-from miseg.service.tables import METRIC, agreement, best_trial, describe, summary
+from miseg.service.tables import METRIC, SCORES, agreement, best_trial, describe, summaries
 
 TRIAL_FAILURES = 2
 """How often a trial whose workers died is taken up again. Retries belong to Tune: Ray Train's own, inside a trial that
@@ -168,7 +168,9 @@ def run(tuning: Tuning) -> Report:
         raise
     tracking.log_table(tuning.tracking_uri, parent, "trials.csv", trials)
     tracking.log_table(tuning.tracking_uri, parent, "confirmation.csv", confirmation)
-    tracking.log_table(tuning.tracking_uri, parent, "summary.csv", summary(confirmation))
+    for score, table in summaries(confirmation).items():
+        name = "summary" if score == "mean_iou" else f"summary-{score.replace('/', '-')}"
+        tracking.log_table(tuning.tracking_uri, parent, f"{name}.csv", table)
     found = agreement(trials, tuning.base.steps)
     if found is not None:
         tracking.log_metrics(tuning.tracking_uri, parent, {"rank_correlation": found})
@@ -306,8 +308,13 @@ def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.R
     )
 
 
-def _of_clusters(run: Any) -> dict[str, str]:
-    """How a trial's clusters were matched with classes, and whether they collapsed; nothing for other methods."""
-    tags = {} if run is None else run.data.tags
-    shown = {"match": tags.get("miseg.match"), "collapsed": tags.get("miseg.collapsed")}
-    return {name: re.split("[,:]", text)[0] for name, text in shown.items() if text}
+def _of_clusters(run: Any) -> dict[str, Any]:
+    """How a trial's clusters were matched with classes, whether they collapsed, and scores; nothing for other methods.
+
+    Scores are those that were logged last.
+    """
+    if run is None or "miseg.match" not in run.data.tags:
+        return {}
+    shown = {name: run.data.tags.get(f"miseg.{name}", "") for name in ("match", "collapsed")}
+    scores = {score: run.data.metrics.get(f"val/{score}", math.nan) for score in SCORES if score != "mean_iou"}
+    return {name: re.split("[,:]", text)[0] for name, text in shown.items() if text} | scores

@@ -21,9 +21,9 @@ from miseg.evaluation import match_clusters
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service import checkpoint, ingest
-from miseg.service.journal import Journal
+from miseg.service.journal import TRAIN_MATCH, Journal
 from miseg.service.loop import Loop, NonFiniteLossError, Record
-from miseg.service.reporting import PANEL_ROWS, TRAIN_MATCH, log_evaluation, validation_metrics, watch_collapse
+from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
 from miseg.service.scoring import Evaluation
 from miseg.service.train import FINISHED, PLACEMENT_GROUP, Selection
 

@@ -1,0 +1,102 @@
+"""How tight is the bound that RMI maximises? It and estimates of mutual information on a model's own predictions.
+
+python jobs/measure_bound.py --run 3f0c9d… 81b2aa… --role last
+python jobs/measure_bound.py --checkpoint ~/miseg/runs/NAME/checkpoint_* --region-sizes 1 3 --classes Road Sky
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from miseg.service.command import Place, main
+
+
+@dataclass
+class Bound(Place):
+    """Compare truth and predictions over regions: RMI's Gaussian value, other estimates, a bound and a ceiling.
+
+    Checkpoints of several steps come from `jobs/train.py … --keep-all`.
+    """
+
+    run: tuple[str, ...] = ()
+    """Ids of MLflow runs whose models are measured."""
+    role: Literal["best", "last"] = "last"
+    """Which of a run's two models."""
+    checkpoint: tuple[str, ...] = ()
+    """Folders of checkpoints; those of one experiment become one line over its steps."""
+    data: str | None = None
+    """Data set to measure on. Default: the one the models were trained on."""
+    split: str = "val"
+    """Split of the data set."""
+    region_sizes: tuple[int, ...] = (1, 2, 3)
+    """R of the regions whose R x R pixels are a vector."""
+    downsampling_factor: int = 4
+    """DF of truth and probabilities before."""
+    downsampling: Literal["average", "max", "interpolation"] = "average"
+    """Its manner."""
+    samples: int = 2000
+    """Regions, drawn over all images of the split."""
+    classes: tuple[str, ...] = ()
+    """Classes, each compared by itself as RMI does. Default: those of at least 2 % of the pixels."""
+    estimators: tuple[str, ...] = ("gaussian", "ksg", "lsmi", "mine")
+    """Estimators; gaussian is what RMI maximises, up to what depends on the truth alone."""
+    seed: int = 0
+    """Of the drawn regions, and of estimators that draw."""
+    out: str | None = None
+    """Folder for the figure too; it is among the run's artifacts in any case."""
+
+
+def run(arguments: Bound) -> int:
+    """Measure, and print the means over classes."""
+    if not arguments.run and not arguments.checkpoint:
+        raise ValueError("give --run or --checkpoint")
+    from miseg.data.packed import PackedDataset
+    from miseg.service import bound, checkpoint_files, models, tracking
+    from miseg.service.start import packed, prepare
+
+    settings = bound.Regions(
+        arguments.region_sizes,
+        arguments.downsampling_factor,
+        arguments.downsampling,
+        arguments.samples,
+        arguments.classes,
+        arguments.estimators,
+        arguments.seed,
+    )
+    uri = tracking.tracking_uri(arguments.root)
+    with tempfile.TemporaryDirectory() as folder:
+        places = [
+            models.download(uri, run_id, arguments.role, Path(folder) / Path(run_id).name) for run_id in arguments.run
+        ]
+        places += [Path(place).expanduser() for place in arguments.checkpoint]
+        experiments = [checkpoint_files.read_experiment(place) for place in places]
+        data = arguments.data or experiments[0].data
+        if arguments.data is None and (others := {found.data for found in experiments} - {data}):
+            raise ValueError(f"models of {data} and {', '.join(sorted(others))}: say which --data to measure on")
+        splits = PackedDataset.open(packed(data, arguments.root)).splits
+        if arguments.split == "val":
+            arguments.split = experiments[0].validation_split(splits)
+        job = prepare(arguments, [replace(found, data=data) for found in experiments], splits=(arguments.split,))
+        run_id, table = bound.measure(
+            places,
+            job.data,
+            arguments.split,
+            settings,
+            storage=job.storage,
+            tracking_uri=job.tracking_uri,
+            resources=job.resources,
+        )
+    print(bound.means(table).to_string(index=False, float_format="{:.3f}".format))
+    for (quantity, failure), group in table[table["failure"] != ""].groupby(["quantity", "failure"]):
+        print(f"{quantity}: no estimate for {len(group)} of {len(table) // table['quantity'].nunique()}: {failure}")
+    if arguments.out is not None:
+        print("written:", bound.write(table, Path(arguments.out)))
+    print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
+    return 0
+
+
+if __name__ == "__main__":
+    main(Bound, run, __doc__)

@@ -1,0 +1,80 @@
+"""Measure estimators of mutual information where it is known: bias, spread and time, every cell in MLflow.
+
+python jobs/measure_information.py
+python jobs/measure_information.py --estimators ksg ksg:form=2 lsmi --distributions normal-5x5-dense --samples 100 1000
+python jobs/measure_information.py --resume --out dashboards
+"""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from miseg.information import DISTRIBUTIONS, ESTIMATORS
+from miseg.service.command import Place, main
+
+
+@dataclass
+class Measure(Place):
+    """Measure estimators x distributions x sample sizes x seeds."""
+
+    estimators: tuple[str, ...] = (*ESTIMATORS, "mutual_info_regression")
+    """Estimators, with settings after a colon where they are not the default's: ksg:form=2,neighbours=5.
+    mutual_info_regression is scikit-learn's, for x and y of one column."""
+    distributions: tuple[str, ...] = tuple(DISTRIBUTIONS)
+    """Distributions with known mutual information; labels go to plug_in alone, numbers to all others."""
+    samples: tuple[int, ...] = (200, 1000, 5000)
+    """Pairs N of a sample."""
+    seeds: int = 5
+    """Samples of each N; bias and spread are over them."""
+    limit: float = 600.0
+    """Seconds after which a cell is given up, and is a row with that reason; 0: none is."""
+    name: str | None = None
+    """Name of the measurement. Default: the time."""
+    resume: bool = False
+    """Continue the measurement called --name (default: the last one) without measuring again what it has found: cells
+    that failed are tried again, and others may be added. The page shows all that it holds then."""
+    out: str | None = None
+    """Folder for the page and its figure too; they are among the run's artifacts in any case."""
+
+
+def run(arguments: Measure) -> int:
+    """Measure, print the table and write the page; a cell that failed is a row of it."""
+    from miseg.service import cluster, measure_page, tracking
+    from miseg.service.cells import Grid
+    from miseg.service.measure import measure
+    from miseg.service.measure_record import EXPERIMENT, KIND, Record
+
+    grid = Grid(arguments.estimators, arguments.distributions, arguments.samples, arguments.seeds, arguments.limit)
+    uri = tracking.tracking_uri(arguments.root)
+    tracking.check(uri, arguments.root)
+    name = arguments.name or f"measure-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    known = tracking.find_run(uri, EXPERIMENT, name) if arguments.name else tracking.latest_run(uri, EXPERIMENT, KIND)
+    if arguments.resume:
+        if known is None:
+            raise ValueError(f"no measurement {arguments.name or ''} at {uri}: leave --resume out to start one")
+        name = known.data.tags[tracking.RUN_KEY]
+    elif arguments.name and known is not None:
+        raise ValueError(f"a measurement called {name} exists: continue it with --resume, or choose another --name")
+    cluster.connect(arguments.address)
+    cells = len(grid.rows()) * grid.seeds
+    print(f"measurement {name}: {len(grid.rows())} rows of {grid.seeds} seeds, {cells} cells", flush=True)
+    record = Record(name, grid, storage=arguments.root, tracking_uri=uri)
+    report = measure(grid, record)
+    command = shlex.join(["python", *sys.argv])
+    measure_page.log(report, uri, command)
+    failed = int(report.table["failed"].sum())
+    record.end("FINISHED", f"finished; {failed} cells failed" if failed else "finished")
+    columns = ["distribution", "samples", "estimator", "truth", "bias", "spread", "seconds", "failed"]
+    print(report.table[columns].to_string(index=False, float_format="{:.3f}".format))
+    if arguments.out is not None:
+        print("written:", *measure_page.write(report, Path(arguments.out), command))
+    print(f"{len(report.cells) - failed} cells measured, {failed} failed; MLflow run {report.run_id} at {uri}")
+    return 0
+
+
+if __name__ == "__main__":
+    main(Measure, run, __doc__)

@@ -1,0 +1,282 @@
+"""How tight the bound of the RMI loss is: it, and estimates of the mutual information, on a model's own predictions."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from miseg.data.packed import PackedDataset
+from miseg.evaluation.estimates import Followed, followed_figure
+from miseg.information import ESTIMATORS, gaussian_label_bound, label_entropy
+from miseg.losses import region_vectors
+from miseg.losses.region_mutual_information import Downsampling
+from miseg.methods.configs import RegionMutualInformation
+from miseg.recipes.experiment import Experiment
+from miseg.service import checkpoint, checkpoint_files, ingest, tracking
+from miseg.service.cells import reason
+from miseg.service.cluster import Resources
+from miseg.service.evaluate import check
+
+CEILING, BOUND = "label entropy", "bound for labels"
+"""Rows beside those of estimators: H(Y), which nothing exceeds, and `gaussian_label_bound`."""
+
+Vectors = dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]
+"""(class, R) -> truth [N, R²] and probabilities [N, R²]."""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Which vectors are taken, and what is estimated on them.
+
+    Attributes:
+        region_sizes: R, 1 or more each.
+        downsampling_factor, downsampling: as `miseg.losses.RegionMutualInformationLoss`.
+        samples: regions N of the split, as many from each image, drawn with `seed`; the same for every class.
+        classes: their names; none: those that fill at least 2 % of the split's valid pixels.
+        estimators: names of `ESTIMATORS`.
+        seed: of the draw, and of estimators that draw.
+    """
+
+    region_sizes: tuple[int, ...] = (1, 2, 3)
+    downsampling_factor: int = 4
+    downsampling: Downsampling = "average"
+    samples: int = 2000
+    classes: tuple[str, ...] = ()
+    estimators: tuple[str, ...] = ("gaussian", "ksg", "lsmi", "mine")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.region_sizes or min(self.region_sizes) < 1:
+            raise ValueError(f"region_sizes = {self.region_sizes}: use 1 or more each")
+        if self.downsampling_factor < 1:
+            raise ValueError(f"downsampling_factor = {self.downsampling_factor}: use 1 (none) or more")
+        if self.samples < 2:
+            raise ValueError(f"samples = {self.samples}: use 2 or more")
+        for name in self.estimators:
+            if name not in ESTIMATORS or name == "plug_in":
+                raise ValueError(f"no estimator {name!r} of numbers: use some of {', '.join(ESTIMATORS)}")
+
+    @property
+    def spacing(self) -> float:
+        """The distance between values of the truth: one-hot labels, or averages of them; see gaussian_label_bound."""
+        return 1 / self.downsampling_factor**2 if self.downsampling == "average" else 1.0
+
+
+def measure(
+    folders: Sequence[str | Path],
+    data: str,
+    split: str,
+    settings: Regions,
+    *,
+    storage: str,
+    tracking_uri: str,
+    resources: Resources,
+) -> tuple[str, pd.DataFrame]:
+    """The MLflow run's id and a row for each checkpoint, class, R and quantity.
+
+    Args:
+        folders: checkpoints of methods that learn from dense labels; those of one experiment become one line.
+        data: the packed data set.
+        split: which of its splits.
+        settings: the regions, and what is estimated.
+        storage: where artifacts go.
+        tracking_uri: the MLflow server or store.
+        resources: whether a GPU is to be had.
+
+    Returns:
+        Columns model, step, mean_iou (of the checkpoint's own validation), class, region_size, quantity (an estimator,
+        `CEILING` or `BOUND`), nats, and failure, the reason where nats is nan.
+
+    Raises:
+        ValueError: a method that emits clusters or takes few labels, unknown classes, or as `evaluate.check`.
+        CheckpointError: a damaged checkpoint.
+    """
+    dataset = PackedDataset.open(data)
+    manifests = [check(folder, dataset, split) for folder in folders]
+    experiments = [checkpoint_files.read_experiment(folder) for folder in folders]
+    if unknown := set(settings.classes) - set(dataset.info.classes):
+        raise ValueError(f"classes {', '.join(sorted(unknown))}: {dataset.uri} has {', '.join(dataset.info.classes)}")
+    names = _names(experiments)
+    steps = [f"{experiment.id}-{manifest['step']}" for experiment, manifest in zip(experiments, manifests, strict=True)]
+    run_id = tracking.open_run(
+        tracking_uri,
+        tracking.experiment_name(data),
+        f"bound-{split}-{dataset.fingerprint}-{_digest((settings, steps))}",
+        storage=storage,
+        display=f"RMI's bound on {split}, {len(folders)} checkpoints",
+        tags={"miseg.kind": "bound", "miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint},
+        params={
+            "split": split,
+            "region_sizes": str(settings.region_sizes),
+            "downsampling_factor": str(settings.downsampling_factor),
+            "downsampling": settings.downsampling,
+            "samples": str(settings.samples),
+            "checkpoints": " ".join(steps),
+        },
+    )
+    draw = ray.remote(_draw).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
+    estimate = ray.remote(_estimate).options(num_cpus=1)
+    quantities = (CEILING, BOUND, *settings.estimators)
+    try:
+        rows: list[dict[str, Any]] = []
+        for folder, manifest, name in zip(folders, manifests, names, strict=True):
+            files = checkpoint_files.files_of(folder)
+            vectors = ray.get(draw.remote(files, data, split, settings, resources.threads))
+            waiting = {
+                (label, region, quantity): estimate.remote(quantity, *pair, settings)
+                for (label, region), pair in vectors.items()
+                for quantity in quantities
+            }
+            for (label, region, quantity), reference in waiting.items():
+                nats, failure = _found(reference)
+                rows.append(
+                    {
+                        "model": name,
+                        "step": manifest["step"],
+                        "mean_iou": manifest["metrics"].get("mean_iou", float("nan")),
+                        "class": label,
+                        "region_size": region,
+                        "quantity": quantity,
+                        "nats": nats,
+                        "failure": failure,
+                    }
+                )
+            print(f"{name} step {manifest['step']}: {len(waiting)} quantities", flush=True)
+        table = pd.DataFrame(rows)
+        _log(table, tracking_uri, run_id)
+    except Exception as error:
+        tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
+        if isinstance(error, RayTaskError) and isinstance(error.cause, ValueError):
+            raise ValueError(str(error.cause)) from error
+        raise
+    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
+    return run_id, table
+
+
+def means(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean over the classes that have a value, quantities across."""
+    keys = ["model", "step", "mean_iou", "region_size"]
+    found = table.groupby([*keys, "quantity"], sort=False)["nats"].mean().unstack("quantity", sort=False)
+    return found.reset_index().rename_axis(columns=None)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+
+
+def _names(experiments: Sequence[Experiment]) -> list[str]:
+    """What a line of the figure is called: the settings that the question is about, or the method."""
+    names = {}
+    for experiment in experiments:
+        method = experiment.method
+        if isinstance(method, RegionMutualInformation):
+            name = f"λ = {method.weight:g}, R = {method.region_size}, DF = {method.downsampling_factor}"
+        else:
+            name = type(method).__name__
+        names[experiment.id] = name
+    alike = {name for name in names.values() if list(names.values()).count(name) > 1}
+    return [
+        f"{names[experiment.id]} ({experiment.id})" if names[experiment.id] in alike else names[experiment.id]
+        for experiment in experiments
+    ]
+
+
+def _draw(files: dict[str, bytes], data: str, split: str, settings: Regions, threads: int) -> Vectors:
+    """Region vectors of a model's predictions, a random share from each image."""
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dataset = PackedDataset.open(data)
+    with tempfile.TemporaryDirectory() as folder:
+        method, experiment, task = checkpoint.open_method(checkpoint_files.unpack(files, Path(folder)), device)
+    if method.emits != "classes" or method.supervision != "dense":
+        raise ValueError(f"{type(experiment.method).__name__} gives no probabilities that RMI could be of")
+    method.eval()
+    generator = torch.Generator().manual_seed(settings.seed)
+    each = -(-settings.samples // dataset.size(split))
+    taken: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {region: [] for region in settings.region_sizes}
+    pixels_K = torch.zeros(task.num_classes)
+    for batch in ingest.evaluation_stream(dataset, split, experiment):
+        assert batch.labels_NHW is not None
+        with torch.no_grad():
+            probabilities_NCHW = method.predict(batch.images_NCHW.to(device)).cpu()
+        labels = batch.labels_NHW[(batch.labels_NHW >= 0) & (batch.labels_NHW < task.num_classes)]
+        pixels_K += torch.bincount(labels, minlength=task.num_classes)
+        vectors = functools.partial(
+            region_vectors,
+            probabilities_NCHW,
+            batch.labels_NHW,
+            downsampling_factor=settings.downsampling_factor,
+            downsampling=settings.downsampling,
+            ignore_index=task.ignore_index,
+        )
+        for region in settings.region_sizes:
+            truth_NCDP, probabilities_NCDP, whole_NP = vectors(region_size=region)
+            for truth_CDP, probabilities_CDP, whole_P in zip(truth_NCDP, probabilities_NCDP, whole_NP, strict=True):
+                places = whole_P.nonzero()[:, 0]
+                places = places[torch.randperm(len(places), generator=generator)[:each]]
+                taken[region].append((truth_CDP[..., places], probabilities_CDP[..., places]))
+    shares_K = pixels_K / pixels_K.sum()
+    classes = settings.classes or [
+        name for name, share in zip(task.class_names, shares_K, strict=True) if share >= 0.02
+    ]
+    found: Vectors = {}
+    for region, parts in taken.items():
+        truth_CDN, probabilities_CDN = (torch.cat(columns, -1) for columns in zip(*parts, strict=True))
+        order = torch.randperm(truth_CDN.shape[-1], generator=generator)[: settings.samples]
+        for name in classes:
+            index = task.class_names.index(name)
+            pair = (truth_CDN[index][:, order].T.numpy(), probabilities_CDN[index][:, order].T.numpy())
+            found[name, region] = pair
+    return found
+
+
+def _estimate(quantity: str, truth_ND: np.ndarray, probabilities_ND: np.ndarray, settings: Regions) -> float:
+    if quantity == CEILING:
+        return label_entropy(truth_ND)
+    if quantity == BOUND:
+        return float(gaussian_label_bound(probabilities_ND, truth_ND, spacing=settings.spacing))
+    estimator = ESTIMATORS[quantity]
+    own = {"seed": settings.seed} if "seed" in signature(estimator).parameters else {}
+    return float(estimator(probabilities_ND, truth_ND, **own))
+
+
+def _found(reference: Any) -> tuple[float, str]:
+    try:
+        return ray.get(reference), ""
+    except RayError as error:
+        return float("nan"), reason(error.cause if isinstance(error, RayTaskError) else error)
+
+
+def _log(table: pd.DataFrame, uri: str, run_id: str) -> None:
+    tracking.log_table(uri, run_id, "bound-classes.csv", table)
+    mean = means(table)
+    tracking.log_table(uri, run_id, "bound.csv", mean)
+    with tempfile.TemporaryDirectory() as folder:
+        tracking.log_file(uri, run_id, write(table, Path(folder)))
+
+
+def write(table: pd.DataFrame, folder: Path) -> Path:
+    """Draw the figure into a folder, which is made where it is missing; its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mean = means(table)
+    quantities = list(dict.fromkeys(table["quantity"]))
+    lines = [
+        Followed(str(model), f"R = {region}", quantity, group["step"].tolist(), group[quantity].tolist())
+        for (model, region), group in mean.sort_values("step").groupby(["model", "region_size"], sort=False)
+        for quantity in quantities
+        if quantity in group
+    ]
+    followed_figure(lines).savefig(folder / "rmi-bound.png")
+    return folder / "rmi-bound.png"

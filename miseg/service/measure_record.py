@@ -1,0 +1,146 @@
+"""A measurement in MLflow: a parent run, and a child for each row, with a tag and two metrics for each cell."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from miseg.information import DISTRIBUTIONS
+from miseg.service import tracking
+from miseg.service.cells import Cell, Grid, Row
+
+EXPERIMENT = tracking.experiment_name("information")
+KIND = "measurement"
+
+CELL = "miseg.cell."
+"""What the tags of cells start with; their seed follows."""
+
+TRIES_APART = 5.0
+"""Seconds between two tries of a server that did not answer."""
+
+PATIENCE = 300.0
+"""Seconds that a measurement which is otherwise done waits for MLflow."""
+
+
+class Record:
+    """Where cells are logged. While the server does not answer they wait here, and the measurement goes on.
+
+    Args:
+        name: of the measurement; the one of this name is continued.
+        grid: what is measured.
+        storage: where artifacts go.
+        tracking_uri: the MLflow server or store.
+
+    Attributes:
+        run_id: the parent run.
+
+    Raises:
+        tracking.TrackingError: the server does not answer.
+    """
+
+    def __init__(self, name: str, grid: Grid, *, storage: str, tracking_uri: str) -> None:
+        self.name, self.storage, self.uri = name, storage, tracking_uri
+        self.run_id = tracking.open_run(
+            tracking_uri,
+            EXPERIMENT,
+            name,
+            storage=storage,
+            tags={"miseg.kind": KIND},
+            params={"seeds": str(grid.seeds), "samples": str(grid.samples), "limit": str(grid.limit)},
+            description=f"{len(grid.estimators)} estimators on {len(grid.distributions)} distributions",
+        )
+        self._rows: dict[Row, str] = {}
+        self._waiting: list[Callable[[], None]] = []
+        self._next_try = 0.0
+
+    def known(self) -> dict[tuple[Row, int], Cell]:
+        """What earlier calls of this name measured."""
+        cells = {}
+        for run in tracking.children(self.uri, EXPERIMENT, self.run_id):
+            params = run.data.params
+            if not {"estimator", "distribution", "samples"} <= params.keys():
+                # A kill came between the run and its parameters.
+                continue
+            row = Row(params["estimator"], params["distribution"], int(params["samples"]))
+            for tag, value in run.data.tags.items():
+                if tag.startswith(CELL):
+                    cells[row, int(tag.removeprefix(CELL))] = Cell(**json.loads(value))
+        return cells
+
+    def add(self, row: Row, seed: int, cell: Cell) -> None:
+        """Log a cell."""
+        values = {"seconds": cell.seconds} | ({} if cell.nats is None else {"nats": cell.nats})
+        tags = {f"{CELL}{seed}": json.dumps(asdict(cell))}
+        self._soon(lambda: tracking.log_metrics(self.uri, self._run_of(row), values, step=seed, tags=tags))
+
+    def close_row(self, row: Row, cells: Sequence[Cell]) -> None:
+        """Log bias and spread of a row whose cells are all there."""
+        truth = DISTRIBUTIONS[row.distribution].mutual_information
+        values = {"truth": truth}
+        if found := [cell.nats for cell in cells if cell.nats is not None]:
+            values |= {"mean": float(np.mean(found)), "bias": float(np.mean(found)) - truth}
+        if len(found) > 1:
+            values["spread"] = float(np.std(found, ddof=1))
+        failures = [cell.failure for cell in cells if cell.failure]
+        ended = f"{len(failures)} of {len(cells)} cells failed: {failures[0]}" if failures else "finished"
+
+        def close() -> None:
+            tracking.log_metrics(self.uri, self._run_of(row), values)
+            tracking.end_run(self.uri, self._run_of(row), "FAILED" if failures else "FINISHED", ended)
+
+        self._soon(close)
+
+    def flush(self) -> None:
+        """Log what waits.
+
+        Raises:
+            tracking.TrackingError: the server did not answer for `PATIENCE` seconds.
+        """
+        until = time.monotonic() + PATIENCE
+        self._try()
+        while self._waiting:
+            if time.monotonic() > until:
+                raise tracking.TrackingError(
+                    f"MLflow at {self.uri} does not answer, and {len(self._waiting)} entries are lost: "
+                    f"--resume --name {self.name} measures again what they held"
+                )
+            time.sleep(TRIES_APART)
+            self._try()
+
+    def end(self, status: str, ended: str) -> None:
+        """Close the parent run; where MLflow is away it stays as it is."""
+        with contextlib.suppress(*tracking.UNREACHABLE):
+            tracking.end_run(self.uri, self.run_id, status, ended)
+
+    def _soon(self, entry: Callable[[], None]) -> None:
+        self._waiting.append(entry)
+        if time.monotonic() >= self._next_try:
+            self._try()
+
+    def _try(self) -> None:
+        try:
+            while self._waiting:
+                self._waiting[0]()
+                self._waiting.pop(0)
+        except (tracking.TrackingError, *tracking.UNREACHABLE) as error:
+            self._next_try = time.monotonic() + TRIES_APART
+            print(f"{len(self._waiting)} entries wait for MLflow: {str(error).splitlines()[0][:200]}", flush=True)
+
+    def _run_of(self, row: Row) -> str:
+        if row not in self._rows:
+            self._rows[row] = tracking.open_run(
+                self.uri,
+                EXPERIMENT,
+                f"{self.name}: {row.text}",
+                storage=self.storage,
+                display=row.text,
+                parent=self.run_id,
+                tags={"miseg.kind": "row"},
+                params={key: str(value) for key, value in asdict(row).items()},
+            )
+        return self._rows[row]
