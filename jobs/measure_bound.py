@@ -1,7 +1,7 @@
 """How tight is the bound that RMI maximises? It and estimates of mutual information on a model's own predictions.
 
 python jobs/measure_bound.py --run 3f0c9d… 81b2aa… --role last
-python jobs/measure_bound.py --checkpoint ~/miseg/runs/NAME/checkpoint_* --region-sizes 1 3 --classes Road Sky
+python jobs/measure_bound.py --checkpoint ~/miseg/runs/NAME --region-sizes 1 3 --classes Road Sky
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Bound(Place):
     role: Literal["best", "last"] = "last"
     """Which of a run's two models."""
     checkpoint: tuple[str, ...] = ()
-    """Folders of checkpoints; those of one experiment become one line over its steps."""
+    """Folders of checkpoints, or of runs that kept theirs; those of one experiment become one line over its steps."""
     data: str | None = None
     """Data set to measure on. Default: the one the models were trained on."""
     split: str = "val"
@@ -71,7 +71,8 @@ def run(arguments: Bound) -> int:
         places = [
             models.download(uri, run_id, arguments.role, Path(folder) / Path(run_id).name) for run_id in arguments.run
         ]
-        places += [Path(place).expanduser() for place in arguments.checkpoint]
+        for place in arguments.checkpoint:
+            places += checkpoint_files.within(Path(place).expanduser())
         experiments = [checkpoint_files.read_experiment(place) for place in places]
         data = arguments.data or experiments[0].data
         if arguments.data is None and (others := {found.data for found in experiments} - {data}):

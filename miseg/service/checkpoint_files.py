@@ -48,6 +48,19 @@ def verify(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
+def within(folder: str | Path) -> list[Path]:
+    """The checkpoints of a run's folder by step, or `folder` itself where it is one.
+
+    Raises:
+        CheckpointError: there is none, or a damaged one.
+    """
+    folder = Path(folder)
+    found = [folder] if (folder / MANIFEST).exists() else [path.parent for path in folder.glob(f"*/{MANIFEST}")]
+    if not found:
+        raise CheckpointError(f"{folder} is no checkpoint and holds none (no {MANIFEST}): give a run's folder")
+    return sorted(found, key=lambda path: verify(path)["step"])
+
+
 def read_experiment(folder: str | Path) -> Experiment:
     """The Experiment that a checkpoint belongs to.
 
