@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from miseg.interface import IGNORE_INDEX
 from miseg.losses.binary_cross_entropy import masked_binary_cross_entropy_sum
 from miseg.losses.labels import at_least_single, check_logits_and_labels, one_hot, valid_pixels
+from miseg.losses.pooled_sigmoid import PROBABILITY_FLOOR, cross_entropy_and_pooled, pooled_labels
+from miseg.losses.region_covariance import half_log_det
 
 Downsampling = Literal["average", "max", "interpolation"]
 
 DIAGONAL = 5e-4
 """What the authors' code adds to the diagonals; the paper's text says 1e-6 for M."""
-
-_PROBABILITY_FLOOR = 1e-6
-_LOG_FLOOR = 1e-8
 
 
 class RegionMutualInformationParts(NamedTuple):
@@ -62,15 +61,20 @@ def region_mutual_information_parts(
         logits_NCHW = at_least_single(logits_NCHW)
         images, num_classes = logits_NCHW.shape[:2]
         valid_NHW = valid_pixels(labels_NHW, num_classes, ignore_index)
-        truth_NCHW = one_hot(labels_NHW, valid_NHW, num_classes, logits_NCHW.dtype)
-        bce_sum = masked_binary_cross_entropy_sum(logits_NCHW, truth_NCHW, valid_NHW)
-        probabilities_NCHW = logits_NCHW.sigmoid() * valid_NHW.unsqueeze(1) + _PROBABILITY_FLOOR
-        if downsampling_factor > 1:
+        if downsampling == "average" or downsampling_factor == 1:
+            bce_sum, probabilities_NCHW = cross_entropy_and_pooled(
+                logits_NCHW, labels_NHW, valid_NHW, downsampling_factor
+            )
+            truth_NCHW = pooled_labels(labels_NHW, valid_NHW, num_classes, downsampling_factor, logits_NCHW.dtype)
+        else:
+            truth_NCHW = one_hot(labels_NHW, valid_NHW, num_classes, logits_NCHW.dtype)
+            bce_sum = masked_binary_cross_entropy_sum(logits_NCHW, truth_NCHW, valid_NHW)
+            probabilities_NCHW = logits_NCHW.sigmoid() * valid_NHW.unsqueeze(1) + PROBABILITY_FLOOR
             truth_NCHW = _downsample(truth_NCHW, downsampling_factor, downsampling, labels=True)
             probabilities_NCHW = _downsample(probabilities_NCHW, downsampling_factor, downsampling, labels=False)
-        rmi_NC = _half_log_det(_regions(truth_NCHW, region_size), _regions(probabilities_NCHW, region_size), diagonal)
+        rmi_B = half_log_det(truth_NCHW.flatten(0, 1), probabilities_NCHW.flatten(0, 1), region_size, diagonal)
         valid = valid_NHW.sum(dtype=logits_NCHW.dtype)
-        return RegionMutualInformationParts(bce_sum, valid, rmi_NC.sum().to(logits_NCHW.dtype), images)
+        return RegionMutualInformationParts(bce_sum, valid, rmi_B.sum().to(logits_NCHW.dtype), images)
 
 
 class RegionMutualInformationLoss(nn.Module):
@@ -243,26 +247,3 @@ def _unfolded(maps_NCHW: Tensor, region_size: int) -> Tensor:
     height, width = (side - region_size + 1 for side in maps_NCHW.shape[-2:])
     views_NCRRHW = maps_NCHW.unfold(2, height, 1).unfold(3, width, 1)
     return views_NCRRHW.clone(memory_format=torch.contiguous_format).flatten(4).flatten(2, 3)
-
-
-def _regions(maps_NCHW: Tensor, region_size: int) -> Tensor:
-    """float64 [N, C, d, points]: `_unfolded`, centred."""
-    regions_NCDP = _unfolded(maps_NCHW, region_size)
-    # In place, because this is the d-fold map that decides the peak of memory. A centred sum's derivative with respect
-    # to its centre is 0, so the mean needs no gradient.
-    return regions_NCDP.sub_(regions_NCDP.detach().mean(-1, keepdim=True))
-
-
-def _half_log_det(truth_NCDP: Tensor, probabilities_NCDP: Tensor, diagonal: float) -> Tensor:
-    """[N, C]: ½ log det(M + εI) / d."""
-    d = truth_NCDP.shape[2]
-    ridge = diagonal * torch.eye(d, dtype=truth_NCDP.dtype, device=truth_NCDP.device)
-    cross = truth_NCDP @ probabilities_NCDP.mT
-    top = torch.cat((probabilities_NCDP @ probabilities_NCDP.mT + ridge, cross.mT), -1)
-    bottom = torch.cat((cross, truth_NCDP @ truth_NCDP.mT + ridge), -1)
-    # M + εI is the Schur complement of Σ_P + εI in the joint matrix, so its Cholesky factor is the joint factor's lower
-    # right block. A Gram matrix plus εI is positive definite whatever the data; M formed through an inverse is not,
-    # once rounded. The _ex form raises nothing, and asks the device nothing, where logits are NaN.
-    factor, info_NC = torch.linalg.cholesky_ex(torch.cat((top, bottom), -2))
-    rmi_NC = (factor.diagonal(dim1=-2, dim2=-1)[..., d:] + _LOG_FLOOR).log().sum(-1) / d
-    return torch.where(info_NC == 0, rmi_NC, torch.nan)

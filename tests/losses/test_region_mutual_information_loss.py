@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from miseg.losses import RegionMutualInformationLoss, region_mutual_information_parts
+from miseg.losses import RegionMutualInformationLoss, pooled_sigmoid, region_mutual_information_parts
 
 MANNERS = ("average", "max", "interpolation")
 
@@ -240,6 +240,28 @@ def test_nan_logits_give_a_nan_loss(weight: float) -> None:
         logits[0, 0, 5, 5] = torch.nan
     labels[0, 5, 5] = 0
     assert RegionMutualInformationLoss(3, weight=weight)(logits, labels).isnan()
+
+
+@pytest.mark.parametrize("labelled", ["everywhere", "not everywhere"])
+@pytest.mark.parametrize("factor", [1, 3, 4])
+def test_channels_last_and_large_images_change_nothing(labelled: str, factor: int, monkeypatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn((2, 5, 23, 30), generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 5, (2, 23, 30), generator=generator)
+    if labelled == "not everywhere":
+        labels[:, 4:9, 5:11] = 255
+    loss = RegionMutualInformationLoss(5, downsampling_factor=factor)
+    expected = loss(logits, labels)
+    (gradient,) = torch.autograd.grad(expected, logits)
+    last = logits.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    # So small that every class is taken alone, as of images of 513 x 513.
+    for copy, slab in ((last, 1 << 18), (logits.detach().clone().requires_grad_(), 1)):
+        monkeypatch.setattr(pooled_sigmoid, "_SLAB", slab)
+        found = loss(copy, labels)
+        found.backward()
+        assert copy.grad is not None
+        assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+        torch.testing.assert_close(copy.grad, gradient, rtol=1e-9, atol=1e-13)
 
 
 def test_parts_of_two_halves_add_up_to_the_whole() -> None:
