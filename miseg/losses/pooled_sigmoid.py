@@ -33,7 +33,7 @@ def cross_entropy_and_pooled(
     Returns:
         The sum (scalar) and the averages [N, C, h, w], in the logits' type.
     """
-    return _Pooled.apply(logits_NCHW, labels_NHW, valid_NHW, factor)  # type: ignore[no-any-return]
+    return _Pooled.apply(logits_NCHW, labels_NHW, valid_NHW, factor)
 
 
 def pooled_labels(labels_NHW: Tensor, valid_NHW: Tensor, num_classes: int, factor: int, dtype: torch.dtype) -> Tensor:

@@ -27,7 +27,7 @@ def half_log_det(truth_BHW: Tensor, probabilities_BHW: Tensor, region_size: int,
         region_size: R.
         diagonal: ε.
     """
-    return _HalfLogDet.apply(truth_BHW, probabilities_BHW, region_size, diagonal)  # type: ignore[no-any-return]
+    return _HalfLogDet.apply(truth_BHW, probabilities_BHW, region_size, diagonal)
 
 
 class _HalfLogDet(torch.autograd.Function):
