@@ -31,7 +31,7 @@ def label_entropy(y_ND: Any) -> float:
 def gaussian_label_bound(x_ND: Any, y_ND: Any, *, spacing: float = 1.0) -> Estimate:
     """H(Y) + D log w − ½ log((2πe)^D det(M + w²/12 I)): never above I(x; y), but for the samples' own noise.
 
-    Zhao et al. (NeurIPS 2019, equations 9 to 12) bound I(Y; P) from below by h(Y) − ½ log((2πe)^D det M), M being the
+    Zhao et al. (NeurIPS 2019, arXiv:1910.12037) bound I(Y; P) from below by h(Y) − ½ log((2πe)^D det M), M being the
     posterior covariance of Y given P, and drop h(Y). For labels h(Y) is −∞, and the bound says nothing. Here noise that
     is uniform in a cell of the values' spacing w makes labels continuous and loses nothing: h(Y + U | P) = H(Y | P) + D
     log w. Of all variables with a given covariance the Gaussian has the largest entropy, and M, the covariance of what

@@ -18,8 +18,8 @@ METRIC = "score"
 SCORES = {
     "mean_iou": "Mean IoU",
     "pixel_accuracy": "Pixel accuracy",
-    f"{TRAIN_MATCH}/mean_iou": "Mean IoU by the match made on the training images",
-    f"{TRAIN_MATCH}/pixel_accuracy": "Pixel accuracy by the match made on the training images",
+    f"{TRAIN_MATCH}/mean_iou": "Mean IoU, matched on train,",
+    f"{TRAIN_MATCH}/pixel_accuracy": "Pixel accuracy, matched on train,",
 }
 """What the columns of a confirmation are called; all but the first are there for clusters alone."""
 

@@ -1,0 +1,58 @@
+"""The tables of a tuning, from its rows."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from miseg.service import tables, train
+
+
+def rows(*scores: dict) -> pd.DataFrame:
+    return pd.DataFrame([{"run_id": "r", "step": 10, "ended": train.FINISHED} | score for score in scores])
+
+
+def test_a_confirmation_has_a_table_for_each_score_that_it_has() -> None:
+    found = tables.summaries(
+        rows(
+            {"row": "a", "mean_iou": 0.2, "pixel_accuracy": 0.5},
+            {"row": "a", "mean_iou": 0.4, "pixel_accuracy": 0.3},
+            {"row": "b", "mean_iou": 0.1, "pixel_accuracy": 0.9},
+        )
+    )
+    assert list(found) == ["mean_iou", "pixel_accuracy"]
+    assert found["mean_iou"].to_dict("records") == [
+        {"row": "a", "mean": pytest.approx(0.3), "min": 0.2, "max": 0.4, "seeds": 2},
+        {"row": "b", "mean": 0.1, "min": 0.1, "max": 0.1, "seeds": 1},
+    ]
+    assert found["pixel_accuracy"]["row"].tolist() == ["b", "a"]
+    assert list(tables.summaries(rows({"row": "a", "mean_iou": 0.2}))) == ["mean_iou"]
+    assert "0.3000" in tables.summary_text(found["mean_iou"])
+
+
+def test_the_trials_show_what_selects_and_not_every_score() -> None:
+    trials = rows({"mean_iou": 0.2, "score": -1.5, "pixel_accuracy": 0.5, "train_match/mean_iou": 0.1, "params/tau": 2})
+    text = tables.trials_text(trials)
+    assert "objective" in text and "-1.5" in text and "tau" in text
+    assert "pixel_accuracy" not in text and "train_match" not in text
+
+
+def test_objective_and_score_are_correlated_over_whole_trials() -> None:
+    whole = [{"mean_iou": 0.1 * index, "score": -float(index)} for index in range(3)]
+    assert tables.agreement(rows(*whole), 10) == pytest.approx(-1)
+    cut = {"mean_iou": 0.9, "score": 9.0, "step": 5}
+    assert tables.agreement(rows(*whole, cut), 10) == pytest.approx(-1)
+    assert tables.agreement(rows(whole[0]), 10) is None
+    assert tables.agreement(rows(whole[0], whole[0]), 10) is None
+    assert tables.agreement(rows(*({"mean_iou": row["mean_iou"]} for row in whole)), 10) is None
+
+
+def test_the_best_trial_is_whole() -> None:
+    trials = rows(
+        {"score": 0.3, "params/tau": 1.0, "params/features": 32},
+        {"score": 0.5, "params/tau": 2.0, "params/features": 64, "step": 5},
+        {"score": 0.2, "params/tau": 3.0, "params/features": 16},
+    )
+    best = tables.best_trial(trials, 10)
+    assert best == {"tau": 1.0, "features": 32} and type(best["features"]) is int
+    assert tables.best_trial(trials.assign(step=5), 10) is None
