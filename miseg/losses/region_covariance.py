@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -34,8 +35,12 @@ class _HalfLogDet(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, truth_BHW: Tensor, probabilities_BHW: Tensor, region_size: int, diagonal: float) -> Tensor:
         d = region_size**2
-        values, factors = [], []
-        for chunk in _chunks(probabilities_BHW):
+        wanted = ctx.needs_input_grad[1]
+        # Where truth is constant, as of a class that an image does not have, M = 0 whatever the probabilities.
+        alone = math.log(math.sqrt(diagonal) + _LOG_FLOOR)
+        value_B = torch.full((len(truth_BHW),), alone, dtype=torch.float64, device=truth_BHW.device)
+        gradient_BHW = torch.zeros_like(probabilities_BHW) if wanted else None
+        for chunk in _chunks(truth_BHW, probabilities_BHW):
             vectors_BDP = _vectors(probabilities_BHW[chunk], truth_BHW[chunk], region_size)
             sums_BDD = torch.bmm(vectors_BDP, vectors_BDP.mT)
             sums_BDD.diagonal(dim1=1, dim2=2).add_(diagonal)
@@ -44,33 +49,36 @@ class _HalfLogDet(torch.autograd.Function):
             # an inverse is not, once rounded. The _ex form raises nothing, and asks the device nothing, where there is
             # a NaN.
             factor_BDD, info_B = torch.linalg.cholesky_ex(sums_BDD)
-            value_B = (factor_BDD.diagonal(dim1=1, dim2=2)[:, d:] + _LOG_FLOOR).log().sum(1) / d
-            values.append(torch.where(info_B == 0, value_B, torch.nan))
-            factors.append(factor_BDD)
-        # The vectors are made again for the gradient: kept, they would be 4 R² times the pooled maps.
-        ctx.save_for_backward(truth_BHW, probabilities_BHW, torch.cat(factors))
-        ctx.region_size = region_size
-        return torch.cat(values)
+            found_B = (factor_BDD.diagonal(dim1=1, dim2=2)[:, d:] + _LOG_FLOOR).log().sum(1) / d
+            value_B[chunk] = torch.where(info_B == 0, found_B, torch.nan)
+            if gradient_BHW is not None:
+                # While the vectors are at hand: log det M = log det Σ − log det Σ_P, and d log det Σ = tr(Σ⁻¹ dΣ).
+                weights_BDD = torch.cholesky_inverse(factor_BDD)[:, :d]
+                weights_BDD[:, :, :d] -= torch.cholesky_inverse(factor_BDD[:, :d, :d])
+                slopes_BDP = torch.bmm(weights_BDD, vectors_BDP) / d
+                gradient_BHW[chunk] = _folded(slopes_BDP, region_size, truth_BHW.shape[1:]).to(gradient_BHW.dtype)
+        if gradient_BHW is not None:
+            ctx.save_for_backward(gradient_BHW)
+        return value_B
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_B: Tensor) -> tuple[None, Tensor, None, None]:
-        truth_BHW, probabilities_BHW, factors_BDD = ctx.saved_tensors
-        d = ctx.region_size**2
-        found = torch.empty_like(probabilities_BHW)
-        for chunk in _chunks(probabilities_BHW):
-            # log det M = log det Σ − log det Σ_P, and d log det Σ = tr(Σ⁻¹ dΣ).
-            weights_BDD = torch.cholesky_inverse(factors_BDD[chunk])[:, :d]
-            weights_BDD[:, :, :d] -= torch.cholesky_inverse(factors_BDD[chunk, :d, :d])
-            weights_BDD *= (gradient_B[chunk] / d)[:, None, None]
-            vectors_BDP = _vectors(probabilities_BHW[chunk], truth_BHW[chunk], ctx.region_size)
-            found[chunk] = _folded(torch.bmm(weights_BDD, vectors_BDP), ctx.region_size, found.shape[1:])
-        return None, found, None, None
+    def backward(ctx: Any, of_value_B: Tensor) -> tuple[None, Tensor, None, None]:
+        (gradient_BHW,) = ctx.saved_tensors
+        return None, gradient_BHW * of_value_B[:, None, None].to(gradient_BHW.dtype), None, None
 
 
-def _chunks(maps_BHW: Tensor) -> list[slice]:
-    step = _MAPS_GPU if maps_BHW.is_cuda else _MAPS
-    return [slice(start, start + step) for start in range(0, len(maps_BHW), step)]
+def _chunks(truth_BHW: Tensor, probabilities_BHW: Tensor) -> list[Any]:
+    """Indices of the maps to look at, a few at a time."""
+    count = len(truth_BHW)
+    if truth_BHW.is_cuda:
+        # To ask which are constant would wait for the device.
+        return [slice(start, start + _MAPS_GPU) for start in range(0, count, _MAPS_GPU)]
+    truth_BP = truth_BHW.flatten(1)
+    varied_B = (truth_BP != truth_BP[:, :1]).any(1)
+    # A NaN is looked at, and told, wherever it is.
+    varied_B |= ~probabilities_BHW.flatten(1).sum(1).isfinite()
+    return list(varied_B.nonzero()[:, 0].split(_MAPS))
 
 
 def _vectors(probabilities_BHW: Tensor, truth_BHW: Tensor, region_size: int) -> Tensor:

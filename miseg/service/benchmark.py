@@ -8,13 +8,10 @@ from __future__ import annotations
 import collections
 import itertools
 import multiprocessing
-import re
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,33 +24,12 @@ from miseg.methods import build_method
 from miseg.methods.similarity import MutualInformationSimilarityMethod
 from miseg.recipes import few_labels, streets
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest
+from miseg.service import ingest, loss_benchmark
 from miseg.service.loop import Loop
+from miseg.service.side_by_side import Row, device, peak_bytes_of
 
 WARM_UP_STEPS = 100
 """Steps before the clock starts: processes start, and a DataLoader's four batches in advance are used up."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison: `values` by variant, one a repetition; the ratio is the first variant's over the second's."""
-
-    name: str
-    unit: str
-    values: Mapping[str, list[float]]
-
-    @property
-    def ratios(self) -> list[float]:
-        """The first variant over the second, repetition by repetition."""
-        first, second = list(self.values.values())[:2]
-        return [a / b for a, b in zip(first, second, strict=True)]
-
-    def text(self) -> str:
-        """Medians with their spread, a line a variant."""
-        lines = [f"{self.name} ({self.unit}): median (lowest to highest) of {len(self.ratios)} repetitions"]
-        for variant, values in [*self.values.items(), ("ratio", self.ratios)]:
-            lines.append(f"  {variant:<28} {statistics.median(values):8.2f} ({min(values):.2f} to {max(values):.2f})")
-        return "\n".join(lines)
 
 
 def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
@@ -80,7 +56,7 @@ def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: 
 def step(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
     """Milliseconds of a whole training step with RMI as published, beside BCE: the U-Net of `camvid-rmi`."""
     loops = {
-        name: (Loop(experiment, ingest.task_of(dataset), _device()), _batch(dataset, experiment))
+        name: (Loop(experiment, ingest.task_of(dataset), device()), _batch(dataset, experiment))
         for name, experiment in _compared(dataset, batch_size).items()
     }
     values: dict[str, list[float]] = {name: [] for name in loops}
@@ -160,11 +136,11 @@ def scene_memory(dataset: PackedDataset, batch_size: int, steps: int, repetition
 def _labelled_scene(side: int) -> tuple[MutualInformationSimilarityMethod, Tensor]:
     """The similarity of `flanders-similarity`, told 60 labelled pixels of noise, and the noise [1, 4, side, side]."""
     torch.manual_seed(0)
-    method = build_method(few_labels.flanders().method, Task(5, 4)).to(_device()).eval()
+    method = build_method(few_labels.flanders().method, Task(5, 4)).to(device()).eval()
     assert isinstance(method, MutualInformationSimilarityMethod)
-    image_1BHW = torch.randn(1, 4, side, side, device=_device())
-    labels_1HW = torch.full((1, side, side), IGNORE_INDEX, device=_device())
-    labels_1HW.view(-1)[torch.randperm(side * side)[:60]] = torch.arange(60, device=_device()) % 5
+    image_1BHW = torch.randn(1, 4, side, side, device=device())
+    labels_1HW = torch.full((1, side, side), IGNORE_INDEX, device=device())
+    labels_1HW.view(-1)[torch.randperm(side * side)[:60]] = torch.arange(60, device=device()) % 5
     method.fit_support([Batch(image_1BHW, labels_1HW)])
     return method, image_1BHW
 
@@ -172,7 +148,7 @@ def _labelled_scene(side: int) -> tuple[MutualInformationSimilarityMethod, Tenso
 @torch.no_grad()
 def _peak_bytes_of_a_map(compare: str) -> int:
     method, image_1BHW = _labelled_scene(512)
-    return _peak_bytes_of(lambda: method.predict_by(compare, image_1BHW))
+    return peak_bytes_of(lambda: method.predict_by(compare, image_1BHW))
 
 
 def _literal_map(method: MutualInformationSimilarityMethod, image_1BHW: Tensor) -> Tensor:
@@ -198,15 +174,15 @@ ROWS: dict[str, Callable[..., Row]] = {
     "map": maps,
     "scene": scene,
     "scene-memory": scene_memory,
+    "loss": loss_benchmark.loss,
+    "loss-beside-bce": loss_benchmark.loss_beside_bce,
+    "loss-memory": loss_benchmark.loss_memory,
 }
 """Every row by the name that selects it."""
 
 STEPS = {"data-path": 300, "step": 10, "step-memory": 2, "map": 1, "scene": 1, "scene-memory": 1}
+STEPS |= {"loss": 5, "loss-beside-bce": 5, "loss-memory": 1}
 """Steps that a repetition of a row takes unless told otherwise."""
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _compared(dataset: PackedDataset, batch_size: int) -> dict[str, Experiment]:
@@ -232,29 +208,9 @@ def _seconds_a_step(loop: Loop, batch: Batch, steps: int) -> float:
 
 
 def _peak_bytes_here(experiment: Experiment, task: Task, batch: Batch) -> int:
-    loop = Loop(experiment, task, _device())
+    loop = Loop(experiment, task, device())
     batch = batch.to(loop.device)
-    return _peak_bytes_of(lambda: _seconds_a_step(loop, batch, 2))
-
-
-def _peak_bytes_of(work: Callable[[], object]) -> int:
-    """Bytes that this process, or its GPU, holds more at the peak of `work` than before."""
-    if _device().type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        work()
-        return torch.cuda.max_memory_allocated() - before
-    before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the imports
-    work()
-    return _resident("VmHWM") - before
-
-
-def _resident(field: str) -> int:
-    """Bytes of a line of /proc/self/status, such as VmRSS."""
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return 1024 * int(found[1])
+    return peak_bytes_of(lambda: _seconds_a_step(loop, batch, 2))
 
 
 class _Steps(torch.utils.data.Dataset):

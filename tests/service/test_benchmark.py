@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from miseg.interface import Batch
+from miseg.losses import RegionMutualInformationLoss
 from miseg.recipes import streets
-from miseg.service import benchmark, ingest
-from miseg.service.benchmark import Row
+from miseg.service import benchmark, ingest, loss_benchmark
+from miseg.service.side_by_side import Row
 
 pytestmark = pytest.mark.slow
 
@@ -33,3 +35,28 @@ def test_the_peak_grows_with_the_batch(small) -> None:
     # Four feature maps of full resolution are kept for the backward pass, of the image that only one batch has.
     height, width = two.images_NCHW.shape[-2:]
     assert difference > 4 * 16 * height * width * 4
+
+
+def test_the_published_formulation_has_our_values_and_gradients() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 61, 50, requires_grad=True)
+    labels = torch.randint(0, 5, (2, 61, 50))
+    published = loss_benchmark.published_loss(logits, labels)
+    (expected,) = torch.autograd.grad(published, logits)
+    ours = RegionMutualInformationLoss(5)(logits, labels)
+    (found,) = torch.autograd.grad(ours, logits)
+    assert ours.item() == pytest.approx(published.item(), rel=1e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-8)
+
+
+def test_losses_are_timed_in_turn(small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_benchmark, "SIDE", 33)
+    row = benchmark.ROWS["loss"](small, batch_size=1, steps=1, repetitions=2)
+    assert list(row.values) == ["as published", "ours"] and all(len(values) == 2 for values in row.values.values())
+    row = benchmark.ROWS["loss-beside-bce"](small, batch_size=1, steps=1, repetitions=1)
+    assert list(row.values) == ["RMI + BCE", "BCE"]
+
+
+def test_the_peak_of_the_loss_holds_its_gradient(small) -> None:
+    row = benchmark.ROWS["loss-memory"](small, batch_size=1, steps=1, repetitions=1)
+    assert row.ratios[0] > 0.99

@@ -1,0 +1,124 @@
+"""The rows of the benchmark that are about losses alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from miseg.data.packed import PackedDataset
+from miseg.losses import RegionMutualInformationLoss
+from miseg.service.side_by_side import Row, device, peak_bytes_of
+
+CLASSES, SIDE = 21, 513
+IMAGES = {"cpu": 2, "cuda": 16}
+
+
+def loss(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """Milliseconds for RMI + BCE, forward and backward, as published beside ours: DF 4, R 3, at 513 x 513, 21 classes.
+
+    Two images on a CPU, 16 on a GPU, drawn at random, whatever the data set and the batch size.
+    """
+    return Row("loss", "ms", _alternating({"as published": published_loss, "ours": _ours()}, steps, repetitions))
+
+
+def loss_beside_bce(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """The same beside BCE alone, as PyTorch computes it from one-hot labels that are there already."""
+    values = _alternating({"RMI + BCE": _ours(), "BCE": None}, steps, repetitions)
+    return Row("loss-beside-bce", "ms", values)
+
+
+def loss_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """MiB at the peak of RMI + BCE, forward and backward with its gradient, beside the logits; in new processes."""
+    logits = IMAGES[device().type] * CLASSES * SIDE**2 * 4 / 2**20
+    values = []
+    for _ in range(repetitions):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            values.append(pool.submit(_peak_bytes_of_a_loss).result() / 2**20)
+    return Row("loss-memory", "MiB", {"RMI + BCE": values, "logits": [logits] * repetitions})
+
+
+def published_loss(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:
+    """λ · BCE + (1 − λ) · RMI at λ ½, DF 4, R 3, computed the way the code of Zhao et al. (2019) computes it.
+
+    Every map is built at full size, the regions are written out in double precision, and the posterior covariance is
+    made through an inverse. No label is ignored here.
+    """
+    classes = logits_NCHW.shape[1]
+    one_hot_NCHW = F.one_hot(labels_NHW, classes).float().permute(0, 3, 1, 2)
+    flat = logits_NCHW.permute(0, 2, 3, 1).reshape(-1, classes)
+    truth = one_hot_NCHW.permute(0, 2, 3, 1).reshape(-1, classes)
+    mask = torch.ones_like(labels_NHW, dtype=torch.float32)
+    weight = mask.reshape(-1, 1).expand_as(truth)
+    bce = F.binary_cross_entropy_with_logits(flat, truth, weight=weight, reduction="sum") / (mask.sum() + 1)
+
+    probabilities_NCHW = logits_NCHW.sigmoid() * mask.unsqueeze(1) + 1e-6
+    vectors = []
+    for maps_NCHW in (one_hot_NCHW * mask.unsqueeze(1), probabilities_NCHW):
+        pooled_NCHW = F.avg_pool2d(maps_NCHW, 4, 4, 2)
+        height, width = (side - 2 for side in pooled_NCHW.shape[2:])
+        shifts = [pooled_NCHW[:, :, r : r + height, c : c + width] for r in range(3) for c in range(3)]
+        vectors.append(torch.stack(shifts, 2).flatten(3).double())
+    y, p = (values - values.mean(3, keepdim=True) for values in vectors)
+    ridge = 5e-4 * torch.eye(9, dtype=torch.float64, device=logits_NCHW.device)
+    cross = y @ p.mT
+    posterior = y @ y.mT - cross @ torch.inverse(p @ p.mT + ridge) @ cross.mT
+    factor = torch.linalg.cholesky(posterior + ridge)
+    rmi_NC = 0.5 * 2 * (factor.diagonal(dim1=2, dim2=3) + 1e-8).log().sum(2)
+    rmi = rmi_NC.mean(0).float().sum() / 9
+    return 0.5 * bce + 0.5 * rmi
+
+
+def _ours() -> Callable[[Tensor, Tensor], Tensor]:
+    return RegionMutualInformationLoss(CLASSES)
+
+
+def _drawn() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    images = IMAGES[device().type]
+    logits_NCHW = torch.randn(images, CLASSES, SIDE, SIDE, device=device(), requires_grad=True)
+    return logits_NCHW, torch.randint(0, CLASSES, (images, SIDE, SIDE), device=device())
+
+
+def _alternating(
+    variants: dict[str, Callable[[Tensor, Tensor], Tensor] | None], steps: int, repetitions: int
+) -> dict[str, list[float]]:
+    """Milliseconds of a forward and backward pass, the median of `steps` is a repetition's; None is BCE alone."""
+    logits_NCHW, labels_NHW = _drawn()
+    one_hot_NCHW = F.one_hot(labels_NHW, CLASSES).permute(0, 3, 1, 2).to(logits_NCHW.dtype).contiguous()
+    values: dict[str, list[float]] = {name: [] for name in variants}
+    for repetition in range(-1, repetitions):
+        for name, compute in variants.items():
+            seconds = []
+            for _ in range(steps):
+                logits_NCHW.grad = None
+                _wait()
+                started = time.perf_counter()
+                if compute is None:
+                    F.binary_cross_entropy_with_logits(logits_NCHW, one_hot_NCHW).backward()
+                else:
+                    compute(logits_NCHW, labels_NHW).backward()
+                _wait()
+                seconds.append(time.perf_counter() - started)
+            if repetition >= 0:
+                values[name].append(1000 * sorted(seconds)[len(seconds) // 2])
+    return values
+
+
+def _peak_bytes_of_a_loss() -> int:
+    logits_NCHW, labels_NHW = _drawn()
+    compute = _ours()
+    # What libraries set up on first use is not the loss' own.
+    compute(logits_NCHW[:1, :, :33, :33], labels_NHW[:1, :33, :33]).backward()
+    logits_NCHW.grad = None
+    return peak_bytes_of(lambda: compute(logits_NCHW, labels_NHW).backward())
+
+
+def _wait() -> None:
+    if device().type == "cuda":
+        torch.cuda.synchronize()
