@@ -22,6 +22,7 @@ from miseg.evaluation.estimates import Followed, followed_figure
 from miseg.information import ESTIMATORS, gaussian_label_bound, label_entropy
 from miseg.losses import region_vectors
 from miseg.losses.region_mutual_information import Downsampling
+from miseg.methods import METHODS
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, ingest, tracking
@@ -108,6 +109,10 @@ def measure(
     experiments = [checkpoint_files.read_experiment(folder) for folder in folders]
     if unknown := set(settings.classes) - set(dataset.info.classes):
         raise ValueError(f"classes {', '.join(sorted(unknown))}: {dataset.uri} has {', '.join(dataset.info.classes)}")
+    for experiment in experiments:
+        method = METHODS[type(experiment.method)]
+        if method.emits != "classes" or method.supervision != "dense":
+            raise ValueError(f"{type(experiment.method).__name__} gives no probabilities that RMI could be of")
     names = _names(experiments)
     steps = [f"{experiment.id}-{manifest['step']}" for experiment, manifest in zip(experiments, manifests, strict=True)]
     run_id = tracking.open_run(
@@ -126,36 +131,20 @@ def measure(
             "checkpoints": " ".join(steps),
         },
     )
-    draw = ray.remote(_draw).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
-    estimate = ray.remote(_estimate).options(num_cpus=1)
-    quantities = (CEILING, BOUND, *settings.estimators)
+    rows: list[dict[str, Any]] = []
     try:
-        rows: list[dict[str, Any]] = []
         for folder, manifest, name in zip(folders, manifests, names, strict=True):
-            files = checkpoint_files.files_of(folder)
-            vectors = ray.get(draw.remote(files, data, split, settings, resources.threads))
-            waiting = {
-                (label, region, quantity): estimate.remote(quantity, *pair, settings)
-                for (label, region), pair in vectors.items()
-                for quantity in quantities
+            of_checkpoint = {
+                "model": name,
+                "step": manifest["step"],
+                "mean_iou": manifest["metrics"].get("mean_iou", float("nan")),
             }
-            for (label, region, quantity), reference in waiting.items():
-                nats, failure = _found(reference)
-                rows.append(
-                    {
-                        "model": name,
-                        "step": manifest["step"],
-                        "mean_iou": manifest["metrics"].get("mean_iou", float("nan")),
-                        "class": label,
-                        "region_size": region,
-                        "quantity": quantity,
-                        "nats": nats,
-                        "failure": failure,
-                    }
-                )
-            print(f"{name} step {manifest['step']}: {len(waiting)} quantities", flush=True)
-        table = pd.DataFrame(rows)
-        _log(table, tracking_uri, run_id)
+            found = _quantities(folder, data, split, settings, resources)
+            rows += [of_checkpoint | row for row in found]
+            print(f"{name} step {manifest['step']}: {len(found)} quantities", flush=True)
+            # After each, so that what was measured stays whatever becomes of the next.
+            table = pd.DataFrame(rows)
+            _log(table, tracking_uri, run_id)
     except Exception as error:
         tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
         if isinstance(error, RayTaskError) and isinstance(error.cause, ValueError):
@@ -163,6 +152,26 @@ def measure(
         raise
     tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id, table
+
+
+def _quantities(
+    folder: str | Path, data: str, split: str, settings: Regions, resources: Resources
+) -> list[dict[str, Any]]:
+    """A checkpoint's rows: each quantity of each class and R is a task of its own."""
+    draw = ray.remote(_draw).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
+    estimate = ray.remote(_estimate).options(num_cpus=1)
+    vectors = ray.get(draw.remote(checkpoint_files.files_of(folder), data, split, settings, resources.threads))
+    waiting = {
+        (label, region, quantity): estimate.remote(quantity, *pair, settings)
+        for (label, region), pair in vectors.items()
+        for quantity in (CEILING, BOUND, *settings.estimators)
+    }
+    rows = []
+    for (label, region, quantity), reference in waiting.items():
+        nats, failure = _found(reference)
+        row = {"class": label, "region_size": region, "quantity": quantity, "nats": nats, "failure": failure}
+        rows.append(row)
+    return rows
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
@@ -200,8 +209,6 @@ def _draw(files: dict[str, bytes], data: str, split: str, settings: Regions, thr
     dataset = PackedDataset.open(data)
     with tempfile.TemporaryDirectory() as folder:
         method, experiment, task = checkpoint.open_method(checkpoint_files.unpack(files, Path(folder)), device)
-    if method.emits != "classes" or method.supervision != "dense":
-        raise ValueError(f"{type(experiment.method).__name__} gives no probabilities that RMI could be of")
     method.eval()
     generator = torch.Generator().manual_seed(settings.seed)
     each = -(-settings.samples // dataset.size(split))
@@ -263,6 +270,11 @@ def _log(table: pd.DataFrame, uri: str, run_id: str) -> None:
     tracking.log_table(uri, run_id, "bound-classes.csv", table)
     mean = means(table)
     tracking.log_table(uri, run_id, "bound.csv", mean)
+    last = mean[mean["model"] == mean["model"].iloc[-1]]
+    for row in last[last["step"] == last["step"].iloc[-1]].to_dict("records"):
+        found = {name: row[name] for name in table["quantity"].unique() if row[name] == row[name]}
+        values = {f"{row['model']}/R{row['region_size']}/{name}": value for name, value in found.items()}
+        tracking.log_metrics(uri, run_id, values, step=row["step"])
     with tempfile.TemporaryDirectory() as folder:
         tracking.log_file(uri, run_id, write(table, Path(folder)))
 

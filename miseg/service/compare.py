@@ -17,6 +17,7 @@ from miseg.service.cluster import Resources
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.reporting import write_table
+from miseg.service.run_description import parameters
 
 MEASURES = {
     "mean IoU": "mean_iou",
@@ -140,10 +141,10 @@ def titles_of(experiments: Mapping[str, Experiment]) -> list[str]:
     }
     titles = []
     for run_id, method in words.items():
-        parameters = {other: tracking.parameters(experiments[other]) for other in words if words[other] == method}
-        keys = dict.fromkeys(key for found in parameters.values() for key in found)
-        differing = [key for key in keys if len({found.get(key) for found in parameters.values()}) > 1]
-        told = {other: ", ".join(f"{k} {found.get(k)}" for k in differing) for other, found in parameters.items()}
+        described = {other: parameters(experiments[other]) for other in words if words[other] == method}
+        keys = dict.fromkeys(key for found in described.values() for key in found)
+        differing = [key for key in keys if len({found.get(key) for found in described.values()}) > 1]
+        told = {other: ", ".join(f"{k} {found.get(k)}" for k in differing) for other, found in described.items()}
         if len(told) == 1:
             titles.append(method)
         elif len(differing) <= 2 and len(set(told.values())) == len(told):

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import re
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,15 +20,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from miseg.methods.configs import InfoSeg
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
+from miseg.service.run_description import code_tags, parameters
 
 # The client's own defaults retry a dead server for minutes, and the journal retries anyway.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
 
-PAPER_NAMES = {"method.weight": "lambda", "method.temperature": "tau"}
 RUN_KEY = "miseg.run"
 
 
@@ -44,29 +42,6 @@ class TrackingError(RuntimeError):
 def tracking_uri(storage: str) -> str:
     """$MLFLOW_TRACKING_URI, or the SQLite store under `storage`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(storage).expanduser().resolve()}/mlflow.db"
-
-
-def parameters(experiment: Experiment) -> dict[str, str]:
-    """The experiment's fields as MLflow parameters: nested names joined by dots, or the papers' names."""
-    flat: dict[str, str] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            if prefix:
-                flat[prefix] = value["type"]
-            for key, item in value.items():
-                if key != "type":
-                    add(f"{prefix}.{key}" if prefix else key, item)
-        else:
-            name = PAPER_NAMES.get(prefix, prefix)
-            flat[name.removeprefix("method.")] = str(value)
-
-    add("", to_dict(experiment))
-    if isinstance(experiment.method, InfoSeg):
-        # The value that counts, where the settings leave it to P.
-        flat["tau"] = f"{experiment.method.tau:.6g}"
-    del flat["optimiser"], flat["augmentation"]
-    return flat
 
 
 def check(uri: str, storage: str) -> None:
@@ -119,7 +94,7 @@ def open_run(
                 client.log_batch(run_id, params=missing)
             return run_id
         all_tags = {RUN_KEY: name, "mlflow.user": os.environ.get("USER", "miseg")}
-        all_tags |= _code_tags() | dict(tags or {})
+        all_tags |= code_tags() | dict(tags or {})
         if parent:
             all_tags["mlflow.parentRunId"] = parent
         if description:
@@ -333,26 +308,3 @@ def _experiment_id(client: MlflowClient, name: str, uri: str, storage: str) -> s
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id
-
-
-def _code_tags() -> dict[str, str]:
-    """The commit that ran and whether the tree had changes: from git, or $MISEG_COMMIT where there is no repository."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD") or os.environ.get("MISEG_COMMIT", "unknown")
-    changed = git("status", "--porcelain")
-    tags = {
-        "mlflow.source.git.commit": commit,
-        "miseg.dirty": "unknown" if changed is None else str(bool(changed)).lower(),
-    }
-    if job := os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_SUBMISSION_ID"):
-        tags["miseg.ray_job_id"] = job
-    return tags

@@ -15,10 +15,11 @@ from mlflow import MlflowClient
 from miseg.data.packed import PackedDataset
 from miseg.information import estimate, gaussian_label_bound, label_entropy
 from miseg.losses import region_vectors
-from miseg.methods.configs import CrossEntropy, RegionMutualInformation
+from miseg.methods.configs import CrossEntropy, PixelKMeans, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service import bound, checkpoint, checkpoint_files, cluster, ingest, train
+from miseg.service.loop import Loop
 
 
 @pytest.mark.ray
@@ -59,12 +60,21 @@ def test_a_trainings_checkpoints_are_followed(
 
     client = MlflowClient(uri)
     assert {item.path for item in client.list_artifacts(run_id)} == {"bound-classes.csv", "bound.csv", "rmi-bound.png"}
-    assert client.get_run(run_id).info.status == "FINISHED"
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    history = client.get_metric_history(run_id, "λ  0.5 R  3 DF  4/R2/ksg")
+    assert {point.step: point.value for point in history} == pytest.approx(
+        {row.step: row.ksg for row in bound.means(table).itertuples() if row.region_size == 2}
+    )
     mean = bound.means(table)
     assert len(mean) == 4
     chosen = mean[(mean["step"] == 24) & (mean["region_size"] == 2)]["ksg"].item()
     assert chosen == pytest.approx(np.mean([by[24, name, 2, "ksg"] for name in names]))
 
+    with pytest.raises(ValueError, match="no probabilities"):
+        clusters = replace(tiny, method=PixelKMeans(clusters=3))
+        loop = Loop(clusters, ingest.task_of(small))
+        bound.measure([checkpoint.save(tmp_path / "clusters", loop, {})], small.uri, "val", settings, **where)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="classes Tiger"):
         bound.measure(folders[:1], small.uri, "val", replace(settings, classes=("Tiger",)), **where)  # type: ignore[arg-type]
 

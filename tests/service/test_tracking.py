@@ -21,8 +21,9 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import checkpoint, checkpoint_files, models, tracking
+from miseg.service import checkpoint, checkpoint_files, models, run_description, tracking
 from miseg.service.loop import Loop
+from miseg.service.run_description import parameters
 from miseg.service.tracking import TrackingError
 
 EXPERIMENT = Experiment(
@@ -56,7 +57,7 @@ def open_one(uri: str, tmp_path: Path) -> Callable[..., str]:
 
 
 def test_parameters_carry_the_papers_names() -> None:
-    found = tracking.parameters(EXPERIMENT)
+    found = parameters(EXPERIMENT)
     assert found["lambda"] == "0.25"
     assert found["downsampling_factor"] == "2" and found["region_size"] == "3" and found["downsampling"] == "max"
     assert found["method"] == "RegionMutualInformation"
@@ -72,7 +73,7 @@ def test_a_run_says_what_it_is(uri: str, open_one: Callable[..., str]) -> None:
     run = MlflowClient(uri).get_run(run_id)
     assert MlflowClient(uri).get_experiment(run.info.experiment_id).name == "miseg/own streets"
     assert run.info.run_name == "RMI, seed 0" and run.info.status == "RUNNING"
-    assert run.data.params == tracking.parameters(EXPERIMENT)
+    assert run.data.params == parameters(EXPERIMENT)
     tags = run.data.tags
     assert tags["miseg.experiment_id"] == EXPERIMENT.id and tags["miseg.method"] == "RegionMutualInformation"
     assert tags["miseg.data"] == EXPERIMENT.data and tags["miseg.data_fingerprint"] == "f00d"
@@ -84,7 +85,7 @@ def test_a_run_says_what_it_is(uri: str, open_one: Callable[..., str]) -> None:
 def test_commit_and_job_come_from_the_environment_where_there_is_no_repository(
     uri: str, open_one: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "__file__", "/tracking.py")
+    monkeypatch.setattr(run_description, "__file__", "/run_description.py")
     monkeypatch.setenv("MISEG_COMMIT", "abc123")
     monkeypatch.setenv("RAY_JOB_ID", "raysubmit_1")
     tags = MlflowClient(uri).get_run(open_one()).data.tags
@@ -129,7 +130,7 @@ def test_a_run_that_was_killed_while_it_was_opened_gets_its_parameters(
         with pytest.raises(KilledError):
             open_one("a")
     run = MlflowClient(uri).get_run(open_one("a"))
-    assert run.data.params == tracking.parameters(EXPERIMENT)
+    assert run.data.params == parameters(EXPERIMENT)
 
 
 def test_children_hang_below_their_parent(uri: str, open_one: Callable[..., str]) -> None:

@@ -1,0 +1,59 @@
+"""What a run in MLflow says of itself: an experiment's parameters under the papers' names, and the code that ran."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from miseg.methods.configs import InfoSeg
+from miseg.recipes.experiment import Experiment, to_dict
+
+PAPER_NAMES = {"method.weight": "lambda", "method.temperature": "tau"}
+
+
+def parameters(experiment: Experiment) -> dict[str, str]:
+    """The experiment's fields as MLflow parameters: nested names joined by dots, or the papers' names."""
+    flat: dict[str, str] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            if prefix:
+                flat[prefix] = value["type"]
+            for key, item in value.items():
+                if key != "type":
+                    add(f"{prefix}.{key}" if prefix else key, item)
+        else:
+            name = PAPER_NAMES.get(prefix, prefix)
+            flat[name.removeprefix("method.")] = str(value)
+
+    add("", to_dict(experiment))
+    if isinstance(experiment.method, InfoSeg):
+        # The value that counts, where the settings leave it to P.
+        flat["tau"] = f"{experiment.method.tau:.6g}"
+    del flat["optimiser"], flat["augmentation"]
+    return flat
+
+
+def code_tags() -> dict[str, str]:
+    """The commit that ran and whether the tree had changes: from git, or $MISEG_COMMIT where there is no repository."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD") or os.environ.get("MISEG_COMMIT", "unknown")
+    changed = git("status", "--porcelain")
+    tags = {
+        "mlflow.source.git.commit": commit,
+        "miseg.dirty": "unknown" if changed is None else str(bool(changed)).lower(),
+    }
+    if job := os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_SUBMISSION_ID"):
+        tags["miseg.ray_job_id"] = job
+    return tags
