@@ -72,13 +72,15 @@ def page(report: Report, command: str = "") -> str:
     seconds = table.pivot_table(index="estimator", columns="samples", values="seconds", aggfunc="median").loc[names]
     text += ["## Seconds", "", "Median over the cells of an estimator, on one thread.", ""]
     text.append(_header(["estimator", *(f"N = {samples:,}" for samples in seconds.columns)]))
-    text += [_line([str(name), *(f"{value:.3g}" for value in row)]) for name, row in seconds.iterrows()]
-    if failed := table.loc[table["failed"] > 0].to_dict("records"):
+    for name, row in seconds.iterrows():
+        text.append(_line([str(name), *("–" if np.isnan(value) else f"{value:.3g}" for value in row)]))
+    failed = table[table["failed"] > 0].groupby(["estimator", "distribution"], sort=False)
+    if len(failed):
         text += ["", "## What failed", "", _header(["estimator", "distribution", "N", "cells", "reason of the first"])]
-        text += [
-            _line([str(row[key]) for key in ("estimator", "distribution", "samples", "failed", "failure")])
-            for row in failed
-        ]
+        for (estimator, distribution), rows in failed:
+            sizes = ", ".join(str(samples) for samples in rows["samples"])
+            count = str(rows["failed"].sum())
+            text.append(_line([str(estimator), str(distribution), sizes, count, rows["failure"].iloc[0]]))
     return "\n".join(text) + "\n"
 
 
