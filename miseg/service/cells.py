@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -164,5 +165,11 @@ class _Limit:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self.before)
 
-    def _stop(self, *signalled: object) -> None:
+    def _stop(self, signalled: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                # A module that is half imported would be broken for every later cell of this process: ask again soon.
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                return
+            frame = frame.f_back
         raise TimeoutError(f"it took longer than {self.seconds:g} s (--limit)")

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from miseg.information import DISTRIBUTIONS, estimate
 from miseg.service import measure_page, measure_record, tracking
-from miseg.service.cells import OTHER_SEEDS, Cell, Grid, Row, measure_cell, settings_of
+from miseg.service.cells import OTHER_SEEDS, Cell, Grid, Row, _Limit, measure_cell, settings_of
 from miseg.service.measure import measure, summary
 from miseg.service.measure_record import EXPERIMENT, Record
 
@@ -101,6 +101,17 @@ def test_what_goes_wrong_is_the_cells_failure() -> None:
     too_long = measure_cell(Row("mine:max_steps=1000000,patience=1000000", "normal-1x1-0.75", 100), 0, 0.5)
     assert too_long.nats is None and too_long.failure == "TimeoutError: it took longer than 0.5 s (--limit)"
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_the_limit_waits_for_an_import_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.5)\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TimeoutError), _Limit(0.1):
+        import slow_to_import
+
+        time.sleep(5)
+    # The module is whole, and no later import finds half of it.
+    assert slow_to_import.whole
 
 
 # The whole
