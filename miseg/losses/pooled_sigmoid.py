@@ -58,7 +58,7 @@ class _Pooled(torch.autograd.Function):
         ctx: Any, logits_NCHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor, factor: int
     ) -> tuple[Tensor, Tensor]:
         mask_N1HW = valid_NHW.unsqueeze(1).to(logits_NCHW.dtype)
-        index_N1HW = torch.where(valid_NHW, labels_NHW, 0).unsqueeze(1)
+        index_N1HW = torch.where(valid_NHW, labels_NHW, 0).long().unsqueeze(1)
         # Where asking costs nothing: most images have every pixel labelled, or a pass less to take.
         masked = logits_NCHW.is_cuda or not bool(valid_NHW.all())
         shape = (*logits_NCHW.shape[:2], *_size(logits_NCHW.shape[2:], factor))

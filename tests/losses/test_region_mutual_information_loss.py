@@ -264,6 +264,14 @@ def test_channels_last_and_large_images_change_nothing(labelled: str, factor: in
         torch.testing.assert_close(copy.grad, gradient, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_any_integer_type_are_the_same_labels(kind: torch.dtype) -> None:
+    logits, labels = example(2, 4, 20, 24, ignored=0.2)
+    losses = [RegionMutualInformationLoss(4)(logits, found) for found in (labels, labels.to(kind))]
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
+    assert losses[0].item() == losses[1].item() and torch.equal(*gradients)
+
+
 def test_parts_of_two_halves_add_up_to_the_whole() -> None:
     logits, labels = example(4, 3, 20, 20, ignored=0.5)
     whole = region_mutual_information_parts(logits, labels)
