@@ -27,6 +27,7 @@ from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, ingest, tracking
 from miseg.service.cells import reason
+from miseg.service.closing import closing
 from miseg.service.cluster import Resources
 from miseg.service.evaluate import check
 
@@ -132,7 +133,7 @@ def measure(
         },
     )
     rows: list[dict[str, Any]] = []
-    try:
+    with closing(tracking_uri, run_id):
         for folder, manifest, name in zip(folders, manifests, names, strict=True):
             of_checkpoint = {
                 "model": name,
@@ -145,12 +146,6 @@ def measure(
             # After each, so that what was measured stays whatever becomes of the next.
             table = pd.DataFrame(rows)
             _log(table, tracking_uri, run_id)
-    except Exception as error:
-        tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
-        if isinstance(error, RayTaskError) and isinstance(error.cause, ValueError):
-            raise ValueError(str(error.cause)) from error
-        raise
-    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id, table
 
 

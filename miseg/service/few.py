@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import ray
 import torch
-from ray.exceptions import RayTaskError
 
 from miseg.data.packed import PackedDataset
 from miseg.data.pairs import open_chip
@@ -20,6 +19,7 @@ from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service import checkpoint, checkpoint_files, ingest, tracking
+from miseg.service.closing import closing
 from miseg.service.cluster import Resources
 from miseg.service.evaluate import check
 
@@ -110,18 +110,11 @@ def measure(
     )
     files = checkpoint_files.files_of(folder)
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
-    try:
+    with closing(tracking_uri, run_id):
         scores = ray.get(worker.remote(files, data, split, settings, resources.threads))
         tracking.log_table(tracking_uri, run_id, "few-labels-draws.csv", scores)
         table = summary(scores)
         tracking.log_table(tracking_uri, run_id, "few-labels.csv", table)
-    except Exception as error:
-        tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
-        if isinstance(error, RayTaskError) and isinstance(error.cause, ValueError):
-            # What a user can mend, without the trace of the process that found it.
-            raise ValueError(str(error.cause)) from error
-        raise
-    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id, table
 
 

@@ -1,0 +1,27 @@
+"""How a run ends whose work is Ray's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.exceptions import RayTaskError
+
+from miseg.service import tracking
+
+
+@contextmanager
+def closing(tracking_uri: str, run_id: str) -> Iterator[None]:
+    """End the MLflow run FINISHED after the block, or FAILED with the error's text.
+
+    Raises:
+        ValueError: one that a task raised: what a user can mend, without the trace of the process that found it.
+    """
+    try:
+        yield
+    except Exception as error:
+        tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
+        if isinstance(error, RayTaskError) and isinstance(error.cause, ValueError):
+            raise ValueError(str(error.cause)) from error
+        raise
+    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
