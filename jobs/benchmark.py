@@ -14,7 +14,17 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.command import Place, main
 
 RowName = Literal[
-    "data-path", "step", "step-memory", "loss", "loss-beside-bce", "loss-memory", "map", "scene", "scene-memory"
+    "data-path",
+    "step",
+    "step-memory",
+    "loss",
+    "loss-beside-bce",
+    "loss-plain",
+    "loss-plain-beside-bce",
+    "loss-memory",
+    "map",
+    "scene",
+    "scene-memory",
 ]
 
 
@@ -25,8 +35,8 @@ class Benchmark(Place):
     rows: tuple[RowName, ...] = get_args(RowName)
     """Which rows. data-path: Ray Data beside a DataLoader with 2 workers, images a second. step and step-memory: a
     training step with RMI beside BCE, milliseconds and MiB at the peak. loss: RMI and BCE, forward and backward, as
-    published beside ours, milliseconds; loss-beside-bce: ours beside PyTorch's BCE; loss-memory: MiB at its peak beside
-    the logits' own. map: a small scene mapped from few labels by the literal algorithm beside ours, seconds. scene and
+    published beside ours, milliseconds; loss-beside-bce: ours beside PyTorch's BCE; loss-plain and loss-plain-beside-bce:
+    the same where no compiler is; loss-memory: MiB at its peak beside the logits' own. map: a small scene mapped from few labels by the literal algorithm beside ours, seconds. scene and
     scene-memory: one of 512 x 512 pixels by local information beside L1 between representations, seconds and MiB at the
     peak."""
     data: str = "camvid"

@@ -1,101 +1,199 @@
-"""Sigmoid cross-entropy and pooled probabilities from one pass over the logits, and pooled labels from none."""
+"""Sigmoid cross-entropy, averages of probabilities and averages of labels from one pass over the logits.
+
+Probabilities are sigmoid · valid + 1e-6, labels are one-hot and 0 where they are not valid. Both are averaged over
+DF x DF pixels with padding DF // 2, whose zeros count. No map of the logits' size is kept: the gradient takes the
+sigmoid once more.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from miseg.losses import compiled
 
 PROBABILITY_FLOOR = 1e-6
 
-_SLAB = 1 << 18
+_SLAB = 1 << 20
 """Logits taken at a time on the CPU: what is computed from them stays in the cache."""
 
 
-def cross_entropy_and_pooled(
-    logits_NCHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor, factor: int
-) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy in nats summed over classes and valid pixels, and averages of probabilities.
+class Pooled(NamedTuple):
+    """What one pass finds.
 
-    Probabilities are sigmoid · valid + 1e-6, averaged over DF x DF pixels with padding DF // 2, whose zeros count. No
-    map of the logits' size is kept: the gradient takes the sigmoid once more.
+    Attributes:
+        sum: scalar, binary cross-entropy in nats, summed over classes and valid pixels.
+        probabilities_NCHW: averages [N, C, h, w].
+        labels_NCHW: averages [N, C, h, w].
+    """
+
+    sum: Tensor
+    probabilities_NCHW: Tensor
+    labels_NCHW: Tensor
+
+
+def cross_entropy_and_pooled(logits_NCHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor, factor: int) -> Pooled:
+    """One pass over the logits, without autograd: `pooled_gradient` is its gradient.
 
     Args:
         logits_NCHW: float32 or float64.
         labels_NHW: integer labels, 0..C-1 where valid.
         valid_NHW: bool, pixels that count.
         factor: DF ≥ 1.
-
-    Returns:
-        The sum (scalar) and the averages [N, C, h, w], in the logits' type.
     """
-    return _Pooled.apply(logits_NCHW, labels_NHW, valid_NHW, factor)
+    if not _compiled(logits_NCHW):
+        return _by_pytorch(logits_NCHW, labels_NHW, valid_NHW, factor)
+    images, classes, height, _ = logits_NCHW.shape
+    rows, columns = _size(logits_NCHW.shape[2:], factor)
+    probabilities_NCHW, truth_NCHW = (logits_NCHW.new_empty((images, classes, rows, columns)) for _ in range(2))
+    # A sum a band, added up in their order: however many threads there are, it is the same number.
+    sums = torch.empty((images, -(-(height + _pad(factor)) // factor)), dtype=torch.float64)
+    label_NHW, sizes = _short(labels_NHW, valid_NHW), _sizes(logits_NCHW, factor)
+    floor = ctypes.c_float(PROBABILITY_FLOOR)
+    compiled.call("forward", logits_NCHW, label_NHW, sizes, floor, sums, probabilities_NCHW, truth_NCHW)
+    return Pooled(sums.sum().to(logits_NCHW.dtype), probabilities_NCHW, truth_NCHW)
 
 
-def pooled_labels(labels_NHW: Tensor, valid_NHW: Tensor, num_classes: int, factor: int, dtype: torch.dtype) -> Tensor:
-    """Averages [N, C, h, w] of one-hot labels, as `cross_entropy_and_pooled` averages, counted from the label map."""
+def pooled_gradient(
+    logits_NCHW: Tensor,
+    labels_NHW: Tensor,
+    valid_NHW: Tensor,
+    factor: int,
+    of_sum: Tensor,
+    of_probabilities_NCHW: Tensor,
+    scale_NC: Tensor,
+) -> Tensor:
+    """Gradient [N, C, H, W] with respect to the logits, in their layout.
+
+    Args:
+        logits_NCHW: as they were given to `cross_entropy_and_pooled`, as the next three.
+        labels_NHW: the same.
+        valid_NHW: the same.
+        factor: the same.
+        of_sum: scalar, the objective's derivative with respect to `Pooled.sum`.
+        of_probabilities_NCHW: times `scale_NC`, the one with respect to `Pooled.probabilities_NCHW`.
+        scale_NC: a factor for each map.
+    """
+    if not _compiled(logits_NCHW):
+        of_probabilities_NCHW = of_probabilities_NCHW * scale_NC[:, :, None, None]
+        return _gradient_by_pytorch(logits_NCHW, labels_NHW, valid_NHW, factor, of_sum, of_probabilities_NCHW)
+    gradient_NCHW = torch.empty_like(logits_NCHW)
+    compiled.call(
+        "backward",
+        logits_NCHW,
+        _short(labels_NHW, valid_NHW),
+        _sizes(logits_NCHW, factor),
+        compiled.structure(*gradient_NCHW.stride()),
+        ctypes.c_float(of_sum.item()),
+        of_probabilities_NCHW.contiguous(),
+        scale_NC.to(torch.float32).contiguous(),
+        gradient_NCHW,
+    )
+    return gradient_NCHW
+
+
+def _compiled(logits_NCHW: Tensor) -> bool:
+    return (
+        logits_NCHW.device.type == "cpu"
+        and logits_NCHW.dtype == torch.float32
+        and logits_NCHW.shape[1] <= torch.iinfo(torch.int16).max
+        and compiled.available()
+    )
+
+
+def _short(labels_NHW: Tensor, valid_NHW: Tensor) -> Tensor:
+    """int16 labels, -1 where a pixel does not count."""
+    return labels_NHW.to(torch.int16).masked_fill_(~valid_NHW, -1).contiguous()
+
+
+def _sizes(logits_NCHW: Tensor, factor: int) -> Any:
+    size = logits_NCHW.shape[2:]
+    return compiled.structure(*logits_NCHW.shape, *logits_NCHW.stride(), factor, _pad(factor), *_size(size, factor))
+
+
+def _by_pytorch(logits_NCHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor, factor: int) -> Pooled:
+    masked = _masked(valid_NHW)
+    shape = (*logits_NCHW.shape[:2], *_size(logits_NCHW.shape[2:], factor))
+    probabilities_NCHW = logits_NCHW.new_empty(shape)
+    total = torch.zeros((), dtype=torch.float64, device=logits_NCHW.device)
+    # Compared with each class: two bytes a label instead of eight.
+    short_N1HW = labels_NHW.to(torch.int32 if shape[1] > torch.iinfo(torch.int16).max else torch.int16).unsqueeze(1)
+    classes_C11 = torch.arange(shape[1], dtype=short_N1HW.dtype, device=logits_NCHW.device).view(-1, 1, 1)
+    values = None
+    for slab in _slabs(logits_NCHW):
+        logits, valid = logits_NCHW[slab], valid_NHW[slab[0]].unsqueeze(1)
+        if values is None or values.shape != logits.shape:
+            values = torch.empty_like(logits)
+        torch.ops.aten.softplus.out(logits, out=values)
+        # A label's own is log(1 + e^−x): to take x away from log(1 + e^x) later would leave no digits.
+        values.masked_fill_(short_N1HW[slab[0]] == classes_C11[slab[1]], 0)
+        if masked:
+            values *= valid
+        total += values.sum()
+        torch.sigmoid(logits, out=values)
+        if masked:
+            values *= valid
+        values += PROBABILITY_FLOOR
+        probabilities_NCHW[slab] = F.avg_pool2d(values, factor, factor, _pad(factor)) if factor > 1 else values
+    for image in range(len(logits_NCHW)):
+        valid_1HW = valid_NHW[image : image + 1]
+        index_1HW = torch.where(valid_1HW, labels_NHW[image : image + 1], 0).long()
+        total += (F.softplus(-logits_NCHW[image].gather(0, index_1HW)) * valid_1HW).sum(dtype=torch.float64)
+    labels_NCHW = _pooled_labels(labels_NHW, valid_NHW, logits_NCHW.shape[1], factor, logits_NCHW.dtype)
+    return Pooled(total.to(logits_NCHW.dtype), probabilities_NCHW, labels_NCHW)
+
+
+def _gradient_by_pytorch(
+    logits_NCHW: Tensor,
+    labels_NHW: Tensor,
+    valid_NHW: Tensor,
+    factor: int,
+    of_sum: Tensor,
+    of_probabilities_NCHW: Tensor,
+) -> Tensor:
+    masked = _masked(valid_NHW)
+    gradient_NCHW = torch.empty_like(logits_NCHW)
+    of_probabilities_NCHW /= factor**2
+    for slab in _slabs(logits_NCHW):
+        # p · (g + u · (1 − p)), with g of the sum and u of the average that a pixel is in, less g at its label.
+        gradient = torch.sigmoid(logits_NCHW[slab], out=gradient_NCHW[slab])
+        for rows, u in _rows_and_averages(gradient, of_probabilities_NCHW[slab], factor):
+            rows *= torch.addcmul(u + of_sum, u, rows, value=-1)
+        if masked:
+            gradient *= valid_NHW[slab[0]].unsqueeze(1)
+    for image in range(len(logits_NCHW)):
+        valid_1HW = valid_NHW[image : image + 1]
+        index_1HW = torch.where(valid_1HW, labels_NHW[image : image + 1], 0).long()
+        gradient_NCHW[image].scatter_add_(0, index_1HW, -of_sum * valid_1HW)
+    return gradient_NCHW
+
+
+def _pooled_labels(labels_NHW: Tensor, valid_NHW: Tensor, num_classes: int, factor: int, dtype: torch.dtype) -> Tensor:
+    """Averages [N, C, h, w] of one-hot labels, counted from the label map."""
     images, height, width = labels_NHW.shape
     (rows, columns), pad = _size((height, width), factor), _pad(factor)
     device = labels_NHW.device
-    row_H, column_W = ((torch.arange(side, device=device) + pad) // factor for side in (height, width))
+    row_H1, column_W = ((torch.arange(side, device=device) + pad) // factor for side in (height, width))
+    row_H1 = row_H1.unsqueeze(1)
     # What the last whole window leaves over counts nowhere.
-    valid_NHW = valid_NHW & (row_H < rows).unsqueeze(1) & (column_W < columns)
-    image_N11 = torch.arange(images, device=device)[:, None, None]
-    cell_NHW = image_N11 * num_classes + torch.where(valid_NHW, labels_NHW, 0)
-    cell_NHW = (cell_NHW * rows + row_H.clamp(max=rows - 1).unsqueeze(1)) * columns + column_W.clamp(max=columns - 1)
-    counts = torch.zeros(images * num_classes * rows * columns, dtype=dtype, device=device)
-    counts.scatter_add_(0, cell_NHW.flatten(), valid_NHW.flatten().to(dtype))
-    return counts.view(images, num_classes, rows, columns) / factor**2
+    whole_HW = (row_H1 < rows) & (column_W < columns)
+    cell_HW = row_H1.clamp(max=rows - 1) * columns + column_W.clamp(max=columns - 1)
+    counts = torch.zeros((images, num_classes * rows * columns), dtype=dtype, device=device)
+    for image in range(images):
+        valid_HW = valid_NHW[image] & whole_HW
+        cells_P = torch.where(valid_HW, labels_NHW[image], 0).long().mul_(rows * columns).add_(cell_HW).flatten()
+        counts[image].scatter_add_(0, cells_P, valid_HW.flatten().to(dtype))
+    return counts.view(images, num_classes, rows, columns).div_(factor**2)
 
 
-class _Pooled(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, logits_NCHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor, factor: int
-    ) -> tuple[Tensor, Tensor]:
-        mask_N1HW = valid_NHW.unsqueeze(1).to(logits_NCHW.dtype)
-        index_N1HW = torch.where(valid_NHW, labels_NHW, 0).long().unsqueeze(1)
-        # Where asking costs nothing: most images have every pixel labelled, or a pass less to take.
-        masked = logits_NCHW.is_cuda or not bool(valid_NHW.all())
-        shape = (*logits_NCHW.shape[:2], *_size(logits_NCHW.shape[2:], factor))
-        pooled_NCHW = logits_NCHW.new_empty(shape)
-        total = torch.zeros((), dtype=torch.float64, device=logits_NCHW.device)
-        for slab in _slabs(logits_NCHW):
-            values = F.softplus(logits_NCHW[slab])
-            if masked:
-                values *= mask_N1HW[slab[0]]
-            total += values.sum()
-            torch.sigmoid(logits_NCHW[slab], out=values)
-            if masked:
-                values *= mask_N1HW[slab[0]]
-            values += PROBABILITY_FLOOR
-            pooled_NCHW[slab] = F.avg_pool2d(values, factor, factor, _pad(factor)) if factor > 1 else values
-        total -= (logits_NCHW.gather(1, index_N1HW) * mask_N1HW).sum(dtype=torch.float64)
-        ctx.save_for_backward(logits_NCHW, index_N1HW, mask_N1HW)
-        ctx.factor, ctx.masked = factor, masked
-        return total.to(logits_NCHW.dtype), pooled_NCHW
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_sum: Tensor, of_pooled_NCHW: Tensor) -> tuple[Tensor, None, None, None]:
-        logits_NCHW, index_N1HW, mask_N1HW = ctx.saved_tensors
-        gradient_NCHW = torch.empty_like(logits_NCHW)
-        of_pooled_NCHW = of_pooled_NCHW / ctx.factor**2
-        for slab in _slabs(logits_NCHW):
-            # p · (g + u · (1 − p)), with g of the sum and u of the average that a pixel is in, less g at its label.
-            sigmoid = torch.sigmoid(logits_NCHW[slab])
-            slope = 1 - sigmoid
-            _times_spread(slope, of_pooled_NCHW[slab], ctx.factor)
-            slope += of_sum
-            torch.mul(sigmoid, slope, out=gradient_NCHW[slab])
-            if ctx.masked:
-                gradient_NCHW[slab] *= mask_N1HW[slab[0]]
-        gradient_NCHW.scatter_add_(1, index_N1HW, -of_sum * mask_N1HW)
-        return gradient_NCHW, None, None, None
+def _masked(valid_NHW: Tensor) -> bool:
+    """Whether a pixel does not count, or may not: on a GPU to ask would wait for it."""
+    return valid_NHW.is_cuda or not bool(valid_NHW.all())
 
 
 def _slabs(logits_NCHW: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -110,20 +208,26 @@ def _slabs(logits_NCHW: Tensor) -> Iterator[tuple[slice, slice]]:
             yield slice(image, image + 1), slice(first, first + step)
 
 
-def _times_spread(values_NCHW: Tensor, pooled_NCHW: Tensor, factor: int) -> None:
-    """Multiply each pixel, in place, by its window's value; 0 for those that no window holds."""
-    if factor == 1:
-        values_NCHW *= pooled_NCHW
-        return
-    images, classes, rows, columns = pooled_NCHW.shape
-    spread = pooled_NCHW[:, :, :, None, :, None].expand(-1, -1, -1, factor, -1, factor)
-    spread = spread.reshape(images, classes, rows * factor, columns * factor)
+def _rows_and_averages(values_NCHW: Tensor, pooled_NCHW: Tensor, factor: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Views that cover all rows, and for each what broadcasts over it: the value of each pixel's window, or 0.
+
+    The values are spread over columns alone. To spread them over rows too would take a map as large as the logits.
+    """
     height, width = values_NCHW.shape[2:]
-    pad = _pad(factor)
-    spread = spread[:, :, pad : pad + height, pad : pad + width]
-    values_NCHW[:, :, : spread.shape[2], : spread.shape[3]] *= spread
-    values_NCHW[:, :, spread.shape[2] :] = 0
-    values_NCHW[:, :, :, spread.shape[3] :] = 0
+    pad, windows = _pad(factor), pooled_NCHW.shape[2]
+    spread = pooled_NCHW.repeat_interleave(factor, 3)[..., pad : pad + width]
+    # Columns, and below rows, that no window holds.
+    spread = F.pad(spread, (0, width - spread.shape[3]))
+    first = factor - pad
+    whole = max(0, min((height - first) // factor, windows - 1))
+    last = first + whole * factor
+    yield values_NCHW[:, :, :first], spread[:, :, :1]
+    if whole:
+        rows = values_NCHW[:, :, first:last].unflatten(2, (whole, factor))
+        yield rows, spread[:, :, 1 : whole + 1].unsqueeze(3)
+    if last < height:
+        rest = spread[:, :, whole + 1 : whole + 2]
+        yield values_NCHW[:, :, last:], rest if rest.shape[2] else spread.new_zeros(())
 
 
 def _pad(factor: int) -> int:

@@ -6,17 +6,18 @@ Where the paper's text and the authors' code differ, this follows the code, whic
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from miseg.interface import IGNORE_INDEX
 from miseg.losses.binary_cross_entropy import masked_binary_cross_entropy_sum
 from miseg.losses.labels import at_least_single, check_logits_and_labels, one_hot, valid_pixels
-from miseg.losses.pooled_sigmoid import PROBABILITY_FLOOR, cross_entropy_and_pooled, pooled_labels
-from miseg.losses.region_covariance import half_log_det
+from miseg.losses.pooled_sigmoid import PROBABILITY_FLOOR, cross_entropy_and_pooled, pooled_gradient
+from miseg.losses.region_covariance import half_log_det, half_log_det_and_gradient
 
 Downsampling = Literal["average", "max", "interpolation"]
 
@@ -62,19 +63,52 @@ def region_mutual_information_parts(
         images, num_classes = logits_NCHW.shape[:2]
         valid_NHW = valid_pixels(labels_NHW, num_classes, ignore_index)
         if downsampling == "average" or downsampling_factor == 1:
-            bce_sum, probabilities_NCHW = cross_entropy_and_pooled(
-                logits_NCHW, labels_NHW, valid_NHW, downsampling_factor
+            bce_sum, rmi_B = _CrossEntropyAndRegions.apply(
+                logits_NCHW, labels_NHW, valid_NHW, downsampling_factor, region_size, diagonal
             )
-            truth_NCHW = pooled_labels(labels_NHW, valid_NHW, num_classes, downsampling_factor, logits_NCHW.dtype)
         else:
             truth_NCHW = one_hot(labels_NHW, valid_NHW, num_classes, logits_NCHW.dtype)
             bce_sum = masked_binary_cross_entropy_sum(logits_NCHW, truth_NCHW, valid_NHW)
             probabilities_NCHW = logits_NCHW.sigmoid() * valid_NHW.unsqueeze(1) + PROBABILITY_FLOOR
             truth_NCHW = _downsample(truth_NCHW, downsampling_factor, downsampling, labels=True)
             probabilities_NCHW = _downsample(probabilities_NCHW, downsampling_factor, downsampling, labels=False)
-        rmi_B = half_log_det(truth_NCHW.flatten(0, 1), probabilities_NCHW.flatten(0, 1), region_size, diagonal)
+            rmi_B = half_log_det(truth_NCHW.flatten(0, 1), probabilities_NCHW.flatten(0, 1), region_size, diagonal)
         valid = valid_NHW.sum(dtype=logits_NCHW.dtype)
         return RegionMutualInformationParts(bce_sum, valid, rmi_B.sum().to(logits_NCHW.dtype), images)
+
+
+class _CrossEntropyAndRegions(torch.autograd.Function):
+    """Both sums in one node, so that the averages are gone when the gradient takes its memory."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits_NCHW: Tensor,
+        labels_NHW: Tensor,
+        valid_NHW: Tensor,
+        factor: int,
+        region_size: int,
+        diagonal: float,
+    ) -> tuple[Tensor, Tensor]:
+        total, probabilities_NCHW, truth_NCHW = cross_entropy_and_pooled(logits_NCHW, labels_NHW, valid_NHW, factor)
+        truth_BHW, maps_BHW = truth_NCHW.flatten(0, 1), probabilities_NCHW.flatten(0, 1)
+        # The gradient takes the place of the averages, which nothing else needs.
+        gradient_BHW = maps_BHW if ctx.needs_input_grad[0] else None
+        rmi_B = half_log_det_and_gradient(truth_BHW, maps_BHW, region_size, diagonal, gradient_BHW)
+        if gradient_BHW is not None:
+            ctx.save_for_backward(logits_NCHW, labels_NHW, valid_NHW, probabilities_NCHW)
+            ctx.factor = factor
+        return total, rmi_B
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_sum: Tensor, of_rmi_B: Tensor) -> tuple[Tensor | None, ...]:
+        logits_NCHW, labels_NHW, valid_NHW, of_probabilities_NCHW = ctx.saved_tensors
+        scale_NC = of_rmi_B.view(logits_NCHW.shape[:2]).to(logits_NCHW.dtype)
+        gradient_NCHW = pooled_gradient(
+            logits_NCHW, labels_NHW, valid_NHW, ctx.factor, of_sum, of_probabilities_NCHW, scale_NC
+        )
+        return gradient_NCHW, None, None, None, None, None
 
 
 class RegionMutualInformationLoss(nn.Module):

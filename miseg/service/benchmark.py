@@ -176,12 +176,14 @@ ROWS: dict[str, Callable[..., Row]] = {
     "scene-memory": scene_memory,
     "loss": loss_benchmark.loss,
     "loss-beside-bce": loss_benchmark.loss_beside_bce,
+    "loss-plain": loss_benchmark.plain_loss,
+    "loss-plain-beside-bce": loss_benchmark.plain_loss_beside_bce,
     "loss-memory": loss_benchmark.loss_memory,
 }
 """Every row by the name that selects it."""
 
 STEPS = {"data-path": 300, "step": 10, "step-memory": 2, "map": 1, "scene": 1, "scene-memory": 1}
-STEPS |= {"loss": 5, "loss-beside-bce": 5, "loss-memory": 1}
+STEPS |= {"loss": 5, "loss-beside-bce": 5, "loss-plain": 5, "loss-plain-beside-bce": 5, "loss-memory": 1}
 """Steps that a repetition of a row takes unless told otherwise."""
 
 

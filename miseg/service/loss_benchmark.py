@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from miseg.data.packed import PackedDataset
-from miseg.losses import RegionMutualInformationLoss
+from miseg.losses import RegionMutualInformationLoss, compiled
 from miseg.service.side_by_side import Row, device, peak_bytes_of
 
 CLASSES, SIDE = 21, 513
@@ -24,13 +26,27 @@ def loss(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
 
     Two images on a CPU, 16 on a GPU, drawn at random, whatever the data set and the batch size.
     """
-    return Row("loss", "ms", _alternating({"as published": published_loss, "ours": _ours()}, steps, repetitions))
+    values = _alternating({"as published": published_loss, _name(): ours}, steps, repetitions)
+    return Row("loss", "ms", values)
 
 
 def loss_beside_bce(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
     """The same beside BCE alone, as PyTorch computes it from one-hot labels that are there already."""
-    values = _alternating({"RMI + BCE": _ours(), "BCE": None}, steps, repetitions)
-    return Row("loss-beside-bce", "ms", values)
+    return Row("loss-beside-bce", "ms", _alternating({_name(): ours, "BCE": None}, steps, repetitions))
+
+
+def plain_loss(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """`loss`, without a compiler on the machine."""
+    with _no_compiler():
+        values = _alternating({"as published": published_loss, _name(): ours}, steps, repetitions)
+    return Row("loss-plain", "ms", values)
+
+
+def plain_loss_beside_bce(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """`loss_beside_bce`, without a compiler on the machine."""
+    with _no_compiler():
+        values = _alternating({_name(): ours, "BCE": None}, steps, repetitions)
+    return Row("loss-plain-beside-bce", "ms", values)
 
 
 def loss_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
@@ -40,7 +56,7 @@ def loss_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions
     for _ in range(repetitions):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             values.append(pool.submit(_peak_bytes_of_a_loss).result() / 2**20)
-    return Row("loss-memory", "MiB", {"RMI + BCE": values, "logits": [logits] * repetitions})
+    return Row("loss-memory", "MiB", {_name(): values, "logits": [logits] * repetitions})
 
 
 def published_loss(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:
@@ -74,8 +90,25 @@ def published_loss(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:
     return 0.5 * bce + 0.5 * rmi
 
 
-def _ours() -> Callable[[Tensor, Tensor], Tensor]:
-    return RegionMutualInformationLoss(CLASSES)
+ours = RegionMutualInformationLoss(CLASSES)
+
+
+def _name() -> str:
+    compiled_here = device().type == "cpu" and compiled.available()
+    return "RMI + BCE, compiled" if compiled_here else "RMI + BCE, by PyTorch"
+
+
+@contextlib.contextmanager
+def _no_compiler() -> Iterator[None]:
+    before = os.environ.get("MISEG_COMPILER")
+    os.environ["MISEG_COMPILER"] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MISEG_COMPILER"]
+        else:
+            os.environ["MISEG_COMPILER"] = before
 
 
 def _drawn() -> tuple[Tensor, Tensor]:
@@ -112,11 +145,10 @@ def _alternating(
 
 def _peak_bytes_of_a_loss() -> int:
     logits_NCHW, labels_NHW = _drawn()
-    compute = _ours()
     # What libraries set up on first use is not the loss' own.
-    compute(logits_NCHW[:1, :, :33, :33], labels_NHW[:1, :33, :33]).backward()
+    ours(logits_NCHW[:1, :, :33, :33], labels_NHW[:1, :33, :33]).backward()
     logits_NCHW.grad = None
-    return peak_bytes_of(lambda: compute(logits_NCHW, labels_NHW).backward())
+    return peak_bytes_of(lambda: ours(logits_NCHW, labels_NHW).backward())
 
 
 def _wait() -> None:

@@ -9,9 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from miseg.losses import RegionMutualInformationLoss, pooled_sigmoid, region_mutual_information_parts
+from miseg.losses import RegionMutualInformationLoss, compiled, pooled_sigmoid, region_mutual_information_parts
 
 MANNERS = ("average", "max", "interpolation")
+
+
+@pytest.fixture(autouse=True, params=["compiled", "by PyTorch"])
+def way(request, monkeypatch) -> str:
+    """Every test is of both: loops in C, and what a machine without a compiler computes."""
+    if request.param == "by PyTorch":
+        monkeypatch.setenv("MISEG_COMPILER", "")
+    assert compiled.available() == (request.param == "compiled")
+    return request.param
 
 
 def slow_pool(image_HW: Tensor, factor: int, manner: str, *, labels: bool) -> Tensor:
@@ -113,6 +122,66 @@ def test_value_and_gradient_equal_the_slow_reference(case: tuple, manner: str) -
     torch.testing.assert_close(loss, slow, rtol=1e-6, atol=1e-12)
     scale = slow_gradient.abs().max().item()
     torch.testing.assert_close(gradient, slow_gradient, rtol=1e-6, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("layout", ["classes first", "channels last", "every second column", "one image for all"])
+@pytest.mark.parametrize("case", GRID, ids=str)
+def test_single_precision_equals_the_slow_reference_in_every_layout(case: tuple, layout: str) -> None:
+    images, classes, height, width, size, factor, weight, ignored = case
+    logits, labels = example(images, classes, height, width, ignored)
+    logits = logits.detach().float()
+    if layout == "channels last":
+        logits = logits.contiguous(memory_format=torch.channels_last)
+    elif layout == "every second column":
+        logits = logits.repeat_interleave(2, 3)[..., ::2]
+    elif layout == "one image for all":
+        logits = logits[:1].expand(images, -1, -1, -1)
+    logits.requires_grad_()
+    double = logits.detach().double().requires_grad_()
+    slow = slow_loss(double, labels, size, factor, "average", weight)
+    (slow_gradient,) = torch.autograd.grad(slow, double)
+    loss = RegionMutualInformationLoss(classes, size, factor, weight=weight)(logits, labels)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == pytest.approx(slow.item(), rel=1e-6)
+    scale = slow_gradient.abs().max().item()
+    torch.testing.assert_close(gradient.double(), slow_gradient, rtol=0, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 5.0, 20.0, 60.0, 100.0])
+def test_cross_entropy_of_confident_logits_keeps_its_digits(confidence: float) -> None:
+    """Of a right prediction it is a sum of e^-x, far below the rounding of 1 + e^-x."""
+    _, labels = example(2, 3, 17, 22)
+    right = torch.nn.functional.one_hot(labels.clamp(max=2), 3).permute(0, 3, 1, 2).double()
+    logits = ((2 * right - 1) * confidence).float()
+    parts = region_mutual_information_parts(logits, labels)
+    expected = int((labels != 255).sum()) * 3 * math.log1p(math.exp(-confidence))
+    # Below e^-87 single precision holds nothing.
+    assert parts.bce_sum.item() == pytest.approx(expected, rel=2e-6, abs=1e-34)
+
+
+def test_backward_twice_gives_the_same_gradient_twice() -> None:
+    logits, labels = example(2, 3, 20, 24)
+    single = logits.detach().float().requires_grad_()
+    loss = RegionMutualInformationLoss(3)(single, labels)
+    gradients = [torch.autograd.grad(loss, single, retain_graph=True)[0] for _ in range(2)]
+    assert torch.equal(*gradients)
+
+
+def test_the_number_of_threads_changes_no_bit_of_what_is_compiled(way: str) -> None:
+    logits, labels = example(3, 4, 30, 41)
+    single = logits.detach().float().requires_grad_()
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 50):
+            torch.set_num_threads(threads)
+            loss = RegionMutualInformationLoss(4)(single, labels)
+            found.append((loss.detach(), *torch.autograd.grad(loss, single)))
+    finally:
+        torch.set_num_threads(before)
+    for loss, gradient in found[1:]:
+        if way == "compiled":
+            assert torch.equal(loss, found[0][0]) and torch.equal(gradient, found[0][1])
+        torch.testing.assert_close(gradient, found[0][1])
 
 
 @pytest.mark.parametrize("manner", MANNERS)

@@ -1,0 +1,163 @@
+"""C loops for the CPU, compiled on the machine that they run on; where no compiler is, PyTorch computes.
+
+An operation of PyTorch reads and writes whole maps; a loop in C keeps a row in the cache from a logit to its gradient.
+The two files compile in a second, once for each machine, where `torch.compile` took 10 to 50 s for a part of them.
+
+`MISEG_COMPILER` names the compiler; empty, nothing is compiled. Else it is `CC`, `cc`, `gcc` or `clang`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("pooled_sigmoid.c", "region_covariance.c"))
+
+FLAGS = ("-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+
+NATIVE = ("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ()
+"""Tried in turn: not every compiler and processor knows the first ones."""
+
+COMPILER_SECONDS = 60
+
+
+def available() -> bool:
+    """Whether there are compiled loops; the first call compiles them."""
+    return _library(os.environ.get("MISEG_COMPILER")) is not None
+
+
+def call(function: str, *arguments: Any) -> None:
+    """Run a function of the C files, its shares on as many threads as PyTorch uses.
+
+    Args:
+        function: its name.
+        arguments: tensors, `ctypes` values and structures; the two last, share and shares, are added here.
+
+    Raises:
+        MemoryError: a share found no memory for its rows.
+    """
+    library = _library(os.environ.get("MISEG_COMPILER"))
+    assert library is not None, "call it where available()"
+    native = getattr(library, function)
+    passed = [ctypes.c_void_p(value.data_ptr()) if isinstance(value, Tensor) else value for value in arguments]
+    shares = torch.get_num_threads()
+
+    def take(share: int) -> int:
+        return native(*passed, ctypes.c_int64(share), ctypes.c_int64(shares))
+
+    # The interpreter's lock is free while C runs. OpenMP would bring a second pool of threads beside PyTorch's own, and
+    # each would spin while the other works.
+    others = _threads(os.getpid(), shares).map(take, range(1, shares)) if shares > 1 else ()
+    if take(0) or any(list(others)):
+        raise MemoryError(f"no memory for the rows of {function}: use smaller images or fewer classes")
+
+
+def structure(*values: int) -> Any:
+    """A pointer to a C structure of int64 fields."""
+    return ctypes.byref((ctypes.c_int64 * len(values))(*values))
+
+
+@functools.cache
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
+    # By process, because threads do not survive a fork.
+    return ThreadPoolExecutor(count - 1, thread_name_prefix="miseg-loss")
+
+
+@functools.cache
+def _library(wanted: str | None) -> ctypes.CDLL | None:
+    compiler = _compiler(wanted)
+    if compiler is None:
+        return None
+    try:
+        return ctypes.CDLL(str(_built(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        told = getattr(error, "stderr", None) or error
+        warnings.warn(
+            f"the loops of the RMI loss could not be compiled with {shlex.join(compiler)} ({told}): PyTorch computes "
+            "them, which takes about twice as long on the CPU. Mend the compiler, name another in MISEG_COMPILER, or "
+            "set MISEG_COMPILER to nothing to leave it so",
+            stacklevel=3,
+        )
+        return None
+
+
+def _compiler(wanted: str | None) -> list[str] | None:
+    if wanted is not None:
+        return shlex.split(wanted) or None
+    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
+        if name and (words := shlex.split(name)) and shutil.which(words[0]):
+            return words
+    return None
+
+
+def _built(compiler: list[str]) -> Path:
+    """The library for these sources, this compiler and this processor, from the cache or made now."""
+    # A home may be shared by machines whose processors differ.
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=COMPILER_SECONDS)
+    key = hashlib.sha256("\n".join([*compiler, version.stdout, *FLAGS, _processor()]).encode())
+    for source in SOURCES:
+        key.update(source.read_bytes())
+    name = f"losses-{key.hexdigest()[:16]}.so"
+    for folder in _folders():
+        if (folder / name).exists():
+            return folder / name
+        # Built beside and moved: workers that start together may all be here.
+        partial = folder / f"{name}.{os.getpid()}"
+        try:
+            _compile(compiler, partial)
+            return partial.replace(folder / name)
+        finally:
+            partial.unlink(missing_ok=True)
+    raise OSError("no folder to write to")
+
+
+def _compile(compiler: list[str], target: Path) -> None:
+    for native in NATIVE:
+        try:
+            subprocess.run(
+                [*compiler, *FLAGS, *native, *map(str, SOURCES), "-o", str(target)],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=COMPILER_SECONDS,
+            )
+            return
+        except subprocess.CalledProcessError:
+            if not native:
+                raise
+
+
+def _folders() -> Iterator[Path]:
+    """The user's cache, or else a folder that nobody but this process writes to."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "miseg"
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(cache, os.W_OK):
+            yield cache
+    except OSError:
+        pass
+    yield Path(tempfile.mkdtemp(prefix="miseg-"))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    # x86 lists "flags", ARM "Features".
+    return next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.machine())
