@@ -17,6 +17,8 @@ RowName = Literal[
     "data-path",
     "step",
     "step-memory",
+    "loop",
+    "scaling",
     "loss",
     "loss-beside-bce",
     "loss-plain",

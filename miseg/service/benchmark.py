@@ -24,7 +24,7 @@ from miseg.methods import build_method
 from miseg.methods.similarity import MutualInformationSimilarityMethod
 from miseg.recipes import few_labels, streets
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, loss_benchmark
+from miseg.service import ingest, loop_benchmark, loss_benchmark
 from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row, device, peak_bytes_of
 
@@ -171,6 +171,8 @@ ROWS: dict[str, Callable[..., Row]] = {
     "data-path": data_path,
     "step": step,
     "step-memory": step_memory,
+    "loop": loop_benchmark.loop,
+    "scaling": loop_benchmark.scaling,
     "map": maps,
     "scene": scene,
     "scene-memory": scene_memory,
@@ -183,6 +185,7 @@ ROWS: dict[str, Callable[..., Row]] = {
 """Every row by the name that selects it."""
 
 STEPS = {"data-path": 300, "step": 10, "step-memory": 2, "map": 1, "scene": 1, "scene-memory": 1}
+STEPS |= {"loop": 40, "scaling": 10}
 STEPS |= {"loss": 5, "loss-beside-bce": 5, "loss-plain": 5, "loss-plain-beside-bce": 5, "loss-memory": 1}
 """Steps that a repetition of a row takes unless told otherwise."""
 

@@ -6,7 +6,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def train(config: dict[str, Any]) -> str:
         with resumed.as_directory() as folder:
             checkpoint.load(folder, loop)
     journal = Journal(**config["tracking"]) if rank == 0 else None
-    monitor = _system_metrics(config["tracking"]) if rank == 0 else None
+    monitor = system_metrics(config["tracking"]) if rank == 0 else None
     try:
         _train(loop, dataset, journal, config["selection"])
         return FINISHED
@@ -63,20 +63,25 @@ def train(config: dict[str, Any]) -> str:
 
 
 def _train(loop: Loop, dataset: PackedDataset, journal: Journal | None, selection: Selection) -> None:
+    stream = ingest.training_stream(dataset, loop.experiment, start_step=loop.step, rank=loop.rank, world=loop.world)
+    train_on(loop, stream, journal, lambda: _validate_and_report(loop, dataset, journal, selection))
+
+
+def train_on(loop: Loop, stream: Iterable[Batch], journal: Journal | None, validate: Callable[[], None]) -> None:
+    """A step for each batch; the losses are read from the device and logged now and then, and `validate` is called."""
     experiment = loop.experiment
-    stream = ingest.training_stream(dataset, experiment, start_step=loop.step, rank=loop.rank, world=loop.world)
     started, images = time.perf_counter(), 0
     for batch in stream:
         loop.train_step(batch)
         images += experiment.batch_size
-        validate = loop.step % experiment.validate_every == 0 or loop.step == experiment.steps
-        if not validate and loop.step % LOG_EVERY:
+        validation = loop.step % experiment.validate_every == 0 or loop.step == experiment.steps
+        if not validation and loop.step % LOG_EVERY:
             continue
         _log(journal, loop.flush())
         if journal is not None:
             journal.metrics(loop.step, {"images_per_second": images / (time.perf_counter() - started)})
-        if validate:
-            _validate_and_report(loop, dataset, journal, selection)
+        if validation:
+            validate()
         started, images = time.perf_counter(), 0
 
 
@@ -152,7 +157,8 @@ def _placement_group() -> str:
     return group.id.hex() if group is not None else ""
 
 
-def _system_metrics(settings: Mapping[str, str], every: float = 5) -> SystemMetricsMonitor | None:
+def system_metrics(settings: Mapping[str, str], every: float = 5) -> SystemMetricsMonitor | None:
+    """MLflow's monitor of processor, memory and GPU, sampling every so many seconds; None where it does not start."""
     try:
         monitor = SystemMetricsMonitor(
             settings["run_id"], tracking_uri=settings["tracking_uri"], resume_logging=True, sampling_interval=every

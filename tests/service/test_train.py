@@ -128,7 +128,7 @@ def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):
 
 def test_the_machine_is_recorded_beside_the_run(place):
     run = MlflowClient(place[1]).create_run("0")
-    monitor = worker._system_metrics({"run_id": run.info.run_id, "tracking_uri": place[1]}, every=0.2)
+    monitor = worker.system_metrics({"run_id": run.info.run_id, "tracking_uri": place[1]}, every=0.2)
     deadline = time.monotonic() + 20
     while not (logged := MlflowClient(place[1]).get_run(run.info.run_id).data.metrics) and time.monotonic() < deadline:
         time.sleep(0.2)
