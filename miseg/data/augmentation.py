@@ -163,7 +163,7 @@ def _resample(
 
 
 def _flipped(image: np.ndarray) -> np.ndarray:
-    """`image` [H, W, C] from right to left; by channel, since NumPy copies three bytes at a time twenty times slower."""
+    """`image` [H, W, C] from right to left; by channel: NumPy copies single bytes twenty times faster than triples."""
     flipped = np.empty_like(image)
     for channel in range(image.shape[2]):
         flipped[..., channel] = image[:, ::-1, channel]
@@ -187,7 +187,7 @@ def _bilinear(pixels: np.ndarray, size: tuple[int, int], rows: slice, columns: s
 
 
 def _made_of(have: int, want: int, part: slice) -> tuple[int, int]:
-    """First row, and the one after the last, of `have` that `part` of `want` is interpolated from; one more each way."""
+    """The rows of `have`, first and one after the last, that `part` of `want` is interpolated from; one more a side."""
     step = have / want
     reach = max(step, 1.0) + 1
     return max(0, int((part.start + 0.5) * step - reach)), min(have, math.ceil((part.stop - 0.5) * step + reach))

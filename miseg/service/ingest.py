@@ -17,14 +17,17 @@ import numpy as np
 import ray
 import torch
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from miseg.data.augmentation import standardisation
 from miseg.data.batches import evaluation_batches, training_batches
+from miseg.data.decoded import DecodedImages
 from miseg.data.examples import draw_examples
 from miseg.data.packed import PackedDataset
 from miseg.data.pairs import pair_batches, scene_batches
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import Experiment
+from miseg.service.cluster import decoded_folder
 
 CHUNK_BYTES = 16 * 2**20
 """Decoded bytes a task makes: large enough to hide its start, small enough that a few fit in the object store."""
@@ -66,8 +69,19 @@ def training_stream(
 
     convert = Converter(dataset, experiment)
     for first in range(0, len(starts), SEGMENT_TASKS):
-        for columns in _batches(_decoded(list(starts[first : first + SEGMENT_TASKS]), produce), local):
+        for columns in _batches(_decoded(list(starts[first : first + SEGMENT_TASKS]), produce, dataset), local):
             yield convert(columns)
+
+
+def keeping(dataset: PackedDataset, experiment: Experiment, budget: int) -> PackedDataset:
+    """The data set, of which each machine of this cluster keeps decoded images, in at most `budget` bytes.
+
+    The folder is that of Ray's session: it lasts as long as the cluster, and the next training finds it. Chips from
+    which pairs are drawn are not kept: one is decoded for many pairs.
+    """
+    if budget == 0 or experiment.patch is not None:
+        return dataset
+    return dataset.keeping(DecodedImages(decoded_folder(), budget))
 
 
 def training_plan(
@@ -125,7 +139,7 @@ def evaluation_data(
     def produce(part: int) -> Iterator[dict[str, Any]]:
         return plan(rank=rank * parts + part, world=world * parts)
 
-    return _decoded(list(range(parts)), produce)
+    return _decoded(list(range(parts)), produce, dataset)
 
 
 def evaluation_plan(
@@ -219,8 +233,13 @@ def quiet_data_context() -> None:
     context.custom_execution_callback_classes = [Pause]
 
 
-def _decoded(keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]]) -> ray.data.Dataset:
+def _decoded(
+    keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]], dataset: PackedDataset
+) -> ray.data.Dataset:
     quiet_data_context()
+    # What this machine has decoded another would decode again: tasks run elsewhere only while none fits here.
+    node = ray.get_runtime_context().get_node_id()
+    here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)}
 
     def chunk(rows: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         for key in rows["item"].tolist():
@@ -229,7 +248,8 @@ def _decoded(keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]]
                 yield columns | {"ids": np.array(batch["ids"])}
 
     source = ray.data.from_items(keys, override_num_blocks=len(keys))
-    return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS)
+    at = None if dataset.kept is None else lambda: here
+    return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS, ray_remote_args_fn=at)
 
 
 def _batches(decoded: ray.data.Dataset, batch_size: int) -> Iterator[dict[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyarrow import fs
@@ -85,7 +86,7 @@ def prepare(
     for experiment in experiments:
         if workers < 1 or experiment.batch_size % workers:
             raise ValueError(f"{workers} workers cannot share batches of {experiment.batch_size}: use a divisor of it")
-    storage = place.root
+    storage, decoded_bytes = place.root, place.decoded_bytes
     data = packed(experiments[0].data, storage)
     dataset = PackedDataset.open(data)
     for experiment in experiments:
@@ -95,8 +96,22 @@ def prepare(
     if "://" not in storage:
         journal.sync(journal.journal_folder(storage), uri)
     cluster.connect(place.address, show_workers)
-    found = cluster.resources(workers, concurrency)
+    found = replace(cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
+    if "train" in splits and experiments[0].patch is None and (line := too_large(dataset, splits, decoded_bytes)):
+        print(line, flush=True)
     return Job(storage, str(data), uri, found, datetime.datetime.now())
+
+
+def too_large(dataset: PackedDataset, splits: Sequence[str], budget: int) -> str:
+    """A line for the user where the decoded `splits` take more than `budget` bytes, and budget is not 0; else ''."""
+    needed = sum(dataset.decoded_bytes(split) for split in splits if split in dataset.splits)
+    if not 0 < budget < needed:
+        return ""
+    return (
+        f"decoded, {dataset.uri} takes about {needed / 2**30:.1f} GiB, of which each machine keeps "
+        f"{budget / 2**30:.3g}; the rest is decoded again in each epoch "
+        f"(--decoded-gib {math.ceil(needed / 2**30)} keeps all)"
+    )
 
 
 def packed(name: str, storage: str) -> str:

@@ -158,7 +158,8 @@ def test_a_window_has_the_values_of_the_whole_resampled_picture(channels):
         draws = np.random.default_rng(seed)
         factor = draws.uniform(0.3, 2.5)
         size = round(90 * factor), round(61 * factor)
-        top, left = (int(draws.integers(min(0, a - b), max(0, a - b) + 1)) for a, b in zip(size[::-1], (48, 40)))
+        beyond = size[1] - 48, size[0] - 40
+        top, left = (int(draws.integers(min(0, over), max(0, over) + 1)) for over in beyond)
         bands = [Image.fromarray(image[..., band]).resize(size, Image.Resampling.BILINEAR) for band in range(channels)]
         whole = np.stack([*bands, Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)], -1)
         padded = np.pad(whole, ((48, 48), (40, 40), (0, 0)), constant_values=7)[48 + top :, 40 + left :][:48, :40]
