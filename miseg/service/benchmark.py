@@ -5,52 +5,24 @@ A row compares variants on the same work, in alternating repetitions, so that a 
 
 from __future__ import annotations
 
-import collections
-import itertools
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from miseg.data.configs import Augmentation
 from miseg.data.packed import PackedDataset
 from miseg.interface import IGNORE_INDEX, Batch, Task
 from miseg.methods import build_method
 from miseg.methods.similarity import MutualInformationSimilarityMethod
 from miseg.recipes import few_labels, streets
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, loss_benchmark
+from miseg.service import data_benchmark, ingest, loss_benchmark
 from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row, device, peak_bytes_of
-
-WARM_UP_STEPS = 100
-"""Steps before the clock starts: processes start, and a DataLoader's four batches in advance are used up."""
-
-
-def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
-    """Images a second from the packed shards to batches in the trainer: Ray Data beside a DataLoader of 2 workers.
-
-    Both read the same images in the same order with the same augmentation: random scale 0.5 to 2, crop 224, flip. The
-    DataLoader is timed once it runs. Ray Data works far ahead, so that its rate at any moment says little: a pipeline
-    is timed from its first task to its last batch, after another that made Ray start its processes.
-    """
-    augmentation = Augmentation(scale=(0.5, 2.0), crop=(224, 224))
-    experiment = Experiment(augmentation=augmentation, data=dataset.uri, batch_size=batch_size, steps=steps)
-    warm_up = replace(experiment, steps=WARM_UP_STEPS)
-    values: dict[str, list[float]] = {"Ray Data": [], "DataLoader, 2 workers": []}
-    for seed in range(repetitions):
-        collections.deque(ingest.training_stream(dataset, replace(warm_up, seed=seed)), maxlen=0)
-        streamed = ingest.training_stream(dataset, replace(experiment, seed=seed))
-        values["Ray Data"].append(_images_per_second(streamed, batch_size))
-        loaded = _data_loader(dataset, replace(experiment, steps=steps + WARM_UP_STEPS, seed=seed))
-        collections.deque(itertools.islice(loaded, WARM_UP_STEPS), maxlen=0)
-        values["DataLoader, 2 workers"].append(_images_per_second(loaded, batch_size))
-    return Row("data-path", "images/s", values)
 
 
 def step(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
@@ -168,7 +140,9 @@ def _literal_map(method: MutualInformationSimilarityMethod, image_1BHW: Tensor) 
 
 
 ROWS: dict[str, Callable[..., Row]] = {
-    "data-path": data_path,
+    "data-path": data_benchmark.data_path,
+    "data-path-cached": data_benchmark.data_path_cached,
+    "data-memory": data_benchmark.data_memory,
     "step": step,
     "step-memory": step_memory,
     "map": maps,
@@ -180,7 +154,16 @@ ROWS: dict[str, Callable[..., Row]] = {
 }
 """Every row by the name that selects it."""
 
-STEPS = {"data-path": 300, "step": 10, "step-memory": 2, "map": 1, "scene": 1, "scene-memory": 1}
+STEPS = {
+    "data-path": 300,
+    "data-path-cached": 1000,
+    "data-memory": 460,
+    "step": 10,
+    "step-memory": 2,
+    "map": 1,
+    "scene": 1,
+    "scene-memory": 1,
+}
 STEPS |= {"loss": 5, "loss-beside-bce": 5, "loss-memory": 1}
 """Steps that a repetition of a row takes unless told otherwise."""
 
@@ -211,34 +194,3 @@ def _peak_bytes_here(experiment: Experiment, task: Task, batch: Batch) -> int:
     loop = Loop(experiment, task, device())
     batch = batch.to(loop.device)
     return peak_bytes_of(lambda: _seconds_a_step(loop, batch, 2))
-
-
-class _Steps(torch.utils.data.Dataset):
-    """The training plan as a map-style data set whose item is a step's batch."""
-
-    def __init__(self, dataset: PackedDataset, experiment: Experiment) -> None:
-        self.dataset, self.experiment = dataset, experiment
-
-    def __len__(self) -> int:
-        return self.experiment.steps
-
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        return next(ingest.training_plan(self.dataset, self.experiment)(start_step=step, stop_step=step + 1))
-
-
-def _data_loader(dataset: PackedDataset, experiment: Experiment) -> Iterator[Batch]:
-    # Ray's threads are running: a forked worker could inherit a lock that nobody will release.
-    loader = torch.utils.data.DataLoader(
-        _Steps(dataset, experiment), batch_size=None, num_workers=2, multiprocessing_context="spawn"
-    )
-    convert = ingest.Converter(dataset, experiment)
-    for columns in loader:
-        numpy = {key: value.numpy() if isinstance(value, torch.Tensor) else value for key, value in columns.items()}
-        yield convert(numpy)
-
-
-def _images_per_second(batches: Iterator[Batch], batch_size: int) -> float:
-    started, count = time.perf_counter(), 0
-    for _ in batches:
-        count += batch_size
-    return count / (time.perf_counter() - started)

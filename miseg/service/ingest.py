@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +18,6 @@ import numpy as np
 import ray
 import torch
 from ray.data._internal.execution.execution_callback import ExecutionCallback
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from miseg.data.augmentation import standardisation
 from miseg.data.batches import evaluation_batches, training_batches
@@ -74,14 +74,25 @@ def training_stream(
 
 
 def keeping(dataset: PackedDataset, experiment: Experiment, budget: int) -> PackedDataset:
-    """The data set, of which each machine of this cluster keeps decoded images, in at most `budget` bytes.
+    """The data set, of which each machine of this cluster keeps decoded images, where `budget` bytes hold them.
 
-    The folder is that of Ray's session: it lasts as long as the cluster, and the next training finds it. Chips from
-    which pairs are drawn are not kept: one is decoded for many pairs.
+    The folder is that of Ray's session: it lasts as long as the cluster, and the next training finds it. What other
+    splits take has no part in the decision; their images are kept while there is room.
     """
-    if budget == 0 or experiment.patch is not None:
+    if decoded_bytes(dataset, experiment) > budget:
         return dataset
     return dataset.keeping(DecodedImages(decoded_folder(), budget))
+
+
+def decoded_bytes(dataset: PackedDataset, experiment: Experiment) -> float:
+    """About what the images take, decoded, that a training sees.
+
+    Infinite where keeping them is no use: a chip of a scene is decoded for many pairs.
+    """
+    if experiment.patch is not None:
+        return math.inf
+    size = dataset.size("train")
+    return dataset.decoded_bytes("train") * (experiment.label_budget or size) / size
 
 
 def training_plan(
@@ -237,9 +248,11 @@ def _decoded(
     keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]], dataset: PackedDataset
 ) -> ray.data.Dataset:
     quiet_data_context()
-    # What this machine has decoded another would decode again: tasks run elsewhere only while none fits here.
-    node = ray.get_runtime_context().get_node_id()
-    here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)}
+    where: dict[str, Any] = {}
+    if dataset.kept is not None:
+        # What this machine has decoded another would decode again: tasks run elsewhere only where this one is gone.
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        where = {"label_selector": here, "fallback_strategy": [{"label_selector": {}}]}
 
     def chunk(rows: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         for key in rows["item"].tolist():
@@ -248,8 +261,7 @@ def _decoded(
                 yield columns | {"ids": np.array(batch["ids"])}
 
     source = ray.data.from_items(keys, override_num_blocks=len(keys))
-    at = None if dataset.kept is None else lambda: here
-    return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS, ray_remote_args_fn=at)
+    return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS, **where)
 
 
 def _batches(decoded: ray.data.Dataset, batch_size: int) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from miseg.data.sources import DATA_SETS
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, journal, tracking
+from miseg.service import cluster, ingest, journal, tracking
 from miseg.service.command import Place
 
 
@@ -97,20 +97,19 @@ def prepare(
         journal.sync(journal.journal_folder(storage), uri)
     cluster.connect(place.address, show_workers)
     found = replace(cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
-    if "train" in splits and experiments[0].patch is None and (line := too_large(dataset, splits, decoded_bytes)):
+    if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):
         print(line, flush=True)
     return Job(storage, str(data), uri, found, datetime.datetime.now())
 
 
-def too_large(dataset: PackedDataset, splits: Sequence[str], budget: int) -> str:
-    """A line for the user where the decoded `splits` take more than `budget` bytes, and budget is not 0; else ''."""
-    needed = sum(dataset.decoded_bytes(split) for split in splits if split in dataset.splits)
-    if not 0 < budget < needed:
+def too_large(dataset: PackedDataset, experiments: Sequence[Experiment], budget: int) -> str:
+    """A line for the user where the decoded training images take more than `budget` bytes, and it is not 0; else ''."""
+    needed = max(ingest.decoded_bytes(dataset, experiment) for experiment in experiments)
+    if not 0 < budget < needed < math.inf:
         return ""
     return (
-        f"decoded, {dataset.uri} takes about {needed / 2**30:.1f} GiB, of which each machine keeps "
-        f"{budget / 2**30:.3g}; the rest is decoded again in each epoch "
-        f"(--decoded-gib {math.ceil(needed / 2**30)} keeps all)"
+        f"the training images of {dataset.uri} take {needed / 2**30:.2f} GiB decoded, more than {budget / 2**30:.3g}: "
+        f"each epoch decodes them again (--decoded-gib {math.ceil(10 * needed / 2**30) / 10} keeps them)"
     )
 
 
