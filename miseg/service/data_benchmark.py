@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,23 +75,21 @@ def data_path_cached(dataset: PackedDataset, batch_size: int, steps: int, repeti
 def data_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
     """MiB at the peak of streaming ten times the data beside the data, equally many images of both.
 
-    Counted are the process that trains, all of Ray's, its object store, and the decoded images that are kept, for which
-    the budget is what the data take once. Each time in a new process with a Ray of its own.
+    Counted are the process that trains, all of Ray's and its object store. No decoded image is kept, as where the
+    budget does not hold them. Each time in a new process with a Ray of its own.
 
     Raises:
         ValueError: the data set is not in a local folder.
     """
     if "://" in dataset.uri:
         raise ValueError(f"data-memory links to the files of {dataset.uri}: give a packed data set in a local folder")
-    budget = dataset.decoded_bytes("train")
     values: dict[str, list[float]] = {f"{TIMES} times the data": [], "the data": []}
     with tempfile.TemporaryDirectory(dir=Path(dataset.uri).parent) as folder:
         larger = _multiplied(dataset, Path(folder))
         for _ in range(repetitions):
             for name, uri in zip(values, (larger, dataset.uri), strict=True):
-                with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    peak = pool.apply(_peak_of_streaming, (uri, batch_size, steps, budget))
-                values[name].append(peak / 2**20)
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                    values[name].append(pool.submit(_peak_of_streaming, uri, batch_size, steps).result() / 2**20)
     return Row("data-memory", "MiB", values)
 
 
@@ -154,14 +153,11 @@ def _multiplied(dataset: PackedDataset, folder: Path) -> str:
     return str(folder)
 
 
-def _peak_of_streaming(uri: str, batch_size: int, steps: int, budget: int) -> int:
+def _peak_of_streaming(uri: str, batch_size: int, steps: int) -> int:
     dataset = PackedDataset.open(uri)
     experiment = _experiment(dataset, batch_size, steps)
     cluster.connect("local")
-    kept = ingest.keeping(dataset, experiment, budget)
-    peak = _peak_of_processes(lambda: _drain(ingest.training_stream(kept, experiment)))
-    assert kept.kept is not None
-    return peak + kept.kept.taken()
+    return _peak_of_processes(lambda: _drain(ingest.training_stream(dataset, experiment)))
 
 
 def _peak_of_processes(work: Callable[[], object], every: float = 0.2) -> int:
