@@ -15,6 +15,8 @@ from miseg.service.command import Place, main
 
 RowName = Literal[
     "data-path",
+    "data-path-cached",
+    "data-memory",
     "step",
     "step-memory",
     "loop",
@@ -24,6 +26,9 @@ RowName = Literal[
     "loss-plain",
     "loss-plain-beside-bce",
     "loss-memory",
+    "mutual-learning",
+    "iic",
+    "crf",
     "map",
     "scene",
     "scene-memory",
@@ -35,19 +40,28 @@ class Benchmark(Place):
     """Measure rows of the benchmark table."""
 
     rows: tuple[RowName, ...] = get_args(RowName)
-    """Which rows. data-path: Ray Data beside a DataLoader with 2 workers, images a second. step and step-memory: a
-    training step with RMI beside BCE, milliseconds and MiB at the peak. loss: RMI and BCE, forward and backward, as
-    published beside ours, milliseconds; loss-beside-bce: ours beside PyTorch's BCE; loss-plain and loss-plain-beside-bce:
-    the same where no compiler is; loss-memory: MiB at its peak beside the logits' own. map: a small scene mapped from few labels by the literal algorithm beside ours, seconds. scene and
-    scene-memory: one of 512 x 512 pixels by local information beside L1 between representations, seconds and MiB at the
-    peak."""
+    """Which rows.
+    data-path: Ray Data beside a DataLoader with 2 workers, images/s;
+    data-path-cached: the same from the second epoch on, with decoded images kept;
+    data-memory: streaming ten times the data beside the data, MiB at the peak.
+    step, step-memory: a training step with RMI beside BCE, ms and MiB at the peak;
+    loop: a step with all that a run has beside a bare PyTorch loop, ms;
+    scaling: two workers of a thread each beside one, ms of a worker's time.
+    loss: RMI and BCE, forward and backward, as published beside ours, ms;
+    loss-beside-bce: ours beside PyTorch's BCE;
+    loss-plain, loss-plain-beside-bce: these two where no compiler is;
+    loss-memory: ours at its peak beside the logits, MiB.
+    mutual-learning: its step beside those of its networks alone, ms;
+    iic: a step of IIC at ±10 pixels beside its network's, ms;
+    crf: the dense CRF over val on 2 cores beside 1 and 4, images/s.
+    map: 512 x 512 pixels from 60 labels by the literal algorithm (extrapolated from a few rows) beside ours, s;
+    scene, scene-memory: the same by local information beside L1 between representations, s and MiB at the peak."""
     data: str = "camvid"
     """A name that prepare_data.py knows, of 8-bit images, or the folder or URI of a packed data set."""
     batch_size: int = 8
     """Images a step."""
     steps: int | None = None
-    """Steps of each repetition, after some that are not timed. Default: 300 for data-path, 10 for step, 5
-    for the losses, 2 for step-memory."""
+    """Steps of each repetition, after some that are not timed. Default: each row's own (`STEPS` in the code)."""
     repetitions: int = 3
     """How often each variant is timed, in turn."""
 

@@ -351,3 +351,16 @@ def test_storage_is_the_options_then_the_environments_then_the_homes(
     assert replace(command.Place(), storage="s3://bucket/miseg").root == "s3://bucket/miseg"
     monkeypatch.setenv("MISEG_STORAGE", "")
     assert command.Place().root == str(tmp_path / "miseg")
+
+
+def test_decoded_images_have_a_budget(monkeypatch):
+    monkeypatch.delenv("MISEG_DECODED_GIB", raising=False)
+    assert command.Place().decoded_bytes == 4 * 2**30
+    monkeypatch.setenv("MISEG_DECODED_GIB", "0.5")
+    assert command.Place().decoded_bytes == 2**29 and command.Place(decoded_gib=0).decoded_bytes == 0
+    for bad in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=r"--decoded-gib = .*use 0 .*or more GiB"):
+            _ = command.Place(decoded_gib=bad).decoded_bytes
+    monkeypatch.setenv("MISEG_DECODED_GIB", "4 GiB")
+    with pytest.raises(ValueError, match="MISEG_DECODED_GIB = '4 GiB': give a number of GiB, such as 4"):
+        _ = command.Place().decoded_bytes

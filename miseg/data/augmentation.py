@@ -5,6 +5,8 @@ Images leave as uint8: the trainer standardises on the device, and a byte a valu
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,6 +15,9 @@ from PIL import Image
 
 from miseg.data.configs import Augmentation
 from miseg.data.samples import IGNORE_LABEL
+
+Part = tuple[slice, slice]
+"""Rows and columns of a picture."""
 
 
 class Statistics(Protocol):
@@ -61,13 +66,17 @@ def augment(
     if config.scale is not None:
         factor = rng.uniform(*config.scale) if len(config.scale) == 2 else rng.choice(config.scale)
         height, width = max(1, round(height * factor)), max(1, round(width * factor))
-    image, mask = _resample(image_HWC, mask_HW, (height, width))
+    crop, top, left = config.crop or (height, width), 0, 0
     if config.crop is not None:
-        top, left = (_offset(have, want, rng) for have, want in zip((height, width), config.crop, strict=True))
-        image = window(image, top, left, config.crop, np.asarray(pad_colour, np.uint8))
-        mask = None if mask is None else window(mask, top, left, config.crop, np.uint8(IGNORE_LABEL))
+        top, left = (_offset(have, want, rng) for have, want in zip((height, width), crop, strict=True))
+    # The part of the resampled picture that the window shows: nothing else of it is made.
+    part = slice(max(top, 0), min(top + crop[0], height)), slice(max(left, 0), min(left + crop[1], width))
+    image, mask = _resample(image_HWC, mask_HW, (height, width), part)
+    top, left = min(top, 0), min(left, 0)
+    image = window(image, top, left, crop, np.asarray(pad_colour, np.uint8))
+    mask = None if mask is None else window(mask, top, left, crop, np.uint8(IGNORE_LABEL))
     if rng.random() < config.flip:
-        image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
+        image, mask = _flipped(image), None if mask is None else mask[:, ::-1]
     return np.ascontiguousarray(image), None if mask is None else np.ascontiguousarray(mask)
 
 
@@ -136,20 +145,61 @@ def _check_pair(image: np.ndarray, mask: np.ndarray | None) -> None:
 
 
 def _resample(
-    image: np.ndarray, mask: np.ndarray | None, size: tuple[int, int]
+    image: np.ndarray, mask: np.ndarray | None, size: tuple[int, int], part: Part | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
+    """`part` (all, by default) of image and mask as they are at `size`."""
+    rows, columns = part or (slice(0, size[0]), slice(0, size[1]))
     if image.shape[:2] == size:
-        return image, mask
-    to = (size[1], size[0])
+        return image[rows, columns], None if mask is None else mask[rows, columns]
     if image.shape[2] == 3:
-        image = np.asarray(Image.fromarray(image).resize(to, Image.Resampling.BILINEAR))
+        resampled = _bilinear(image, size, rows, columns)
     else:
         # PIL takes four channels for colour and alpha and would weight one by the other.
         bands = (np.ascontiguousarray(image[..., band]) for band in range(image.shape[2]))
-        image = np.stack([np.asarray(Image.fromarray(b).resize(to, Image.Resampling.BILINEAR)) for b in bands], -1)
+        resampled = np.stack([_bilinear(band, size, rows, columns) for band in bands], -1)
     if mask is not None:
-        mask = np.asarray(Image.fromarray(mask).resize(to, Image.Resampling.NEAREST))
-    return image, mask
+        mask = mask[_nearest(mask.shape[0], size[0])[rows]][:, _nearest(mask.shape[1], size[1])[columns]]
+    return resampled, mask
+
+
+def _flipped(image: np.ndarray) -> np.ndarray:
+    """`image` [H, W, C] from right to left; by channel: NumPy copies single bytes twenty times faster than triples."""
+    flipped = np.empty_like(image)
+    for channel in range(image.shape[2]):
+        flipped[..., channel] = image[:, ::-1, channel]
+    return flipped
+
+
+def _bilinear(pixels: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
+    """A part of `pixels` ([H, W] or [H, W, 3]) at `size`, bit for bit what PIL's resampling of the whole has there.
+
+    PIL resamples columns, rounds, and resamples rows, so a row of the first pass depends on no other: those that the
+    part is not made of are left out of it, and columns beside the part out of the second.
+    """
+    height = pixels.shape[0]
+    first, last = _made_of(height, size[0], rows)
+    width = columns.stop - columns.start
+    wide = Image.fromarray(pixels[first:last]).resize((size[1], last - first), Image.Resampling.BILINEAR)
+    tall = Image.new(wide.mode, (width, height))
+    tall.paste(wide.crop((columns.start, 0, columns.stop, last - first)), (0, first))
+    tall = tall.resize((width, size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(tall.crop((0, rows.start, width, rows.stop)))
+
+
+def _made_of(have: int, want: int, part: slice) -> tuple[int, int]:
+    """The rows of `have`, first and one after the last, that `part` of `want` is interpolated from; one more a side."""
+    step = have / want
+    reach = max(step, 1.0) + 1
+    return max(0, int((part.start + 0.5) * step - reach)), min(have, math.ceil((part.stop - 0.5) * step + reach))
+
+
+@functools.lru_cache(maxsize=1024)
+def _nearest(have: int, want: int) -> np.ndarray:
+    """Which of `have` pixels each of `want` shows, as PIL's nearest neighbour chooses: int32 [want]."""
+    line = Image.fromarray(np.arange(have, dtype=np.int32)[None])
+    chosen = np.asarray(line.resize((want, 1), Image.Resampling.NEAREST))[0]
+    chosen.flags.writeable = False
+    return chosen
 
 
 def _offset(have: int, want: int, rng: np.random.Generator) -> int:

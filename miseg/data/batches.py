@@ -12,8 +12,9 @@ import numpy as np
 
 from miseg.data.augmentation import augment, padding_colour, prepare
 from miseg.data.configs import Augmentation, Order
+from miseg.data.decoded import Pixels
 from miseg.data.order import augmentation_generator, budget_subset, draw
-from miseg.data.packed import PackedDataset, Row, decode
+from miseg.data.packed import PackedDataset
 from miseg.data.samples import IGNORE_LABEL
 
 View = tuple[str, np.ndarray, np.ndarray, bool]
@@ -72,9 +73,9 @@ def training_batches(
     colour = padding_colour(augmentation, dataset.info)
 
     def view(index: int, position: int) -> View:
-        row = dataset.read(split, index)
-        image, mask = augment(*decode(row), augmentation, augmentation_generator(seed, position), colour)
-        return row.id, image, _labels(image, mask), mask is not None
+        name, image, mask = dataset.pixels(split, index)
+        image, mask = augment(image, mask, augmentation, augmentation_generator(seed, position), colour)
+        return name, image, _labels(image, mask), mask is not None
 
     def batches() -> Iterator[dict[str, Any]]:
         for step in range(start_step, stop_step):
@@ -122,7 +123,7 @@ def evaluation_batches(
     def batches() -> Iterator[dict[str, Any]]:
         waiting: list[View] = []
         for index in mine:
-            view = _evaluation_view(dataset.read(split, index), augmentation)
+            view = _evaluation_view(dataset.pixels(split, index), augmentation)
             if waiting and (len(waiting) == batch_size or view[1].shape != waiting[0][1].shape):
                 yield _stack(waiting)
                 waiting = []
@@ -133,9 +134,9 @@ def evaluation_batches(
     return batches()
 
 
-def _evaluation_view(row: Row, augmentation: Augmentation) -> View:
-    image, mask = prepare(*decode(row), augmentation)
-    return row.id, image, _labels(image, mask), mask is not None
+def _evaluation_view(pixels: Pixels, augmentation: Augmentation) -> View:
+    image, mask = prepare(pixels.image, pixels.mask, augmentation)
+    return pixels.id, image, _labels(image, mask), mask is not None
 
 
 def _labels(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

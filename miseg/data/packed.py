@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
@@ -20,6 +21,7 @@ from PIL import Image
 from pyarrow import fs
 
 from miseg.data.chips import decode_chip, is_chip
+from miseg.data.decoded import DecodedImages, Pixels
 from miseg.data.packing import SIDECAR
 from miseg.data.sidecar import PackedInfo, Shard, parse_sidecar
 
@@ -49,12 +51,14 @@ class PackedDataset:
         uri: the folder or URI it was opened from.
         info: the sidecar's fields.
         fingerprint: 12 hexadecimal digits of the sidecar's SHA-256; the shards' checksums are in it.
+        kept: where decoded images stay; None where each is decoded whenever it is asked for.
     """
 
     def __init__(self, uri: str, sidecar: bytes, info: PackedInfo) -> None:
         self.uri = uri
         self.info = info
         self.fingerprint = hashlib.sha256(sidecar).hexdigest()[:12]
+        self.kept: DecodedImages | None = None
         self._ends = {name: list(accumulate(s.rows for s in shards)) for name, shards in info.splits.items()}
         self._reset()
 
@@ -121,6 +125,42 @@ class PackedDataset:
                 raise ValueError(f"{self.uri}/{shard.file}, row {row_group}: {_short(error)}; copy it again") from None
         values = table.to_pylist()[0]
         return Row(**{name: values[name] for name in Row.__dataclass_fields__})
+
+    def keeping(self, kept: DecodedImages) -> PackedDataset:
+        """The same data set, of which decoded images stay in `kept`."""
+        dataset = copy.copy(self)
+        dataset.kept = kept
+        return dataset
+
+    def pixels(self, split: str, index: int) -> Pixels:
+        """Image number `index` (0..size-1) of the split, decoded.
+
+        Raises:
+            ValueError, IndexError: as `read` and `decode`.
+        """
+        if self.kept is None:
+            row = self.read(split, index)
+            return Pixels(row.id, *decode(row))
+        if not 0 <= index < self.size(split):
+            raise IndexError(f"index {index}: split {split!r} of {self.uri} has {self.size(split)} images")
+        place = (self.fingerprint, self.splits.index(split), self.size(split), index)
+        found = self.kept.get(*place)
+        if found is None:
+            row = self.read(split, index)
+            found = Pixels(row.id, *decode(row))
+            self.kept.put(*place, found)
+        return found
+
+    def decoded_bytes(self, split: str, sample: int = 8) -> int:
+        """About how many bytes the split's images take decoded, by the sizes of `sample` of them.
+
+        Raises:
+            ValueError: unknown split, or a shard that is damaged or disagrees with the sidecar.
+        """
+        size = self.size(split)
+        rows = [self.read(split, index) for index in range(0, size, max(1, size // sample))]
+        taken = [row.height * row.width * (self.info.channels + (row.mask is not None)) for row in rows]
+        return size * sum(taken) // max(1, len(taken))
 
     def index(self, split: str) -> list[tuple[str, str | None, str | None]]:
         """(id, series, date) of the split's images, in order; reads these columns alone, once.

@@ -5,52 +5,26 @@ A row compares variants on the same work, in alternating repetitions, so that a 
 
 from __future__ import annotations
 
-import collections
-import itertools
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from miseg.data.configs import Augmentation
 from miseg.data.packed import PackedDataset
-from miseg.interface import IGNORE_INDEX, Batch, Task
-from miseg.methods import build_method
-from miseg.methods.similarity import MutualInformationSimilarityMethod
-from miseg.recipes import few_labels, streets
+from miseg.interface import Batch, Task
+from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, loop_benchmark, loss_benchmark
+from miseg.service import (
+    crf_benchmark,
+    data_benchmark,
+    ingest,
+    loop_benchmark,
+    loss_benchmark,
+    method_benchmark,
+)
 from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row, device, peak_bytes_of
-
-WARM_UP_STEPS = 100
-"""Steps before the clock starts: processes start, and a DataLoader's four batches in advance are used up."""
-
-
-def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
-    """Images a second from the packed shards to batches in the trainer: Ray Data beside a DataLoader of 2 workers.
-
-    Both read the same images in the same order with the same augmentation: random scale 0.5 to 2, crop 224, flip. The
-    DataLoader is timed once it runs. Ray Data works far ahead, so that its rate at any moment says little: a pipeline
-    is timed from its first task to its last batch, after another that made Ray start its processes.
-    """
-    augmentation = Augmentation(scale=(0.5, 2.0), crop=(224, 224))
-    experiment = Experiment(augmentation=augmentation, data=dataset.uri, batch_size=batch_size, steps=steps)
-    warm_up = replace(experiment, steps=WARM_UP_STEPS)
-    values: dict[str, list[float]] = {"Ray Data": [], "DataLoader, 2 workers": []}
-    for seed in range(repetitions):
-        collections.deque(ingest.training_stream(dataset, replace(warm_up, seed=seed)), maxlen=0)
-        streamed = ingest.training_stream(dataset, replace(experiment, seed=seed))
-        values["Ray Data"].append(_images_per_second(streamed, batch_size))
-        loaded = _data_loader(dataset, replace(experiment, steps=steps + WARM_UP_STEPS, seed=seed))
-        collections.deque(itertools.islice(loaded, WARM_UP_STEPS), maxlen=0)
-        values["DataLoader, 2 workers"].append(_images_per_second(loaded, batch_size))
-    return Row("data-path", "images/s", values)
 
 
 def step(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
@@ -86,107 +60,42 @@ def peak_bytes(experiment: Experiment, task: Task, batch: Batch) -> int:
         return pool.submit(_peak_bytes_here, experiment, task, batch).result()
 
 
-@torch.no_grad()
-def maps(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
-    """Seconds for the map of a scene of 128 x 128 pixels and four bands from 60 labelled pixels, by local information.
-
-    The literal algorithm encodes every patch and scores it with every label, here a row of patches at a time; ours is
-    `NearestLabelMethod.predict`. The scene is noise, whatever the data set: its content costs nothing.
-    """
-    method, image_1BHW = _labelled_scene(128)
-    variants = {
-        "literal, a row at a time": lambda: _literal_map(method, image_1BHW),
-        "once over the image": lambda: method.predict(image_1BHW)[0].argmax(0),
-    }
-    values: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(repetitions):
-        found = []
-        for name, make in variants.items():
-            started = time.perf_counter()
-            found.append(make().cpu())
-            values[name].append(time.perf_counter() - started)
-        if differing := int((found[0] != found[1]).sum()):
-            # Rounding may decide between labels that are equally near in single precision; more would be an error.
-            print(f"map: {differing} of {found[0].numel()} pixels differ")
-    return Row("map", "s", values)
-
-
-@torch.no_grad()
-def scene(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
-    """Seconds for the map of a scene of 512 x 512 pixels and four bands from 60 labelled pixels, by two comparisons."""
-    method, image_1BHW = _labelled_scene(512)
-    values: dict[str, list[float]] = {"local": [], "representation": []}
-    for _ in range(repetitions):
-        for name, seconds in values.items():
-            started = time.perf_counter()
-            method.predict_by(name, image_1BHW).argmax(1).cpu()
-            seconds.append(time.perf_counter() - started)
-    return Row("scene", "s", values)
-
-
-def scene_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
-    """MiB at the peak of the same map, beyond scene and model, each time in a new process."""
-    values: dict[str, list[float]] = {}
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for name in ("local", "representation"):
-            values[name] = [pool.apply(_peak_bytes_of_a_map, (name,)) / 2**20 for _ in range(repetitions)]
-    return Row("scene-memory", "MiB", values)
-
-
-def _labelled_scene(side: int) -> tuple[MutualInformationSimilarityMethod, Tensor]:
-    """The similarity of `flanders-similarity`, told 60 labelled pixels of noise, and the noise [1, 4, side, side]."""
-    torch.manual_seed(0)
-    method = build_method(few_labels.flanders().method, Task(5, 4)).to(device()).eval()
-    assert isinstance(method, MutualInformationSimilarityMethod)
-    image_1BHW = torch.randn(1, 4, side, side, device=device())
-    labels_1HW = torch.full((1, side, side), IGNORE_INDEX, device=device())
-    labels_1HW.view(-1)[torch.randperm(side * side)[:60]] = torch.arange(60, device=device()) % 5
-    method.fit_support([Batch(image_1BHW, labels_1HW)])
-    return method, image_1BHW
-
-
-@torch.no_grad()
-def _peak_bytes_of_a_map(compare: str) -> int:
-    method, image_1BHW = _labelled_scene(512)
-    return peak_bytes_of(lambda: method.predict_by(compare, image_1BHW))
-
-
-def _literal_map(method: MutualInformationSimilarityMethod, image_1BHW: Tensor) -> Tensor:
-    assert method.support is not None and method.of_parts is not None
-    border = method.patch // 2
-    padded = torch.nn.functional.pad(image_1BHW, (border,) * 4, mode="reflect")
-    patches = padded[0].unfold(1, method.patch, 1).unfold(2, method.patch, 1)
-    _, representations_LZ = method.encoder(method.support.patches_LBPP)
-    rows = []
-    for row in range(patches.shape[1]):
-        local, _ = method.encoder(patches[:, row].transpose(0, 1).contiguous())
-        scores_LW = torch.stack(
-            [method.of_parts(local, z.expand(len(local), -1)).mean((1, 2)) for z in representations_LZ]
-        )
-        rows.append(method.support.labels_L[scores_LW.argmax(0)])
-    return torch.stack(rows)
-
-
 ROWS: dict[str, Callable[..., Row]] = {
-    "data-path": data_path,
+    "data-path": data_benchmark.data_path,
+    "data-path-cached": data_benchmark.data_path_cached,
+    "data-memory": data_benchmark.data_memory,
     "step": step,
     "step-memory": step_memory,
     "loop": loop_benchmark.loop,
     "scaling": loop_benchmark.scaling,
-    "map": maps,
-    "scene": scene,
-    "scene-memory": scene_memory,
     "loss": loss_benchmark.loss,
     "loss-beside-bce": loss_benchmark.loss_beside_bce,
     "loss-plain": loss_benchmark.plain_loss,
     "loss-plain-beside-bce": loss_benchmark.plain_loss_beside_bce,
     "loss-memory": loss_benchmark.loss_memory,
+    "mutual-learning": method_benchmark.mutual_learning,
+    "iic": method_benchmark.invariant_information,
+    "crf": crf_benchmark.crf,
+    "map": method_benchmark.maps,
+    "scene": method_benchmark.scene,
+    "scene-memory": method_benchmark.scene_memory,
 }
 """Every row by the name that selects it."""
 
-STEPS = {"data-path": 300, "step": 10, "step-memory": 2, "map": 1, "scene": 1, "scene-memory": 1}
-STEPS |= {"loop": 40, "scaling": 10}
-STEPS |= {"loss": 5, "loss-beside-bce": 5, "loss-plain": 5, "loss-plain-beside-bce": 5, "loss-memory": 1}
+STEPS = dict.fromkeys(ROWS, 1) | {
+    "data-path": 300,
+    "data-path-cached": 1000,
+    "data-memory": 460,
+    "step": 10,
+    "step-memory": 2,
+    "loop": 40,
+    "scaling": 10,
+    "loss": 5,
+    "loss-beside-bce": 5,
+    "loss-plain": 5,
+    "loss-plain-beside-bce": 5,
+    "mutual-learning": 4,
+}
 """Steps that a repetition of a row takes unless told otherwise."""
 
 
@@ -216,34 +125,3 @@ def _peak_bytes_here(experiment: Experiment, task: Task, batch: Batch) -> int:
     loop = Loop(experiment, task, device())
     batch = batch.to(loop.device)
     return peak_bytes_of(lambda: _seconds_a_step(loop, batch, 2))
-
-
-class _Steps(torch.utils.data.Dataset):
-    """The training plan as a map-style data set whose item is a step's batch."""
-
-    def __init__(self, dataset: PackedDataset, experiment: Experiment) -> None:
-        self.dataset, self.experiment = dataset, experiment
-
-    def __len__(self) -> int:
-        return self.experiment.steps
-
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        return next(ingest.training_plan(self.dataset, self.experiment)(start_step=step, stop_step=step + 1))
-
-
-def _data_loader(dataset: PackedDataset, experiment: Experiment) -> Iterator[Batch]:
-    # Ray's threads are running: a forked worker could inherit a lock that nobody will release.
-    loader = torch.utils.data.DataLoader(
-        _Steps(dataset, experiment), batch_size=None, num_workers=2, multiprocessing_context="spawn"
-    )
-    convert = ingest.Converter(dataset, experiment)
-    for columns in loader:
-        numpy = {key: value.numpy() if isinstance(value, torch.Tensor) else value for key, value in columns.items()}
-        yield convert(numpy)
-
-
-def _images_per_second(batches: Iterator[Batch], batch_size: int) -> float:
-    started, count = time.perf_counter(), 0
-    for _ in batches:
-        count += batch_size
-    return count / (time.perf_counter() - started)

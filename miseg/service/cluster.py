@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # The controller looks at its workers every 2 s by default: short epochs run on past a scheduler's stop (shared/ray.md).
@@ -24,6 +27,8 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 
+from miseg.data.decoded import remove_abandoned
+
 HEAD = {"node:__internal_head__": 0.001}
 """What a trial's driver asks for: nothing but a place on the head node, so that workers get every CPU."""
 
@@ -39,6 +44,8 @@ class Resources:
     gpus: float
     workers: int
     concurrency: int
+    decoded_bytes: int = 0
+    """What a machine's decoded images may take; see `miseg.data.decoded`."""
 
     @property
     def use_gpu(self) -> bool:
@@ -98,6 +105,21 @@ def _start_here(show_workers: bool) -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+    folder = decoded_folder()
+    remove_abandoned(folder.parent.parent.glob(f"session_*/{folder.name}"))
+    atexit.register(_remove, folder)
+
+
+def decoded_folder() -> Path:
+    """Where each machine of this cluster keeps decoded images: with the other files of Ray's session."""
+    context = ray.get_runtime_context()
+    return Path(context.get_temp_dir()) / context.get_session_name() / "miseg-decoded"
+
+
+def _remove(folder: Path) -> None:
+    """What a Ray of this machine alone has decoded serves nobody after it; its tasks would make the folder again."""
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def resources(workers: int, concurrency: int | None) -> Resources:

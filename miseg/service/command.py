@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,9 @@ import tyro
 
 USAGE_ERROR = 2
 
+DECODED_GIB = 4
+"""GiB of decoded images that a machine keeps where nobody says."""
+
 
 @dataclass
 class Place:
@@ -22,12 +26,33 @@ class Place:
     """Folder or URI of packed data, checkpoints and journals. Default: $MISEG_STORAGE, else ~/miseg."""
     address: str | None = None
     """Ray cluster to join. Default: $RAY_ADDRESS (set for submitted jobs), else a Ray on this machine alone."""
+    decoded_gib: float | None = None
+    """GiB of decoded images that each machine keeps in files of Ray's folder, which the system holds in memory while
+    there is room, so that a training decodes each image once; 0 keeps none. Default: $MISEG_DECODED_GIB, else 4."""
 
     @property
     def root(self) -> str:
         """The storage that is meant; a folder is absolute."""
         value = self.storage or os.environ.get("MISEG_STORAGE") or "~/miseg"
         return value if "://" in value else str(Path(value).expanduser().resolve())
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of decoded images that a machine may keep.
+
+        Raises:
+            ValueError: the setting is no number of GiB.
+        """
+        name, value = "--decoded-gib", self.decoded_gib
+        if value is None:
+            name, text = "MISEG_DECODED_GIB", os.environ.get("MISEG_DECODED_GIB") or str(DECODED_GIB)
+            try:
+                value = float(text)
+            except ValueError:
+                raise ValueError(f"{name} = {text!r}: give a number of GiB, such as 4; 0 keeps nothing") from None
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} = {value:g}: use 0 (nothing is kept) or more GiB")
+        return int(value * 2**30)
 
 
 def main(

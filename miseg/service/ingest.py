@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,11 +21,13 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from miseg.data.augmentation import standardisation
 from miseg.data.batches import evaluation_batches, training_batches
+from miseg.data.decoded import DecodedImages
 from miseg.data.examples import draw_examples
 from miseg.data.packed import PackedDataset
 from miseg.data.pairs import pair_batches, scene_batches
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import Experiment
+from miseg.service.cluster import decoded_folder
 
 CHUNK_BYTES = 16 * 2**20
 """Decoded bytes a task makes: large enough to hide its start, small enough that a few fit in the object store."""
@@ -66,8 +69,30 @@ def training_stream(
 
     convert = Converter(dataset, experiment)
     for first in range(0, len(starts), SEGMENT_TASKS):
-        for columns in _batches(_decoded(list(starts[first : first + SEGMENT_TASKS]), produce), local):
+        for columns in _batches(_decoded(list(starts[first : first + SEGMENT_TASKS]), produce, dataset), local):
             yield convert(columns)
+
+
+def keeping(dataset: PackedDataset, experiment: Experiment, budget: int) -> PackedDataset:
+    """The data set, of which each machine of this cluster keeps decoded images, where `budget` bytes hold them.
+
+    The folder is that of Ray's session: it lasts as long as the cluster, and the next training finds it. What other
+    splits take has no part in the decision; their images are kept while there is room.
+    """
+    if decoded_bytes(dataset, experiment) > budget:
+        return dataset
+    return dataset.keeping(DecodedImages(decoded_folder(), budget))
+
+
+def decoded_bytes(dataset: PackedDataset, experiment: Experiment) -> float:
+    """About what the images take, decoded, that a training sees.
+
+    Infinite where keeping them is no use: a chip of a scene is decoded for many pairs.
+    """
+    if experiment.patch is not None:
+        return math.inf
+    size = dataset.size("train")
+    return dataset.decoded_bytes("train") * (experiment.label_budget or size) / size
 
 
 def training_plan(
@@ -125,7 +150,7 @@ def evaluation_data(
     def produce(part: int) -> Iterator[dict[str, Any]]:
         return plan(rank=rank * parts + part, world=world * parts)
 
-    return _decoded(list(range(parts)), produce)
+    return _decoded(list(range(parts)), produce, dataset)
 
 
 def evaluation_plan(
@@ -219,8 +244,15 @@ def quiet_data_context() -> None:
     context.custom_execution_callback_classes = [Pause]
 
 
-def _decoded(keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]]) -> ray.data.Dataset:
+def _decoded(
+    keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]], dataset: PackedDataset
+) -> ray.data.Dataset:
     quiet_data_context()
+    where: dict[str, Any] = {}
+    if dataset.kept is not None:
+        # What this machine has decoded another would decode again: tasks run elsewhere only where this one is gone.
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        where = {"label_selector": here, "fallback_strategy": [{"label_selector": {}}]}
 
     def chunk(rows: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         for key in rows["item"].tolist():
@@ -229,7 +261,7 @@ def _decoded(keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]]
                 yield columns | {"ids": np.array(batch["ids"])}
 
     source = ray.data.from_items(keys, override_num_blocks=len(keys))
-    return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS)
+    return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS, **where)
 
 
 def _batches(decoded: ray.data.Dataset, batch_size: int) -> Iterator[dict[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyarrow import fs
@@ -16,7 +17,7 @@ from miseg.data.sources import DATA_SETS
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, journal, tracking
+from miseg.service import cluster, ingest, journal, tracking
 from miseg.service.command import Place
 
 
@@ -85,7 +86,7 @@ def prepare(
     for experiment in experiments:
         if workers < 1 or experiment.batch_size % workers:
             raise ValueError(f"{workers} workers cannot share batches of {experiment.batch_size}: use a divisor of it")
-    storage = place.root
+    storage, decoded_bytes = place.root, place.decoded_bytes
     data = packed(experiments[0].data, storage)
     dataset = PackedDataset.open(data)
     for experiment in experiments:
@@ -95,8 +96,21 @@ def prepare(
     if "://" not in storage:
         journal.sync(journal.journal_folder(storage), uri)
     cluster.connect(place.address, show_workers)
-    found = cluster.resources(workers, concurrency)
+    found = replace(cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
+    if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):
+        print(line, flush=True)
     return Job(storage, str(data), uri, found, datetime.datetime.now())
+
+
+def too_large(dataset: PackedDataset, experiments: Sequence[Experiment], budget: int) -> str:
+    """A line for the user where the decoded training images take more than `budget` bytes, and it is not 0; else ''."""
+    needed = max(ingest.decoded_bytes(dataset, experiment) for experiment in experiments)
+    if not 0 < budget < needed < math.inf:
+        return ""
+    return (
+        f"the training images of {dataset.uri} take {needed / 2**30:.2f} GiB decoded, more than {budget / 2**30:.3g}: "
+        f"each epoch decodes them again (--decoded-gib {math.ceil(10 * needed / 2**30) / 10} keeps them)"
+    )
 
 
 def packed(name: str, storage: str) -> str:

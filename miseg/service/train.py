@@ -102,6 +102,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
             "experiment": to_dict(run.experiment),
             "data": run.data,
             "threads": run.resources.threads,
+            "decoded_bytes": run.resources.decoded_bytes,
             "selection": run.selection,
             "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id},
         },

@@ -39,7 +39,7 @@ def train(config: dict[str, Any]) -> str:
     context = ray.train.get_context()
     rank = context.get_world_rank()
     experiment: Experiment = from_dict(config["experiment"])
-    dataset = PackedDataset.open(config["data"])
+    dataset = ingest.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
     resumed = ray.train.get_checkpoint()
     loop = Loop(experiment, ingest.task_of(dataset), get_device(), pretrained=resumed is None)
     if resumed is not None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from miseg.data.augmentation import augment, padding_colour, prepare, standardisation, target_size
 from miseg.data.configs import Augmentation
@@ -144,3 +145,24 @@ def test_the_porto_study_resizes_the_shorter_side_to_234_and_crops_224():
     assert image.shape == (224, 224, 3) and mask.shape == (224, 224)
     assert (mask == 0).all(), "nothing was padded: the resized image is larger than the crop"
     assert prepare(*pair, porto)[1].shape == (234, 312)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_window_has_the_values_of_the_whole_resampled_picture(channels):
+    rng = np.random.default_rng(0)
+    image = rng.integers(256, size=(61, 90, channels), dtype=np.uint8)
+    mask = rng.integers(256, size=(61, 90), dtype=np.uint8)
+    for seed in range(200):
+        config = Augmentation(scale=(0.3, 2.5), crop=(48, 40), flip=0)
+        found, labels = augment(image, mask, config, np.random.default_rng(seed), [7] * channels)
+        draws = np.random.default_rng(seed)
+        factor = draws.uniform(0.3, 2.5)
+        size = round(90 * factor), round(61 * factor)
+        beyond = size[1] - 48, size[0] - 40
+        top, left = (int(draws.integers(min(0, over), max(0, over) + 1)) for over in beyond)
+        bands = [Image.fromarray(image[..., band]).resize(size, Image.Resampling.BILINEAR) for band in range(channels)]
+        whole = np.stack([*bands, Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)], -1)
+        padded = np.pad(whole, ((48, 48), (40, 40), (0, 0)), constant_values=7)[48 + top :, 40 + left :][:48, :40]
+        assert np.array_equal(found, padded[..., :-1])
+        inside = np.pad(np.ones(whole.shape[:2], bool), ((48, 48), (40, 40)))[48 + top :, 40 + left :][:48, :40]
+        assert np.array_equal(labels, np.where(inside, padded[..., -1], 255))

@@ -1,14 +1,17 @@
 """The benchmark's rows measure what they say; how fast anything is, no test judges."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
+from miseg.data.packed import PackedDataset
 from miseg.interface import Batch
 from miseg.losses import RegionMutualInformationLoss
 from miseg.recipes import streets
-from miseg.service import benchmark, ingest, loss_benchmark
+from miseg.service import benchmark, data_benchmark, ingest, loss_benchmark
 from miseg.service.side_by_side import Row
 
 pytestmark = pytest.mark.slow
@@ -60,3 +63,24 @@ def test_losses_are_timed_in_turn(small, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_peak_of_the_loss_holds_its_gradient(small) -> None:
     row = benchmark.ROWS["loss-memory"](small, batch_size=1, steps=1, repetitions=1)
     assert row.ratios[0] > 0.99
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+def test_the_data_path_is_timed_with_and_without_decoded_images(small) -> None:
+    row = benchmark.ROWS["data-path-cached"](small, batch_size=2, steps=3, repetitions=1)
+    assert list(row.values) == ["Ray Data, from epoch 2 on", "DataLoader, 2 workers"] and row.ratios[0] > 0
+
+
+def test_ten_times_the_data_are_each_image_ten_times(small, tmp_path) -> None:
+    larger = PackedDataset.open(data_benchmark._multiplied(small, tmp_path))
+    assert larger.size("train") == 10 * small.size("train") and larger.fingerprint != small.fingerprint
+    larger.verify()
+    ids = [row[0] for row in larger.index("train")]
+    assert sorted(ids) == sorted(10 * [row[0] for row in small.index("train")])
+
+
+def test_what_other_processes_hold_counts_in_the_peak() -> None:
+    code = "import time; data = bytearray(200_000_000); time.sleep(1)"
+    peak = data_benchmark._peak_of_processes(lambda: subprocess.run([sys.executable, "-c", code], check=True))
+    assert peak > 200_000_000

@@ -2,14 +2,18 @@
 
 import itertools
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from miseg.data.batches import evaluation_batches, training_batches
+from miseg.data.packed import PackedDataset
+from miseg.data.packing import SIDECAR
 from miseg.service import ingest
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
@@ -86,3 +90,65 @@ def test_standardised_images_have_zero_mean_and_unit_deviation(small, tiny):
     batch = next(ingest.training_stream(small, replace(tiny, steps=1)))
     assert batch.images_NCHW.mean((0, 2, 3)).abs().max() < 1e-3
     assert (batch.images_NCHW.std((0, 2, 3)) - 1).abs().max() < 1e-3
+
+
+def same(found, expected):
+    for batch, other in zip(found, expected, strict=True):
+        assert batch.ids == other.ids
+        assert torch.equal(batch.images_NCHW, other.images_NCHW) and torch.equal(batch.labels_NHW, other.labels_NHW)
+    return True
+
+
+@pytest.fixture
+def movable(small, tmp_path):
+    """A copy of `small`, whose files may go, and another fingerprint, so that nothing of it is kept yet."""
+    packed = shutil.copytree(small.uri, tmp_path / "packed")
+    (packed / SIDECAR).write_text((packed / SIDECAR).read_text() + "\n")
+    return PackedDataset.open(packed)
+
+
+def test_from_the_second_epoch_on_nothing_is_decoded_and_batches_stay_the_same(movable, tiny):
+    expected = list(ingest.training_stream(movable, tiny))
+    of_val = list(ingest.evaluation_stream(movable, "val", tiny))
+    kept = ingest.keeping(movable, tiny, 2**27)
+    # Two trials at a time, of which one decodes what the other has not yet.
+    both = zip(ingest.training_stream(kept, tiny), ingest.training_stream(kept, tiny), strict=True)
+    assert same(itertools.chain(*both), itertools.chain(*zip(expected, expected, strict=True)))
+    assert same(ingest.evaluation_stream(kept, "val", tiny), of_val)
+    for shard in Path(movable.uri).glob("*.parquet"):
+        shard.unlink()
+    resumed = ingest.training_stream(kept, tiny, start_step=5)
+    assert same(resumed, expected[5:])
+    assert same(ingest.evaluation_stream(kept, "val", tiny), of_val)
+
+
+def test_two_ranks_share_what_is_kept(small, tiny):
+    tiny = replace(tiny, steps=8)
+    kept = ingest.keeping(small, tiny, 2**27)
+    ranks = [list(ingest.training_stream(kept, tiny, rank=rank, world=2)) for rank in range(2)]
+    for columns, first, second in zip(plain(small, tiny), *ranks, strict=True):
+        assert first.ids + second.ids == tuple(columns["ids"])
+
+
+def test_what_does_not_fit_is_not_kept(small, tiny):
+    needed = small.decoded_bytes("train")
+    assert ingest.keeping(small, tiny, needed).kept is not None
+    assert ingest.keeping(small, tiny, needed - 1).kept is None and ingest.keeping(small, tiny, 0).kept is None
+    few = replace(tiny, label_budget=2)
+    assert ingest.keeping(small, few, -(-needed * 2 // 13)).kept is not None
+
+
+@pytest.mark.timeout(180)
+def test_a_ray_of_this_machine_alone_takes_what_it_kept_with_it(small):
+    code = (
+        "import sys; from miseg.data.packed import PackedDataset; from miseg.recipes.experiment import Experiment\n"
+        "from miseg.service import cluster, ingest\n"
+        "cluster.connect('local'); dataset = PackedDataset.open(sys.argv[1])\n"
+        "kept = ingest.keeping(dataset, Experiment(data=sys.argv[1], steps=2), 2**27)\n"
+        "list(ingest.training_stream(kept, Experiment(data=sys.argv[1], steps=2)))\n"
+        "assert kept.kept.taken() > 48 * 64 * 4; print(kept.kept.folder)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, small.uri], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.split()[-1])
+    assert folder.parent.is_dir() and not folder.exists()

@@ -1,10 +1,11 @@
-"""How many trials run at a time where nobody says."""
+"""How many trials run at a time where nobody says, and what a user is told of decoded images."""
 
 from __future__ import annotations
 
 import pytest
 
 from miseg.service.cluster import default_concurrency
+from miseg.service.start import too_large
 
 GB = 2**30
 
@@ -25,3 +26,10 @@ GB = 2**30
 )
 def test_the_scarcest_resource_decides(cpus: float, gpus: float, memory: float, workers: int, expected: int) -> None:
     assert default_concurrency(cpus, gpus, memory, workers) == expected
+
+
+def test_a_user_is_told_which_budget_would_hold_the_training_images(small, tiny) -> None:
+    needed = small.decoded_bytes("train")
+    assert too_large(small, [tiny], needed) == "" and too_large(small, [tiny], 0) == ""
+    line = too_large(small, [tiny], needed - 1)
+    assert "decoded, more than" in line and "--decoded-gib 0.1 keeps them" in line and "\n" not in line

@@ -17,6 +17,7 @@ import torch
 from mlflow import MlflowClient
 
 from miseg.data.batches import evaluation_batches
+from miseg.data.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
@@ -61,9 +62,9 @@ def place(tmp_path_factory) -> tuple[Path, str]:
     return folder, uri
 
 
-def fit(place, small, experiment, name, workers=1, **settings) -> train.Outcome:
+def fit(place, small, experiment, name, workers=1, decoded_bytes=0, **settings) -> train.Outcome:
     folder, uri = place
-    resources = replace(cluster.resources(workers, 1), cpus=1)
+    resources = replace(cluster.resources(workers, 1), cpus=1, decoded_bytes=decoded_bytes)
     return train.fit(train.Run(name, experiment, small.uri, str(folder / name), uri, resources), **settings)
 
 
@@ -83,11 +84,13 @@ def whole(place, small, experiment) -> train.Outcome:
 
 
 def test_a_killed_worker_costs_no_step_and_changes_no_loss(place, small, experiment, whole):
+    """Nor do decoded images that stay on the machine, which `whole` has none of."""
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_worker_at, args=(place[0] / "killed", 10, killed))
     killer.start()
-    resumed = fit(place, small, experiment, "killed", max_failures=2)
+    resumed = fit(place, small, experiment, "killed", decoded_bytes=2**27, max_failures=2)
     killer.join()
+    assert DecodedImages(cluster.decoded_folder(), 2**27).taken() > 20 * 48 * 64 * 4
 
     assert killed, "the worker was never seen at step 10"
     assert whole.ended == resumed.ended == train.FINISHED
