@@ -14,7 +14,18 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.command import Place, main
 
 RowName = Literal[
-    "data-path", "step", "step-memory", "loss", "loss-beside-bce", "loss-memory", "map", "scene", "scene-memory"
+    "data-path",
+    "step",
+    "step-memory",
+    "loss",
+    "loss-beside-bce",
+    "loss-memory",
+    "map",
+    "scene",
+    "scene-memory",
+    "mutual-learning",
+    "iic",
+    "crf",
 ]
 
 
@@ -26,16 +37,18 @@ class Benchmark(Place):
     """Which rows. data-path: Ray Data beside a DataLoader with 2 workers, images a second. step and step-memory: a
     training step with RMI beside BCE, milliseconds and MiB at the peak. loss: RMI and BCE, forward and backward, as
     published beside ours, milliseconds; loss-beside-bce: ours beside PyTorch's BCE; loss-memory: MiB at its peak beside
-    the logits' own. map: a small scene mapped from few labels by the literal algorithm beside ours, seconds. scene and
-    scene-memory: one of 512 x 512 pixels by local information beside L1 between representations, seconds and MiB at the
-    peak."""
+    the logits' own. map: a scene of 512 x 512 pixels from 60 labels by the literal algorithm (extrapolated from a few
+    rows) beside ours, seconds. scene and scene-memory: the same by local information beside L1 between
+    representations, seconds and MiB at the peak. mutual-learning: its step beside those of its networks alone,
+    milliseconds. iic: a step of IIC at ±10 pixels beside its network's, milliseconds. crf: the dense CRF over val on 2
+    cores beside 1 and 4, images a second."""
     data: str = "camvid"
     """A name that prepare_data.py knows, of 8-bit images, or the folder or URI of a packed data set."""
     batch_size: int = 8
     """Images a step."""
     steps: int | None = None
     """Steps of each repetition, after some that are not timed. Default: 300 for data-path, 10 for step, 5
-    for the losses, 2 for step-memory."""
+    for the losses, 4 for mutual-learning, 2 for step-memory, 1 for the others."""
     repetitions: int = 3
     """How often each variant is timed, in turn."""
 

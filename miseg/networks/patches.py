@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad, relu
+from torch.nn.functional import pad, relu
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from miseg.networks.configs import PatchEncoder as PatchEncoderConfig
@@ -148,15 +148,15 @@ class StatisticsNetwork(nn.Module):
             if self.discriminator == "dot":
                 return representations_LD @ windows_ND.T / windows_ND.shape[1] ** 0.5
             _, inner, _, outer = self.head
-            biases_LD = linear(representations_LD, inner.weight, inner.bias)
+            biases_LD = inner(representations_LD)
             floors = list(zip(-representations_LD[:, :, None], -biases_LD[:, :, None], strict=True))
             parts = [self._score_tile(tile_TDn, floors) for tile_TDn in _tiles(windows_ND)]
-            return torch.cat(parts, 1)[:, : len(windows_ND)].add_(linear(biases_LD, outer.weight, outer.bias))
+            return torch.cat(parts, 1)[:, : len(windows_ND)].add_(outer(biases_LD))
 
     def _score_tile(self, tile_TDn: Tensor, floors: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Scores [L, T · n] less what does not depend on the windows; `floors` [D, 1] are those of the two ReLUs."""
         threads, _, width = tile_TDn.shape
-        inner, outer = (self.head[index].weight.expand(threads, -1, -1) for index in (1, 3))
+        inner, outer = (x.weight.expand(threads, -1, -1) for x in self.head if isinstance(x, nn.Linear))
         first, second = torch.empty_like(tile_TDn), torch.empty_like(tile_TDn)
         scores = tile_TDn.new_empty(len(floors), threads, 1, width)
         for (of_first, of_second), found in zip(floors, scores, strict=True):
