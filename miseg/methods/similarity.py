@@ -103,11 +103,14 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
     def _by_parts(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
         assert self.of_parts is not None
         side = self.config.encoder.local_size
+        representations_LZ = self.encoder(patches_LBPP)[1]
         windows = self.of_parts.of_window(self.encoder.local_map(image_1BHW))
         if self.config.discriminator == "dot":
             # The mean over a patch of inner products is the inner product with the mean.
-            return _each(self.of_parts, avg_pool2d(windows, side, 1), self.encoder(patches_LBPP)[1])
-        return _means(_each(self.of_parts, windows, self.encoder(patches_LBPP)[1]), side)
+            return _each(self.of_parts, avg_pool2d(windows, side, 1), representations_LZ)
+        scores_LHW = _each(self.of_parts, windows, representations_LZ)
+        del windows
+        return _means(scores_LHW, side)
 
 
 def _each(network: StatisticsNetwork, windows_1DHW: Tensor, representations_LZ: Tensor) -> Tensor:
@@ -118,13 +121,14 @@ def _each(network: StatisticsNetwork, windows_1DHW: Tensor, representations_LZ: 
 
 def _means(scores_LHW: Tensor, side: int) -> Tensor:
     """Means over windows of side x side: as avg_pool2d, an axis and a few labels (which the cache holds) at a time."""
-    found = []
-    for part in scores_LHW.split(LABELS):
-        for axis in (1, 2):
-            length = part.shape[axis] - side + 1
-            total = part.narrow(axis, 0, length).clone()
-            for offset in range(1, side):
-                total += part.narrow(axis, offset, length)
-            part = total
-        found.append(part.div_(side**2))
-    return torch.cat(found)
+    height, width = (size - side + 1 for size in scores_LHW.shape[1:])
+    found_LHW = scores_LHW.new_empty(len(scores_LHW), height, width)
+    for part, found in zip(scores_LHW.split(LABELS), found_LHW.split(LABELS), strict=True):
+        rows = part[:, :height].clone()
+        for offset in range(1, side):
+            rows += part[:, offset : offset + height]
+        found.copy_(rows[..., :width])
+        for offset in range(1, side):
+            found += rows[..., offset : offset + width]
+        found /= side**2
+    return found_LHW

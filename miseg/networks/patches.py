@@ -150,8 +150,14 @@ class StatisticsNetwork(nn.Module):
             _, inner, _, outer = self.head
             biases_LD = inner(representations_LD)
             floors = list(zip(-representations_LD[:, :, None], -biases_LD[:, :, None], strict=True))
-            parts = [self._score_tile(tile_TDn, floors) for tile_TDn in _tiles(windows_ND)]
-            return torch.cat(parts, 1)[:, : len(windows_ND)].add_(outer(biases_LD))
+            scores_LN = windows_ND.new_empty(len(floors), len(windows_ND))
+            step = 0
+            for tile_TDn in _tiles(windows_ND):
+                found_Ln = self._score_tile(tile_TDn, floors)
+                part_Ln = scores_LN[:, step : step + found_Ln.shape[1]]
+                torch.add(found_Ln[:, : part_Ln.shape[1]], outer(biases_LD), out=part_Ln)
+                step += found_Ln.shape[1]
+            return scores_LN
 
     def _score_tile(self, tile_TDn: Tensor, floors: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Scores [L, T · n] less what does not depend on the windows; `floors` [D, 1] are those of the two ReLUs."""
