@@ -3,7 +3,7 @@
 from miseg.losses.affinity_field import AffinityFieldLoss, AffinityFieldParts, affinity_field_parts
 from miseg.losses.binary_cross_entropy import binary_cross_entropy_parts
 from miseg.losses.cross_entropy import cross_entropy_parts
-from miseg.losses.divergence import divergence_from_logits_parts, divergence_parts
+from miseg.losses.divergence import divergence_from_logits_parts, mutual_learning_parts
 from miseg.losses.invariant_information import iic_segmentation_loss
 from miseg.losses.jensen_shannon import jensen_shannon_mutual_information, jensen_shannon_parts
 from miseg.losses.region_mutual_information import (
@@ -22,10 +22,10 @@ __all__ = [
     "binary_cross_entropy_parts",
     "cross_entropy_parts",
     "divergence_from_logits_parts",
-    "divergence_parts",
     "iic_segmentation_loss",
     "jensen_shannon_mutual_information",
     "jensen_shannon_parts",
+    "mutual_learning_parts",
     "region_mutual_information_parts",
     "region_vectors",
 ]

@@ -1,6 +1,10 @@
-"""Kullback-Leibler divergence between two networks' predictions, pixel by pixel."""
+"""Kullback-Leibler divergence between networks' predictions, pixel by pixel."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,32 +13,71 @@ from miseg.interface import IGNORE_INDEX
 from miseg.losses.labels import at_least_single, check_logits_and_labels, valid_pixels
 
 
-def divergence_parts(
-    logits_NKHW: Tensor, target_logits_NKHW: Tensor, labels_NHW: Tensor, *, ignore_index: int = IGNORE_INDEX
-) -> tuple[Tensor, Tensor]:
-    """Sum over valid pixels of KL(target ‖ prediction) of the softmax class probabilities, and their number.
+def mutual_learning_parts(
+    logits_of_networks: Sequence[Tensor], labels_NHW: Tensor, *, ignore_index: int = IGNORE_INDEX
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of M networks its cross-entropy and its mean divergence from the others, summed over valid pixels.
 
-    Zhang, Xiang, Hospedales and Lu: Deep Mutual Learning, CVPR 2018 (arXiv:1706.00384), equation 4. The sum is taken
-    in float32 (float64 for float64 logits), under autocast too.
+    Zhang, Xiang, Hospedales and Lu: Deep Mutual Learning, CVPR 2018 (arXiv:1706.00384), equation 4: network k's
+    divergence is the mean over j ≠ k of KL(p_j ‖ p_k) of the softmax class probabilities, and p_j gets no gradient. The
+    sums are taken in float32 (float64 for float64 logits), under autocast too.
+
+    Both terms need the same log-probabilities, and both gradients the same probabilities: each is computed once.
 
     Args:
-        logits_NKHW: the prediction's logits, floating [N, K, H, W]; they get the gradient.
-        target_logits_NKHW: the target's logits, likewise; they get none.
-        labels_NHW: integer [N, H, W]; only tells which pixels count.
+        logits_of_networks: two or more networks' logits, floating [N, K, H, W] each.
+        labels_NHW: integer [N, H, W]; the ignore index and labels outside 0..K-1 do not count.
 
     Returns:
-        The sum in nats (differentiable scalar, 0 or more) and the count (scalar of the same type).
+        Cross-entropies [M] and divergences [M] (nats, 0 or more; differentiable), and the number of valid pixels (a
+        scalar of the same type).
 
     Raises:
-        ValueError: a shape or type other than these.
+        ValueError: a shape or type other than these, or fewer than two networks.
     """
-    _check(logits_NKHW, target_logits_NKHW, labels_NHW)
-    with torch.autocast(logits_NKHW.device.type, enabled=False):
-        log_p = at_least_single(logits_NKHW).log_softmax(1)
-        log_q = at_least_single(target_logits_NKHW.detach()).log_softmax(1)
-        valid_NHW = valid_pixels(labels_NHW, logits_NKHW.shape[1], ignore_index)
-        divergence_NHW = (log_q.exp() * (log_q - log_p)).sum(1)
-        return (divergence_NHW * valid_NHW).sum(), valid_NHW.sum(dtype=divergence_NHW.dtype)
+    if len(logits_of_networks) < 2:
+        raise ValueError(f"{len(logits_of_networks)} networks: give the logits of two or more")
+    for logits_NKHW in logits_of_networks:
+        _check(logits_of_networks[0], logits_NKHW, labels_NHW)
+    with torch.autocast(labels_NHW.device.type, enabled=False):
+        logits = [at_least_single(logits_NKHW) for logits_NKHW in logits_of_networks]
+        valid_NHW = valid_pixels(labels_NHW, logits[0].shape[1], ignore_index)
+        labels_N1HW = torch.where(valid_NHW, labels_NHW, 0).long()[:, None]
+        ce_M, divergence_M = _MutualLearning.apply(labels_N1HW, valid_NHW[:, None].to(logits[0].dtype), *logits)
+        return ce_M, divergence_M, valid_NHW.sum(dtype=ce_M.dtype)
+
+
+class _MutualLearning(torch.autograd.Function):
+    """The sums of `mutual_learning_parts` with their gradient, which is made of probabilities alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, labels_N1HW: Tensor, valid_N1HW: Tensor, *logits_of_networks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        logs = [logits_NKHW.log_softmax(1) for logits_NKHW in logits_of_networks]
+        probabilities = [log_NKHW.exp() for log_NKHW in logs]
+        ctx.save_for_backward(labels_N1HW, valid_N1HW, *probabilities)
+        ce = [-(log_NKHW.gather(1, labels_N1HW) * valid_N1HW).sum() for log_NKHW in logs]
+        divergences = [logs[0].new_zeros(()) for _ in logs]
+        for j, k in itertools.combinations(range(len(logs)), 2):
+            difference_NKHW = (logs[j] - logs[k]).mul_(valid_N1HW)
+            divergences[k] = divergences[k] + (probabilities[j] * difference_NKHW).sum()
+            divergences[j] = divergences[j] - (probabilities[k] * difference_NKHW).sum()
+        return torch.stack(ce), torch.stack(divergences) / (len(logs) - 1)
+
+    @staticmethod
+    def backward(ctx: Any, ce_M: Tensor, divergence_M: Tensor) -> tuple[Tensor | None, ...]:
+        labels_N1HW, valid_N1HW, *probabilities = ctx.saved_tensors
+        gradients: list[Tensor | None] = []
+        for k, own_NKHW in enumerate(probabilities):
+            gradient_NKHW = own_NKHW * (ce_M[k] + divergence_M[k])
+            share = divergence_M[k] / (len(probabilities) - 1)
+            for j, other_NKHW in enumerate(probabilities):
+                if j != k:
+                    gradient_NKHW.addcmul_(other_NKHW, -share)
+            gradient_NKHW.scatter_add_(1, labels_N1HW, (-ce_M[k]).expand_as(labels_N1HW))
+            gradients.append(gradient_NKHW.mul_(valid_N1HW))
+        return None, None, *gradients
 
 
 def divergence_from_logits_parts(logits_NKHW: Tensor, target_logits_NKHW: Tensor) -> tuple[Tensor, Tensor]:

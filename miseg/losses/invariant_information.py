@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -64,7 +65,7 @@ def _tables(first_NKHW: Tensor, second_NKHW: Tensor, displacement: int) -> Tenso
     # Zeros as wide as the window on one side of each axis keep what leaves there from coming back on the other.
     height, width = (next_fast_len(side + displacement, real=True) for side in first_NKHW.shape[-2:])
     firsts, seconds = (torch.fft.rfft2(x, (height, width)).permute(2, 3, 1, 0) for x in (first_NKHW, second_NKHW))
-    spectra_HWKK = firsts.conj() @ seconds.transpose(2, 3)
+    spectra_HWKK = _CrossSpectra.apply(firsts.contiguous(), seconds.contiguous())
     # Of the inverse only the window is wanted, so its rows and columns are summed directly.
     shifts = torch.arange(-displacement, displacement + 1, device=firsts.device, dtype=torch.float64)
     rows_TH = _waves(shifts, torch.arange(height, device=firsts.device), height).to(firsts.dtype)
@@ -74,6 +75,24 @@ def _tables(first_NKHW: Tensor, second_NKHW: Tensor, displacement: int) -> Tenso
     columns_TW = (_waves(shifts, columns, width) * twice).to(firsts.dtype)
     partial = torch.einsum("th,hwkl->twkl", rows_TH, spectra_HWKK)
     return torch.einsum("sw,twkl->tskl", columns_TW, partial).real.flatten(0, 1)
+
+
+class _CrossSpectra(torch.autograd.Function):
+    """Σ_n conj(first[..., k, n]) second[..., l, n], complex [..., K, K], from [..., K, N] twice.
+
+    Torch multiplies conjugate views a matrix at a time, thousands of small ones in a step, so conjugates are
+    written out before each product, and in the gradient they are those of the small factor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        ctx.save_for_backward(first, second)
+        return first.conj_physical() @ second.mT
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = ctx.saved_tensors
+        return (gradient @ second.conj_physical()).conj_physical(), gradient.mT @ first
 
 
 def _waves(shifts_T: Tensor, frequencies_F: Tensor, length: int) -> Tensor:

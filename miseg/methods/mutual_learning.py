@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from miseg.interface import Batch, Method, Step, Task
-from miseg.losses import cross_entropy_parts, divergence_from_logits_parts, divergence_parts
+from miseg.losses import cross_entropy_parts, divergence_from_logits_parts, mutual_learning_parts
 from miseg.methods.configs import MutualLearning
 from miseg.networks import build_network
 
@@ -44,23 +44,27 @@ class MutualLearningMethod(Method):
         if batch.labels_NHW is None:
             raise ValueError("a batch without labels: mutual learning learns from labels too")
         logits = [network(batch.images_NCHW) for network in self.networks]
-        totals: list[Tensor] = []
-        counts: list[Tensor] = []
-        scalars = {}
-        for k, own in enumerate(logits, 1):
-            ce_sum, valid = cross_entropy_parts(own, batch.labels_NHW, ignore_index=self.task.ignore_index)
-            found = [self._divergence(own, other, batch.labels_NHW) for other in logits if other is not own]
-            divergence_sum, count = torch.stack([total for total, _ in found]).mean(), found[0][1]
-            totals += [ce_sum, self.config.weight * divergence_sum]
-            counts += [valid, count]
-            scalars[f"ce_{k}"] = ce_sum.detach() / valid.clamp_min(1)
-            scalars[f"divergence_{k}"] = divergence_sum.detach() / count.clamp_min(1)
-        return Step(torch.stack(totals), torch.stack(counts), scalars)
-
-    def _divergence(self, own: Tensor, other: Tensor, labels_NHW: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.target == "logits":
-            return divergence_from_logits_parts(own, other)
-        return divergence_parts(own, other, labels_NHW, ignore_index=self.task.ignore_index)
+            ce_M, divergence_M, valid, count = self._as_published(logits, batch.labels_NHW)
+        else:
+            ignore = self.task.ignore_index
+            ce_M, divergence_M, valid = mutual_learning_parts(logits, batch.labels_NHW, ignore_index=ignore)
+            count = valid
+        scalars = {}
+        for k in range(len(logits)):
+            scalars[f"ce_{k + 1}"] = ce_M[k].detach() / valid.clamp_min(1)
+            scalars[f"divergence_{k + 1}"] = divergence_M[k].detach() / count.clamp_min(1)
+        totals = torch.stack((ce_M, self.config.weight * divergence_M), 1)
+        return Step(totals.flatten(), torch.stack((valid, count)).repeat(len(logits)), scalars)
+
+    def _as_published(self, logits: list[Tensor], labels_NHW: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Cross-entropies and the Porto code's divergences of all networks, and the counts of both."""
+        parts = [cross_entropy_parts(own, labels_NHW, ignore_index=self.task.ignore_index) for own in logits]
+        means = []
+        for own in logits:
+            found = [divergence_from_logits_parts(own, other) for other in logits if other is not own]
+            means.append(torch.stack([total for total, _ in found]).mean())
+        return torch.stack([total for total, _ in parts]), torch.stack(means), parts[0][1], found[0][1]
 
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """The first network's softmax probabilities, float32 [N, K, H, W], that sum to 1 over K.

@@ -14,8 +14,8 @@ from miseg.methods.configs import DeepInfoMax, MutualInformationSimilarity
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.networks.patches import StatisticsNetwork
 
-BLOCK = 4096
-"""Windows of an image that are scored at once on a CPU."""
+LABELS = 8
+"""Labels whose scores are averaged at once."""
 
 
 class MutualInformationSimilarityMethod(NearestLabelMethod):
@@ -97,30 +97,38 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
 
     def _by_whole(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
         assert self.of_whole is not None
-        windows = self.of_whole.of_window(self.encoder.maps(image_1BHW)[0])
+        windows = self.of_whole.of_window(self.encoder.local_map(image_1BHW))
         return _each(self.of_whole, windows, self.encoder(patches_LBPP)[1])
 
     def _by_parts(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
         assert self.of_parts is not None
         side = self.config.encoder.local_size
-        windows = self.of_parts.of_window(self.encoder.maps(image_1BHW)[0])
+        representations_LZ = self.encoder(patches_LBPP)[1]
+        windows = self.of_parts.of_window(self.encoder.local_map(image_1BHW))
         if self.config.discriminator == "dot":
             # The mean over a patch of inner products is the inner product with the mean.
-            return _each(self.of_parts, avg_pool2d(windows, side, 1), self.encoder(patches_LBPP)[1])
-        return avg_pool2d(_each(self.of_parts, windows, self.encoder(patches_LBPP)[1])[None], side, 1)[0]
+            return _each(self.of_parts, avg_pool2d(windows, side, 1), representations_LZ)
+        scores_LHW = _each(self.of_parts, windows, representations_LZ)
+        del windows
+        return _means(scores_LHW, side)
 
 
-def _each(network: StatisticsNetwork, windows_1DHW: Tensor, representation_LZ: Tensor) -> Tensor:
-    """Scores [L, H, W] of every window with every labelled representation, a block of windows with a label at a time.
+def _each(network: StatisticsNetwork, windows_1DHW: Tensor, representations_LZ: Tensor) -> Tensor:
+    """Scores [L, H, W] of every window with every labelled representation."""
+    scores_LN = network.score_each(windows_1DHW[0].flatten(1).T, representations_LZ)
+    return scores_LN.view(-1, *windows_1DHW.shape[2:])
 
-    On a CPU a block is small enough to stay in the cache from one label to the next.
-    """
-    height, width = windows_1DHW.shape[-2:]
-    windows_ND = windows_1DHW[0].flatten(1).T.contiguous()
-    of_labels_LD = network.of_representation(representation_LZ)
-    block = BLOCK if windows_ND.device.type == "cpu" else len(windows_ND)
-    scores_LN = torch.cat(
-        [torch.stack([network.score(part_ND, one_D) for one_D in of_labels_LD]) for part_ND in windows_ND.split(block)],
-        1,
-    )
-    return scores_LN.view(-1, height, width)
+
+def _means(scores_LHW: Tensor, side: int) -> Tensor:
+    """Means over windows of side x side: as avg_pool2d, an axis and a few labels (which the cache holds) at a time."""
+    height, width = (size - side + 1 for size in scores_LHW.shape[1:])
+    found_LHW = scores_LHW.new_empty(len(scores_LHW), height, width)
+    for part, found in zip(scores_LHW.split(LABELS), found_LHW.split(LABELS), strict=True):
+        rows = part[:, :height].clone()
+        for offset in range(1, side):
+            rows += part[:, offset : offset + height]
+        found.copy_(rows[..., :width])
+        for offset in range(1, side):
+            found += rows[..., offset : offset + width]
+        found /= side**2
+    return found_LHW

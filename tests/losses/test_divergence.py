@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from miseg.losses import divergence_from_logits_parts, divergence_parts
+from miseg.losses import divergence_from_logits_parts, mutual_learning_parts
 
 
 def slow_divergence(logits: Tensor, target: Tensor, labels: Tensor) -> tuple[Tensor, int]:
@@ -37,22 +37,30 @@ def example(classes: int = 3, scale: float = 2.0) -> tuple[Tensor, Tensor, Tenso
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("scale", [0.5, 8.0])
-def test_value_and_gradient_equal_the_reference(classes: int, scale: float) -> None:
+@pytest.mark.parametrize("networks", [2, 3])
+def test_values_and_gradients_equal_the_reference(classes: int, scale: float, networks: int) -> None:
     logits, target, labels = example(classes, scale)
-    total, count = divergence_parts(logits, target, labels)
-    expected, expected_count = slow_divergence(logits, target.detach(), labels)
-    assert count == expected_count
-    torch.testing.assert_close(total, expected, rtol=1e-10, atol=1e-12)
-    (gradient,) = torch.autograd.grad(total, logits)
-    (expected_gradient,) = torch.autograd.grad(expected, logits)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-12)
+    together = [logits, target, (logits - 2 * target).detach().requires_grad_()][:networks]
+    ce, divergences, count = mutual_learning_parts(together, labels)
+    weights = torch.arange(1.0, networks + 1, dtype=torch.float64)
+    found = torch.autograd.grad((weights * (ce + 0.7 * divergences)).sum(), together)
+    for k, own in enumerate(together):
+        others = [slow_divergence(own, other.detach(), labels) for j, other in enumerate(together) if j != k]
+        assert count == others[0][1]
+        divergence = sum(total for total, _ in others) / (networks - 1)
+        torch.testing.assert_close(divergences[k], divergence, rtol=1e-10, atol=1e-12)
+        counted = torch.where((labels >= 0) & (labels < classes), labels, -100)
+        cross_entropy = torch.nn.functional.cross_entropy(own, counted, reduction="sum")
+        torch.testing.assert_close(ce[k], cross_entropy, rtol=1e-10, atol=1e-12)
+        (expected,) = torch.autograd.grad(weights[k] * (cross_entropy + 0.7 * divergence), own)
+        torch.testing.assert_close(found[k], expected, rtol=1e-8, atol=1e-12)
 
 
 def test_the_target_and_ignored_pixels_get_no_gradient() -> None:
     logits, target, labels = example()
-    total, _ = divergence_parts(logits, target, labels)
-    total.backward()
-    assert target.grad is None
+    ce, divergences, _ = mutual_learning_parts([logits, target], labels)
+    (ce[0] + divergences[0]).backward()
+    assert not target.grad.any()
     counted = ((labels >= 0) & (labels < 3)).unsqueeze(1).expand_as(logits)
     assert logits.grad[counted].count_nonzero() > 0 == logits.grad[~counted].count_nonzero()
 
@@ -60,17 +68,17 @@ def test_the_target_and_ignored_pixels_get_no_gradient() -> None:
 def test_it_is_zero_for_equal_predictions_and_above_it_otherwise() -> None:
     logits, target, labels = example()
     shifted = logits.detach() + 7.0
-    assert divergence_parts(shifted, logits, labels)[0].abs() < 1e-12
-    assert divergence_parts(logits, target, labels)[0] > 0
+    assert mutual_learning_parts([shifted, logits], labels)[1].abs().max() < 1e-12
+    assert mutual_learning_parts([logits, target], labels)[1].min() > 0
 
 
 def test_sure_predictions_stay_finite_in_half_precision() -> None:
     logits = torch.tensor([[60000.0], [-60000.0]], dtype=torch.float16).view(1, 2, 1, 1).requires_grad_()
     labels = torch.zeros(1, 1, 1, dtype=torch.int64)
     with torch.autocast("cpu", torch.bfloat16):
-        total, _ = divergence_parts(logits, -logits, labels)
-    total.backward()
-    assert total.dtype == torch.float32 and total.isfinite() and logits.grad.isfinite().all()
+        _, divergences, _ = mutual_learning_parts([logits, -logits], labels)
+    divergences.sum().backward()
+    assert divergences.dtype == torch.float32 and divergences.isfinite().all() and logits.grad.isfinite().all()
 
 
 def test_from_logits_is_torchs_kl_div_over_the_positive_logits() -> None:
@@ -91,4 +99,6 @@ def test_from_logits_is_torchs_kl_div_over_the_positive_logits() -> None:
 def test_targets_of_another_shape_are_refused() -> None:
     logits, target, labels = example()
     with pytest.raises(ValueError, match="expected floating logits of the same shape"):
-        divergence_parts(logits, target[:1], labels)
+        mutual_learning_parts([logits, target[:1]], labels)
+    with pytest.raises(ValueError, match="1 networks: give the logits of two or more"):
+        mutual_learning_parts([logits], labels)

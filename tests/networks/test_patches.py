@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from miseg.networks import patches
 from miseg.networks.configs import PatchEncoder as Config
 from miseg.networks.patches import PatchEncoder, StatisticsNetwork
 
@@ -67,6 +68,26 @@ def test_the_dot_product_is_that_of_the_encodings() -> None:
     local, z = torch.randn(2, 5, 3, 3), torch.randn(2, 4)
     expected = (network.of_window(local).flatten(1) * network.of_representation(z)).sum(1) / 8**0.5
     torch.testing.assert_close(network(local, z).flatten(), expected)
+
+
+@pytest.mark.parametrize("discriminator", ["concatenate", "dot"])
+@pytest.mark.parametrize("windows", [1, 6, 23, 24])
+def test_scores_of_all_pairs_are_those_of_each(
+    discriminator: str, windows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patches, "TILE", 3)
+    torch.manual_seed(0)
+    network = StatisticsNetwork(5, 1, 4, 8, discriminator).double()
+    local, z = torch.randn(1, 5, 1, windows, dtype=torch.float64), torch.randn(7, 4, dtype=torch.float64)
+    with torch.no_grad():
+        encoded = network.of_window(local)[0].flatten(1).T
+        expected = torch.stack([network(local, one[None]).flatten() for one in z])
+    torch.testing.assert_close(network.score_each(encoded, z), expected, rtol=1e-12, atol=1e-12)
+    # A model in half precision under autocast hands over half windows; the scores keep the weights' precision.
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network.float().score_each(encoded.bfloat16(), z.bfloat16())
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough.double(), expected, rtol=0.05, atol=0.02)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""The benchmark's row about the dense CRF: how it scales with the cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import ray
+
+from miseg.data.packed import PackedDataset
+from miseg.evaluation import DenseCRF
+from miseg.recipes import streets
+from miseg.service import checkpoint, checkpoint_files, cluster, ingest, refine
+from miseg.service.loop import Loop
+from miseg.service.side_by_side import Row
+
+CORES = (2, 1, 4)
+"""Two beside one make the ratio."""
+
+
+def crf(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+    """Images a second of val predicted and refined by ten iterations of the CRF, on 2 cores beside 1, and 4.
+
+    Each time in a Ray of its own, which is held to so many of this machine's logical cores, as `jobs/evaluate.py --crf`
+    does it; a pass of one iteration goes before the clock starts. The U-Net of `camvid-ce` is not trained: the CRF
+    takes as long whatever is predicted.
+
+    Raises:
+        ModuleNotFoundError: the extra is not installed.
+    """
+    cores = [count for count in CORES if count <= len(os.sched_getaffinity(0))]
+    values: dict[str, list[float]] = {f"{count} core{'s' * (count > 1)}": [] for count in cores}
+    for _ in range(repetitions):
+        for count, found in zip(cores, values.values(), strict=True):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                found.append(pool.submit(_images_per_second, dataset.uri, batch_size, count).result())
+    return Row("crf", "images/s", values)
+
+
+def _images_per_second(data: str, batch_size: int, cores: int) -> float:
+    # What Ray starts keeps to the same cores; Ray itself counts those it finds.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    os.environ.pop("RAY_ADDRESS", None)
+    dataset = PackedDataset.open(data)
+    experiment = replace(streets.camvid_ce(), data=data, batch_size=batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        loop = Loop(experiment, ingest.task_of(dataset))
+        files = checkpoint_files.files_of(checkpoint.save(Path(folder) / "checkpoint", loop, {}))
+    cluster.connect("local")
+    try:
+        resources = cluster.resources(1, 1)
+        refine.refine(files, dataset, "val", experiment, [DenseCRF(1)], resources)
+        started = time.perf_counter()
+        (found,) = refine.refine(files, dataset, "val", experiment, [DenseCRF(10)], resources)
+        return found.images / (time.perf_counter() - started)
+    finally:
+        ray.shutdown()
