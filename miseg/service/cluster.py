@@ -18,9 +18,6 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
 # Idle processes beyond one a CPU are ended after a second by default, though twice as many decode (ingest.TASK_CPUS):
 # each pipeline then waited 13 s for new ones (four CPUs). Only as many live as once worked at the same time.
 os.environ.setdefault("RAY_num_workers_soft_limit", str(8 * (os.cpu_count() or 1)))
-# OpenMP's threads spin while they wait for each other, and where one has no CPU the others wait for it: beside a single
-# busy thread a training on four CPUs was eight times slower, and 1.3 times when its threads sleep instead.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Tune's own banner says nothing that miseg's progress does not.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

@@ -12,6 +12,8 @@ from typing import Any
 
 import tyro
 
+from miseg.service import threads  # noqa: F401  (before any job's torch)
+
 USAGE_ERROR = 2
 
 DECODED_GIB = 4

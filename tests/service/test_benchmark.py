@@ -1,5 +1,6 @@
 """The benchmark's rows measure what they say; how fast anything is, no test judges."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +10,7 @@ import torch
 
 from miseg.data.packed import PackedDataset
 from miseg.interface import Batch
-from miseg.losses import RegionMutualInformationLoss
+from miseg.losses import RegionMutualInformationLoss, compiled
 from miseg.recipes import streets
 from miseg.service import benchmark, data_benchmark, ingest, loss_benchmark
 from miseg.service.side_by_side import Row
@@ -55,14 +56,43 @@ def test_the_published_formulation_has_our_values_and_gradients() -> None:
 def test_losses_are_timed_in_turn(small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss_benchmark, "SIDE", 33)
     row = benchmark.ROWS["loss"](small, batch_size=1, steps=1, repetitions=2)
-    assert list(row.values) == ["as published", "ours"] and all(len(values) == 2 for values in row.values.values())
+    assert list(row.values) == ["as published", "RMI + BCE, compiled"]
+    assert all(len(values) == 2 for values in row.values.values())
     row = benchmark.ROWS["loss-beside-bce"](small, batch_size=1, steps=1, repetitions=1)
-    assert list(row.values) == ["RMI + BCE", "BCE"]
+    assert list(row.values) == ["RMI + BCE, compiled", "BCE"]
+
+
+def test_rows_without_a_compiler_leave_it_as_it_was(small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_benchmark, "SIDE", 33)
+    for named in (None, "cc"):
+        if named is not None:
+            monkeypatch.setenv("MISEG_COMPILER", named)
+        row = benchmark.ROWS["loss-plain"](small, batch_size=1, steps=1, repetitions=1)
+        assert list(row.values) == ["as published", "RMI + BCE, by PyTorch"]
+        assert os.environ.get("MISEG_COMPILER") == named
+        row = benchmark.ROWS["loss-plain-beside-bce"](small, batch_size=1, steps=1, repetitions=1)
+        assert list(row.values) == ["RMI + BCE, by PyTorch", "BCE"] and compiled.available()
 
 
 def test_the_peak_of_the_loss_holds_its_gradient(small) -> None:
     row = benchmark.ROWS["loss-memory"](small, batch_size=1, steps=1, repetitions=1)
     assert row.ratios[0] > 0.99
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+def test_the_loop_is_timed_beside_a_bare_one(small) -> None:
+    row = benchmark.ROWS["loop"](small, batch_size=2, steps=2, repetitions=2)
+    assert list(row.values) == ["miseg", "bare PyTorch"] and len(row.ratios) == 2 and min(row.ratios) > 0
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+def test_two_workers_are_timed_beside_one_and_beside_the_model(small) -> None:
+    row = benchmark.ROWS["scaling"](small, batch_size=2, steps=1, repetitions=1)
+    assert list(row.values) == ["one worker", "two workers", "two, by the model"]
+    # By the model, two workers take longer by what they add up, which takes some time.
+    assert row.values["two, by the model"][0] > row.values["one worker"][0] > 0
 
 
 @pytest.mark.ray
