@@ -25,6 +25,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 import ray
 
 from miseg.data.decoded import remove_abandoned
+from miseg.service import threads  # noqa: F401  (what Ray's processes inherit)
 
 HEAD = {"node:__internal_head__": 0.001}
 """What a trial's driver asks for: nothing but a place on the head node, so that workers get every CPU."""
