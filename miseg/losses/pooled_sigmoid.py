@@ -37,32 +37,35 @@ class Pooled(NamedTuple):
     labels_NCHW: Tensor
 
 
-def cross_entropy_and_pooled(logits_NCHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor, factor: int) -> Pooled:
+def short_labels(labels_NHW: Tensor, valid_NHW: Tensor, num_classes: int) -> Tensor:
+    """The labels as the functions below take them: [N, H, W] of two bytes where that is enough, -1 for not valid."""
+    kind = torch.int16 if num_classes <= torch.iinfo(torch.int16).max else torch.int32
+    return labels_NHW.to(kind, copy=True).masked_fill_(~valid_NHW, -1).contiguous()
+
+
+def cross_entropy_and_pooled(logits_NCHW: Tensor, labels_NHW: Tensor, factor: int) -> Pooled:
     """One pass over the logits, without autograd: `pooled_gradient` is its gradient.
 
     Args:
         logits_NCHW: float32 or float64.
-        labels_NHW: integer labels, 0..C-1 where valid.
-        valid_NHW: bool, pixels that count.
+        labels_NHW: of `short_labels`.
         factor: DF ≥ 1.
     """
-    if not _compiled(logits_NCHW):
-        return _by_pytorch(logits_NCHW, labels_NHW, valid_NHW, factor)
+    if not _compiled(logits_NCHW, labels_NHW):
+        return _by_pytorch(logits_NCHW, labels_NHW, factor)
     images, classes, height, _ = logits_NCHW.shape
     rows, columns = _size(logits_NCHW.shape[2:], factor)
     probabilities_NCHW, truth_NCHW = (logits_NCHW.new_empty((images, classes, rows, columns)) for _ in range(2))
     # A sum a band, added up in their order: however many threads there are, it is the same number.
     sums = torch.empty((images, -(-(height + _pad(factor)) // factor)), dtype=torch.float64)
-    label_NHW, sizes = _short(labels_NHW, valid_NHW), _sizes(logits_NCHW, factor)
-    floor = ctypes.c_float(PROBABILITY_FLOOR)
-    compiled.call("forward", logits_NCHW, label_NHW, sizes, floor, sums, probabilities_NCHW, truth_NCHW)
+    sizes, floor = _sizes(logits_NCHW, factor), ctypes.c_float(PROBABILITY_FLOOR)
+    compiled.call("forward", logits_NCHW, labels_NHW, sizes, floor, sums, probabilities_NCHW, truth_NCHW)
     return Pooled(sums.sum().to(logits_NCHW.dtype), probabilities_NCHW, truth_NCHW)
 
 
 def pooled_gradient(
     logits_NCHW: Tensor,
     labels_NHW: Tensor,
-    valid_NHW: Tensor,
     factor: int,
     of_sum: Tensor,
     of_probabilities_NCHW: Tensor,
@@ -71,22 +74,21 @@ def pooled_gradient(
     """Gradient [N, C, H, W] with respect to the logits, in their layout.
 
     Args:
-        logits_NCHW: as they were given to `cross_entropy_and_pooled`, as the next three.
+        logits_NCHW: as they were given to `cross_entropy_and_pooled`, as the next two.
         labels_NHW: the same.
-        valid_NHW: the same.
         factor: the same.
         of_sum: scalar, the objective's derivative with respect to `Pooled.sum`.
         of_probabilities_NCHW: times `scale_NC`, the one with respect to `Pooled.probabilities_NCHW`.
         scale_NC: a factor for each map.
     """
-    if not _compiled(logits_NCHW):
+    if not _compiled(logits_NCHW, labels_NHW):
         of_probabilities_NCHW = of_probabilities_NCHW * scale_NC[:, :, None, None]
-        return _gradient_by_pytorch(logits_NCHW, labels_NHW, valid_NHW, factor, of_sum, of_probabilities_NCHW)
+        return _gradient_by_pytorch(logits_NCHW, labels_NHW, factor, of_sum, of_probabilities_NCHW)
     gradient_NCHW = torch.empty_like(logits_NCHW)
     compiled.call(
         "backward",
         logits_NCHW,
-        _short(labels_NHW, valid_NHW),
+        labels_NHW,
         _sizes(logits_NCHW, factor),
         compiled.structure(*gradient_NCHW.stride()),
         ctypes.c_float(of_sum.item()),
@@ -97,18 +99,13 @@ def pooled_gradient(
     return gradient_NCHW
 
 
-def _compiled(logits_NCHW: Tensor) -> bool:
+def _compiled(logits_NCHW: Tensor, labels_NHW: Tensor) -> bool:
     return (
         logits_NCHW.device.type == "cpu"
         and logits_NCHW.dtype == torch.float32
-        and logits_NCHW.shape[1] <= torch.iinfo(torch.int16).max
+        and labels_NHW.dtype == torch.int16
         and compiled.available()
     )
-
-
-def _short(labels_NHW: Tensor, valid_NHW: Tensor) -> Tensor:
-    """int16 labels, -1 where a pixel does not count."""
-    return labels_NHW.to(torch.int16).masked_fill_(~valid_NHW, -1).contiguous()
 
 
 def _sizes(logits_NCHW: Tensor, factor: int) -> Any:
@@ -116,47 +113,39 @@ def _sizes(logits_NCHW: Tensor, factor: int) -> Any:
     return compiled.structure(*logits_NCHW.shape, *logits_NCHW.stride(), factor, _pad(factor), *_size(size, factor))
 
 
-def _by_pytorch(logits_NCHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor, factor: int) -> Pooled:
-    masked = _masked(valid_NHW)
-    shape = (*logits_NCHW.shape[:2], *_size(logits_NCHW.shape[2:], factor))
-    probabilities_NCHW = logits_NCHW.new_empty(shape)
+def _by_pytorch(logits_NCHW: Tensor, labels_NHW: Tensor, factor: int) -> Pooled:
+    masked = _masked(labels_NHW)
+    images, classes = logits_NCHW.shape[:2]
+    probabilities_NCHW = logits_NCHW.new_empty((images, classes, *_size(logits_NCHW.shape[2:], factor)))
     total = torch.zeros((), dtype=torch.float64, device=logits_NCHW.device)
-    # Compared with each class: two bytes a label instead of eight.
-    short_N1HW = labels_NHW.to(torch.int32 if shape[1] > torch.iinfo(torch.int16).max else torch.int16).unsqueeze(1)
-    classes_C11 = torch.arange(shape[1], dtype=short_N1HW.dtype, device=logits_NCHW.device).view(-1, 1, 1)
+    classes_C11 = torch.arange(classes, dtype=labels_NHW.dtype, device=logits_NCHW.device).view(-1, 1, 1)
     values = None
     for slab in _slabs(logits_NCHW):
-        logits, valid = logits_NCHW[slab], valid_NHW[slab[0]].unsqueeze(1)
+        logits, label = logits_NCHW[slab], labels_NHW[slab[0]].unsqueeze(1)
         if values is None or values.shape != logits.shape:
             values = torch.empty_like(logits)
         torch.ops.aten.softplus.out(logits, out=values)
         # A label's own is log(1 + e^−x): to take x away from log(1 + e^x) later would leave no digits.
-        values.masked_fill_(short_N1HW[slab[0]] == classes_C11[slab[1]], 0)
+        values.masked_fill_(label == classes_C11[slab[1]], 0)
         if masked:
-            values *= valid
+            values *= label >= 0
         total += values.sum()
         torch.sigmoid(logits, out=values)
         if masked:
-            values *= valid
+            values *= label >= 0
         values += PROBABILITY_FLOOR
         probabilities_NCHW[slab] = F.avg_pool2d(values, factor, factor, _pad(factor)) if factor > 1 else values
-    for image in range(len(logits_NCHW)):
-        valid_1HW = valid_NHW[image : image + 1]
-        index_1HW = torch.where(valid_1HW, labels_NHW[image : image + 1], 0).long()
-        total += (F.softplus(-logits_NCHW[image].gather(0, index_1HW)) * valid_1HW).sum(dtype=torch.float64)
-    labels_NCHW = _pooled_labels(labels_NHW, valid_NHW, logits_NCHW.shape[1], factor, logits_NCHW.dtype)
-    return Pooled(total.to(logits_NCHW.dtype), probabilities_NCHW, labels_NCHW)
+    for logits_CHW, label_HW in zip(logits_NCHW, labels_NHW, strict=True):
+        own_1HW = logits_CHW.gather(0, label_HW.clamp(min=0).long().unsqueeze(0))
+        total += (F.softplus(-own_1HW) * (label_HW >= 0)).sum(dtype=torch.float64)
+    truth_NCHW = _pooled_labels(labels_NHW, classes, factor, logits_NCHW.dtype)
+    return Pooled(total.to(logits_NCHW.dtype), probabilities_NCHW, truth_NCHW)
 
 
 def _gradient_by_pytorch(
-    logits_NCHW: Tensor,
-    labels_NHW: Tensor,
-    valid_NHW: Tensor,
-    factor: int,
-    of_sum: Tensor,
-    of_probabilities_NCHW: Tensor,
+    logits_NCHW: Tensor, labels_NHW: Tensor, factor: int, of_sum: Tensor, of_probabilities_NCHW: Tensor
 ) -> Tensor:
-    masked = _masked(valid_NHW)
+    masked = _masked(labels_NHW)
     gradient_NCHW = torch.empty_like(logits_NCHW)
     of_probabilities_NCHW /= factor**2
     for slab in _slabs(logits_NCHW):
@@ -165,15 +154,14 @@ def _gradient_by_pytorch(
         for rows, u in _rows_and_averages(gradient, of_probabilities_NCHW[slab], factor):
             rows *= torch.addcmul(u + of_sum, u, rows, value=-1)
         if masked:
-            gradient *= valid_NHW[slab[0]].unsqueeze(1)
-    for image in range(len(logits_NCHW)):
-        valid_1HW = valid_NHW[image : image + 1]
-        index_1HW = torch.where(valid_1HW, labels_NHW[image : image + 1], 0).long()
-        gradient_NCHW[image].scatter_add_(0, index_1HW, -of_sum * valid_1HW)
+            gradient *= labels_NHW[slab[0]].unsqueeze(1) >= 0
+    for gradient_CHW, label_HW in zip(gradient_NCHW, labels_NHW, strict=True):
+        index_1HW = label_HW.clamp(min=0).long().unsqueeze(0)
+        gradient_CHW.scatter_add_(0, index_1HW, -of_sum * (label_HW >= 0).unsqueeze(0))
     return gradient_NCHW
 
 
-def _pooled_labels(labels_NHW: Tensor, valid_NHW: Tensor, num_classes: int, factor: int, dtype: torch.dtype) -> Tensor:
+def _pooled_labels(labels_NHW: Tensor, num_classes: int, factor: int, dtype: torch.dtype) -> Tensor:
     """Averages [N, C, h, w] of one-hot labels, counted from the label map."""
     images, height, width = labels_NHW.shape
     (rows, columns), pad = _size((height, width), factor), _pad(factor)
@@ -184,16 +172,16 @@ def _pooled_labels(labels_NHW: Tensor, valid_NHW: Tensor, num_classes: int, fact
     whole_HW = (row_H1 < rows) & (column_W < columns)
     cell_HW = row_H1.clamp(max=rows - 1) * columns + column_W.clamp(max=columns - 1)
     counts = torch.zeros((images, num_classes * rows * columns), dtype=dtype, device=device)
-    for image in range(images):
-        valid_HW = valid_NHW[image] & whole_HW
-        cells_P = torch.where(valid_HW, labels_NHW[image], 0).long().mul_(rows * columns).add_(cell_HW).flatten()
-        counts[image].scatter_add_(0, cells_P, valid_HW.flatten().to(dtype))
+    for found, label_HW in zip(counts, labels_NHW, strict=True):
+        counted_HW = (label_HW >= 0) & whole_HW
+        cells_P = label_HW.clamp(min=0).long().mul_(rows * columns).add_(cell_HW).flatten()
+        found.scatter_add_(0, cells_P, counted_HW.flatten().to(dtype))
     return counts.view(images, num_classes, rows, columns).div_(factor**2)
 
 
-def _masked(valid_NHW: Tensor) -> bool:
+def _masked(labels_NHW: Tensor) -> bool:
     """Whether a pixel does not count, or may not: on a GPU to ask would wait for it."""
-    return valid_NHW.is_cuda or not bool(valid_NHW.all())
+    return labels_NHW.is_cuda or bool((labels_NHW < 0).any())
 
 
 def _slabs(logits_NCHW: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from miseg.interface import IGNORE_INDEX
 from miseg.losses.binary_cross_entropy import masked_binary_cross_entropy_sum
 from miseg.losses.labels import at_least_single, check_logits_and_labels, one_hot, valid_pixels
-from miseg.losses.pooled_sigmoid import PROBABILITY_FLOOR, cross_entropy_and_pooled, pooled_gradient
+from miseg.losses.pooled_sigmoid import PROBABILITY_FLOOR, cross_entropy_and_pooled, pooled_gradient, short_labels
 from miseg.losses.region_covariance import half_log_det, half_log_det_and_gradient
 
 Downsampling = Literal["average", "max", "interpolation"]
@@ -63,8 +63,9 @@ def region_mutual_information_parts(
         images, num_classes = logits_NCHW.shape[:2]
         valid_NHW = valid_pixels(labels_NHW, num_classes, ignore_index)
         if downsampling == "average" or downsampling_factor == 1:
+            short_NHW = short_labels(labels_NHW, valid_NHW, num_classes)
             bce_sum, rmi_B = _CrossEntropyAndRegions.apply(
-                logits_NCHW, labels_NHW, valid_NHW, downsampling_factor, region_size, diagonal
+                logits_NCHW, short_NHW, downsampling_factor, region_size, diagonal
             )
         else:
             truth_NCHW = one_hot(labels_NHW, valid_NHW, num_classes, logits_NCHW.dtype)
@@ -85,30 +86,27 @@ class _CrossEntropyAndRegions(torch.autograd.Function):
         ctx: Any,
         logits_NCHW: Tensor,
         labels_NHW: Tensor,
-        valid_NHW: Tensor,
         factor: int,
         region_size: int,
         diagonal: float,
     ) -> tuple[Tensor, Tensor]:
-        total, probabilities_NCHW, truth_NCHW = cross_entropy_and_pooled(logits_NCHW, labels_NHW, valid_NHW, factor)
+        total, probabilities_NCHW, truth_NCHW = cross_entropy_and_pooled(logits_NCHW, labels_NHW, factor)
         truth_BHW, maps_BHW = truth_NCHW.flatten(0, 1), probabilities_NCHW.flatten(0, 1)
         # The gradient takes the place of the averages, which nothing else needs.
         gradient_BHW = maps_BHW if ctx.needs_input_grad[0] else None
         rmi_B = half_log_det_and_gradient(truth_BHW, maps_BHW, region_size, diagonal, gradient_BHW)
         if gradient_BHW is not None:
-            ctx.save_for_backward(logits_NCHW, labels_NHW, valid_NHW, probabilities_NCHW)
+            ctx.save_for_backward(logits_NCHW, labels_NHW, probabilities_NCHW)
             ctx.factor = factor
         return total, rmi_B
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_sum: Tensor, of_rmi_B: Tensor) -> tuple[Tensor | None, ...]:
-        logits_NCHW, labels_NHW, valid_NHW, of_probabilities_NCHW = ctx.saved_tensors
+        logits_NCHW, labels_NHW, of_probabilities_NCHW = ctx.saved_tensors
         scale_NC = of_rmi_B.view(logits_NCHW.shape[:2]).to(logits_NCHW.dtype)
-        gradient_NCHW = pooled_gradient(
-            logits_NCHW, labels_NHW, valid_NHW, ctx.factor, of_sum, of_probabilities_NCHW, scale_NC
-        )
-        return gradient_NCHW, None, None, None, None, None
+        gradient_NCHW = pooled_gradient(logits_NCHW, labels_NHW, ctx.factor, of_sum, of_probabilities_NCHW, scale_NC)
+        return gradient_NCHW, None, None, None, None
 
 
 class RegionMutualInformationLoss(nn.Module):
