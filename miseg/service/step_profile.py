@@ -73,8 +73,9 @@ def _kind(event: torch.autograd.profiler_util.FunctionEvent | None) -> str:
 
 def main() -> None:
     """Print the shares of the recipe that the command line names."""
-    milliseconds, found = shares(*sys.argv[1:2])
-    print(f"{sys.argv[1]}: {milliseconds:.0f} ms a step")
+    recipe = sys.argv[1]
+    milliseconds, found = shares(recipe)
+    print(f"{recipe}: {milliseconds:.0f} ms a step")
     for kind, share in found.items():
         print(f"  {kind:<26} {100 * share:5.1f} %")
 
