@@ -23,8 +23,8 @@ from miseg.service.side_by_side import device
 WARM_UP, STEPS = 2, 5
 
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "loss, forwards": ("_CrossEntropyAndRegions",),
     "loss, backwards": ("_CrossEntropyAndRegionsBackward",),
+    "loss, forwards": ("_CrossEntropyAndRegions",),
     "optimiser": ("Optimizer.step#",),
     "convolutions, backwards": ("convolution_backward", "ConvolutionBackward"),
     "convolutions, forwards": ("aten::conv2d", "aten::conv_transpose2d"),
