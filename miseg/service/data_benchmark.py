@@ -24,7 +24,7 @@ from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, ingest
+from miseg.service import cluster, ingest, kept_images
 from miseg.service.side_by_side import Row
 
 WARM_UP_STEPS = 100
@@ -60,7 +60,7 @@ def data_path_cached(dataset: PackedDataset, batch_size: int, steps: int, repeti
     """
     epoch = -(-dataset.size("train") // batch_size)
     experiment = _experiment(dataset, batch_size, epoch + steps)
-    kept = ingest.keeping(dataset, experiment, 2 * dataset.decoded_bytes("train"))
+    kept = kept_images.keeping(dataset, experiment, 2 * dataset.decoded_bytes("train"))
     values: dict[str, list[float]] = {"Ray Data, from epoch 2 on": [], "DataLoader, 2 workers": []}
     for seed in range(repetitions):
         seeded = replace(experiment, seed=seed)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,13 +20,11 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from miseg.data.augmentation import standardisation
 from miseg.data.batches import evaluation_batches, training_batches
-from miseg.data.decoded import DecodedImages
 from miseg.data.examples import draw_examples
 from miseg.data.packed import PackedDataset
 from miseg.data.pairs import pair_batches, scene_batches
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import Experiment
-from miseg.service.cluster import decoded_folder
 
 CHUNK_BYTES = 16 * 2**20
 """Decoded bytes a task makes: large enough to hide its start, small enough that a few fit in the object store."""
@@ -71,28 +68,6 @@ def training_stream(
     for first in range(0, len(starts), SEGMENT_TASKS):
         for columns in _batches(_decoded(list(starts[first : first + SEGMENT_TASKS]), produce, dataset), local):
             yield convert(columns)
-
-
-def keeping(dataset: PackedDataset, experiment: Experiment, budget: int) -> PackedDataset:
-    """The data set, of which each machine of this cluster keeps decoded images, where `budget` bytes hold them.
-
-    The folder is that of Ray's session: it lasts as long as the cluster, and the next training finds it. What other
-    splits take has no part in the decision; their images are kept while there is room.
-    """
-    if decoded_bytes(dataset, experiment) > budget:
-        return dataset
-    return dataset.keeping(DecodedImages(decoded_folder(), budget))
-
-
-def decoded_bytes(dataset: PackedDataset, experiment: Experiment) -> float:
-    """About what the images take, decoded, that a training sees.
-
-    Infinite where keeping them is no use: a chip of a scene is decoded for many pairs.
-    """
-    if experiment.patch is not None:
-        return math.inf
-    size = dataset.size("train")
-    return dataset.decoded_bytes("train") * (experiment.label_budget or size) / size
 
 
 def training_plan(

@@ -17,7 +17,7 @@ from miseg.data.sources import DATA_SETS
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, ingest, journal, tracking
+from miseg.service import cluster, journal, kept_images, tracking
 from miseg.service.command import Place
 
 
@@ -104,7 +104,7 @@ def prepare(
 
 def too_large(dataset: PackedDataset, experiments: Sequence[Experiment], budget: int) -> str:
     """A line for the user where the decoded training images take more than `budget` bytes, and it is not 0; else ''."""
-    needed = max(ingest.decoded_bytes(dataset, experiment) for experiment in experiments)
+    needed = max(kept_images.decoded_bytes(dataset, experiment) for experiment in experiments)
     if not 0 < budget < needed < math.inf:
         return ""
     return (

@@ -20,7 +20,7 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import match_clusters
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment, from_dict
-from miseg.service import checkpoint, ingest
+from miseg.service import checkpoint, ingest, kept_images
 from miseg.service.journal import TRAIN_MATCH, Journal
 from miseg.service.loop import Loop, NonFiniteLossError, Record
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
@@ -39,7 +39,7 @@ def train(config: dict[str, Any]) -> str:
     context = ray.train.get_context()
     rank = context.get_world_rank()
     experiment: Experiment = from_dict(config["experiment"])
-    dataset = ingest.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
+    dataset = kept_images.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
     resumed = ray.train.get_checkpoint()
     loop = Loop(experiment, ingest.task_of(dataset), get_device(), pretrained=resumed is None)
     if resumed is not None:

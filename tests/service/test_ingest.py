@@ -14,7 +14,7 @@ import torch
 from miseg.data.batches import evaluation_batches, training_batches
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
-from miseg.service import ingest
+from miseg.service import ingest, kept_images
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -110,7 +110,7 @@ def movable(small, tmp_path):
 def test_from_the_second_epoch_on_nothing_is_decoded_and_batches_stay_the_same(movable, tiny):
     expected = list(ingest.training_stream(movable, tiny))
     of_val = list(ingest.evaluation_stream(movable, "val", tiny))
-    kept = ingest.keeping(movable, tiny, 2**27)
+    kept = kept_images.keeping(movable, tiny, 2**27)
     # Two trials at a time, of which one decodes what the other has not yet.
     both = zip(ingest.training_stream(kept, tiny), ingest.training_stream(kept, tiny), strict=True)
     assert same(itertools.chain(*both), itertools.chain(*zip(expected, expected, strict=True)))
@@ -124,7 +124,7 @@ def test_from_the_second_epoch_on_nothing_is_decoded_and_batches_stay_the_same(m
 
 def test_two_ranks_share_what_is_kept(small, tiny):
     tiny = replace(tiny, steps=8)
-    kept = ingest.keeping(small, tiny, 2**27)
+    kept = kept_images.keeping(small, tiny, 2**27)
     ranks = [list(ingest.training_stream(kept, tiny, rank=rank, world=2)) for rank in range(2)]
     for columns, first, second in zip(plain(small, tiny), *ranks, strict=True):
         assert first.ids + second.ids == tuple(columns["ids"])
@@ -132,19 +132,21 @@ def test_two_ranks_share_what_is_kept(small, tiny):
 
 def test_what_does_not_fit_is_not_kept(small, tiny):
     needed = small.decoded_bytes("train")
-    assert ingest.keeping(small, tiny, needed).kept is not None
-    assert ingest.keeping(small, tiny, needed - 1).kept is None and ingest.keeping(small, tiny, 0).kept is None
+    assert kept_images.keeping(small, tiny, needed).kept is not None
+    assert (
+        kept_images.keeping(small, tiny, needed - 1).kept is None and kept_images.keeping(small, tiny, 0).kept is None
+    )
     few = replace(tiny, label_budget=2)
-    assert ingest.keeping(small, few, -(-needed * 2 // 13)).kept is not None
+    assert kept_images.keeping(small, few, -(-needed * 2 // 13)).kept is not None
 
 
 @pytest.mark.timeout(180)
 def test_a_ray_of_this_machine_alone_takes_what_it_kept_with_it(small):
     code = (
         "import sys; from miseg.data.packed import PackedDataset; from miseg.recipes.experiment import Experiment\n"
-        "from miseg.service import cluster, ingest\n"
+        "from miseg.service import cluster, ingest, kept_images\n"
         "cluster.connect('local'); dataset = PackedDataset.open(sys.argv[1])\n"
-        "kept = ingest.keeping(dataset, Experiment(data=sys.argv[1], steps=2), 2**27)\n"
+        "kept = kept_images.keeping(dataset, Experiment(data=sys.argv[1], steps=2), 2**27)\n"
         "list(ingest.training_stream(kept, Experiment(data=sys.argv[1], steps=2)))\n"
         "assert kept.kept.taken() > 48 * 64 * 4; print(kept.kept.folder)"
     )
