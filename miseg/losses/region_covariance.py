@@ -41,8 +41,8 @@ def half_log_det_and_gradient(
         probabilities_BHW: [B, H, W] of the same type.
         region_size: R.
         diagonal: ε.
-        gradient_BHW: where to write the gradient with respect to the probabilities; it may be their own memory. None:
-            it is not wanted.
+        gradient_BHW: where to write the gradient with respect to the probabilities, contiguous; it may be their own
+            memory. None: it is not wanted.
 
     Returns:
         The values [B] in float64, NaN where M + εI is not positive definite, as it is for NaN probabilities.
@@ -82,7 +82,11 @@ def half_log_det_and_gradient(
 class _HalfLogDet(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, truth_BHW: Tensor, probabilities_BHW: Tensor, region_size: int, diagonal: float) -> Tensor:
-        gradient_BHW = torch.empty_like(probabilities_BHW) if ctx.needs_input_grad[1] else None
+        # Of a single image with channels last, the maps are a view in which they do not lie one after the other.
+        contiguous = torch.contiguous_format
+        gradient_BHW = (
+            torch.empty_like(probabilities_BHW, memory_format=contiguous) if ctx.needs_input_grad[1] else None
+        )
         if gradient_BHW is not None:
             ctx.save_for_backward(gradient_BHW)
         return half_log_det_and_gradient(truth_BHW, probabilities_BHW, region_size, diagonal, gradient_BHW)

@@ -151,6 +151,17 @@ def test_single_precision_equals_the_slow_reference_in_every_layout(case: tuple,
     torch.testing.assert_close(gradient.double(), slow_gradient, rtol=0, atol=2e-6 * scale)
 
 
+@pytest.mark.parametrize("manner", MANNERS)
+def test_one_image_with_channels_last_has_the_gradient_of_classes_first(manner: str) -> None:
+    # Its maps can be seen as [classes, H, W] without a copy, and then do not lie one after the other.
+    logits, labels = example(1, 4, 21, 26)
+    loss = RegionMutualInformationLoss(4, downsampling=manner)
+    (expected,) = torch.autograd.grad(loss(logits, labels), logits)
+    last = logits.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    (found,) = torch.autograd.grad(loss(last, labels), last)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
+
+
 @pytest.mark.parametrize("confidence", [0.0, 5.0, 20.0, 60.0, 100.0])
 def test_cross_entropy_of_confident_logits_keeps_its_digits(confidence: float) -> None:
     """Of a right prediction it is a sum of e^-x, far below the rounding of 1 + e^-x."""
