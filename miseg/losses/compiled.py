@@ -89,8 +89,8 @@ def _library(wanted: str | None) -> ctypes.CDLL | None:
         told = getattr(error, "stderr", None) or error
         warnings.warn(
             f"the loops of the RMI loss could not be compiled with {shlex.join(compiler)} ({told}): PyTorch computes "
-            "them, which takes about twice as long on the CPU. Mend the compiler, name another in MISEG_COMPILER, or "
-            "set MISEG_COMPILER to nothing to leave it so",
+            "them, which takes about three times as long. Mend the compiler, name another in MISEG_COMPILER, or set "
+            "MISEG_COMPILER to nothing to leave it so",
             stacklevel=3,
         )
         return None
