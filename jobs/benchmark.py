@@ -21,6 +21,7 @@ RowName = Literal[
     "step-memory",
     "loop",
     "scaling",
+    "trial",
     "loss",
     "loss-beside-bce",
     "loss-plain",
@@ -46,7 +47,8 @@ class Benchmark(Place):
     data-memory: streaming ten times the data beside the data, MiB at the peak.
     step, step-memory: a training step with RMI beside BCE, ms and MiB at the peak;
     loop: a step with all that a run has beside a bare PyTorch loop, ms;
-    scaling: two workers of a thread each beside one, ms of a worker's time.
+    scaling: two workers of a thread each beside one, ms of a worker's time;
+    trial: one of a tuning, from its start to the next one's, beside its compute, s.
     loss: RMI and BCE, forward and backward, as published beside ours, ms;
     loss-beside-bce: ours beside PyTorch's BCE;
     loss-plain, loss-plain-beside-bce: these two where no compiler is;

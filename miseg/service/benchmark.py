@@ -22,6 +22,7 @@ from miseg.service import (
     loop_benchmark,
     loss_benchmark,
     method_benchmark,
+    trial_benchmark,
 )
 from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row, device, peak_bytes_of
@@ -68,6 +69,7 @@ ROWS: dict[str, Callable[..., Row]] = {
     "step-memory": step_memory,
     "loop": loop_benchmark.loop,
     "scaling": loop_benchmark.scaling,
+    "trial": trial_benchmark.trial,
     "loss": loss_benchmark.loss,
     "loss-beside-bce": loss_benchmark.loss_beside_bce,
     "loss-plain": loss_benchmark.plain_loss,
@@ -90,6 +92,7 @@ STEPS = dict.fromkeys(ROWS, 1) | {
     "step-memory": 2,
     "loop": 40,
     "scaling": 10,
+    "trial": 20,
     "loss": 5,
     "loss-beside-bce": 5,
     "loss-plain": 5,

@@ -9,12 +9,14 @@ import os
 import pickle
 import platform
 import shutil
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from miseg.interface import Method, Task
 from miseg.methods import build_method
@@ -23,13 +25,43 @@ from miseg.service.checkpoint_files import MANIFEST, CheckpointError, read_exper
 from miseg.service.loop import Loop
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A training at one step, in memory of its own: it can be written while the training goes on."""
+
+    step: int
+    experiment: Experiment
+    task: Task
+    weights: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def snapshot(loop: Loop) -> Snapshot:
+    """A copy of all that a checkpoint of `loop` holds."""
+    weights = {name: _copied(value).contiguous() for name, value in loop.method.state_dict().items()}
+    return Snapshot(loop.step, loop.experiment, loop.task, weights, _copied(loop.state()))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return type(value)(map(_copied, value)) if isinstance(value, list | tuple) else value
+
+
 def save(folder: str | Path, loop: Loop, metrics: dict[str, float], data: dict[str, Any] | None = None) -> Path:
-    """Write `loop` to `folder`, beside it first and renamed into place.
+    """Write `loop` to `folder`: see `write`."""
+    return write(folder, snapshot(loop), metrics, data)
+
+
+def write(folder: str | Path, taken: Snapshot, metrics: dict[str, float], data: dict[str, Any] | None = None) -> Path:
+    """Write a checkpoint to `folder`, beside it first and renamed into place.
 
     Args:
         folder: where the checkpoint shall be.
-        loop: the training to keep.
-        metrics: what was measured at this step.
+        taken: the training to keep.
+        metrics: what was measured at its step.
         data: what a user of the weights must know of the data: `mean` and `std` of the standardisation, `colours`,
             `fingerprint`, and `match`, the class of each cluster.
     """
@@ -37,15 +69,14 @@ def save(folder: str | Path, loop: Loop, metrics: dict[str, float], data: dict[s
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in loop.method.state_dict().items()}
-    save_file(weights, beside / "weights.safetensors")
-    torch.save(loop.state(), beside / "training.pt")
-    (beside / "experiment.json").write_text(json.dumps(to_dict(loop.experiment), indent=1))
+    save_file(taken.weights, beside / "weights.safetensors")
+    torch.save(taken.state, beside / "training.pt")
+    (beside / "experiment.json").write_text(json.dumps(to_dict(taken.experiment), indent=1))
     manifest = {
-        "step": loop.step,
-        "experiment_id": loop.experiment.id,
+        "step": taken.step,
+        "experiment_id": taken.experiment.id,
         "metrics": metrics,
-        "task": dataclasses.asdict(loop.task),
+        "task": dataclasses.asdict(taken.task),
         "data": data or {},
         "versions": versions(),
         "sha256": {path.name: sha256(path) for path in sorted(beside.iterdir())},

@@ -55,7 +55,7 @@ def within(folder: str | Path) -> list[Path]:
         CheckpointError: there is none, or a damaged one.
     """
     folder = Path(folder)
-    found = [folder] if (folder / MANIFEST).exists() else [path.parent for path in folder.glob(f"*/{MANIFEST}")]
+    found = [folder] if (folder / MANIFEST).exists() else [path.parent for path in folder.glob(f"[!.]*/{MANIFEST}")]
     if not found:
         raise CheckpointError(f"{folder} is no checkpoint and holds none (no {MANIFEST}): give a run's folder")
     return sorted(found, key=lambda path: verify(path)["step"])

@@ -10,7 +10,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ TASK_CPUS = 0.5
 
 def training_stream(
     dataset: PackedDataset, experiment: Experiment, *, start_step: int = 0, rank: int = 0, world: int = 1
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """This rank's batches of the training split from `start_step` to the experiment's last step."""
     local = experiment.batch_size // world
     if experiment.patch is not None:

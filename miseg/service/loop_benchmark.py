@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,10 +23,12 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch, combine
 from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
-from miseg.service import checkpoint, ingest, tracking
+from miseg.service import ingest, tracking
+from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
-from miseg.service.journal import Journal, journal_folder
+from miseg.service.journal import journal_folder
 from miseg.service.loop import Loop, build_optimiser
+from miseg.service.recorder import Recorder
 from miseg.service.side_by_side import Row, device
 
 BATCHES = 4
@@ -41,7 +42,7 @@ def loop(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
     """Milliseconds a step of `camvid-rmi` in a Ray Train worker, beside a bare PyTorch loop over the same tensors.
 
     miseg's has all that a run has, but for the images: losses logged to an MLflow store, system metrics, and once a
-    repetition a checkpoint that is written and reported to Ray Train. The bare loop is the network, the loss and the
+    repetition a checkpoint that is written, and a report to Ray Train. The bare loop is the network, the loss and the
     optimiser.
     """
     experiment = _experiment(dataset, batch_size, steps)
@@ -50,7 +51,8 @@ def loop(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
         tracking.check(uri, folder)
         run_id = tracking.open_run(uri, "benchmark", "loop", storage=folder, tags={}, params={})
         logged = {"folder": journal_folder(folder), "tracking_uri": uri, "run_id": run_id}
-        more = {"repetitions": repetitions, "tracking": logged, "threads": int(ray.cluster_resources()["CPU"])}
+        more = {"repetitions": repetitions, "tracking": logged, "folder": f"{folder}/run"}
+        more |= {"threads": int(ray.cluster_resources()["CPU"])}
         values = _on_workers(_beside_a_bare_loop, dataset, experiment, 1, folder, **more)
     return Row("loop", "ms", values)
 
@@ -118,19 +120,19 @@ def _beside_a_bare_loop(config: dict[str, Any]) -> dict[str, list[float]]:
     experiment: Experiment = from_dict(config["experiment"])
     steps = experiment.validate_every
     batches = _batches(config, experiment)
-    trained = Loop(experiment, ingest.task_of(PackedDataset.open(config["data"])), get_device())
+    dataset = PackedDataset.open(config["data"])
+    trained = Loop(experiment, ingest.task_of(dataset), get_device())
     bare = copy.deepcopy(trained.method)
     optimiser = build_optimiser(bare.param_groups(experiment.optimiser.learning_rate), experiment)
-    journal = Journal(**config["tracking"])
-    monitor = worker.system_metrics(config["tracking"])
+    recorder = Recorder(dataset, CheckpointStore(config["folder"]), config["tracking"])
 
     def validate() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            saved = checkpoint.save(Path(folder) / "checkpoint", trained, {})
-            ray.train.report({"step": trained.step}, checkpoint=ray.train.Checkpoint.from_directory(saved))
+        recorder.validation(trained, {"step": trained.step}, {})
+        ray.train.report({"step": trained.step})
 
     def ours() -> None:
-        worker.train_on(trained, itertools.islice(itertools.cycle(batches), steps), journal, validate)
+        worker.train_on(trained, itertools.islice(itertools.cycle(batches), steps), recorder, validate)
+        recorder.finish()
 
     def plain() -> None:
         bare.train()
@@ -150,9 +152,7 @@ def _beside_a_bare_loop(config: dict[str, Any]) -> dict[str, list[float]]:
             _wait()
             if repetition >= 0:
                 found[name].append(1000 * (time.perf_counter() - started) / steps)
-    if monitor is not None:
-        monitor.finish()
-    journal.close()
+    recorder.close()
     return found
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray.train
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service import models, tracking
+from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
 from miseg.service.journal import journal_folder, send_pending
 
@@ -75,6 +76,56 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
         tracking.TrackingError: MLflow does not answer at the start.
         ray.train.TrainingFailedError: workers failed more than `max_failures` times.
     """
+
+    def under_ray(config: dict[str, Any]) -> str:
+        trainer = _trainer(run.resources.workers)(
+            enter,
+            train_loop_config=config,
+            scaling_config=ScalingConfig(
+                num_workers=run.resources.workers,
+                use_gpu=run.resources.use_gpu,
+                resources_per_worker=run.resources.per_worker,
+            ),
+            run_config=RunConfig(
+                name=run.name,
+                storage_path=f"{run.storage}/runs",
+                failure_config=FailureConfig(max_failures=max_failures),
+                callbacks=list(callbacks),
+            ),
+        )
+        return str(getattr(trainer.fit(), "return_value", FINISHED))
+
+    def enter(config: dict[str, Any]) -> str:
+        # Imported by the worker alone. The controller, a process of its own for each run, unpickles this function, by
+        # value, and starts in two thirds of the time without torch's and MLflow's users.
+        from miseg.service import worker
+
+        return worker.train_under_ray(config)
+
+    return _fit(run, under_ray)
+
+
+def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
+    """As `fit`, by this process alone, which needs what one worker does; each validation is handed to `report`.
+
+    What `report` raises ends the training, and leaves the run open.
+
+    Raises:
+        tracking.TrackingError: MLflow does not answer at the start.
+        Exception: whatever the training raised; the run is FAILED then.
+    """
+
+    def here(config: dict[str, Any]) -> str:
+        import torch
+
+        from miseg.service import worker
+
+        return worker.train(config, report, torch.device("cuda" if run.resources.use_gpu else "cpu"))
+
+    return _fit(run, here)
+
+
+def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
     dataset = PackedDataset.open(run.data)
     if (done := finished(run)) is not None:
         return done
@@ -88,45 +139,21 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
         parent=run.parent,
         tags={"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {}),
     )
-
-    def enter(config: dict[str, Any]) -> str:
-        # Imported by the worker alone. The controller, a process of its own for each run, unpickles this function, by
-        # value, and starts in two thirds of the time without torch's and MLflow's users.
-        from miseg.service import worker
-
-        return worker.train(config)
-
-    trainer = _trainer(run.resources.workers)(
-        enter,
-        train_loop_config={
-            "experiment": to_dict(run.experiment),
-            "data": run.data,
-            "threads": run.resources.threads,
-            "decoded_bytes": run.resources.decoded_bytes,
-            "selection": run.selection,
-            "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id},
-        },
-        scaling_config=ScalingConfig(
-            num_workers=run.resources.workers,
-            use_gpu=run.resources.use_gpu,
-            resources_per_worker=run.resources.per_worker,
-        ),
-        run_config=RunConfig(
-            name=run.name,
-            storage_path=f"{run.storage}/runs",
-            failure_config=FailureConfig(max_failures=max_failures),
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=None if run.keep_all else 1, checkpoint_score_attribute="score"
-            ),
-            callbacks=list(callbacks),
-        ),
-    )
+    config = {
+        "experiment": to_dict(run.experiment),
+        "data": run.data,
+        "folder": run.folder,
+        "keep_all": run.keep_all,
+        "threads": run.resources.threads,
+        "decoded_bytes": run.resources.decoded_bytes,
+        "selection": run.selection,
+        "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id},
+    }
     try:
-        result = trainer.fit()
-    except ray.train.TrainingFailedError as error:
+        ended = train(config)
+    except Exception as error:
         finish(run, run_id, "FAILED", _first_line(error))
         raise
-    ended = str(getattr(result, "return_value", FINISHED))
     return finish(run, run_id, "FINISHED" if ended == FINISHED else "FAILED", ended)
 
 
@@ -166,31 +193,17 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     waiting = Path(journal_folder(run.storage)) / f"{run_id}.jsonl"
     if waiting.exists():
         send_pending(waiting, run.tracking_uri, run_id)
-    kept = checkpoints(run.folder)
-    for role, (folder, _) in kept.items():
-        with folder.as_directory() as path:
+    store = CheckpointStore(run.folder)
+    kept = {role: found for role, found in (("best", store.best()), ("last", store.last())) if found is not None}
+    for role, found in kept.items():
+        with found.as_directory() as path:
             models.log_model(run.tracking_uri, run_id, role, path)
-    last = kept["last"][1] if "last" in kept else {}
-    best = kept["best"][1] if "best" in kept else {}
+    last, best = (kept[role].metrics if role in kept else {} for role in ("last", "best"))
     tracking.end_run(run.tracking_uri, run_id, status, ended)
     step = int(last.get("step", 0))
     whole = step == run.experiment.steps and status == "FINISHED"
     mean_iou, score = (last.get(name, math.nan) if whole else math.nan for name in ("mean_iou", "score"))
     return Outcome(run_id, step, mean_iou, best.get("mean_iou", math.nan), ended, score)
-
-
-def checkpoints(folder: str) -> dict[str, tuple[ray.train.Checkpoint, dict[str, Any]]]:
-    """The checkpoints of a run's folder: `best` by what selects and `last`, each with what it reported."""
-    try:
-        result = ray.train.Result.from_path(folder)
-    except (RuntimeError, OSError, ValueError):
-        return {}
-    found = result.best_checkpoints or []
-    if not found:
-        return {}
-    best = max(found, key=lambda item: item[1].get("score", -math.inf))
-    last = max(found, key=lambda item: item[1].get("step", 0))
-    return {"best": best, "last": last}
 
 
 def _first_line(error: BaseException) -> str:

@@ -146,7 +146,7 @@ def run(tuning: Tuning) -> Report:
         description=f"{tuning.points} trials of {tuning.base.steps} steps, confirmed on {tuning.confirm_seeds} seeds",
     )
     try:
-        trials = _search(tuning, parent)
+        trials = search(tuning, parent)
         rows = dict(tuning.rivals)
         winner = best_trial(trials, tuning.base.steps)
         if winner is not None:
@@ -178,7 +178,9 @@ def run(tuning: Tuning) -> Report:
     return Report(parent, trials, confirmation, found)
 
 
-def _search(tuning: Tuning, parent: str) -> pd.DataFrame:
+def search(tuning: Tuning, parent: str) -> pd.DataFrame:
+    """Run the search or grid of a tuning as children of the MLflow run `parent`; a row for each trial."""
+
     def resolve(config: Mapping[str, Any]) -> tuple[str, Experiment]:
         experiment = tuning.space(FixedTrial(dict(config)), tuning.base)
         return describe(config), experiment
@@ -198,6 +200,8 @@ def _search(tuning: Tuning, parent: str) -> pd.DataFrame:
         scheduler=Halving(tuning.base.steps, tuning.base.validate_every),
         num_samples=tuning.trials,
         max_concurrent_trials=tuning.resources.concurrency,
+        # The driver of several workers must go with a trial that is stopped early, or the training goes on.
+        reuse_actors=tuning.resources.workers == 1,
     )
     return _tune(tuning, f"{tuning.name}-search", parent, resolve, config, {}, tuning.trials)
 
@@ -225,8 +229,6 @@ def _to_the_end(tuning: Tuning) -> tune.TuneConfig:
         metric=METRIC,
         mode="max",
         max_concurrent_trials=tuning.resources.concurrency,
-        # Saves the import of torch in each trial's driver. Not in a search: a trial that is stopped early must take its
-        # driver with it, or its training goes on.
         reuse_actors=True,
     )
 
@@ -260,11 +262,16 @@ def _tune(
 
     def trial(params: dict[str, Any]) -> None:
         run = trial_run(params, tune.get_context().get_trial_id())
-        outcome = train.fit(run, callbacks=[TuneReportCallback()], max_failures=0)
+        if alone:
+            outcome = train.fit_here(run, tune.report)
+        else:
+            outcome = train.fit(run, callbacks=[TuneReportCallback()], max_failures=0)
         if outcome.reused:
             tune.report({"mean_iou": outcome.mean_iou, METRIC: outcome.score, "step": outcome.step})
 
-    trainable = tune.with_resources(trial, HEAD)
+    # A trial of one worker is that worker: it needs no driver and controller beside it.
+    alone = tuning.resources.workers == 1
+    trainable = tune.with_resources(trial, tuning.resources.per_worker if alone else HEAD)
     path = f"{tuning.folder}/{name}"
     run_config = tune.RunConfig(
         name=name,

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ray.train
 import torch
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+import torch.distributed as dist
 from ray.train.torch import get_device
 
-from miseg.data.augmentation import standardisation
 from miseg.data.packed import PackedDataset
 from miseg.evaluation import match_clusters
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service import checkpoint, ingest, kept_images
-from miseg.service.journal import TRAIN_MATCH, Journal
+from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.journal import TRAIN_MATCH
 from miseg.service.loop import Loop, NonFiniteLossError, Record
-from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
+from miseg.service.recorder import Recorder
+from miseg.service.reporting import PANEL_ROWS, validation_metrics
 from miseg.service.scoring import Evaluation
 from miseg.service.train import FINISHED, PLACEMENT_GROUP, Selection
 
@@ -31,43 +31,55 @@ LOG_EVERY = 10
 """Steps between two reads of the losses from the device."""
 
 
-def train(config: dict[str, Any]) -> str:
-    """What every Train worker runs: its share of each step, and on rank 0 the logging. Returns why it ended."""
-    torch.set_num_threads(config["threads"])
+Report = Callable[[dict[str, Any]], None]
+"""Takes what a validation found: `step`, `mean_iou` and `score`."""
+
+
+def train_under_ray(config: dict[str, Any]) -> str:
+    """What every Ray Train worker runs; `train` with Ray Train's device and reports."""
     # A line for each validation is for people; what Ray does in between is in its own log files.
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    context = ray.train.get_context()
-    rank = context.get_world_rank()
+    group = ray.util.get_current_placement_group()
+    # Whoever stops the trial frees what holds this worker by its name, in hexadecimal.
+    held = {PLACEMENT_GROUP: group.id.hex() if group is not None else ""}
+    return train(config, lambda found: ray.train.report(found | held), get_device())
+
+
+def train(config: dict[str, Any], report: Report, device: torch.device) -> str:
+    """This worker's share of each step, and on rank 0 the logging and the checkpoints. Returns why it ended."""
+    torch.set_num_threads(config["threads"])
+    rank = dist.get_rank() if dist.is_initialized() else 0
     experiment: Experiment = from_dict(config["experiment"])
     dataset = kept_images.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
-    resumed = ray.train.get_checkpoint()
-    loop = Loop(experiment, ingest.task_of(dataset), get_device(), pretrained=resumed is None)
-    if resumed is not None:
-        with resumed.as_directory() as folder:
-            checkpoint.load(folder, loop)
-    journal = Journal(**config["tracking"]) if rank == 0 else None
-    monitor = system_metrics(config["tracking"]) if rank == 0 else None
+    store = CheckpointStore(config["folder"], config["keep_all"])
+    with store.latest() as resumed:
+        loop = Loop(experiment, ingest.task_of(dataset), device, pretrained=resumed is None)
+        if resumed is not None:
+            checkpoint.load(resumed, loop)
+    recorder = Recorder(dataset, store, config["tracking"]) if rank == 0 else None
     try:
-        _train(loop, dataset, journal, config["selection"])
+        _train(loop, dataset, recorder, report, config["selection"])
         return FINISHED
     except NonFiniteLossError as error:
         # A retry would meet the same loss, so the run ends here, as the worst there is, and says why.
-        _log(journal, error.records)
-        ray.train.report({"step": loop.step, "mean_iou": 0.0, "score": -math.inf})
+        _log(recorder, error.records)
+        report({"step": loop.step, "mean_iou": 0.0, "score": -math.inf})
         return str(error)
     finally:
-        if monitor is not None:
-            monitor.finish()
-        if journal is not None:
-            journal.close()
+        if recorder is not None:
+            recorder.close()
 
 
-def _train(loop: Loop, dataset: PackedDataset, journal: Journal | None, selection: Selection) -> None:
+def _train(loop: Loop, dataset: PackedDataset, recorder: Recorder | None, report: Report, selection: Selection) -> None:
     stream = ingest.training_stream(dataset, loop.experiment, start_step=loop.step, rank=loop.rank, world=loop.world)
-    train_on(loop, stream, journal, lambda: _validate_and_report(loop, dataset, journal, selection))
+    # Where a report ends the trial, this process goes on to the next one: its pipeline must end here.
+    with contextlib.closing(stream):
+        train_on(loop, stream, recorder, lambda: report(_validate(loop, dataset, recorder, selection)))
+    if recorder is not None:
+        recorder.finish()
 
 
-def train_on(loop: Loop, stream: Iterable[Batch], journal: Journal | None, validate: Callable[[], None]) -> None:
+def train_on(loop: Loop, stream: Iterable[Batch], recorder: Recorder | None, validate: Callable[[], None]) -> None:
     """A step for each batch; the losses are read from the device and logged now and then, and `validate` is called."""
     experiment = loop.experiment
     started, images = time.perf_counter(), 0
@@ -77,21 +89,22 @@ def train_on(loop: Loop, stream: Iterable[Batch], journal: Journal | None, valid
         validation = loop.step % experiment.validate_every == 0 or loop.step == experiment.steps
         if not validation and loop.step % LOG_EVERY:
             continue
-        _log(journal, loop.flush())
-        if journal is not None:
-            journal.metrics(loop.step, {"images_per_second": images / (time.perf_counter() - started)})
+        _log(recorder, loop.flush())
+        if recorder is not None:
+            recorder.journal.metrics(loop.step, {"images_per_second": images / (time.perf_counter() - started)})
         if validation:
             validate()
         started, images = time.perf_counter(), 0
 
 
-def _log(journal: Journal | None, records: Iterable[Record]) -> None:
+def _log(recorder: Recorder | None, records: Iterable[Record]) -> None:
     for record in records:
-        if journal is not None:
-            journal.metrics(record.step, record.values)
+        if recorder is not None:
+            recorder.journal.metrics(record.step, record.values)
 
 
-def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | None, selection: Selection) -> None:
+def _validate(loop: Loop, dataset: PackedDataset, recorder: Recorder | None, selection: Selection) -> dict[str, Any]:
+    """What the validation found, for `Report`; rank 0 has kept it."""
     labelled = loop.task.num_classes > 0
     found = _validated(loop, dataset) if labelled or loop.method.emits == "clusters" else None
     scores = {} if found is None or not labelled else validation_metrics(found, loop.task.class_names, "val")
@@ -109,25 +122,9 @@ def _validate_and_report(loop: Loop, dataset: PackedDataset, journal: Journal | 
     mean_iou = found.matrix.mean_iou() if labelled and found is not None else 0.0
     objective = None if found is None or selection == "labels" else found.objective
     metrics = {"step": loop.step, "mean_iou": mean_iou, "score": mean_iou if objective is None else objective}
-    reported = metrics | {PLACEMENT_GROUP: _placement_group()}
-    with tempfile.TemporaryDirectory() as folder:
-        if journal is None:
-            ray.train.report(reported)
-            return
-        if found is not None:
-            journal.metrics(loop.step, scores)
-        if labelled and found is not None:
-            log_evaluation(journal, dataset, loop.experiment, found, Path(folder), step=loop.step)
-            watch_collapse(journal, found, loop.step)
-        mean_C, std_C = standardisation(loop.experiment.augmentation, dataset.info)
-        data = {
-            "mean": [float(value) for value in mean_C],
-            "std": [float(value) for value in std_C],
-            "colours": [list(colour) for colour in dataset.info.colours],
-            "fingerprint": dataset.fingerprint,
-        } | ({} if match_K is None else {"match": match_K.tolist()})
-        saved = checkpoint.save(Path(folder) / "checkpoint", loop, metrics, data)
-        ray.train.report(reported, checkpoint=ray.train.Checkpoint.from_directory(saved))
+    if recorder is not None:
+        recorder.validation(loop, metrics, scores, found if labelled else None, match_K)
+    return metrics
 
 
 def _validated(loop: Loop, dataset: PackedDataset) -> Evaluation:
@@ -149,22 +146,3 @@ def _match_on_train(loop: Loop, dataset: PackedDataset) -> torch.Tensor:
 
 def _stream(loop: Loop, dataset: PackedDataset, split: str) -> Iterator[Batch]:
     return ingest.evaluation_stream(dataset, split, loop.experiment, rank=loop.rank, world=loop.world)
-
-
-def _placement_group() -> str:
-    """The group that holds this worker, in hexadecimal: whoever stops the trial frees it by this name."""
-    group = ray.util.get_current_placement_group()
-    return group.id.hex() if group is not None else ""
-
-
-def system_metrics(settings: Mapping[str, str], every: float = 5) -> SystemMetricsMonitor | None:
-    """MLflow's monitor of processor, memory and GPU, sampling every so many seconds; None where it does not start."""
-    try:
-        monitor = SystemMetricsMonitor(
-            settings["run_id"], tracking_uri=settings["tracking_uri"], resume_logging=True, sampling_interval=every
-        )
-        monitor.start()
-        return monitor
-    except Exception as error:  # a monitor is no reason to stop a training
-        print(f"system metrics are not logged: {error}", flush=True)
-        return None

@@ -20,6 +20,7 @@ from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, cluster, few, start, train
+from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
 from miseg.service.loop import Loop
 
@@ -146,9 +147,10 @@ def test_training_where_nobody_knows_a_class(tmp_path, uri):
     found = train.fit(run)
     assert (found.ended, found.step, found.mean_iou) == (train.FINISHED, 4, 0.0)
     assert train.fit(run).reused
-    kept = train.checkpoints(run.folder)
-    assert {role: metrics["step"] for role, (_, metrics) in kept.items()} == {"best": 4, "last": 4}
-    with kept["last"][0].as_directory() as folder:
+    kept = CheckpointStore(run.folder)
+    assert [found.step for found in kept.all()] == [4]
+    assert kept.best() == kept.last()
+    with kept.latest() as folder:
         assert checkpoint.open_method(folder, torch.device("cpu"))[2].num_classes == 0
         with pytest.raises(ValueError, match="has no labels to measure with"):
             few.measure(

@@ -21,7 +21,7 @@ from miseg.data.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, cluster, ingest, models, tracking, train, worker
+from miseg.service import checkpoint, cluster, ingest, models, recorder, tracking, train
 from miseg.service.evaluate import evaluate
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
@@ -131,7 +131,7 @@ def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):
 
 def test_the_machine_is_recorded_beside_the_run(place):
     run = MlflowClient(place[1]).create_run("0")
-    monitor = worker.system_metrics({"run_id": run.info.run_id, "tracking_uri": place[1]}, every=0.2)
+    monitor = recorder.system_metrics({"run_id": run.info.run_id, "tracking_uri": place[1]}, every=0.2)
     deadline = time.monotonic() + 20
     while not (logged := MlflowClient(place[1]).get_run(run.info.run_id).data.metrics) and time.monotonic() < deadline:
         time.sleep(0.2)

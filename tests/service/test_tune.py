@@ -1,4 +1,4 @@
-"""A tuning survives the death of a worker and of its driver: nothing finished runs twice, no step is logged twice."""
+"""A tuning survives the death of a trial and of its driver: nothing finished runs twice, no step is logged twice."""
 
 import os
 import re
@@ -64,19 +64,19 @@ class Job:
         except psutil.NoSuchProcess:
             return []
 
-    def kill_worker(self) -> None:
-        """SIGKILL a training worker of this job, which must have one."""
+    def kill_trial(self) -> None:
+        """SIGKILL the process of a trial of this job, which must have one."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for child in self.processes():
                 try:
-                    if "RayTrainWorker" in " ".join(child.cmdline()):
+                    if "ImplicitFunc" in " ".join(child.cmdline()):
                         child.kill()
                         return
                 except psutil.Error:  # it ended meanwhile
                     continue
             time.sleep(0.05)
-        raise AssertionError("no training worker was seen:\n" + "\n".join(self.lines))
+        raise AssertionError("no trial was seen:\n" + "\n".join(self.lines))
 
     def kill(self) -> None:
         """SIGKILL the driver alone; then wait until its Ray has gone with it."""
@@ -110,17 +110,17 @@ def jobs() -> Iterator[list[Job]]:
             job.kill()
 
 
-def test_a_tuning_survives_its_worker_and_its_driver(small, tmp_path, jobs):
+def test_a_tuning_survives_its_trials_and_its_driver(small, tmp_path, jobs):
     first = Job(tmp_path, small.uri, "--concurrent", "1")
     jobs.append(first)
     first.wait_for(rf"trial 1/{TRIALS}  step +\d+/")
-    first.kill_worker()
+    first.kill_trial()
     first.wait_for(rf"trial 2/{TRIALS}  starts")
     assert any(re.search(rf"trial 1/{TRIALS}  done", line) for line in first.lines), "\n".join(first.lines)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     before = {run.info.run_id: run for run in trial_runs(uri, small)}
     finished = {run_id for run_id, run in before.items() if run.info.status == "FINISHED"}
-    assert finished, "the trial whose worker was killed was not taken up again"
+    assert finished, "the trial whose process was killed was not taken up again"
     first.kill()
 
     again = Job(tmp_path, small.uri, "--concurrent", "2", "--resume")

@@ -1,0 +1,108 @@
+"""What the first worker of a training keeps of it: metrics, pictures, checkpoints."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from torch import Tensor
+
+from miseg.data.augmentation import standardisation
+from miseg.data.packed import PackedDataset
+from miseg.recipes.experiment import Experiment
+from miseg.service import checkpoint
+from miseg.service.aside import Aside
+from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.journal import Journal
+from miseg.service.loop import Loop
+from miseg.service.reporting import log_evaluation, watch_collapse
+from miseg.service.scoring import Evaluation
+
+
+class Recorder:
+    """Metrics go to the journal at once; pictures are drawn and checkpoints written while the training goes on.
+
+    Args:
+        dataset: what is trained on.
+        store: where checkpoints stay.
+        tracking: the journal's `folder`, `tracking_uri` and `run_id`.
+    """
+
+    def __init__(self, dataset: PackedDataset, store: CheckpointStore, tracking: Mapping[str, str]) -> None:
+        self.dataset, self.store = dataset, store
+        self.journal = Journal(**tracking)
+        self._monitor = system_metrics(tracking)
+        self._aside = Aside()
+
+    def validation(
+        self,
+        loop: Loop,
+        metrics: dict[str, Any],
+        scores: Mapping[str, float],
+        found: Evaluation | None = None,
+        match_K: Tensor | None = None,
+    ) -> None:
+        """Keep what a validation found, and the training as it is now.
+
+        Args:
+            loop: the training.
+            metrics: `step` and what selects: see `CheckpointStore`.
+            scores: by their names in MLflow.
+            found: what is drawn; None where there are no labels.
+            match_K: the class of each cluster.
+        """
+        self.journal.metrics(loop.step, scores)
+        if found is not None:
+            watch_collapse(self.journal, found, loop.step)
+        self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, found, match_K))
+
+    def _write(
+        self, taken: checkpoint.Snapshot, metrics: dict[str, Any], found: Evaluation | None, match_K: Tensor | None
+    ) -> None:
+        described = self._of_the_data(taken.experiment, match_K)
+        self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
+        if found is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                log_evaluation(self.journal, self.dataset, taken.experiment, found, Path(folder), step=taken.step)
+
+    def _of_the_data(self, experiment: Experiment, match_K: Tensor | None) -> dict[str, Any]:
+        mean_C, std_C = standardisation(experiment.augmentation, self.dataset.info)
+        described = {
+            "mean": [float(value) for value in mean_C],
+            "std": [float(value) for value in std_C],
+            "colours": [list(colour) for colour in self.dataset.info.colours],
+            "fingerprint": self.dataset.fingerprint,
+        }
+        return described if match_K is None else described | {"match": match_K.tolist()}
+
+    def finish(self) -> None:
+        """Until all is written.
+
+        Raises:
+            OSError: a checkpoint or a picture could not be.
+        """
+        self._aside.wait()
+
+    def close(self) -> None:
+        """End what runs beside the training, and send what waits for MLflow."""
+        self._aside.close()
+        if self._monitor is not None:
+            self._monitor.finish()
+        self.journal.close()
+
+
+def system_metrics(settings: Mapping[str, str], every: float = 5) -> SystemMetricsMonitor | None:
+    """MLflow's monitor of processor, memory and GPU, sampling every so many seconds; None where it does not start."""
+    try:
+        monitor = SystemMetricsMonitor(
+            settings["run_id"], tracking_uri=settings["tracking_uri"], resume_logging=True, sampling_interval=every
+        )
+        monitor.start()
+        return monitor
+    except Exception as error:  # a monitor is no reason to stop a training
+        print(f"system metrics are not logged: {error}", flush=True)
+        return None

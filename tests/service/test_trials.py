@@ -1,0 +1,115 @@
+"""Thirty trials in a row, most of them stopped early, leave nothing behind."""
+
+import time
+from dataclasses import replace
+
+import pandas as pd
+import psutil
+import pytest
+import ray
+from ray.util.state import list_actors
+
+from miseg.recipes import spaces
+from miseg.service import cluster, tracking, train, tune
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("ray_here")]
+
+TRIALS = 30
+
+
+@pytest.fixture(scope="module")
+def trials(small, tiny, tmp_path_factory) -> pd.DataFrame:
+    """A row a trial of a search; two at a time."""
+    folder = tmp_path_factory.mktemp("storage")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    tracking.check(uri, str(folder))
+    base = replace(tiny, steps=6, validate_every=1)
+    tuning = tune.Tuning(
+        name="many",
+        base=base,
+        space=spaces.region_mutual_information,
+        default_point=spaces.region_mutual_information_point(base),
+        rivals={},
+        tuned="RMI tuned",
+        data=small.uri,
+        storage=str(folder),
+        tracking_uri=uri,
+        resources=replace(cluster.resources(1, 2), cpus=2),
+        trials=TRIALS,
+        confirm_seeds=1,
+    )
+    parent = tracking.open_run(uri, tracking.experiment_name(base.data), tuning.name, storage=str(folder))
+    return tune.search(tuning, parent)
+
+
+def in_time(there: object, seconds: float = 20) -> bool:
+    """Whether what `there` returns becomes empty soon: processes take a moment to end."""
+    deadline = time.monotonic() + seconds
+    while (left := there()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not left
+
+
+def test_every_trial_is_a_whole_one_or_was_stopped_at_a_validation(trials):
+    assert len(trials) == TRIALS and trials["run_id"].nunique() == TRIALS
+    whole = trials["ended"] == train.FINISHED
+    early = trials["ended"].str.fullmatch(r"stopped early by ASHA at step \d+")
+    assert (whole ^ early).all(), trials[["step", "ended"]]
+    assert early.sum() >= TRIALS / 3 and (trials.loc[whole, "step"] == 6).all()
+    # A trial waits at each validation for what the scheduler says: none runs on past its end.
+    assert set(trials.loc[early, "step"]) <= {1, 3}
+
+
+def test_no_placement_group_actor_or_process_is_left(trials):
+    def groups() -> list[dict]:
+        return [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
+
+    def actors() -> list[str]:
+        # Ray Data keeps one that counts, for all pipelines of a cluster.
+        alive = list_actors(filters=[("state", "=", "ALIVE")])
+        return [actor.class_name for actor in alive if not actor.class_name.startswith("_")]
+
+    assert in_time(groups), groups()
+    assert in_time(actors), actors()
+
+    raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+
+    def processes() -> list[str]:
+        titles = []
+        for child in psutil.Process(raylet).children(recursive=True):
+            try:
+                titles.append(" ".join(child.cmdline()))
+            except psutil.Error:  # it ended meanwhile
+                continue
+        return [title for title in titles if "ImplicitFunc" in title]
+
+    assert in_time(processes), processes()
+
+
+def test_what_the_trials_held_is_free_again(trials):
+    offered = ray.cluster_resources()
+    assert in_time(lambda: [kind for kind in ("CPU",) if ray.available_resources().get(kind, 0) < offered[kind]])
+
+
+def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path):
+    base = replace(tiny, steps=4, validate_every=2)
+    point = spaces.region_mutual_information_point(base)
+    tuning = tune.Tuning(
+        name="pairs",
+        base=base,
+        space=spaces.region_mutual_information,
+        default_point=point,
+        rivals={},
+        tuned="RMI tuned",
+        data=small.uri,
+        storage=str(tmp_path),
+        tracking_uri=uri,
+        resources=replace(cluster.resources(2, 1), cpus=2),
+        trials=2,
+        confirm_seeds=1,
+        grid={name: [value] for name, value in point.items()} | {"region_size": [2, 3]},
+    )
+    parent = tracking.open_run(uri, tracking.experiment_name(base.data), tuning.name, storage=str(tmp_path))
+    found = tune.search(tuning, parent)
+    assert list(found["ended"]) == [train.FINISHED] * 2 and list(found["step"]) == [4, 4]
+    assert sorted(found["params/region_size"]) == [2, 3] and found["mean_iou"].notna().all()
