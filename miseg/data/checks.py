@@ -9,6 +9,7 @@ is turned too).
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from miseg.data.samples import IGNORE_LABEL, DataSetInfo
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
+OF_DAMAGED = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError)
+"""What Pillow raises on damaged files, beside what it means to: it believes what stands in them."""
 
 
 class BadFileError(ValueError):
@@ -152,7 +155,7 @@ def _load(data: bytes) -> Image.Image:
         raise BadFileError(f"not a picture (starts with {data[:8]!r}): replace it or remove it from the list") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadFileError(f"too large ({error}): cut it into tiles") from None
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+    except (*OF_DAMAGED, EOFError, zlib.error, struct.error) as error:
         raise BadFileError(f"truncated or damaged ({error}): copy it again") from None
     if pages > 1:
         raise BadFileError(f"holds {pages} pictures: save the one that is meant")

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pyarrow import fs
 
+from miseg.data.checks import OF_DAMAGED
 from miseg.data.chips import decode_chip, is_chip
 from miseg.data.decoded import DecodedImages, Pixels
 from miseg.data.packing import SIDECAR
@@ -82,7 +83,11 @@ class PackedDataset:
             ) from None
         info = parse_sidecar(sidecar, name)
         shards = [shard.file for split in info.splits.values() for shard in split]
-        for found in system.get_file_info([f"{folder}/{file}" for file in shards]):
+        try:
+            there = system.get_file_info([f"{folder}/{file}" for file in shards])
+        except OSError as error:
+            raise ValueError(f"{name} lists a shard that cannot be there ({_short(error)}): pack again") from None
+        for found in there:
             if found.type != fs.FileType.File:
                 raise ValueError(f"{found.path} is missing although {name} lists it: copy it again, or pack again")
         return cls(uri, sidecar, info)
@@ -244,7 +249,7 @@ def decode(row: Row) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         image = decode_chip(row.image) if is_chip(row.image) else np.asarray(Image.open(io.BytesIO(row.image)))
         mask = None if row.mask is None else np.asarray(Image.open(io.BytesIO(row.mask)))
-    except (OSError, SyntaxError, ValueError) as error:
+    except OF_DAMAGED as error:
         raise ValueError(f"{row.id}: cannot be decoded ({error}); pack the data set again") from None
     size = (row.height, row.width)
     if image.ndim != 3 or image.shape[:2] != size or (mask is not None and mask.shape != size):

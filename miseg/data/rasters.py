@@ -30,6 +30,7 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
         ValueError: it is missing, no raster, truncated or damaged.
     """
     import rasterio
+    from rasterio._err import CPLE_BaseError  # what GDAL raises where rasterio has no error of its own
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     if not path.is_file():
@@ -42,7 +43,7 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
                 source = rasterio.open(path)
             with source:
                 yield source
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         raise ValueError(f"{path}: no raster, truncated or damaged ({reason}): copy or export it again") from None
 

@@ -106,7 +106,7 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
                 for series, dates in data.get("dates", {}).items()
             },
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None
     for shard in (shard for shards in splits.values() for shard in shards):
         # A sidecar from elsewhere must not make this program read other files of the machine.

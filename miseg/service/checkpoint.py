@@ -9,12 +9,14 @@ import os
 import pickle
 import platform
 import shutil
+import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +25,9 @@ from miseg.methods import build_method
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.checkpoint_files import MANIFEST, CheckpointError, read_experiment, sha256, verify
 from miseg.service.loop import Loop
+
+_OF_ALTERED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What is raised where a checkpoint has the files of one, with checksums that fit, and something else in them."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +117,18 @@ def load(folder: str | Path, loop: Loop) -> None:
             "start the run under another name, or resume it with the settings it had"
         )
     try:
-        # Read before anything is changed. Without weights_only a checkpoint from elsewhere could run code of its own.
-        state = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it is not as we wrote it
+            # Before anything is changed. Without weights_only a checkpoint from elsewhere could run code of its own.
+            state = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
+    except (*_OF_ALTERED, AssertionError, EOFError, OSError, Warning, pickle.UnpicklingError) as error:
+        reason = next(iter(str(error).splitlines()), repr(error))
         raise CheckpointError(f"{folder / 'training.pt'} cannot be read ({reason}): nothing was loaded") from error
     load_weights(folder, loop.method)
-    loop.load_state(state)
+    try:
+        loop.load_state(state)
+    except _OF_ALTERED as error:
+        raise CheckpointError(f"{folder / 'training.pt'} is of another training ({error!r}): do not go on") from error
 
 
 def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Method, Experiment, Task]:
@@ -126,15 +136,23 @@ def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple
     folder = Path(folder)
     manifest = verify(folder)
     experiment = read_experiment(folder)
-    task = Task(**{**manifest["task"], "class_names": tuple(manifest["task"]["class_names"])})
-    method = build_method(experiment.method, task, pretrained=False)
+    try:
+        task = Task(**{**manifest["task"], "class_names": tuple(manifest["task"]["class_names"])})
+        method = build_method(experiment.method, task, pretrained=False)
+    except _OF_ALTERED as error:
+        raise CheckpointError(f"{folder} describes no method that can be built ({error!r})") from error
     load_weights(folder, method)
     return method.to(device).eval(), experiment, task
 
 
 def load_weights(folder: Path, method: torch.nn.Module) -> None:
     """Copy a checkpoint's weights into `method`, or change nothing and say which keys or shapes differ."""
-    found, wanted = load_file(folder / "weights.safetensors"), method.state_dict()
+    try:
+        found, wanted = load_file(folder / "weights.safetensors"), method.state_dict()
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder / 'weights.safetensors'} cannot be read ({error}): nothing was loaded"
+        ) from error
     differing = sorted(set(found) ^ set(wanted)) + sorted(
         f"{key} {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
         for key in set(found) & set(wanted)

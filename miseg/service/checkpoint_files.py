@@ -35,6 +35,9 @@ def verify(folder: str | Path) -> dict[str, Any]:
         listed = {Path(name).name: digest for name, digest in manifest["sha256"].items()}
         if missing := {"weights.safetensors", "experiment.json"} - set(listed):
             raise ValueError(f"it lists no {' and no '.join(sorted(missing))}")
+        for name, kind in (("step", int), ("experiment_id", str), ("metrics", dict), ("task", dict), ("data", dict)):
+            if not isinstance(manifest[name], kind):
+                raise ValueError(f"{name} = {manifest[name]!r}")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{folder / MANIFEST} cannot be read ({error}): this is not a whole checkpoint"
@@ -68,7 +71,11 @@ def read_experiment(folder: str | Path) -> Experiment:
         CheckpointError: a damaged checkpoint.
     """
     verify(folder)
-    return from_dict(json.loads((Path(folder) / "experiment.json").read_text()))
+    path = Path(folder) / "experiment.json"
+    try:
+        return from_dict(json.loads(path.read_text()))
+    except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} describes no experiment of this version ({error})") from error
 
 
 def copy_weights(folder: str | Path, target: str | Path) -> Path:

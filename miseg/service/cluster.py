@@ -28,7 +28,7 @@ from miseg.data.decoded import remove_abandoned
 from miseg.service import threads  # noqa: F401  (what Ray's processes inherit)
 
 HEAD = {"node:__internal_head__": 0.001}
-"""What a trial's driver asks for: nothing but a place on the head node, so that workers get every CPU."""
+"""What the driver of a trial of several workers asks for: a place on the head node, so that workers get every CPU."""
 
 TRIAL_MEMORY = 3 * 2**30
 """Bytes that a trial and its Ray actors keep on a machine without a GPU; 2.7 GB measured with one worker."""
