@@ -51,7 +51,7 @@ def loop(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
         tracking.check(uri, folder)
         run_id = tracking.open_run(uri, "benchmark", "loop", storage=folder, tags={}, params={})
         logged = {"folder": journal_folder(folder), "tracking_uri": uri, "run_id": run_id}
-        more = {"repetitions": repetitions, "tracking": logged, "folder": f"{folder}/run"}
+        more = {"repetitions": repetitions, "tracking": logged, "kept_in": f"{folder}/run"}
         more |= {"threads": int(ray.cluster_resources()["CPU"])}
         values = _on_workers(_beside_a_bare_loop, dataset, experiment, 1, folder, **more)
     return Row("loop", "ms", values)
@@ -124,7 +124,7 @@ def _beside_a_bare_loop(config: dict[str, Any]) -> dict[str, list[float]]:
     trained = Loop(experiment, ingest.task_of(dataset), get_device())
     bare = copy.deepcopy(trained.method)
     optimiser = build_optimiser(bare.param_groups(experiment.optimiser.learning_rate), experiment)
-    recorder = Recorder(dataset, CheckpointStore(config["folder"]), config["tracking"])
+    recorder = Recorder(dataset, CheckpointStore(config["kept_in"]), config["tracking"])
 
     def validate() -> None:
         recorder.validation(trained, {"step": trained.step}, {})

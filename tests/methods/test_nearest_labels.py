@@ -125,8 +125,10 @@ def test_of_equally_near_labels_the_first_class_counts() -> None:
     patches = method.support.patches_LBPP[:1].expand(4, -1, -1, -1)
     method.support = nearest.Support(patches, torch.arange(4))
     for method.neighbours in (1, 3):
-        for compare in method.comparisons():
+        # Not by what a network makes of them: equal patches of one batch may differ in their last digits.
+        for compare in ("patches", "pixels"):
             assert (method.predict_by(compare, batch.images_NCHW).argmax(1) == 0).all()
+        assert (method._vote(torch.zeros(4, 3, 5), torch.arange(4)).argmax(0) == 0).all()
 
 
 def test_a_labelled_pixel_has_its_own_class() -> None:

