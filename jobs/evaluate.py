@@ -70,7 +70,7 @@ def run(arguments: Evaluate) -> int:
     if crf and not available():
         raise ValueError("--crf: the dense CRF is an optional extra: pip install 'miseg[crf]'")
     with tempfile.TemporaryDirectory() as folder:
-        uri = tracking.tracking_uri(arguments.root)
+        uri = tracking.tracking_uri(arguments.root, arguments.offline)
         # Folders named by their run: what is wrong with a checkpoint is told with its path.
         places = {
             run_id: models.download(uri, run_id, arguments.role, Path(folder) / Path(run_id).name)

@@ -66,7 +66,7 @@ def run(arguments: Bound) -> int:
         arguments.estimators,
         arguments.seed,
     )
-    uri = tracking.tracking_uri(arguments.root)
+    uri = tracking.tracking_uri(arguments.root, arguments.offline)
     with tempfile.TemporaryDirectory() as folder:
         places = [
             models.download(uri, run_id, arguments.role, Path(folder) / Path(run_id).name) for run_id in arguments.run

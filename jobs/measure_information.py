@@ -49,7 +49,7 @@ def run(arguments: Measure) -> int:
     from miseg.service.measure_record import EXPERIMENT, KIND, Record
 
     grid = Grid(arguments.estimators, arguments.distributions, arguments.samples, arguments.seeds, arguments.limit)
-    uri = tracking.tracking_uri(arguments.root)
+    uri = tracking.tracking_uri(arguments.root, arguments.offline)
     tracking.check(uri, arguments.root)
     name = arguments.name or f"measure-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     known = tracking.find_run(uri, EXPERIMENT, name) if arguments.name else tracking.latest_run(uri, EXPERIMENT, KIND)

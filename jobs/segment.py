@@ -66,7 +66,7 @@ def run(arguments: Segment) -> int:
     assert arguments.scene is not None and arguments.labels is not None and arguments.out is not None
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
     scene = open_scene(arguments.scene, options)
-    uri = tracking.tracking_uri(arguments.root)
+    uri = tracking.tracking_uri(arguments.root, arguments.offline)
     tracking.check(uri, arguments.root)
     with tempfile.TemporaryDirectory() as beside:
         folder = _model(arguments, Path(beside))
@@ -122,7 +122,7 @@ def _model(arguments: Segment, beside: Path) -> Path:
     from miseg.service import models, tracking
 
     run_id = arguments.model.removeprefix("runs:/").split("/")[0]
-    return models.download(tracking.tracking_uri(arguments.root), run_id, arguments.role, beside)
+    return models.download(tracking.tracking_uri(arguments.root, arguments.offline), run_id, arguments.role, beside)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def run(arguments: Train | Again) -> int:
     from miseg.service.start import prepare
 
     if isinstance(arguments, Again):
-        uri = tracking.tracking_uri(arguments.root)
+        uri = tracking.tracking_uri(arguments.root, arguments.offline)
         experiment = tracking.read_experiment(uri, arguments.from_run)
     else:
         experiment = arguments.experiment

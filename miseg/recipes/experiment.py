@@ -83,6 +83,10 @@ class Experiment:
     """Steps between two validations (and checkpoints); the last step always has one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the network; auto takes bfloat16 or float16 on a GPU that has it and float32 on a CPU."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """What becomes of a step whose loss or gradient is NaN or infinite: stop ends the training there; skip leaves
+    weights and optimiser as they were and goes on, for at most 20 such steps in a row. skip reads from the device at
+    every step."""
     seed: int = 0
     """Seeds weights, order and augmentation alike."""
 
@@ -126,6 +130,8 @@ class Experiment:
         if self.patch is None:
             # A method that learns from images ignores it, and its earlier runs keep their ids.
             del counts["pairs"]
+        if self.non_finite == "stop":
+            del counts["non_finite"]  # as experiments were before they could choose
         text = json.dumps(counts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

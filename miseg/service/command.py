@@ -32,6 +32,9 @@ class Place:
     """GiB of decoded images that each machine keeps in files of Ray's folder, which the system holds in memory while
     there is room, so that a training decodes each image once; 0 keeps none. Default: $MISEG_DECODED_GIB, else 4."""
 
+    offline: bool = False
+    """Record runs without a server, in the storage's own folder; jobs/sync.py sends them to one later."""
+
     @property
     def root(self) -> str:
         """The storage that is meant; a folder is absolute."""

@@ -32,12 +32,17 @@ class NonFiniteLossError(ArithmeticError):
         self.records = tuple(records)
 
 
+SKIPS_IN_A_ROW = 20
+"""Steps that may be left out one after the other: a network that is itself broken has no finite loss any more."""
+
+
 @dataclass(frozen=True)
 class Record:
-    """What one step logs: `values` by metric name."""
+    """What one step logs: `values` by metric name, and why it was left out, if it was."""
 
     step: int
     values: dict[str, float]
+    skipped: str = ""
 
 
 @dataclass
@@ -50,6 +55,7 @@ class _Pending:
     total: Tensor
     count: Tensor
     scalars: dict[str, Tensor]
+    skipped: bool = False
 
 
 class Loop:
@@ -88,6 +94,7 @@ class Loop:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
         self.step = 0
         self._pending: list[_Pending] = []
+        self._skips_in_a_row = 0
 
     def train_step(self, batch: Batch) -> None:
         """One optimiser step; its losses wait on the device for `flush`."""
@@ -102,6 +109,8 @@ class Loop:
         factor = learning_rate_factor(self.step, self.experiment.steps, self.experiment.optimiser)
         for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = base * factor
+        may_skip = self.experiment.non_finite == "skip" and self._skips_in_a_row < SKIPS_IN_A_ROW
+        buffers = [buffer.clone() for buffer in self.method.buffers()] if may_skip else []
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
             result = self.model(batch)
         count = result.count.detach().clone()
@@ -110,15 +119,34 @@ class Loop:
         # DDP averages gradients over ranks, so that each rank's share of the global sum is multiplied back.
         loss = self.world * combine(result.total, count)
         self.scaler.scale(loss).backward()
-        if self.experiment.optimiser.clip is not None:
-            self.scaler.unscale_(self.optimiser)
-            self._clip(self.experiment.optimiser.clip)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
+        skipped = may_skip and not self._finite(result.total.detach())
+        if skipped:
+            # What a batch norm saw of these images must not stay either.
+            for buffer, before in zip(self.method.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        else:
+            if self.experiment.optimiser.clip is not None:
+                self.scaler.unscale_(self.optimiser)
+                self._clip(self.experiment.optimiser.clip)
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+        self._skips_in_a_row = self._skips_in_a_row + 1 if skipped else 0
         self.optimiser.zero_grad(set_to_none=True)
         rate = self.optimiser.param_groups[0]["lr"]
-        self._pending.append(_Pending(self.step, batch.ids, rate, result.total.detach(), count, result.scalars))
+        self._pending.append(
+            _Pending(self.step, batch.ids, rate, result.total.detach(), count, result.scalars, skipped)
+        )
         self.step += 1
+
+    def _finite(self, total: Tensor) -> bool:
+        """Whether the loss and the gradient are finite on all ranks."""
+        found = [total.sum()]
+        if not self.scaler.is_enabled():  # the scaler itself leaves out steps whose scaled gradient is infinite
+            found += [p.grad.sum() for p in self.method.parameters() if p.grad is not None]
+        finite = torch.stack([value.float() for value in found]).isfinite().all().float()
+        if self.world > 1:
+            dist.all_reduce(finite, dist.ReduceOp.MIN)
+        return bool(finite)
 
     def _clip(self, largest: float) -> None:
         together: dict[Any, list[Tensor]] = {}
@@ -149,11 +177,16 @@ class Loop:
         records: list[Record] = []
         for row, item in enumerate(pending):
             loss = combine(totals[row], item.count.double()).item()
-            if not np.isfinite(loss):
+            if item.skipped or not np.isfinite(loss):
+                where = f"at step {item.step} (learning rate {item.learning_rate:.3g}, images "
+                where += ", ".join(self._ids_of_all_ranks(item.ids)) + ")"
+                if item.skipped:
+                    what = "gradient is not finite" if np.isfinite(loss) else f"loss is {loss}"
+                    told = f"the {what} {where}: the step is left out"
+                    records.append(Record(item.step, {"train/skipped": 1.0}, told))
+                    continue
                 raise NonFiniteLossError(
-                    f"the loss is {loss} at step {item.step} (learning rate {item.learning_rate:.3g}, images "
-                    f"{', '.join(self._ids_of_all_ranks(item.ids))}): lower the learning rate, clip the gradient or "
-                    "look at these images",
+                    f"the loss is {loss} {where}: lower the learning rate, clip the gradient or look at these images",
                     records,
                 )
             parts = {f"train/{n}": scalars[row, i].item() for i, n in enumerate(names)} if scalars is not None else {}

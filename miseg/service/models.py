@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+from mlflow.entities import LoggedModel
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -59,6 +60,13 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
     except (mlflow.MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} at {uri} holds no model {role}: {str(error).splitlines()[0]}") from error
     return Path(path) / "artifacts" / "checkpoint"
+
+
+def of_run(uri: str, run_id: str) -> list[LoggedModel]:
+    """The models that were logged to a run."""
+    client = mlflow.MlflowClient(uri)
+    place = client.get_run(run_id).info.experiment_id
+    return list(client.search_logged_models([place], f"source_run_id = '{run_id}'"))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from miseg.service import checkpoint
 from miseg.service.aside import Aside
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.journal import Journal
-from miseg.service.loop import Loop
+from miseg.service.loop import Loop, Record
 from miseg.service.reporting import log_evaluation, watch_collapse
 from miseg.service.scoring import Evaluation
 
@@ -37,6 +37,13 @@ class Recorder:
         self.journal = Journal(**tracking)
         self._monitor = system_metrics(tracking)
         self._aside = Aside()
+
+    def step(self, record: Record) -> None:
+        """Keep a step's losses, or say that it was left out: to the user and as the tag `miseg.skipped`."""
+        self.journal.metrics(record.step, record.values)
+        if record.skipped:
+            print(f"warning: {record.skipped}", flush=True)
+            self.journal.tags({"miseg.skipped": f"the last of them: {record.skipped}"})
 
     def validation(
         self,

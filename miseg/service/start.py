@@ -36,7 +36,8 @@ class Job:
         """The command that shows the runs."""
         if not self.tracking_uri.startswith("sqlite"):
             return f"a browser at {self.tracking_uri}"
-        return "make ui" if self.storage == Place().root else f"make ui STORAGE={self.storage}"
+        folder = str(Path(self.tracking_uri.removeprefix("sqlite:///")).parent)
+        return "make ui" if folder == Place().root else f"make ui STORAGE={folder}"
 
 
 def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
@@ -91,7 +92,7 @@ def prepare(
     dataset = PackedDataset.open(data)
     for experiment in experiments:
         check_fits(experiment, dataset, splits)
-    uri = tracking.tracking_uri(storage)
+    uri = tracking.tracking_uri(storage, place.offline)
     tracking.check(uri, storage)
     if "://" not in storage:
         journal.sync(journal.journal_folder(storage), uri)

@@ -5,13 +5,14 @@ Experiment `miseg/<data>`; a tuning is a parent run, each trial a child. Paramet
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
 
 RUN_KEY = "miseg.run"
 
+OFFLINE = "offline"
+"""Folder of a storage with the store of runs that are sent later, by jobs/sync.py."""
+
 
 UNREACHABLE = (MlflowException, OSError)
 """What MLflow's client raises where the server does not answer."""
@@ -39,8 +43,16 @@ class TrackingError(RuntimeError):
     """MLflow cannot be reached or does not hold what was asked for."""
 
 
-def tracking_uri(storage: str) -> str:
-    """$MLFLOW_TRACKING_URI, or the SQLite store under `storage`."""
+def tracking_uri(storage: str, offline: bool = False) -> str:
+    """$MLFLOW_TRACKING_URI, or the SQLite store under `storage`; `offline` the store of what is sent later.
+
+    Raises:
+        ValueError: offline, and the storage is no folder.
+    """
+    if offline:
+        if "://" in storage:
+            raise ValueError(f"--offline: runs are recorded in a folder until they are sent, not in {storage}")
+        return f"sqlite:///{Path(storage).expanduser().resolve()}/{OFFLINE}/mlflow.db"
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(storage).expanduser().resolve()}/mlflow.db"
 
 
@@ -50,8 +62,8 @@ def check(uri: str, storage: str) -> None:
     Raises:
         TrackingError: it does not.
     """
-    if uri.startswith("sqlite"):
-        Path(storage).mkdir(parents=True, exist_ok=True)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
         MlflowClient(uri).search_experiments(max_results=1)
@@ -61,8 +73,18 @@ def check(uri: str, storage: str) -> None:
 
 def _unreachable(uri: str, error: Exception) -> TrackingError:
     return TrackingError(
-        f"MLflow at {uri} does not answer ({str(error).splitlines()[0][:200]}): start it, or set MLFLOW_TRACKING_URI"
+        f"MLflow at {uri} does not answer ({str(error).splitlines()[0][:200]}): start it, set MLFLOW_TRACKING_URI, or "
+        "record with --offline and send it later with jobs/sync.py"
     )
+
+
+@contextlib.contextmanager
+def reachable(uri: str) -> Iterator[None]:
+    """What MLflow's client raises in the block becomes a TrackingError."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise _unreachable(uri, error) from error
 
 
 def open_run(
@@ -84,7 +106,7 @@ def open_run(
     """
     client = MlflowClient(uri)
     try:
-        experiment_id = _experiment_id(client, experiment_name, uri, storage)
+        experiment_id = ensure_experiment(client, experiment_name, uri, storage)
         known = client.search_runs([experiment_id], _named(name), max_results=1)
         if known:
             run_id, has = known[0].info.run_id, known[0].data.params
@@ -294,7 +316,8 @@ def _named(name: str) -> str:
     return f"tags.`{RUN_KEY}` = {mark}{name}{mark}"
 
 
-def _experiment_id(client: MlflowClient, name: str, uri: str, storage: str) -> str:
+def ensure_experiment(client: MlflowClient, name: str, uri: str, storage: str) -> str:
+    """The id of the experiment of that name, which is made or restored where it is not there."""
     found = client.get_experiment_by_name(name)
     if found is None:
         # A server knows its own artifact root; the bare SQLite store would put artifacts under the working directory.

@@ -100,7 +100,7 @@ def train_on(loop: Loop, stream: Iterable[Batch], recorder: Recorder | None, val
 def _log(recorder: Recorder | None, records: Iterable[Record]) -> None:
     for record in records:
         if recorder is not None:
-            recorder.journal.metrics(record.step, record.values)
+            recorder.step(record)
 
 
 def _validate(loop: Loop, dataset: PackedDataset, recorder: Recorder | None, selection: Selection) -> dict[str, Any]:

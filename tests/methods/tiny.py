@@ -8,19 +8,24 @@ import torch
 
 from miseg.interface import Batch, Method, Task
 from miseg.methods import METHODS, build_method
-from miseg.methods.configs import CoOccurrence, InfoSeg, InvariantInformation, PixelKMeans, RelativePosition
+from miseg.methods.configs import (
+    CoOccurrence,
+    InfoSeg,
+    InvariantInformation,
+    MethodConfig,
+    PixelKMeans,
+    RelativePosition,
+)
 from miseg.networks.configs import VGG, InfoSegNetwork, PatchEncoder, UNet
 
 TASK = Task(num_classes=3)
 PATCH = 7
 
 
-def tiny(config_type: type, seed: int = 0, features: int = 8) -> Method:
-    """The method on a tiny network whose normalisation does not depend on the batch, so that ranks agree exactly."""
-    torch.manual_seed(seed)
+def tiny_config(config_type: type, features: int = 8) -> MethodConfig:
+    """The method's settings on a tiny network whose normalisation does not depend on the batch: ranks agree exactly."""
     if METHODS[config_type].pairs:
-        encoder = PatchEncoder(PATCH, (features, features), representation=4, normalisation="none")
-        return build_method(config_type(encoder=encoder), TASK)
+        return config_type(encoder=PatchEncoder(PATCH, (features, features), representation=4, normalisation="none"))
     network = UNet(features, normalisation="group")
     group = VGG(features, normalisation="group")
     without_labels = {
@@ -30,7 +35,13 @@ def tiny(config_type: type, seed: int = 0, features: int = 8) -> Method:
         RelativePosition: RelativePosition(group, samples=1000, patch=6, pairs=64, hidden=32),
         CoOccurrence: CoOccurrence(group, samples=1000, patch=6, pairs=64, hidden=32),
     }
-    return build_method(without_labels.get(config_type) or config_type(network=network), TASK)
+    return without_labels.get(config_type) or config_type(network=network)
+
+
+def tiny(config_type: type, seed: int = 0, features: int = 8) -> Method:
+    """The method of `tiny_config`, its weights drawn by the seed."""
+    torch.manual_seed(seed)
+    return build_method(tiny_config(config_type, features), TASK)
 
 
 def scene(seed: int = 1) -> Batch:

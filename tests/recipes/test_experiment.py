@@ -35,6 +35,7 @@ CHANGES: dict[str, Callable[[Experiment], Experiment]] = {
     "initial_features": lambda e: replace(e, method=RegionMutualInformation(UNet(16))),
     "normalisation": lambda e: replace(e, method=RegionMutualInformation(UNet(normalisation="group"))),
     "data": lambda e: replace(e, data="camvid"),
+    "non_finite": lambda e: replace(e, non_finite="skip"),
     "steps": lambda e: replace(e, steps=1001),
     "batch_size": lambda e: replace(e, batch_size=4),
     "order": lambda e: replace(e, order="replacement"),

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pytest
 import torch
-from loops import EXPERIMENT, NETWORK, TASK, batch_of, broken, every_method, losses, run
+from loops import EXPERIMENT, METHODS, NETWORK, TASK, batch_of, broken, every_method, losses, run
 from torch import Tensor, nn
 
 from miseg.evaluation import ConfusionMatrix
@@ -27,7 +27,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Optimiser
 from miseg.service import checkpoint
 from miseg.service import loop as loop_module
-from miseg.service.loop import Loop, NonFiniteLossError, learning_rate_factor
+from miseg.service.loop import SKIPS_IN_A_ROW, Loop, NonFiniteLossError, learning_rate_factor
 
 # Resuming
 
@@ -112,6 +112,45 @@ def test_a_broken_image_is_found_at_the_next_flush_and_named(method: MethodConfi
     assert "the loss is nan at step 4 (learning rate 0.01, images image-4-0, image-4-1, image-4-2, image-4-3)" in text
     assert "lower the learning rate" in text and "image-5" not in text
     assert [record.step for record in stopped.value.records] == [3]
+
+
+@every_method
+def test_a_broken_image_s_step_is_left_out_where_that_is_asked_for(method: MethodConfig) -> None:
+    experiment = replace(EXPERIMENT, method=method, non_finite="skip")
+    loop, other = Loop(experiment, TASK), Loop(experiment, TASK)
+    run(loop, 3)
+    before = copy.deepcopy((loop.method.state_dict(), loop.optimiser.state_dict()["state"]))
+    loop.train_step(broken(batch_of(3), 1))
+    torch.testing.assert_close((loop.method.state_dict(), loop.optimiser.state_dict()["state"]), before, rtol=0, atol=0)
+    (left_out,) = loop.flush()
+    assert left_out.values == {"train/skipped": 1.0} and left_out.step == 3
+    assert "the loss is nan at step 3 (learning rate" in left_out.skipped
+    assert "image-3-0, image-3-1, image-3-2, image-3-3): the step is left out" in left_out.skipped
+    # The steps after it are those of a training that had no such step.
+    run(other, 3)
+    other.step = 4
+    assert losses(run(loop, 6)) == losses(run(other, 6))
+
+
+def test_a_gradient_that_is_not_finite_is_left_out_though_the_loss_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = Loop(replace(EXPERIMENT, method=METHODS[0], non_finite="skip"), TASK)
+    weight = loop.method.network.head.weight
+    before = weight.detach().clone()
+    hook = weight.register_hook(lambda gradient: gradient * torch.inf)
+    loop.train_step(batch_of(0))
+    hook.remove()
+    assert torch.equal(weight, before)
+    assert "the gradient is not finite at step 0" in loop.flush()[0].skipped
+
+
+def test_a_network_that_has_no_finite_loss_any_more_ends_the_training_all_the_same() -> None:
+    loop = Loop(replace(EXPERIMENT, method=METHODS[0], non_finite="skip", steps=100), TASK)
+    for step in range(SKIPS_IN_A_ROW):
+        loop.train_step(broken(batch_of(step), 0))
+    assert len(loop.flush()) == SKIPS_IN_A_ROW
+    loop.train_step(broken(batch_of(SKIPS_IN_A_ROW), 0))
+    with pytest.raises(NonFiniteLossError, match=f"at step {SKIPS_IN_A_ROW} "):
+        loop.flush()
 
 
 def test_an_exploding_learning_rate_is_found() -> None:

@@ -44,6 +44,10 @@ def one_of_two(rank: int, folder: str) -> None:
         except NonFiniteLossError as error:
             message = str(error)
         found[type(method).__name__] = (losses(records), matrix.counts, weights, kept[0][0].ids, message)
+    loop = Loop(replace(EXPERIMENT, non_finite="skip"), TASK)
+    loop.train_step(share_of(broken(batch_of(0), 2), rank))
+    loop.train_step(share_of(batch_of(1), rank))
+    found["skip"] = (loop.flush(), copy.deepcopy(loop.method.state_dict()))
     torch.save(found, f"{folder}/rank-{rank}.pt")
     dist.barrier()  # gloo aborts a rank whose partner leaves first
     dist.destroy_process_group()
@@ -53,7 +57,7 @@ def one_of_two(rank: int, folder: str) -> None:
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("two-ranks")
     torch.multiprocessing.spawn(one_of_two, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=False) for rank in range(2)]
 
 
 @pytest.mark.slow
@@ -85,3 +89,16 @@ def test_every_rank_stops_at_a_broken_image_and_names_the_whole_batch(
     first, second = (found[type(method).__name__][4] for found in two_ranks)
     assert first == second
     assert f"at step {RANK_STEPS} " in first and ", ".join(batch_of(RANK_STEPS).ids) in first
+
+
+@pytest.mark.slow
+def test_both_ranks_leave_out_the_step_of_one_rank_s_broken_image(two_ranks: list[dict[str, Any]]) -> None:
+    one = Loop(replace(EXPERIMENT, non_finite="skip"), TASK)
+    one.train_step(broken(batch_of(0), 2))
+    one.train_step(batch_of(1))
+    expected = one.flush()
+    (records, weights), (others, other_weights) = (found["skip"] for found in two_ranks)
+    assert records == others
+    assert [record.skipped for record in records] == [record.skipped for record in expected]
+    assert expected[0].skipped and records[1].values["train/loss"] == pytest.approx(losses(expected[1:])[0], rel=1e-5)
+    assert all(torch.equal(value, other_weights[name]) for name, value in weights.items())

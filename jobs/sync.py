@@ -1,0 +1,45 @@
+"""Send to MLflow what was recorded without it: runs of --offline, and what waits in journals.
+
+python jobs/sync.py
+MLFLOW_TRACKING_URI=http://HOST:5000 python jobs/sync.py --storage ~/miseg
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from miseg.service.command import Place, main
+
+
+@dataclass
+class Sync(Place):
+    """Send what a storage holds to $MLFLOW_TRACKING_URI, or to the storage's own store. What is there stays."""
+
+
+def run(arguments: Sync) -> int:
+    """Send, and list what was sent; status 1 where something had to wait."""
+    if arguments.offline:
+        raise ValueError("--offline: the place to send to is the server, $MLFLOW_TRACKING_URI")
+    from miseg.service import journal, sync, tracking
+
+    uri = tracking.tracking_uri(arguments.root)
+    tracking.check(uri, arguments.root)
+    folder = journal.journal_folder(arguments.root)
+    entries = journal.sync(folder, uri)
+    print(f"{entries} entries of journals sent to {uri}")
+    offline = tracking.tracking_uri(arguments.root, offline=True) if "://" not in arguments.root else ""
+    if not sync.recorded(offline):
+        print("no run was recorded with --offline")
+        return 0
+    journal.sync(folder, offline)
+    found = sync.sync(offline, uri, arguments.root)
+    for name in found.sent:
+        print(f"sent {name}")
+    print(f"{len(found.sent)} runs sent, {found.there} were there")
+    if found.running:
+        print(f"not closed yet, so not sent: {', '.join(found.running)}")
+    return 1 if found.running else 0
+
+
+if __name__ == "__main__":
+    main(Sync, run, __doc__)

@@ -1,0 +1,119 @@
+"""Runs that were recorded without a server, brought to it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Param, Run, RunTag
+
+from miseg.service import models, tracking
+
+SYNCED = "miseg.synced"
+"""Tag of an offline run: the run at the server that has all of it."""
+
+ORIGIN = "miseg.offline_run"
+"""Tag of a run at the server: the offline run that it is a copy of."""
+
+ENTRIES = 1000
+"""Metrics that MLflow takes at a time; of parameters and tags it takes 100."""
+
+
+class Synced(NamedTuple):
+    """What became of the offline runs."""
+
+    sent: list[str]
+    """Names of those that the server has now and had not."""
+    there: int
+    """Runs that it had before."""
+    running: list[str]
+    """Names of those that are not closed, or whose parent is not: they are sent once they are."""
+
+
+def recorded(offline: str) -> bool:
+    """Whether there is such a store."""
+    return bool(offline) and Path(offline.removeprefix("sqlite:///")).exists()
+
+
+def sync(offline: str, uri: str, storage: str) -> Synced:
+    """Copy every closed run of the store `offline` to the one at `uri`, parents before their children.
+
+    Metrics keep their steps and times, so that an interrupted copy is completed by the next and nothing is there twice.
+
+    Raises:
+        TrackingError: the server does not answer; what was sent before stays sent.
+    """
+    tracking.check(uri, storage)
+    source = MlflowClient(offline)
+    found = Synced([], 0, [])
+    copies: dict[str, str] = {}
+    there, waiting = 0, set()
+    for experiment, run in _runs(source):
+        if SYNCED in run.data.tags:
+            copies[run.info.run_id] = run.data.tags[SYNCED]
+            there += 1
+        elif run.info.status == "RUNNING" or run.data.tags.get("mlflow.parentRunId") in waiting:
+            waiting.add(run.info.run_id)
+            found.running.append(run.info.run_name)
+        else:
+            with tracking.reachable(uri):
+                copies[run.info.run_id] = _copy(offline, uri, storage, experiment, run, copies)
+            source.set_tag(run.info.run_id, SYNCED, copies[run.info.run_id])
+            found.sent.append(run.info.run_name)
+    return found._replace(there=there)
+
+
+def _runs(source: MlflowClient) -> Iterator[tuple[Experiment, Run]]:
+    """All runs, the earliest first: a parent was there before its children."""
+    found = []
+    for experiment in source.search_experiments():
+        token: str | None = None
+        while True:
+            page = source.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
+            found += [(experiment, run) for run in page]
+            token = page.token
+            if not token:
+                break
+    yield from sorted(found, key=lambda item: item[1].info.start_time)
+
+
+def _copy(
+    offline: str, uri: str, storage: str, experiment: Experiment, run: Run, copies: dict[str, str]
+) -> str:  # fmt: skip
+    source, target = MlflowClient(offline), MlflowClient(uri)
+    place = tracking.ensure_experiment(target, experiment.name, uri, storage)
+    run_id, tags = run.info.run_id, dict(run.data.tags) | {ORIGIN: run.info.run_id}
+    if parent := tags.get("mlflow.parentRunId"):
+        tags["mlflow.parentRunId"] = copies.get(parent, parent)
+    begun = target.search_runs([place], f"tags.`{ORIGIN}` = '{run_id}'", max_results=1)
+    if begun:
+        copy = begun[0].info.run_id
+    else:
+        # Alone with what names it, so that a copy which is cut off here is found again.
+        first = {key: value for key, value in tags.items() if key in (ORIGIN, "mlflow.user", "mlflow.parentRunId")}
+        made = target.create_run(place, start_time=run.info.start_time, tags=first, run_name=run.info.run_name)
+        copy = made.info.run_id
+    has = target.get_run(copy).data.params
+    params = [Param(key, value) for key, value in run.data.params.items() if key not in has]
+    for start in range(0, len(params), 100):
+        target.log_batch(copy, params=params[start : start + 100])
+    described = [RunTag(key, value) for key, value in tags.items()]
+    for start in range(0, len(described), 100):
+        target.log_batch(copy, tags=described[start : start + 100])
+    for key in run.data.metrics:
+        values = source.get_metric_history(run_id, key)
+        for start in range(0, len(values), ENTRIES):
+            target.log_batch(copy, metrics=values[start : start + ENTRIES])
+    with tempfile.TemporaryDirectory() as folder:
+        for item in source.list_artifacts(run_id):
+            path = Path(source.download_artifacts(run_id, item.path, folder))
+            target.log_artifacts(copy, str(path), item.path) if path.is_dir() else target.log_artifact(copy, str(path))
+    there = {model.name for model in models.of_run(uri, copy)}
+    for role in {model.name for model in models.of_run(offline, run_id)} - there:
+        with tempfile.TemporaryDirectory() as folder:
+            models.log_model(uri, copy, role, models.download(offline, run_id, role, folder))
+    target.set_terminated(copy, run.info.status, run.info.end_time)
+    return copy
