@@ -53,6 +53,7 @@ class Journal:
         _cut_torn_line(self.path)
         self._last = self._last_steps()
         self._file = self.path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
         self._wake, self._closing, self._idle = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._send_loop, name=f"miseg-journal-{run_id[:8]}", daemon=True)
         self._thread.start()
@@ -94,8 +95,9 @@ class Journal:
         return done
 
     def _append(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry, allow_nan=True) + "\n")
-        self._file.flush()
+        with self._lock:  # pictures come from a thread of their own
+            self._file.write(json.dumps(entry, allow_nan=True) + "\n")
+            self._file.flush()
         self._wake.set()
 
     def _last_steps(self) -> dict[str, int]:
