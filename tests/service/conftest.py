@@ -39,9 +39,15 @@ def tiny(small: PackedDataset) -> Experiment:
     )
 
 
-@pytest.fixture(scope="module")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that use `ray_here` come last, so that one Ray serves them all and no other test runs beside it."""
+    using = {item.path for item in items if "ray_here" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path in using)
+
+
+@pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
-    """A Ray of this process' own, gone with the module: the next one may start a cluster of another kind."""
+    """A Ray of this process' own: starting one takes ten seconds."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
