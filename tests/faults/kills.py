@@ -49,8 +49,28 @@ class Work:
 
 OF_A_JOB = ("driver", "job supervisor", "node")
 OF_TRAIN = ("train worker", "train controller")
-TUNE = ("jobs/tune_rmi.py", "--grid.region-size", "2", "3", "--confirm-seeds", "1", "--steps", str(STEPS))
-TRAIN = ("jobs/train.py", "embedded-rmi", "--steps", str(STEPS), "--validate-every", str(VALIDATE_EVERY))
+TUNE = (
+    "jobs/tune_rmi.py",
+    "--grid.region-size",
+    "2",
+    "3",
+    "--confirm-seeds",
+    "1",
+    "--initial-features",
+    "4",
+    "--steps",
+    str(STEPS),
+)
+TRAIN = (
+    "jobs/train.py",
+    "embedded-rmi",
+    "--method.network.initial-features",
+    "4",
+    "--steps",
+    str(STEPS),
+    "--validate-every",
+    str(VALIDATE_EVERY),
+)
 WORKS = (
     Work("trials", (*TUNE, "--concurrent", "2"), ("trial", "decoding task", *OF_A_JOB), ("--resume",)),
     Work(

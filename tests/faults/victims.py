@@ -54,7 +54,7 @@ class Site:
     def add_node(self) -> None:
         """Start a second node, under a name of its own."""
         self.nodes += 1
-        self.node = start_node(self.started, f"node-{self.nodes}", self.head, self.environment, cpus=2)
+        self.node = start_node(self.started, f"node-{self.nodes}", self.head.address, self.environment, cpus=2)
 
     def storage(self, name: str) -> Path:
         """Where a work of this name keeps its things."""
