@@ -12,6 +12,7 @@ a checkpoint is not whole, or a process, an actor or a placement group is left b
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import sys
@@ -24,11 +25,11 @@ from mlflow import MlflowClient
 from victims import Site, kill, logged, open_journals, site, until
 from wholeness import checkpoints_not_whole, differences, histories, last_checkpoint
 
-from miseg.service import journal, tracking
+from miseg.service import journal, models, tracking
 
 STEPS = 60
 VALIDATE_EVERY = 12
-RECOVERY = 240
+RECOVERY = 300
 """Seconds after which a kill counts as not survived."""
 GONE = 45
 """Seconds in which what a job had must be gone."""
@@ -224,6 +225,10 @@ class Submitted:
             raise RuntimeError(f"{self.id} failed:\n{self.cluster.log(self.id)}")
         self.clean("at its end")
         found = histories(self.cluster.mlflow, str(self.cluster.data), self.name)
+        for run in logged(self.storage):
+            kept = sorted(model.name for model in models.of_run(self.cluster.mlflow, run))
+            if kept != ["best", "last"]:
+                self.record.breaks(f"{self.name}: run {run} has the models {kept}")
         for told in [] if expected is None else differences(expected, found):
             self.record.breaks(f"{self.name}: {told}")
         for told in checkpoints_not_whole(self.storage / "runs"):
@@ -243,20 +248,20 @@ def run(kills: int, kinds: list[str], seed: int) -> Record:
     """Undisturbed works, then killed ones until there were so many kills, of each kind as many."""
     record, chance = Record(), random.Random(seed)
     works = [work for work in WORKS if set(work.kinds) & set(kinds)]
+    wanted = Counter(kinds[number % len(kinds)] for number in range(kills))
+    expected: dict[str, dict] = {}
     with site() as cluster:
-        expected = {}
-        for work in works:
-            say(f"{work.name}, undisturbed")
-            whole = Submitted(cluster, work, f"whole-{work.name}", record)
-            whole.submit()
-            expected[work.name] = whole.finish(None)
-        wanted = Counter(kinds[number % len(kinds)] for number in range(kills))
-        turn = 0
-        while wanted.total():
+        for turn in itertools.count():
             work = works[turn % len(works)]
-            turn += 1
+            if not wanted.total():
+                break
             if not any(wanted[kind] for kind in work.kinds):
                 continue
+            if work.name not in expected:
+                say(f"{work.name}, undisturbed")
+                whole = Submitted(cluster, work, f"whole-{work.name}", record)
+                whole.submit()
+                expected[work.name] = whole.finish(None)
             disturbed = Submitted(cluster, work, f"killed-{work.name}-{turn}", record)
             disturbed.submit()
             for _ in range(AT_ONCE):
@@ -265,6 +270,7 @@ def run(kills: int, kinds: list[str], seed: int) -> Record:
                     break
                 wanted[kind] -= 1
             disturbed.finish(expected[work.name])
+            say(f"so far\n{table(record)}\n{len(record.broken)} things do not hold")
     return record
 
 
