@@ -306,10 +306,11 @@ def _tune(
         callbacks=[Progress(total, tuning.base.steps), FreeResources(), StillGoing(), tune_state.KeepState()],
         verbose=0,
     )
-    # Without a state Tune knew of no trial yet; what was trained all the same is found by its name.
     if tune_state.put_back(path):
         tuner = tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
     else:
+        if tune.Tuner.can_restore(path):
+            print(f"{path} holds no state of its trials: they are asked for anew, and what is trained is found again")
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
     results = tuner.fit()
     return pd.DataFrame([_close(tuning, trial_run, result) for result in (results[i] for i in range(len(results)))])
