@@ -23,6 +23,9 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
+from ray import ActorID, PlacementGroupID
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.data.decoded import remove_abandoned
 from miseg.service import threads  # noqa: F401  (what Ray's processes inherit)
@@ -106,6 +109,22 @@ def _start_here(show_workers: bool) -> None:
     folder = decoded_folder()
     remove_abandoned(folder.parent.parent.glob(f"session_*/{folder.name}"))
     atexit.register(_remove, folder)
+
+
+def free_abandoned() -> None:
+    """Free what actors of this job that died held as placement groups.
+
+    Ray keeps such a group until the job ends, and Train's own cleaner does not know it before all workers have started:
+    what a controller held that died meanwhile would starve the next one.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    for group in ray._private.state.state._connect_and_get_accessor().get_placement_group_table():
+        found = PlacementGroupTableData.FromString(group)
+        if found.creator_job_id.hex() != job or found.state == PlacementGroupTableData.REMOVED:
+            continue
+        # What a driver holds counts as a dead actor's, with no actor named.
+        if found.creator_actor_dead and not ActorID(found.creator_actor_id).is_nil():
+            remove_placement_group(PlacementGroup(PlacementGroupID(found.placement_group_id)))
 
 
 def decoded_folder() -> Path:

@@ -22,7 +22,7 @@ SERVED = Path(__file__).with_name("served_model.py")
 
 
 def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
-    """Log the checkpoint in `folder` (weights and description, not the optimiser) as the run's model `role`."""
+    """Log the checkpoint in `folder` (weights and description, not the optimiser) as the run's one model `role`."""
     manifest = checkpoint_files.verify(folder)
     channels = manifest["task"]["in_channels"]
     classes = manifest["task"]["num_classes"]
@@ -37,7 +37,7 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
         with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
             # The signature is given: an example would only be predicted once more to check it.
             warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
-            mlflow.pyfunc.log_model(
+            logged = mlflow.pyfunc.log_model(
                 name=role,
                 python_model=str(SERVED),
                 artifacts={"checkpoint": str(kept)},
@@ -45,6 +45,10 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
                 pip_requirements=["miseg"],
                 step=manifest["step"],
             )
+    # A run that failed and was taken up again, or was killed while it ended, has one of that name already.
+    for earlier in of_run(uri, run_id):
+        if earlier.name == role and earlier.model_id != logged.model_id:
+            mlflow.MlflowClient(uri).delete_logged_model(earlier.model_id)
 
 
 def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray.train
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service import models, tracking
+from miseg.service import cluster, models, tracking
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
 from miseg.service.journal import journal_folder, send_pending
@@ -75,9 +76,23 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
     Raises:
         tracking.TrackingError: MLflow does not answer at the start.
         ray.train.TrainingFailedError: workers failed more than `max_failures` times.
+        ray.exceptions.RayActorError: so did the controller's process.
     """
 
     def under_ray(config: dict[str, Any]) -> str:
+        # Train mends its workers; its controller, which they die with, nobody else would start again.
+        left = max_failures
+        while True:
+            try:
+                return once(config)
+            except RayActorError as error:
+                if left == 0:
+                    raise
+                left -= 1
+                print(f"the controller of {run.name} died and is started again: {_first_line(error)}", flush=True)
+                cluster.free_abandoned()
+
+    def once(config: dict[str, Any]) -> str:
         trainer = _trainer(run.resources.workers)(
             enter,
             train_loop_config=config,

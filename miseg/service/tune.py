@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,14 +20,17 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import tracking, train
+from miseg.service import cluster, tracking, train, tune_state
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.progress import Progress
 from miseg.service.tables import METRIC, SCORES, agreement, best_trial, describe, summaries
 
 TRIAL_FAILURES = 2
-"""How often a trial whose workers died is taken up again. Retries belong to Tune: Ray Train's own, inside a trial that
-the scheduler stops, can leak its placement group (shared/ray.md)."""
+"""How often a trial that died is taken up again without getting on in between. Retries belong to Tune: Ray Train's own,
+inside a trial that the scheduler stops, can leak its placement group (shared/ray.md)."""
+
+FREE_EVERY = 2.0
+"""Seconds between two looks for what trials left that died."""
 
 Space = Callable[[Any, Experiment], Experiment]
 
@@ -107,6 +111,9 @@ class FreeResources(tune.Callback):
     a cleaner that gives up when the State API does not answer. A group that leaks starves every later trial.
     """
 
+    def __init__(self) -> None:
+        self._looked = -math.inf
+
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial ended or was stopped."""
         if group := (trial.last_result or {}).get(train.PLACEMENT_GROUP):
@@ -115,6 +122,25 @@ class FreeResources(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial failed."""
         self.on_trial_complete(iteration, trials, trial, **info)
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        """Tune has made a turn."""
+        if time.monotonic() - self._looked > FREE_EVERY:
+            cluster.free_abandoned()
+            self._looked = time.monotonic()
+
+
+class StillGoing(tune.Callback):
+    """Forgives a trial its failures once it gets on: a night of lost nodes is no fault of the trial's."""
+
+    def __init__(self) -> None:
+        self._reached: dict[str, int] = {}
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """A validation was reported; one that is repeated after a resume is no progress."""
+        if result.get("step", 0) > self._reached.get(trial.trial_id, 0):
+            self._reached[trial.trial_id] = result["step"]
+            trial.run_metadata.num_failures = 0
 
 
 @dataclass(frozen=True)
@@ -277,12 +303,14 @@ def _tune(
         name=name,
         storage_path=tuning.folder,
         failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
-        callbacks=[Progress(total, tuning.base.steps), FreeResources()],
+        callbacks=[Progress(total, tuning.base.steps), FreeResources(), StillGoing(), tune_state.KeepState()],
         verbose=0,
     )
-    if tune.Tuner.can_restore(path):
+    if tune_state.put_back(path):
         tuner = tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
     else:
+        if tune.Tuner.can_restore(path):
+            print(f"{path} holds no state of its trials: they are asked for anew, and what is trained is found again")
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
     results = tuner.fit()
     return pd.DataFrame([_close(tuning, trial_run, result) for result in (results[i] for i in range(len(results)))])

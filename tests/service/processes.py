@@ -130,16 +130,23 @@ def processes() -> Iterator[Processes]:
         started.stop()
 
 
+_given: set[int] = set()
+"""Ports that this process was given: whoever was told to listen may not do so yet."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports on 127.0.0.1 that nobody uses, below those that the system hands out for outgoing connections."""
     found: list[int] = []
     for port in random.SystemRandom().sample(range(20_000, 32_000), 2_000):
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
         found.append(port)
+        _given.add(port)
         if len(found) == count:
             return found
     raise RuntimeError(f"fewer than {count} free ports")

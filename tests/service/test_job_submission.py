@@ -15,9 +15,10 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from clusters import start_head, start_mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from processes import Processes, free_ports, http, processes, wait_until
+from processes import Processes, http, processes, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200, method="signal")]
 
@@ -70,57 +71,21 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with processes() as started:
-        names = ("dashboard", "agent", "agent_grpc", "runtime_env", "metrics", "gcs", "client", "mlflow")
-        port = dict(zip(names, free_ports(len(names)), strict=True))
         token = secrets.token_hex(32)
         token_file = started.folder / "token"
         token_file.write_text(token)
         token_file.chmod(0o600)
         without = started.environment(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
         environment = without | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
-
-        # Not one port that Ray would choose by itself, and no fixed range for workers: another Ray may be running here.
-        ray_start = ["ray", "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", "2"]
-        ray_start += ["--num-gpus", "0", "--object-store-memory", str(300_000_000)]
-        ray_start += ["--temp-dir", str(started.folder / "ray"), "--port", str(port["gcs"])]
-        ray_start += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(port["dashboard"])]
-        ray_start += ["--dashboard-agent-listen-port", str(port["agent"])]
-        ray_start += ["--dashboard-agent-grpc-port", str(port["agent_grpc"])]
-        ray_start += ["--runtime-env-agent-port", str(port["runtime_env"])]
-        ray_start += ["--metrics-export-port", str(port["metrics"])]
-        ray_start += ["--ray-client-server-port", str(port["client"])]
-        ray_start += ["--min-worker-port", "0", "--max-worker-port", "0"]
-        head = started.start("head", ray_start, environment, started.folder)
-
-        store = started.folder / "mlflow"
-        store.mkdir()
-        serve = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port["mlflow"]), "--workers", "1"]
-        serve += [
-            "--backend-store-uri",
-            f"sqlite:///{store}/mlflow.db",
-            "--artifacts-destination",
-            str(store / "files"),
-        ]
-        # Its background jobs serve MLflow's own language model features: four processes that nothing here needs.
-        quiet = started.environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-        server = started.start("mlflow", serve, quiet, store)
-
-        found = Cluster(
-            started,
-            head,
-            server,
-            f"http://127.0.0.1:{port['dashboard']}",
-            f"http://127.0.0.1:{port['mlflow']}",
-            token,
-            environment,
-            without,
-        )
+        head, (server, address) = start_head(started, environment, cpus=2), start_mlflow(started)
+        found = Cluster(started, head.process, server, head.dashboard, address, token, environment, without)
+        needs = [head.process, server]
         sizes = ["--train", "16", "--val", "4", "--splits", "train", "val", "--out", str(found.packed)]
         pack = started.start("pack", [sys.executable, "jobs/prepare_data.py", *sizes], started.environment(), ROOT)
-        wait_until(lambda: pack.poll() == 0 or not _sound(pack), 120, "the packed data set", [head, server])
+        wait_until(lambda: pack.poll() == 0 or not _sound(pack), 120, "the packed data set", needs)
         assert pack.returncode == 0, started.text("pack")
-        wait_until(lambda: http(f"{found.mlflow}/health")[0] == 200, 120, "the MLflow server", [head, server])
-        wait_until(lambda: http(f"{found.dashboard}/api/jobs/", token)[0] == 200, 120, "the dashboard", [head, server])
+        wait_until(lambda: http(f"{found.mlflow}/health")[0] == 200, 120, "the MLflow server", needs)
+        wait_until(lambda: http(f"{found.dashboard}/api/jobs/", token)[0] == 200, 120, "the dashboard", needs)
         yield found
 
 

@@ -7,14 +7,18 @@ import signal
 import tempfile
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
 import ray
 import torch
+from clusters import start_node
 from mlflow import MlflowClient
+from processes import processes
+from ray.util.state import list_actors
 
 from miseg.data.batches import evaluation_batches
 from miseg.data.decoded import DecodedImages
@@ -27,10 +31,11 @@ from miseg.service.evaluate import evaluate
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
 
-def training_workers() -> list[psutil.Process]:
-    """The Train workers of this test's own Ray: another Ray may run on the machine."""
-    raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
-    return [child for child in psutil.Process(raylet).children(recursive=True) if "RayTrainWorker" in title(child)]
+def titled(part: str, raylet: int | None = None) -> list[psutil.Process]:
+    """Processes with `part` in their title, of this test's own Ray: another Ray may run on the machine."""
+    if raylet is None:
+        raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+    return [child for child in psutil.Process(raylet).children(recursive=True) if part in title(child)]
 
 
 def title(process: psutil.Process) -> str:
@@ -40,15 +45,15 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
-def kill_a_worker_at(storage: Path, step: int, killed: list[int]) -> None:
-    """SIGKILL the first training worker once a journal under `storage` holds `step`."""
+def kill_at(storage: Path, step: int, victims: Callable[[], list[psutil.Process]], killed: list[int]) -> None:
+    """SIGKILL what `victims` finds once a journal under `storage` holds `step`."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         journals = [path.read_text() for path in storage.glob("journals/*.jsonl")]
-        workers = training_workers()
-        if workers and any(f'"step": {step},' in text for text in journals):
-            os.kill(workers[0].pid, signal.SIGKILL)
-            killed.append(workers[0].pid)
+        if any(f'"step": {step},' in text for text in journals) and (found := victims()):
+            for victim in found:
+                os.kill(victim.pid, signal.SIGKILL)
+            killed.append(step)
             return
         time.sleep(0.05)
 
@@ -83,10 +88,18 @@ def whole(place, small, experiment) -> train.Outcome:
     return fit(place, small, experiment, "whole")
 
 
+@pytest.fixture(scope="module")
+def two(place, small, experiment) -> train.Outcome:
+    """The same by two workers."""
+    return fit(place, small, experiment, "two", workers=2)
+
+
+@pytest.mark.faults
 def test_a_killed_worker_costs_no_step_and_changes_no_loss(place, small, experiment, whole):
     """Nor do decoded images that stay on the machine, which `whole` has none of."""
     killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker_at, args=(place[0] / "killed", 10, killed))
+    worker = lambda: titled("RayTrainWorker")[:1]  # noqa: E731
+    killer = threading.Thread(target=kill_at, args=(place[0] / "killed", 10, worker, killed))
     killer.start()
     resumed = fit(place, small, experiment, "killed", decoded_bytes=2**27, max_failures=2)
     killer.join()
@@ -101,14 +114,67 @@ def test_a_killed_worker_costs_no_step_and_changes_no_loss(place, small, experim
     assert history(place, resumed, "val/mean_iou") == history(place, whole, "val/mean_iou")
 
 
-def test_two_workers_train_as_one_with_the_whole_batch(place, small, experiment, whole):
-    two = fit(place, small, experiment, "two", workers=2)
+def test_two_workers_train_as_one_with_the_whole_batch(place, whole, two):
     expected = [value for _, value in history(place, whole, "train/loss")]
     found = [value for _, value in history(place, two, "train/loss")]
     # Adam's first updates have the size of the learning rate however small a gradient is, so that rounding grows with
     # the steps: 1e-5 holds for a dozen, and the rest stays near.
     assert found[:12] == pytest.approx(expected[:12], rel=1e-5)
     assert found == pytest.approx(expected, rel=1e-2)
+
+
+@dataclass(frozen=True)
+class Away(cluster.Resources):
+    """Workers that run on a node of their own."""
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """Resources of one worker."""
+        return super().per_worker | {"away": 1}
+
+
+@pytest.mark.faults
+def test_two_workers_survive_a_worker_their_controller_and_their_node(place, small, experiment, two):
+    """One after the other, each after ten steps more; a new node comes, as an autoscaler's does."""
+    killed: list[int] = []
+    storage = place[0] / "hunted"
+    with processes() as started:
+        environment = started.environment(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token")
+        address = ray.get_runtime_context().gcs_address
+        nodes = [start_node(started, "away-0", address, environment, cpus=2, resources={"away": 2})]
+
+        def of_the_node(part: str = "") -> list[psutil.Process]:
+            return titled(part, nodes[0].pid)
+
+        def hunt() -> None:
+            kill_at(storage, 10, lambda: of_the_node("RayTrainWorker")[-1:], killed)
+            kill_at(storage, 20, lambda: titled("TrainController"), killed)
+            kill_at(storage, 30, of_the_node, killed)
+            nodes.append(start_node(started, "away-1", address, environment, cpus=2, resources={"away": 2}))
+
+        hunter = threading.Thread(target=hunt)
+        hunter.start()
+        resources = Away(2, 0, 2, 1)
+        run = train.Run("hunted", experiment, small.uri, str(storage), place[1], replace(resources, cpus=1))
+        with started.explained():
+            outcome = train.fit(run, max_failures=3)
+        hunter.join()
+        assert killed == [10, 20, 30]
+        assert nodes[0].wait(30) != 0
+    assert (outcome.ended, outcome.step, outcome.mean_iou) == (train.FINISHED, 40, two.mean_iou)
+    for key in ("train/loss", "val/mean_iou"):
+        assert history(place, outcome, key) == history(place, two, key)
+    deadline = time.monotonic() + 30
+    while (left := held()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left, left
+
+
+def held() -> list[str]:
+    """What a training has beside the processes that stay: placement groups and Train's actors."""
+    groups = [str(group) for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
+    actors = list_actors(filters=[("state", "=", "ALIVE")])
+    return groups + [actor.class_name for actor in actors if not actor.class_name.startswith("_")]
 
 
 def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):

@@ -1,0 +1,116 @@
+"""What Tune knows of a tuning, kept so that a kill at any moment leaves it whole.
+
+Tune writes its state as several files, one after the other and in place. A kill between leaves one of them empty, which
+`Tuner.restore` does not survive, or files of two moments: a trial that the searcher has never heard of ends the tuning.
+Here all that belongs to one moment is one file, `state-<number>.zip`; the last two stay.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import ray
+from pyarrow import fs
+from ray import tune
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "experiment_state-"
+"""What the name of Tune's own list of trials starts with; then comes the session, one for each driver."""
+
+TUNER = "tuner.pkl"
+"""What Tune writes once, when a tuning starts."""
+
+KEPT = 2
+
+
+class KeepState(tune.Callback):
+    """Keeps what Tune has just written."""
+
+    def __init__(self) -> None:
+        self._written: tuple[str, int] | None = None
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        """Tune has made a turn: the files in its folder on this machine are whole and of one moment."""
+        if not trials:
+            return
+        storage = trials[0].storage
+        staged = Path(storage.experiment_driver_staging_path)
+        newest = max(staged.glob(f"{EXPERIMENT}*.json"), default=None)
+        if newest is None or (written := (newest.name, newest.stat().st_mtime_ns)) == self._written:
+            return
+        session = newest.stem.removeprefix(EXPERIMENT)
+        try:
+            keep(storage.storage_filesystem, storage.experiment_fs_path, sorted(staged.glob(f"*-{session}.*")))
+        except OSError as error:  # the trainings go on; what is lost by then is what Tune learns from now on
+            logger.warning("the state of the tuning in %s is not kept: %s", storage.experiment_fs_path, error)
+        self._written = written
+
+
+def keep(system: fs.FileSystem, folder: str, files: list[Path]) -> None:
+    """Keep `files` as the newest state in `folder`.
+
+    Raises:
+        OSError: it cannot be written; what was kept before stays.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, file.name)
+    there = _kept(system, folder)
+    number = 1 + int(Path(there[-1]).stem.removeprefix("state-")) if there else 0
+    beside = f"{folder}/.state.zip"
+    with system.open_output_stream(beside) as out:
+        out.write(packed.getbuffer())
+    system.move(beside, f"{folder}/state-{number:09d}.zip")
+    for path in there[: 1 - KEPT]:
+        system.delete_file(path)
+
+
+def put_back(folder: str) -> bool:
+    """Give Tune the last whole state of the tuning in `folder`, a path or URI; False where there is none.
+
+    One that is damaged is named in a warning, and the one before it is taken. There is none before the first trial.
+    """
+    system, place = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
+    for path in reversed(_kept(system, place)):
+        try:
+            with system.open_input_file(path) as file, zipfile.ZipFile(io.BytesIO(file.read())) as archive:
+                files = {name: archive.read(name) for name in archive.namelist()}
+        except (OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+            logger.warning("%s cannot be read and is left out, the one before it is used: %s", path, error)
+            continue
+        _forget(system, place)
+        for name, content in files.items():
+            with system.open_output_stream(f"{place}/{name}") as out:
+                out.write(content)
+        return True
+    return False
+
+
+def _forget(system: fs.FileSystem, place: str) -> None:
+    """Remove what Tune has written: it takes the newest file of each kind, from its folder on this machine too."""
+    for info in system.get_file_info(fs.FileSelector(place)):
+        if _is_state(info.base_name):
+            system.delete_file(info.path)
+    context = ray.get_runtime_context()
+    session = Path(context.get_temp_dir()) / context.get_session_name()
+    for path in session.glob(f"artifacts/*/{Path(place).name}/driver_artifacts/*"):
+        if _is_state(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _is_state(name: str) -> bool:
+    return name.endswith((".json", ".pkl")) and name != TUNER
+
+
+def _kept(system: fs.FileSystem, place: str) -> list[str]:
+    """The kept states, oldest first."""
+    found = system.get_file_info(fs.FileSelector(place, allow_not_found=True))
+    return sorted(info.path for info in found if re.fullmatch(r"state-\d+\.zip", info.base_name))

@@ -1,0 +1,70 @@
+"""A cluster as an operator starts it, and an MLflow server: on this machine, on free ports, gone with `Processes`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from processes import Processes, free_ports
+
+OBJECT_STORE = 300_000_000
+"""Bytes of each node's object store."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Ray's head, with the dashboard."""
+
+    process: subprocess.Popen
+    address: str
+    """Where nodes join."""
+    dashboard: str
+    """Where jobs are submitted."""
+
+
+def start_head(started: Processes, environment: Mapping[str, str], cpus: int) -> Head:
+    """Start `ray start --head`; it answers some seconds later."""
+    gcs, dashboard, client = free_ports(3)
+    options = ["--head", "--port", str(gcs), "--temp-dir", str(started.folder / "ray")]
+    options += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)]
+    options += ["--ray-client-server-port", str(client)]
+    process = started.start("head", [*_ray_start(cpus), *options], environment, started.folder)
+    return Head(process, f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}")
+
+
+def start_node(
+    started: Processes,
+    name: str,
+    address: str,
+    environment: Mapping[str, str],
+    cpus: int,
+    resources: Mapping[str, int] | None = None,
+) -> subprocess.Popen:
+    """Start `ray start --address` under `name`: a further node of the cluster at `address`, on the same machine."""
+    command = [*_ray_start(cpus, address.rsplit(":", 1)[0]), "--address", address]
+    command += ["--resources", json.dumps(dict(resources or {}))]
+    return started.start(name, command, environment, started.folder)
+
+
+def _ray_start(cpus: int, ip: str = "127.0.0.1") -> list[str]:
+    # Not one port that Ray would choose by itself, and no fixed range for workers: another Ray may be running here.
+    agent, agent_grpc, runtime_env, metrics = free_ports(4)
+    command = ["ray", "start", "--block", "--node-ip-address", ip, "--num-cpus", str(cpus)]
+    command += ["--num-gpus", "0", "--object-store-memory", str(OBJECT_STORE)]
+    command += ["--dashboard-agent-listen-port", str(agent), "--dashboard-agent-grpc-port", str(agent_grpc)]
+    command += ["--runtime-env-agent-port", str(runtime_env), "--metrics-export-port", str(metrics)]
+    return [*command, "--min-worker-port", "0", "--max-worker-port", "0"]
+
+
+def start_mlflow(started: Processes) -> tuple[subprocess.Popen, str]:
+    """Start an MLflow server with a store of its own; the process, and its address."""
+    [port] = free_ports(1)
+    store = started.folder / "mlflow"
+    store.mkdir()
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", str(store / "files")]
+    # Its background jobs serve MLflow's own language model features: four processes that nothing here needs.
+    quiet = started.environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    return started.start("mlflow", command, quiet, store), f"http://127.0.0.1:{port}"
