@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import numpy as np
-from mlflow.entities import LoggedModel
+from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -21,9 +22,29 @@ from miseg.service.tracking import TrackingError
 SERVED = Path(__file__).with_name("served_model.py")
 
 
+STEP_TAG = "miseg.step"
+"""Tag of a model: the step of its checkpoint."""
+
+_SETTING = threading.RLock()
+"""Held while MLflow's settings, which are the process', point at one server."""
+
+
 def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
-    """Log the checkpoint in `folder` (weights and description, not the optimiser) as the run's model `role`."""
+    """Log the checkpoint in `folder` (weights and description, not the optimiser) as the run's model `role`.
+
+    A model that is there whole stays as it is; one that was cut off is logged anew. The run counts as ended afterwards.
+
+    Raises:
+        checkpoint_files.CheckpointError: the checkpoint is damaged.
+        Exception: whatever MLflow raises where it does not answer.
+    """
     manifest = checkpoint_files.verify(folder)
+    step = str(manifest["step"])
+    for model in of_run(uri, run_id):
+        if model.name == role and model.tags.get(STEP_TAG) == step:
+            if model.status == LoggedModelStatus.READY:
+                return
+            mlflow.MlflowClient(uri).delete_logged_model(model.model_id)
     channels = manifest["task"]["in_channels"]
     classes = manifest["task"]["num_classes"]
     # Without names: MLflow would hand `predict` a named tensor as a dict of object arrays.
@@ -44,6 +65,7 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
                 signature=signature,
                 pip_requirements=["miseg"],
                 step=manifest["step"],
+                tags={STEP_TAG: step},
             )
 
 
@@ -72,13 +94,14 @@ def of_run(uri: str, run_id: str) -> list[LoggedModel]:
 @contextlib.contextmanager
 def _tracking_uri(uri: str) -> Iterator[None]:
     """Point MLflow's fluent functions at `uri` for a while, and leave this process and its children as they were."""
-    variable = os.environ.get("MLFLOW_TRACKING_URI")
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        # Where the variable alone had decided, it decides again.
-        mlflow.set_tracking_uri(None if before == variable else before)  # type: ignore[arg-type]
-        if variable is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = variable
+    with _SETTING:
+        variable = os.environ.get("MLFLOW_TRACKING_URI")
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+        mlflow.set_tracking_uri(uri)
+        try:
+            yield
+        finally:
+            # Where the variable alone had decided, it decides again.
+            mlflow.set_tracking_uri(None if before == variable else before)  # type: ignore[arg-type]
+            if variable is not None:
+                os.environ["MLFLOW_TRACKING_URI"] = variable

@@ -18,9 +18,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from miseg.service import journal as journal_module
-from miseg.service import tracking
-from miseg.service.journal import Journal, journal_folder, pending, read, send_pending, sync
+from miseg.service import sending, tracking
+from miseg.service.journal import Journal, journal_folder
+from miseg.service.journal_files import pending, read
+from miseg.service.sending import Sender, send_pending, sync
 
 
 def new_run(uri: str, tmp_path: Path, name: str = "run") -> str:
@@ -108,7 +109,7 @@ def test_a_class_whose_name_mlflow_refuses_holds_nothing_back(uri: str, run_id: 
 
 
 def test_more_than_one_request_takes_arrives_whole(uri: str, run_id: str, tmp_path: Path) -> None:
-    steps, names = journal_module.BATCH + 50, [f"m{index}" for index in range(6)]
+    steps, names = sending.BATCH + 50, [f"m{index}" for index in range(6)]
     log = Journal(tmp_path / "journals", uri, run_id)
     for step in range(steps):
         log.metrics(step, dict.fromkeys(names, step + 0.5))
@@ -246,16 +247,16 @@ def test_a_dead_server_stops_nobody_and_gets_everything_later(
 def test_a_server_that_comes_back_gets_everything_while_the_run_goes_on(
     uri: str, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    working = journal_module.send_pending
+    working = Sender.send
     tries = []
 
-    def refuse(path: Path, tracking_uri: str, run_id: str) -> int:
+    def refuse(self: Sender) -> int:
         tries.append(time.monotonic())
         if len(tries) < 3:
             raise ConnectionError("refused")
-        return working(path, tracking_uri, run_id)
+        return working(self)
 
-    monkeypatch.setattr(journal_module, "send_pending", refuse)
+    monkeypatch.setattr(Sender, "send", refuse)
     log = Journal(tmp_path / "journals", uri, run_id)
     for step in range(20):
         log.metrics(step, {"a": float(step)})
