@@ -94,7 +94,9 @@ def patiently(uri: str, what: str, call: Callable[[], Answer], patience: float |
             return call()
         except (TrackingError, MlflowException, ConnectionError, TimeoutError, requests.RequestException) as error:
             waited = time.monotonic() - began
-            if refused(error) or waited + delay > limit:
+            if refused(error):
+                raise TrackingError(f"MLflow at {uri} refuses it, {what}: {first_line(error)}") from error
+            if waited + delay > limit:
                 raise error if isinstance(error, TrackingError) else _unreachable(uri, error) from error
             # The first try again comes too soon to speak of.
             if not told and delay > 0.5:
