@@ -20,12 +20,12 @@ def run(arguments: Sync) -> int:
     """Send, and list what was sent; status 1 where something had to wait."""
     if arguments.offline:
         raise ValueError("--offline: the place to send to is the server, $MLFLOW_TRACKING_URI")
-    from miseg.service import journal, sending, sync, tracking
+    from miseg.service import journal, journal_copies, sending, sync, tracking
 
     uri = tracking.tracking_uri(arguments.root)
     tracking.check(uri, arguments.root)
     folder = journal.journal_folder(arguments.root)
-    entries = sending.sync(folder, uri, again=True)
+    entries = sending.sync(folder, uri, again=True) + journal_copies.sync(arguments.root, uri)
     print(f"{entries} entries of journals sent to {uri}")
     offline = tracking.tracking_uri(arguments.root, offline=True) if "://" not in arguments.root else ""
     if not sync.recorded(offline):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from miseg.service import journal_copies
 from miseg.service.journal_files import Backlog, backlog, cut_torn_line, pending, read
 from miseg.service.sending import Sender
 from miseg.service.tracking import first_line
@@ -25,6 +26,9 @@ TRAIN_MATCH = "train_match"
 
 PAUSE = 0.5
 """Seconds between two sendings: what is logged meanwhile shares a request."""
+
+KEPT_AFTER = 30.0
+"""Seconds that MLflow may be behind before what waits is copied to storage."""
 
 LONGEST_PAUSE = 30.0
 """Seconds between two tries of a server that does not answer, at most."""
@@ -44,9 +48,11 @@ class Journal:
         folder: where journals are kept; the run's is `<run_id>.jsonl`, with files to upload in `<run_id>/`.
         tracking_uri: the MLflow server or store.
         run_id: the MLflow run.
+        storage: where `keep` puts copies, if that is no folder.
     """
 
-    def __init__(self, folder: str | Path, tracking_uri: str, run_id: str) -> None:
+    def __init__(self, folder: str | Path, tracking_uri: str, run_id: str, storage: str = "") -> None:
+        self.storage, self._copied = storage if "://" in storage else "", False
         self.folder, self.tracking_uri, self.run_id = Path(folder), tracking_uri, run_id
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / f"{run_id}.jsonl"
@@ -99,6 +105,19 @@ class Journal:
         """Close the run as of now: FINISHED, FAILED or KILLED, with the tag `miseg.ended` to say why."""
         self._append({"kind": "end", "status": status, "tags": {"miseg.ended": reason[:4000]}})
 
+    def keep(self) -> None:
+        """Copy to storage what MLflow has not taken for a while: this machine may be lost. Warns where it cannot."""
+        if not self.storage or not (self._copied or self.backlog.seconds > KEPT_AFTER):
+            return
+        try:
+            if pending(self.path):
+                journal_copies.keep(self.path, self.storage)
+            else:
+                journal_copies.forget(self.path, self.storage)
+            self._copied = pending(self.path)
+        except OSError as error:
+            logger.warning("%s could not be copied to %s: %s", self.path, self.storage, error)
+
     def close(self, timeout: float = 30.0, tries: int | None = None) -> bool:
         """Stop after what is waiting was sent; whether all was.
 
@@ -117,9 +136,11 @@ class Journal:
         self._file.close()
         done = not self._thread.is_alive() and not pending(self.path)
         if not done:
+            self._copied = True
             logger.warning(
                 "MLflow at %s did not take all of run %s; %s keeps it", self.tracking_uri, self.run_id, self.path
             )
+        self.keep()
         return done
 
     def _append(self, entry: dict[str, Any]) -> None:

@@ -74,6 +74,7 @@ class Recorder:
     ) -> None:
         described = self._of_the_data(taken.experiment, match_K)
         self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
+        self.journal.keep()
         if found is not None:
             with tempfile.TemporaryDirectory() as folder:
                 log_evaluation(self.journal, self.dataset, taken.experiment, found, Path(folder), step=taken.step)

@@ -155,7 +155,8 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
         "threads": run.resources.threads,
         "decoded_bytes": run.resources.decoded_bytes,
         "selection": run.selection,
-        "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id},
+        "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id}
+        | {"storage": run.storage},
     }
     try:
         ended = train(config)
@@ -215,7 +216,7 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     """
     store = CheckpointStore(run.folder)
     kept = {role: found for role, found in (("best", store.best()), ("last", store.last())) if found is not None}
-    journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id)
+    journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage)
     for role, found in kept.items():
         journal.model(role, run.folder, found.step)
     journal.end(status, ended)

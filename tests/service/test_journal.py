@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from miseg.service import sending, tracking
+from miseg.service import journal_copies, sending, tracking
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.journal_files import pending, read
 from miseg.service.sending import Sender, send_pending, sync
@@ -215,9 +215,7 @@ def test_two_senders_of_one_journal_lose_and_double_nothing(uri: str, run_id: st
     assert {file.path for file in found} == {f"files/{step}.txt" for step in range(12)}
 
 
-def test_two_machines_that_logged_the_same_steps_log_them_once(
-    uri: str, run_id: str, tmp_path: Path, dead: str
-) -> None:
+def test_steps_that_two_machines_logged_are_there_once(uri: str, run_id: str, tmp_path: Path, dead: str) -> None:
     """The first one's journal could not be sent before the second one took the run up at an earlier step."""
     first = Journal(tmp_path / "first", dead, run_id)
     for step in range(10):
@@ -232,9 +230,7 @@ def test_two_machines_that_logged_the_same_steps_log_them_once(
     assert history(uri, run_id, "a") == [(step, float(step) if step < 5 else step + 0.5) for step in range(15)]
 
 
-def test_the_end_of_an_earlier_attempt_does_not_end_the_later_one(
-    uri: str, run_id: str, tmp_path: Path, dead: str
-) -> None:
+def test_an_earlier_attempts_end_does_not_end_the_later_one(uri: str, run_id: str, tmp_path: Path, dead: str) -> None:
     first = Journal(tmp_path / "first", dead, run_id)
     first.end("FAILED", "the node was lost")
     assert not first.close(timeout=0)
@@ -246,6 +242,24 @@ def test_the_end_of_an_earlier_attempt_does_not_end_the_later_one(
     wait_for(lambda: not pending(first.path))
     run = MlflowClient(uri).get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.tags["miseg.ended"] == "finished"
+
+
+def test_what_waits_on_a_machine_that_is_lost_is_in_storage(uri: str, run_id: str, tmp_path: Path, dead: str) -> None:
+    storage, folder = f"file://{tmp_path}/bucket", tmp_path / "of the machine"
+    (tmp_path / "file.txt").write_text("kept")
+    log = Journal(folder, dead, run_id, storage)
+    for step in range(3):
+        log.metrics(step, {"a": float(step)})
+    log.artifact(tmp_path / "file.txt")
+    log.end("FINISHED", "finished")
+    assert not log.close(timeout=0)
+    shutil.rmtree(folder)
+    assert journal_copies.sync(storage, uri) == 5
+    assert history(uri, run_id, "a") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert [file.path for file in MlflowClient(uri).list_artifacts(run_id)] == ["file.txt"]
+    assert MlflowClient(uri).get_run(run_id).info.status == "FINISHED"
+    assert not list((tmp_path / "bucket" / "journals").iterdir())
+    assert journal_copies.sync(storage, uri) == 0
 
 
 # What MLflow refuses
