@@ -54,6 +54,7 @@ def sync(storage: str, tracking_uri: str) -> int:
             try:
                 fs.copy_files(info.path, str(path), source_filesystem=system)
                 if system.get_file_info(f"{folder}/{path.stem}").type == fs.FileType.Directory:
+                    path.with_suffix("").mkdir()
                     fs.copy_files(f"{folder}/{path.stem}", str(path.with_suffix("")), source_filesystem=system)
                 count += Sender(path, tracking_uri, path.stem).send()
                 if not pending(path) and not path.with_suffix(".refused").exists():

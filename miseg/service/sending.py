@@ -43,6 +43,9 @@ TRIES = 10
 SYNC_PATIENCE = 2.0
 """Seconds that `sync` waits for a run which is sending its journal itself."""
 
+ENDED_TAG = "miseg.ended_ms"
+"""Tag of a run: when it ended, in milliseconds since 1970. MLflow's own end moves with every model that is logged."""
+
 REFUSED_TAG = "miseg.refused"
 """Tag of a run of whose journal entries were set aside."""
 
@@ -157,10 +160,11 @@ class Sender:
             raise RefusedError(str(error)) from error
 
     def _end(self, client: MlflowClient, entry: Entry) -> None:
-        info = client.get_run(self.run_id).info
-        if info.end_time is not None and info.end_time > entry["time"] and info.status != "RUNNING":
+        ended = client.get_run(self.run_id).data.tags.get(ENDED_TAG, "0")
+        if int(ended) > entry["time"]:
             return  # the run was taken up again, and ended, while this entry waited on another machine
-        client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in entry["tags"].items()])
+        tags = entry["tags"] | {ENDED_TAG: str(entry["time"])}
+        client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         client.set_terminated(self.run_id, entry["status"], entry["time"])
 
     def _answers(self, client: MlflowClient) -> bool:
