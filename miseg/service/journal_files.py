@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from miseg.service.tracking import TrackingError
+from miseg.service.away import TrackingError
 
 Entry = dict[str, Any]
 

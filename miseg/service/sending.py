@@ -17,7 +17,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from miseg.service import tracking
+from miseg.service.away import first_line, is_refusal
 from miseg.service.checkpoint_files import CheckpointError
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.journal_files import (
@@ -190,7 +190,7 @@ class Sender:
                     raise
                 where = (self.path, start, number)
                 _failures[where] = _failures.get(where, 0) + 1
-                if isinstance(error, RefusedError) or tracking.refused(error) or _failures[where] >= TRIES:
+                if isinstance(error, RefusedError) or is_refusal(error) or _failures[where] >= TRIES:
                     refused.append((entry, error))
                 else:
                     passing = error
@@ -203,12 +203,12 @@ class Sender:
 
     def _set_aside(self, client: MlflowClient, refused: Sequence[tuple[Entry, Exception]]) -> None:
         path = self.path.with_suffix(".refused")
-        lines = [{"kind": "refused", "error": tracking.first_line(error), "entry": entry} for entry, error in refused]
+        lines = [{"kind": "refused", "error": first_line(error), "entry": entry} for entry, error in refused]
         append(path, lines)
         for entry, error in refused:
             logger.warning(
                 "MLflow at %s refuses an entry (%s) of run %s, which is set aside in %s: %s",
-                self.tracking_uri, entry["kind"], self.run_id, path, tracking.first_line(error),
+                self.tracking_uri, entry["kind"], self.run_id, path, first_line(error),
             )  # fmt: skip
         told = f"{len(read(path, 0)[0])} entries were refused and are set aside in {path}"
         with contextlib.suppress(Exception):  # that they were set aside is more than that it was told

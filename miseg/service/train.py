@@ -16,6 +16,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service import tracking
+from miseg.service.away import first_line
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
@@ -161,7 +162,7 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
     try:
         ended = train(config)
     except Exception as error:
-        finish(run, run_id, "FAILED", tracking.first_line(error))
+        finish(run, run_id, "FAILED", first_line(error))
         raise
     return finish(run, run_id, "FINISHED" if ended == FINISHED else "FAILED", ended)
 

@@ -108,7 +108,7 @@ class Postgres:
     def database(self, name: str) -> str:
         """The URI of a new, empty database."""
         subprocess.run([*self._client, "-c", f"CREATE DATABASE {name}"], check=True, capture_output=True)
-        return f"postgresql://miseg@127.0.0.1:{self.port}/{name}"
+        return f"postgresql+psycopg2://miseg@127.0.0.1:{self.port}/{name}"
 
 
 def _has_user(name: str) -> bool:
