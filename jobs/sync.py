@@ -20,18 +20,18 @@ def run(arguments: Sync) -> int:
     """Send, and list what was sent; status 1 where something had to wait."""
     if arguments.offline:
         raise ValueError("--offline: the place to send to is the server, $MLFLOW_TRACKING_URI")
-    from miseg.service import journal, sync, tracking
+    from miseg.service import journal, journal_copies, sending, sync, tracking
 
     uri = tracking.tracking_uri(arguments.root)
     tracking.check(uri, arguments.root)
     folder = journal.journal_folder(arguments.root)
-    entries = journal.sync(folder, uri)
+    entries = sending.sync(folder, uri, again=True) + journal_copies.sync(arguments.root, uri)
     print(f"{entries} entries of journals sent to {uri}")
     offline = tracking.tracking_uri(arguments.root, offline=True) if "://" not in arguments.root else ""
     if not sync.recorded(offline):
         print("no run was recorded with --offline")
         return 0
-    journal.sync(folder, offline)
+    sending.sync(folder, offline, again=True)
     found = sync.sync(offline, uri, arguments.root)
     for name in found.sent:
         print(f"sent {name}")

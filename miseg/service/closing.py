@@ -20,7 +20,7 @@ def closing(tracking_uri: str, run_id: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
+        tracking.fail_run(tracking_uri, run_id, error)
         if isinstance(error, RayTaskError) and isinstance(error.cause, ValueError):
             raise ValueError(str(error.cause)) from error
         raise

@@ -124,7 +124,7 @@ def compare(
             log.artifact(path, "tables")
         log.close()
     except Exception as error:
-        tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
+        tracking.fail_run(tracking_uri, run_id, error)
         raise
     tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id, columns, table

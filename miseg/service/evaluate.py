@@ -84,7 +84,7 @@ def evaluate(
             log.metrics(manifest["step"], scores)
             log.close()
     except Exception as error:
-        tracking.end_run(tracking_uri, run_id, "FAILED", str(error))
+        tracking.fail_run(tracking_uri, run_id, error)
         raise
     tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id, scores

@@ -76,7 +76,7 @@ class Record:
         """Log a cell."""
         values = {"seconds": cell.seconds} | ({} if cell.nats is None else {"nats": cell.nats})
         tags = {f"{CELL}{seed}": json.dumps(asdict(cell))}
-        self._soon(lambda: tracking.log_metrics(self.uri, self._run_of(row), values, step=seed, tags=tags))
+        self._soon(lambda: tracking.log_metrics(self.uri, self._run_of(row), values, step=seed, tags=tags, patience=0))
 
     def close_row(self, row: Row, cells: Sequence[Cell]) -> None:
         """Log bias and spread of a row whose cells are all there."""
@@ -90,8 +90,8 @@ class Record:
         ended = f"{len(failures)} of {len(cells)} cells failed: {failures[0]}" if failures else "finished"
 
         def close() -> None:
-            tracking.log_metrics(self.uri, self._run_of(row), values)
-            tracking.end_run(self.uri, self._run_of(row), "FAILED" if failures else "FINISHED", ended)
+            tracking.log_metrics(self.uri, self._run_of(row), values, patience=0)
+            tracking.end_run(self.uri, self._run_of(row), "FAILED" if failures else "FINISHED", ended, patience=0)
 
         self._soon(close)
 
@@ -114,8 +114,8 @@ class Record:
 
     def end(self, status: str, ended: str) -> None:
         """Close the parent run; where MLflow is away it stays as it is."""
-        with contextlib.suppress(*tracking.UNREACHABLE):
-            tracking.end_run(self.uri, self.run_id, status, ended)
+        with contextlib.suppress(tracking.TrackingError):
+            tracking.end_run(self.uri, self.run_id, status, ended, patience=0)
 
     def _soon(self, entry: Callable[[], None]) -> None:
         self._waiting.append(entry)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow.entities import LoggedModel
-from mlflow.models import ModelSignature
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
+from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from miseg.service import checkpoint_files
@@ -21,34 +24,89 @@ from miseg.service.tracking import TrackingError
 SERVED = Path(__file__).with_name("served_model.py")
 
 
+STEP_TAG = "miseg.step"
+"""Tag of a model: the step of its checkpoint."""
+
+_SETTING = threading.RLock()
+"""Held while MLflow's settings, which are the process', point at one server."""
+
+
 def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
-    """Log the checkpoint in `folder` (weights and description, not the optimiser) as the run's one model `role`."""
+    """Log the checkpoint in `folder` (weights and description, not the optimiser) as the run's one model `role`.
+
+    A model that is there whole stays as it is; one that was cut off, or is of another step, goes. This is
+    `mlflow.pyfunc.log_model` by the client's own calls: that one sets the run's status, and asks for the whole history
+    of each of its metrics.
+
+    Raises:
+        checkpoint_files.CheckpointError: the checkpoint is damaged.
+        Exception: whatever MLflow raises where it does not answer.
+    """
     manifest = checkpoint_files.verify(folder)
-    channels = manifest["task"]["in_channels"]
-    classes = manifest["task"]["num_classes"]
+    client, step = mlflow.MlflowClient(uri), manifest["step"]
+    earlier = [model for model in of_run(uri, run_id) if model.name == role]
+    if any(model.tags.get(STEP_TAG) == str(step) and model.status == LoggedModelStatus.READY for model in earlier):
+        return
+    run = client.get_run(run_id)
+    made = client.create_logged_model(
+        run.info.experiment_id,
+        role,
+        source_run_id=run_id,
+        tags={STEP_TAG: str(step)},
+        params=run.data.params,
+    )
+    with tempfile.TemporaryDirectory() as beside:
+        kept, whole = Path(beside) / "checkpoint", Path(beside) / "model"
+        checkpoint_files.copy_weights(folder, kept)
+        _save(
+            whole,
+            kept,
+            manifest["task"],
+            Model(made.artifact_location, run_id, model_uuid=made.model_id, model_id=made.model_id),
+        )
+        client.log_model_artifacts(made.model_id, str(whole))
+    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
+    measured = [
+        Metric(found.key, found.value, found.timestamp, step, model_id=made.model_id, run_id=run_id)
+        for found in _at_step(client, run, step)
+    ]
+    if measured:
+        client.log_batch(run_id, metrics=measured)
+    client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
+    for model in earlier:
+        client.delete_logged_model(model.model_id)
+
+
+def _save(target: Path, checkpoint: Path, task: dict[str, Any], description: Model) -> None:
     # Without names: MLflow would hand `predict` a named tensor as a dict of object arrays.
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, channels))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes, -1, -1))]),
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, task["in_channels"]))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, task["num_classes"], -1, -1))]),
     )
-    with tempfile.TemporaryDirectory() as beside, _tracking_uri(uri):
-        kept = Path(beside) / "checkpoint"
-        checkpoint_files.copy_weights(folder, kept)
-        with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
-            # The signature is given: an example would only be predicted once more to check it.
-            warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
-            logged = mlflow.pyfunc.log_model(
-                name=role,
-                python_model=str(SERVED),
-                artifacts={"checkpoint": str(kept)},
-                signature=signature,
-                pip_requirements=["miseg"],
-                step=manifest["step"],
-            )
-    # A run that failed and was taken up again, or was killed while it ended, has one of that name already.
-    for earlier in of_run(uri, run_id):
-        if earlier.name == role and earlier.model_id != logged.model_id:
-            mlflow.MlflowClient(uri).delete_logged_model(earlier.model_id)
+    with warnings.catch_warnings():
+        # The signature is given: an example would only be predicted once more to check it.
+        warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
+        mlflow.pyfunc.save_model(
+            str(target),
+            python_model=str(SERVED),
+            artifacts={"checkpoint": str(checkpoint)},
+            signature=signature,
+            pip_requirements=["miseg"],
+            mlflow_model=description,
+        )
+    for cache in target.rglob("__pycache__"):
+        shutil.rmtree(cache)
+
+
+def _at_step(client: mlflow.MlflowClient, run: Run, step: int) -> list[Metric]:
+    """What the run's validation at a step found, and what was logged last, where it is of that step."""
+    found = []
+    for metric in run.data._metric_objs:  # has no public name
+        if metric.step == step:
+            found.append(metric)
+        elif metric.step > step and metric.key.startswith("val/"):
+            found += [other for other in client.get_metric_history(run.info.run_id, metric.key) if other.step == step]
+    return found
 
 
 def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
@@ -76,13 +134,14 @@ def of_run(uri: str, run_id: str) -> list[LoggedModel]:
 @contextlib.contextmanager
 def _tracking_uri(uri: str) -> Iterator[None]:
     """Point MLflow's fluent functions at `uri` for a while, and leave this process and its children as they were."""
-    variable = os.environ.get("MLFLOW_TRACKING_URI")
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        # Where the variable alone had decided, it decides again.
-        mlflow.set_tracking_uri(None if before == variable else before)  # type: ignore[arg-type]
-        if variable is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = variable
+    with _SETTING:
+        variable = os.environ.get("MLFLOW_TRACKING_URI")
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+        mlflow.set_tracking_uri(uri)
+        try:
+            yield
+        finally:
+            # Where the variable alone had decided, it decides again.
+            mlflow.set_tracking_uri(None if before == variable else before)  # type: ignore[arg-type]
+            if variable is not None:
+                os.environ["MLFLOW_TRACKING_URI"] = variable

@@ -8,19 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from torch import Tensor
 
 from miseg.data.augmentation import standardisation
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint
+from miseg.service import checkpoint, system_metrics
 from miseg.service.aside import Aside
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.journal import Journal
 from miseg.service.loop import Loop, Record
 from miseg.service.reporting import log_evaluation, watch_collapse
 from miseg.service.scoring import Evaluation
+
+CLOSING_TRIES = 3
+"""How often the end of a training asks a server that does not answer; whoever closes the run waits longer."""
 
 
 class Recorder:
@@ -35,7 +37,7 @@ class Recorder:
     def __init__(self, dataset: PackedDataset, store: CheckpointStore, tracking: Mapping[str, str]) -> None:
         self.dataset, self.store = dataset, store
         self.journal = Journal(**tracking)
-        self._monitor = system_metrics(tracking)
+        self._monitor = system_metrics.start(self.journal)
         self._aside = Aside()
 
     def step(self, record: Record) -> None:
@@ -72,6 +74,7 @@ class Recorder:
     ) -> None:
         described = self._of_the_data(taken.experiment, match_K)
         self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
+        self.journal.keep()
         if found is not None:
             with tempfile.TemporaryDirectory() as folder:
                 log_evaluation(self.journal, self.dataset, taken.experiment, found, Path(folder), step=taken.step)
@@ -99,17 +102,4 @@ class Recorder:
         self._aside.close()
         if self._monitor is not None:
             self._monitor.finish()
-        self.journal.close()
-
-
-def system_metrics(settings: Mapping[str, str], every: float = 5) -> SystemMetricsMonitor | None:
-    """MLflow's monitor of processor, memory and GPU, sampling every so many seconds; None where it does not start."""
-    try:
-        monitor = SystemMetricsMonitor(
-            settings["run_id"], tracking_uri=settings["tracking_uri"], resume_logging=True, sampling_interval=every
-        )
-        monitor.start()
-        return monitor
-    except Exception as error:  # a monitor is no reason to stop a training
-        print(f"system metrics are not logged: {error}", flush=True)
-        return None
+        self.journal.close(tries=CLOSING_TRIES)

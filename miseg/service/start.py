@@ -17,7 +17,7 @@ from miseg.data.sources import DATA_SETS
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, journal, kept_images, tracking
+from miseg.service import cluster, journal, journal_copies, kept_images, sending, tracking
 from miseg.service.command import Place
 
 
@@ -94,8 +94,8 @@ def prepare(
         check_fits(experiment, dataset, splits)
     uri = tracking.tracking_uri(storage, place.offline)
     tracking.check(uri, storage)
-    if "://" not in storage:
-        journal.sync(journal.journal_folder(storage), uri)
+    sending.sync(journal.journal_folder(storage), uri)
+    journal_copies.sync(storage, uri)
     cluster.connect(place.address, show_workers)
     found = replace(cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
     if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):

@@ -22,25 +22,16 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
+from miseg.service.away import UNREACHABLE, TrackingError, patiently, reachable, unreachable
 from miseg.service.run_description import code_tags, parameters
-
-# The client's own defaults retry a dead server for minutes, and the journal retries anyway.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
 
 RUN_KEY = "miseg.run"
 
+FAILURE_PATIENCE = 60.0
+"""Seconds that a failure waits for MLflow before it is told."""
+
 OFFLINE = "offline"
 """Folder of a storage with the store of runs that are sent later, by jobs/sync.py."""
-
-
-UNREACHABLE = (MlflowException, OSError)
-"""What MLflow's client raises where the server does not answer."""
-
-
-class TrackingError(RuntimeError):
-    """MLflow cannot be reached or does not hold what was asked for."""
 
 
 def tracking_uri(storage: str, offline: bool = False) -> str:
@@ -66,25 +57,22 @@ def check(uri: str, storage: str) -> None:
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
-        MlflowClient(uri).search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        raise _unreachable(uri, error) from error
-
-
-def _unreachable(uri: str, error: Exception) -> TrackingError:
-    return TrackingError(
-        f"MLflow at {uri} does not answer ({str(error).splitlines()[0][:200]}): start it, set MLFLOW_TRACKING_URI, or "
-        "record with --offline and send it later with jobs/sync.py"
-    )
+        with _one_try():
+            MlflowClient(uri).search_experiments(max_results=1)
+    except UNREACHABLE as error:
+        raise unreachable(uri, error) from error
 
 
 @contextlib.contextmanager
-def reachable(uri: str) -> Iterator[None]:
-    """What MLflow's client raises in the block becomes a TrackingError."""
+def _one_try() -> Iterator[None]:
+    """MLflow's client does not try again by itself: that a server hangs is known in half the time."""
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    before = os.environ[name]
+    os.environ[name] = "0"
     try:
         yield
-    except UNREACHABLE as error:
-        raise _unreachable(uri, error) from error
+    finally:
+        os.environ[name] = before
 
 
 def open_run(
@@ -105,27 +93,29 @@ def open_run(
         TrackingError: the server does not answer.
     """
     client = MlflowClient(uri)
-    try:
+    with reachable(uri):
         experiment_id = ensure_experiment(client, experiment_name, uri, storage)
-        known = client.search_runs([experiment_id], _named(name), max_results=1)
-        if known:
-            run_id, has = known[0].info.run_id, known[0].data.params
-            client.update_run(run_id, status="RUNNING")
-            # A kill while the run was opened may have left it without parameters; MLflow does not let them change.
-            if missing := [Param(key, value) for key, value in (params or {}).items() if key not in has]:
-                client.log_batch(run_id, params=missing)
-            return run_id
-        all_tags = {RUN_KEY: name, "mlflow.user": os.environ.get("USER", "miseg")}
-        all_tags |= code_tags() | dict(tags or {})
-        if parent:
-            all_tags["mlflow.parentRunId"] = parent
-        if description:
-            all_tags["mlflow.note.content"] = description
-        run_id = client.create_run(experiment_id, tags=all_tags, run_name=display or name).info.run_id
-        client.log_batch(run_id, params=[Param(key, value) for key, value in (params or {}).items()])
+        if known := _runs_named(client, experiment_id, name):
+            client.update_run(known[0].info.run_id, status="RUNNING")
+        else:
+            all_tags = {RUN_KEY: name, "mlflow.user": os.environ.get("USER", "miseg")}
+            all_tags |= code_tags() | dict(tags or {})
+            if parent:
+                all_tags["mlflow.parentRunId"] = parent
+            if description:
+                all_tags["mlflow.note.content"] = description
+            client.create_run(experiment_id, tags=all_tags, run_name=display or name)
+            known = _runs_named(client, experiment_id, name)
+            for other in known[1:]:
+                # The client asks again where an answer was lost on its way, and the server then makes a second run.
+                if not other.data.params and not other.data.metrics:
+                    client.delete_run(other.info.run_id)
+        run_id, has = known[0].info.run_id, known[0].data.params
+        # A kill while the run was opened may have left it without parameters; MLflow does not let them change.
+        missing = [Param(key, value) for key, value in (params or {}).items() if key not in has]
+        for start in range(0, len(missing), 100):
+            client.log_batch(run_id, params=missing[start : start + 100])
         return run_id
-    except (MlflowException, OSError) as error:
-        raise _unreachable(uri, error) from error
 
 
 def open_experiment_run(
@@ -209,12 +199,12 @@ def experiment_name(data: str) -> str:
     return f"miseg/{data.rstrip('/').rsplit('/', 1)[-1]}"
 
 
-def log_json(uri: str, run_id: str, name: str, value: Any) -> None:
-    """Keep `value` as the JSON artifact `name` of a run."""
+def log_json(uri: str, run_id: str, name: str, value: Any, patience: float | None = None) -> None:
+    """Keep `value` as the JSON artifact `name` of a run; waits for a server that is away, as all that logs does."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(name).name
         path.write_text(json.dumps(value, indent=1))
-        MlflowClient(uri).log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
+        log_file(uri, run_id, path, str(Path(name).parent) if "/" in name else None, patience)
 
 
 def history(uri: str, run_id: str, key: str) -> dict[int, float]:
@@ -223,12 +213,22 @@ def history(uri: str, run_id: str, key: str) -> dict[int, float]:
 
 
 def log_metrics(
-    uri: str, run_id: str, values: Mapping[str, float], step: int = 0, tags: Mapping[str, str] | None = None
+    uri: str,
+    run_id: str,
+    values: Mapping[str, float],
+    step: int = 0,
+    tags: Mapping[str, str] | None = None,
+    patience: float | None = None,
 ) -> None:
     """Log values, and tags with them, on a run; what a training logs step by step goes through a Journal."""
     now = time.time_ns() // 1_000_000
     metrics = [Metric(re.sub(r"[^\w\-. /]", "", key), value, now, step) for key, value in values.items()]
-    MlflowClient(uri).log_batch(run_id, metrics=metrics, tags=[RunTag(k, v) for k, v in (tags or {}).items()])
+    described = [RunTag(k, v) for k, v in (tags or {}).items()]
+
+    def log() -> None:
+        MlflowClient(uri).log_batch(run_id, metrics=metrics, tags=described)
+
+    patiently(uri, f"logging to run {run_id}", log, patience)
 
 
 def log_table(uri: str, run_id: str, name: str, table: pd.DataFrame) -> None:
@@ -236,12 +236,16 @@ def log_table(uri: str, run_id: str, name: str, table: pd.DataFrame) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         table.to_csv(path, index=False)
-        MlflowClient(uri).log_artifact(run_id, str(path))
+        log_file(uri, run_id, path)
 
 
-def log_file(uri: str, run_id: str, path: Path, folder: str | None = None) -> None:
+def log_file(uri: str, run_id: str, path: Path, folder: str | None = None, patience: float | None = None) -> None:
     """Keep a file among a run's artifacts."""
-    MlflowClient(uri).log_artifact(run_id, str(path), folder)
+
+    def log() -> None:
+        MlflowClient(uri).log_artifact(run_id, str(path), folder)
+
+    patiently(uri, f"logging {path.name} to run {run_id}", log, patience)
 
 
 def read_experiment(uri: str, run_id: str) -> Experiment:
@@ -258,21 +262,46 @@ def read_experiment(uri: str, run_id: str) -> Experiment:
         raise TrackingError(f"run {run_id} at {uri} holds no experiment.json: {str(error).splitlines()[0]}") from error
 
 
-def end_run(uri: str, run_id: str, status: str, reason: str, tags: Mapping[str, str] | None = None) -> None:
+def end_run(
+    uri: str,
+    run_id: str,
+    status: str,
+    reason: str,
+    tags: Mapping[str, str] | None = None,
+    patience: float | None = None,
+) -> None:
     """Close a run as FINISHED, FAILED or KILLED and say why in the tag `miseg.ended`."""
-    client = MlflowClient(uri)
-    client.log_batch(
-        run_id, tags=[RunTag(k, v) for k, v in ({"miseg.ended": reason[:4000]} | dict(tags or {})).items()]
-    )
-    client.set_terminated(run_id, status)
+    ended_ms = time.time_ns() // 1_000_000
+    told = [RunTag(key, value) for key, value in ({"miseg.ended": reason[:4000]} | dict(tags or {})).items()]
+
+    def end() -> None:
+        client = MlflowClient(uri)
+        client.log_batch(run_id, tags=told)
+        client.set_terminated(run_id, status, ended_ms)
+
+    patiently(uri, f"closing run {run_id}", end, patience)
+
+
+def fail_run(uri: str, run_id: str, error: BaseException) -> None:
+    """Close a run as FAILED with the error's text; where MLflow stays away the error is told all the same."""
+    try:
+        end_run(uri, run_id, "FAILED", str(error) or type(error).__name__, patience=FAILURE_PATIENCE)
+    except TrackingError as away:
+        print(f"run {run_id} stays open: {away}", flush=True)
 
 
 def find_run(uri: str, experiment: str, name: str) -> Run | None:
     """The run whose `miseg.run` tag is `name`."""
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
-    runs = client.search_runs([found.experiment_id], _named(name), max_results=1) if found else []
+    runs = _runs_named(client, found.experiment_id, name) if found else []
     return runs[0] if runs else None
+
+
+def _runs_named(client: MlflowClient, experiment_id: str, name: str) -> list[Run]:
+    """The runs whose `miseg.run` tag is `name`, the earliest first."""
+    found = client.search_runs([experiment_id], _named(name))
+    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
 def children(uri: str, experiment: str, parent: str) -> list[Run]:

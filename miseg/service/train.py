@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,17 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service import cluster, models, tracking
+from miseg.service import cluster, tracking
+from miseg.service.away import first_line
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
-from miseg.service.journal import journal_folder, send_pending
+from miseg.service.journal import Journal, journal_folder
+from miseg.service.sending import send_pending
 
 FINISHED = "finished"
+
+CLOSING_TIMEOUT = 60.0
+"""Seconds that a training which has ended waits for MLflow to take what it logged."""
 
 Selection = Literal["labels", "objective"]
 """What tells a better checkpoint or trial: mean IoU, or the objective of a method without labels on held-out images."""
@@ -74,7 +80,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
     """Train `run` to its end, resuming where an earlier call of this name was stopped; a finished run stays as it is.
 
     Raises:
-        tracking.TrackingError: MLflow does not answer at the start.
+        tracking.TrackingError: MLflow stays away at the start; see `tracking.patiently`.
         ray.train.TrainingFailedError: workers failed more than `max_failures` times.
         ray.exceptions.RayActorError: so did the controller's process.
     """
@@ -89,7 +95,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
                 if left == 0:
                     raise
                 left -= 1
-                print(f"the controller of {run.name} died and is started again: {_first_line(error)}", flush=True)
+                print(f"the controller of {run.name} died and is started again: {first_line(error)}", flush=True)
                 cluster.free_abandoned()
 
     def once(config: dict[str, Any]) -> str:
@@ -126,7 +132,7 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
     What `report` raises ends the training, and leaves the run open.
 
     Raises:
-        tracking.TrackingError: MLflow does not answer at the start.
+        tracking.TrackingError: MLflow stays away at the start; see `tracking.patiently`.
         Exception: whatever the training raised; the run is FAILED then.
     """
 
@@ -142,9 +148,11 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
 
 def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
     dataset = PackedDataset.open(run.data)
-    if (done := finished(run)) is not None:
+    opening = f"opening run {run.name}"
+    if (done := tracking.patiently(run.tracking_uri, opening, partial(finished, run))) is not None:
         return done
-    run_id = tracking.open_experiment_run(
+    opened = partial(
+        tracking.open_experiment_run,
         run.tracking_uri,
         run.experiment,
         run.name,
@@ -154,6 +162,7 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
         parent=run.parent,
         tags={"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {}),
     )
+    run_id = tracking.patiently(run.tracking_uri, opening, opened)
     config = {
         "experiment": to_dict(run.experiment),
         "data": run.data,
@@ -162,12 +171,13 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
         "threads": run.resources.threads,
         "decoded_bytes": run.resources.decoded_bytes,
         "selection": run.selection,
-        "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id},
+        "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id}
+        | {"storage": run.storage},
     }
     try:
         ended = train(config)
     except Exception as error:
-        finish(run, run_id, "FAILED", _first_line(error))
+        finish(run, run_id, "FAILED", first_line(error))
         raise
     return finish(run, run_id, "FINISHED" if ended == FINISHED else "FAILED", ended)
 
@@ -187,7 +197,7 @@ def _trainer(workers: int) -> Callable[..., Any]:
 
 def finished(run: Run) -> Outcome | None:
     """What came of `run` where it was trained to its end before; None where it was not."""
-    found = tracking.find_run(run.tracking_uri, tracking.experiment_name(run.experiment.data), run.name)
+    found = recorded(run)
     if found is None or found.info.status != "FINISHED" or found.data.tags.get("miseg.ended") != FINISHED:
         return None
     history = tracking.history(run.tracking_uri, found.info.run_id, "val/mean_iou")
@@ -203,26 +213,40 @@ def finished(run: Run) -> Outcome | None:
     return Outcome(found.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
 
 
+def recorded(run: Run) -> tracking.Run | None:
+    """The MLflow run of `run`, once it has all that earlier calls left waiting here; None where there is none."""
+    place = tracking.experiment_name(run.experiment.data)
+    found = tracking.find_run(run.tracking_uri, place, run.name)
+    if found is None:
+        return None
+    waiting = Path(journal_folder(run.storage)) / f"{found.info.run_id}.jsonl"
+    if send_pending(waiting, run.tracking_uri, found.info.run_id):
+        found = tracking.find_run(run.tracking_uri, place, run.name)
+    return found
+
+
 def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
-    """Close a run: send what is waiting, keep its best and last checkpoint as models, say why it ended."""
-    waiting = Path(journal_folder(run.storage)) / f"{run_id}.jsonl"
-    if waiting.exists():
-        send_pending(waiting, run.tracking_uri, run_id)
+    """Close a run: send what is waiting, keep its best and last checkpoint as models, say why it ended.
+
+    What MLflow does not take now waits in the run's journal: the training is done whatever becomes of the server.
+    """
     store = CheckpointStore(run.folder)
     kept = {role: found for role, found in (("best", store.best()), ("last", store.last())) if found is not None}
+    journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage)
     for role, found in kept.items():
-        with found.as_directory() as path:
-            models.log_model(run.tracking_uri, run_id, role, path)
+        journal.model(role, run.folder, found.step)
+    journal.end(status, ended)
+    if not journal.close(CLOSING_TIMEOUT):
+        print(
+            f"MLflow at {run.tracking_uri} does not answer: run {run_id} is closed by the next job that finds it back, "
+            f"or by jobs/sync.py; until then {journal.path} keeps what is missing",
+            flush=True,
+        )
     last, best = (kept[role].metrics if role in kept else {} for role in ("last", "best"))
-    tracking.end_run(run.tracking_uri, run_id, status, ended)
     step = int(last.get("step", 0))
     whole = step == run.experiment.steps and status == "FINISHED"
     mean_iou, score = (last.get(name, math.nan) if whole else math.nan for name in ("mean_iou", "score"))
     return Outcome(run_id, step, mean_iou, best.get("mean_iou", math.nan), ended, score)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class Say(UserCallback):

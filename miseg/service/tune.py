@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
 from miseg.service import cluster, tracking, train, tune_state
 from miseg.service.cluster import HEAD, Resources
+from miseg.service.journal import Journal, journal_folder
 from miseg.service.progress import Progress
 from miseg.service.tables import METRIC, SCORES, agreement, best_trial, describe, summaries
 
@@ -157,7 +161,8 @@ class Report:
 def run(tuning: Tuning) -> Report:
     """Search, confirm and report; a name that was started before continues, and finished trials stay as they are."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    parent = tracking.open_run(
+    opened = partial(
+        tracking.open_run,
         tuning.tracking_uri,
         tracking.experiment_name(tuning.base.data),
         tuning.name,
@@ -171,6 +176,7 @@ def run(tuning: Tuning) -> Report:
         | {"selection": tuning.selection},
         description=f"{tuning.points} trials of {tuning.base.steps} steps, confirmed on {tuning.confirm_seeds} seeds",
     )
+    parent = tracking.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
     try:
         trials = search(tuning, parent)
         rows = dict(tuning.rivals)
@@ -190,18 +196,31 @@ def run(tuning: Tuning) -> Report:
         tracking.end_run(tuning.tracking_uri, parent, "KILLED", "interrupted; --resume continues")
         raise
     except Exception as error:
-        tracking.end_run(tuning.tracking_uri, parent, "FAILED", str(error))
+        tracking.fail_run(tuning.tracking_uri, parent, error)
         raise
-    tracking.log_table(tuning.tracking_uri, parent, "trials.csv", trials)
-    tracking.log_table(tuning.tracking_uri, parent, "confirmation.csv", confirmation)
-    for score, table in summaries(confirmation).items():
-        name = "summary" if score == "mean_iou" else f"summary-{score.replace('/', '-')}"
-        tracking.log_table(tuning.tracking_uri, parent, f"{name}.csv", table)
     found = agreement(trials, tuning.base.steps)
-    if found is not None:
-        tracking.log_metrics(tuning.tracking_uri, parent, {"rank_correlation": found})
-    tracking.end_run(tuning.tracking_uri, parent, "FINISHED", train.FINISHED)
+    _record(tuning, parent, trials, confirmation, found)
     return Report(parent, trials, confirmation, found)
+
+
+def _record(
+    tuning: Tuning, parent: str, trials: pd.DataFrame, confirmation: pd.DataFrame, found: float | None
+) -> None:  # fmt: skip
+    """Keep the tables and close the parent run; a server that is away gets them later, and the user sees them now."""
+    journal = Journal(journal_folder(tuning.storage), tuning.tracking_uri, parent)
+    tables = {"trials": trials, "confirmation": confirmation}
+    for score, table in summaries(confirmation).items():
+        tables["summary" if score == "mean_iou" else f"summary-{score.replace('/', '-')}"] = table
+    with tempfile.TemporaryDirectory() as folder:
+        for name, table in tables.items():
+            path = Path(folder) / f"{name}.csv"
+            table.to_csv(path, index=False)
+            journal.artifact(path)
+    if found is not None:
+        journal.metrics(0, {"rank_correlation": found})
+    journal.end("FINISHED", train.FINISHED)
+    if not journal.close(train.CLOSING_TIMEOUT):
+        print(f"MLflow at {tuning.tracking_uri} does not answer: jobs/sync.py sends the tables later", flush=True)
 
 
 def search(tuning: Tuning, parent: str) -> pd.DataFrame:
@@ -320,15 +339,19 @@ def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.R
     """A trial's row; its MLflow run is closed here if the scheduler stopped it or its driver died."""
     metrics = result.metrics or {}
     run = trial_run(result.config, metrics.get("trial_id") or result.path.rstrip("/").split("_")[-1])
-    found = tracking.find_run(tuning.tracking_uri, tracking.experiment_name(run.experiment.data), run.name)
+    looking = partial(train.recorded, run)
+    found = tracking.patiently(tuning.tracking_uri, f"the table of {tuning.name}", looking)
     ended = "not started"
     if found is not None:
         run_id = found.info.run_id
         ended = found.data.tags.get("miseg.ended", "")
         if found.info.status == "RUNNING" or not ended:
-            ended = (
-                f"failed: {result.error}" if result.error else f"stopped early by ASHA at step {metrics.get('step')}"
-            )
+            if result.error:
+                ended = f"failed: {result.error}"
+            elif metrics.get("step", 0) >= run.experiment.steps:
+                ended = train.FINISHED  # its own closing waits on another machine
+            else:
+                ended = f"stopped early by ASHA at step {metrics.get('step')}"
             train.finish(run, run_id, "FAILED" if result.error else "FINISHED", ended.splitlines()[0])
     return (
         {

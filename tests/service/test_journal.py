@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 
-from miseg.service import journal as journal_module
-from miseg.service import tracking
-from miseg.service.journal import Journal, journal_folder, pending, read, send_pending, sync
+from miseg.service import journal_copies, sending, tracking
+from miseg.service.journal import Journal, journal_folder
+from miseg.service.journal_files import pending, read
+from miseg.service.sending import Sender, send_pending, sync
 
 
 def new_run(uri: str, tmp_path: Path, name: str = "run") -> str:
@@ -108,7 +110,7 @@ def test_a_class_whose_name_mlflow_refuses_holds_nothing_back(uri: str, run_id: 
 
 
 def test_more_than_one_request_takes_arrives_whole(uri: str, run_id: str, tmp_path: Path) -> None:
-    steps, names = journal_module.BATCH + 50, [f"m{index}" for index in range(6)]
+    steps, names = sending.BATCH + 50, [f"m{index}" for index in range(6)]
     log = Journal(tmp_path / "journals", uri, run_id)
     for step in range(steps):
         log.metrics(step, dict.fromkeys(names, step + 0.5))
@@ -213,6 +215,127 @@ def test_two_senders_of_one_journal_lose_and_double_nothing(uri: str, run_id: st
     assert {file.path for file in found} == {f"files/{step}.txt" for step in range(12)}
 
 
+def test_steps_that_two_machines_logged_are_there_once(uri: str, run_id: str, tmp_path: Path, dead: str) -> None:
+    """The first one's journal could not be sent before the second one took the run up at an earlier step."""
+    first = Journal(tmp_path / "first", dead, run_id)
+    for step in range(10):
+        first.metrics(step, {"a": float(step)})
+    assert not first.close(timeout=0)
+    second = Journal(tmp_path / "second", uri, run_id)
+    for step in range(5, 15):
+        second.metrics(step, {"a": step + 0.5})
+    assert second.close(timeout=60)
+    sync(tmp_path / "first", uri)
+    wait_for(lambda: len(history(uri, run_id, "a")) == 15)
+    assert history(uri, run_id, "a") == [(step, float(step) if step < 5 else step + 0.5) for step in range(15)]
+
+
+def test_an_earlier_attempts_end_does_not_end_the_later_one(uri: str, run_id: str, tmp_path: Path, dead: str) -> None:
+    first = Journal(tmp_path / "first", dead, run_id)
+    first.end("FAILED", "the node was lost")
+    assert not first.close(timeout=0)
+    time.sleep(0.01)
+    second = Journal(tmp_path / "second", uri, run_id)
+    second.end("FINISHED", "finished")
+    assert second.close(timeout=60)
+    sync(tmp_path / "first", uri)
+    wait_for(lambda: not pending(first.path))
+    run = MlflowClient(uri).get_run(run_id)
+    assert run.info.status == "FINISHED" and run.data.tags["miseg.ended"] == "finished"
+
+
+def test_what_waits_on_a_machine_that_is_lost_is_in_storage(uri: str, run_id: str, tmp_path: Path, dead: str) -> None:
+    storage, folder = f"file://{tmp_path}/bucket", tmp_path / "of the machine"
+    (tmp_path / "file.txt").write_text("kept")
+    log = Journal(folder, dead, run_id, storage)
+    for step in range(3):
+        log.metrics(step, {"a": float(step)})
+    log.artifact(tmp_path / "file.txt")
+    log.end("FINISHED", "finished")
+    assert not log.close(timeout=0)
+    shutil.rmtree(folder)
+    assert journal_copies.sync(storage, uri) == 5
+    assert history(uri, run_id, "a") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert [file.path for file in MlflowClient(uri).list_artifacts(run_id)] == ["file.txt"]
+    assert MlflowClient(uri).get_run(run_id).info.status == "FINISHED"
+    assert not list((tmp_path / "bucket" / "journals").iterdir())
+    assert journal_copies.sync(storage, uri) == 0
+
+
+# What MLflow refuses
+
+
+def test_an_entry_that_is_refused_holds_nothing_back(
+    uri: str, run_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Journal(tmp_path, uri, run_id)
+    log.metrics(0, {"a": 1.0})
+    log.tags({"k" * 300: "MLflow takes 250 characters"})
+    log.metrics(1, {"a": 2.0})
+    log.tags({"b": "taken"})
+    with caplog.at_level(logging.WARNING, "miseg.service.sending"):
+        assert log.close(timeout=60)
+    assert history(uri, run_id, "a") == [(0, 1.0), (1, 2.0)]
+    refused = tmp_path / f"{run_id}.refused"
+    assert "refuses an entry (tags)" in caplog.text and str(refused) in caplog.text
+    tags = MlflowClient(uri).get_run(run_id).data.tags
+    assert tags["b"] == "taken" and tags["miseg.refused"] == f"1 entries were refused and are set aside in {refused}"
+    sync(tmp_path, uri, again=True)
+    assert len(read(refused, 0)[0]) == 1, "it is tried once more, and refused again"
+    assert read(refused, 0)[0][0]["entry"]["values"] == {"k" * 300: "MLflow takes 250 characters"}
+
+
+def test_an_entry_that_makes_the_server_fail_is_set_aside_after_some_tries(
+    uri: str, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, tries = MlflowClient.log_batch, []
+
+    def log_batch(self: MlflowClient, run_id: str, metrics=(), params=(), tags=(), **settings) -> None:
+        if any(tag.key == "poison" for tag in tags):
+            tries.append(1)
+            raise MlflowException("Internal server error")
+        working(self, run_id, metrics, params, tags, **settings)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+    monkeypatch.setattr(sending, "TRIES", 2)
+    log = Journal(tmp_path, uri, run_id)
+    for step in range(3):
+        log.metrics(step, {"a": float(step)})
+        log.tags({"poison": "yes"} if step == 1 else {"good": str(step)})
+    assert log.close(timeout=60)
+    assert history(uri, run_id, "a") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert MlflowClient(uri).get_run(run_id).data.tags["good"] == "2"
+    assert len(read(tmp_path / f"{run_id}.refused", 0)[0]) == 1 and len(tries) >= 2
+    with monkeypatch.context() as mended:
+        mended.setattr(MlflowClient, "log_batch", working)
+        assert sync(tmp_path, uri, again=True) == 1
+    assert MlflowClient(uri).get_run(run_id).data.tags["poison"] == "yes"
+    assert not (tmp_path / f"{run_id}.refused").exists()
+
+
+def test_the_journal_of_a_deleted_run_is_not_taken_apart(uri: str, run_id: str, tmp_path: Path) -> None:
+    MlflowClient(uri).delete_run(run_id)
+    log = Journal(tmp_path, uri, run_id)
+    log.metrics(0, {"a": 1.0})
+    assert not log.close(timeout=30, tries=2)
+    assert pending(log.path) and not (tmp_path / f"{run_id}.refused").exists()
+    MlflowClient(uri).restore_run(run_id)
+    wait_for(lambda: sync(tmp_path, uri) == 1 or not pending(log.path))
+    assert history(uri, run_id, "a") == [(0, 1.0)]
+
+
+def test_how_far_behind_a_journal_is(uri: str, run_id: str, tmp_path: Path, dead: str) -> None:
+    log = Journal(tmp_path, dead, run_id)
+    assert log.backlog == (0, 0.0)
+    for step in range(3):
+        log.metrics(step, {"a": float(step)})
+    time.sleep(0.1)
+    assert log.backlog.bytes == log.path.stat().st_size and 0.1 <= log.backlog.seconds < 60
+    log.close(timeout=0)
+    wait_for(lambda: sync(tmp_path, uri) == 3)
+    assert log.backlog == (0, 0.0)
+
+
 # A server that is not there
 
 
@@ -246,16 +369,16 @@ def test_a_dead_server_stops_nobody_and_gets_everything_later(
 def test_a_server_that_comes_back_gets_everything_while_the_run_goes_on(
     uri: str, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    working = journal_module.send_pending
+    working = Sender.send
     tries = []
 
-    def refuse(path: Path, tracking_uri: str, run_id: str) -> int:
+    def refuse(self: Sender) -> int:
         tries.append(time.monotonic())
         if len(tries) < 3:
             raise ConnectionError("refused")
-        return working(path, tracking_uri, run_id)
+        return working(self)
 
-    monkeypatch.setattr(journal_module, "send_pending", refuse)
+    monkeypatch.setattr(Sender, "send", refuse)
     log = Journal(tmp_path / "journals", uri, run_id)
     for step in range(20):
         log.metrics(step, {"a": float(step)})
@@ -285,6 +408,15 @@ def test_sync_of_a_folder_that_is_not_there_sends_nothing(uri: str, tmp_path: Pa
 
 
 # A journal that was cut
+
+
+def test_a_line_that_a_disk_damaged_is_set_aside(uri: str, run_id: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{run_id}.jsonl"
+    lines = [json.dumps({"kind": "metrics", "step": step, "time": 1, "values": {"a": 1.0}}) for step in range(2)]
+    path.write_bytes(lines[0].encode() + b"\n\x00\x00\xff\n" + lines[1].encode() + b"\n")
+    assert send_pending(path, uri, run_id) == 3
+    assert history(uri, run_id, "a") == [(0, 1.0), (1, 1.0)]
+    assert len(read(path.with_suffix(".refused"), 0)[0]) == 1
 
 
 @pytest.mark.parametrize("torn", [b'{"kind": "metrics", "st', b"\xc3", b"{"])

@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from miseg.data.configs import Augmentation
 from miseg.interface import Task
@@ -51,6 +53,25 @@ def open_one(uri: str, tmp_path: Path) -> Callable[..., str]:
         )
 
     return opened
+
+
+def test_an_answer_that_was_lost_leaves_one_run(
+    uri: str, open_one: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's client then sends the request again, which the server has done."""
+    create = MlflowClient.create_run
+
+    def twice(self: MlflowClient, *arguments, **settings):
+        create(self, *arguments, **settings)
+        return create(self, *arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", twice)
+        run_id = open_one("a")
+    client = MlflowClient(uri)
+    assert [run.info.run_id for run in client.search_runs([client.get_run(run_id).info.experiment_id])] == [run_id]
+    assert client.get_run(run_id).data.params == parameters(EXPERIMENT)
+    assert open_one("a") == run_id
 
 
 # What a run carries
@@ -196,6 +217,37 @@ def test_a_dead_server_is_named_within_seconds(dead: str, tmp_path: Path) -> Non
         with pytest.raises(TrackingError, match=dead):
             call()
     assert time.monotonic() - began < 20
+
+
+def test_what_was_begun_waits_for_a_server_that_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    tries = []
+
+    def call() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise MlflowException("Connection refused")
+        return "answer"
+
+    assert tracking.patiently("http://mlflow", "opening run a", call) == "answer"
+    assert "opening run a waits for it, up to 30 min" in capsys.readouterr().out
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise ConnectionError("Connection refused")
+
+    def refused() -> None:
+        raise MlflowException("no such run", RESOURCE_DOES_NOT_EXIST)
+
+    began = time.monotonic()
+    with pytest.raises(TrackingError, match="http://mlflow does not answer"):
+        tracking.patiently("http://mlflow", "opening run a", away, patience=0.6)
+    with pytest.raises(TrackingError, match="no such run"):
+        tracking.patiently("http://mlflow", "opening run a", refused)
+    assert time.monotonic() - began < 10
+    monkeypatch.setenv("MISEG_MLFLOW_PATIENCE", "long")
+    with pytest.raises(ValueError, match="MISEG_MLFLOW_PATIENCE = 'long'"):
+        tracking.patiently("http://mlflow", "opening run a", away)
 
 
 def test_a_name_with_both_quotation_marks_is_refused(open_one: Callable[..., str]) -> None:

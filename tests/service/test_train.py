@@ -25,8 +25,9 @@ from miseg.data.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, cluster, ingest, models, recorder, tracking, train
+from miseg.service import checkpoint, cluster, ingest, models, system_metrics, tracking, train
 from miseg.service.evaluate import evaluate
+from miseg.service.journal import Journal
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -197,11 +198,13 @@ def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):
 
 def test_the_machine_is_recorded_beside_the_run(place):
     run = MlflowClient(place[1]).create_run("0")
-    monitor = recorder.system_metrics({"run_id": run.info.run_id, "tracking_uri": place[1]}, every=0.2)
+    log = Journal(place[0] / "journals", place[1], run.info.run_id)
+    monitor = system_metrics.start(log, every=0.2)
     deadline = time.monotonic() + 20
     while not (logged := MlflowClient(place[1]).get_run(run.info.run_id).data.metrics) and time.monotonic() < deadline:
         time.sleep(0.2)
     monitor.finish()
+    assert log.close()
     assert logged["system/cpu_utilization_percentage"] >= 0
     assert "system/system_memory_usage_percentage" in logged
 

@@ -1,0 +1,108 @@
+"""MLflow may be away: what is an error of the server's, what is one of the request, and how long one waits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import requests
+from mlflow.exceptions import MlflowException
+
+# The client's own defaults retry a dead server for minutes, and the journal retries anyway.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+
+UNREACHABLE = (MlflowException, OSError)
+"""What MLflow's client raises where the server does not answer."""
+
+PATIENCE = 1800.0
+"""Seconds that what was begun waits for a server that went away, where $MISEG_MLFLOW_PATIENCE does not say."""
+
+REFUSALS = {
+    "CUSTOMER_UNAUTHORIZED",
+    "ENDPOINT_NOT_FOUND",
+    "INVALID_PARAMETER_VALUE",
+    "PERMISSION_DENIED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+    "UNAUTHENTICATED",
+}
+"""MLflow's codes for what the same request would meet again."""
+
+Answer = TypeVar("Answer")
+
+
+class TrackingError(RuntimeError):
+    """MLflow cannot be reached or does not hold what was asked for."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether MLflow answered that the request itself is wrong, so that it need not be sent again."""
+    found = error.__cause__ if isinstance(error, TrackingError) and error.__cause__ is not None else error
+    return isinstance(found, MlflowException) and found.error_code in REFUSALS
+
+
+def patiently(uri: str, what: str, call: Callable[[], Answer], patience: float | None = None) -> Answer:
+    """What `call` returns, which may be called again: while MLflow is away it is, with a line for the user.
+
+    Args:
+        uri: the MLflow server or store.
+        what: for the line: "opening run x".
+        call: what needs MLflow.
+        patience: seconds to wait; None for $MISEG_MLFLOW_PATIENCE, else `PATIENCE`.
+
+    Raises:
+        TrackingError: it was away for all that time, or refuses what is asked.
+        ValueError: the variable is no number of seconds.
+    """
+    limit = _patience() if patience is None else patience
+    began, delay, told = time.monotonic(), 0.5, False
+    while True:
+        try:
+            return call()
+        except (TrackingError, MlflowException, ConnectionError, TimeoutError, requests.RequestException) as error:
+            waited = time.monotonic() - began
+            if is_refusal(error):
+                raise TrackingError(f"MLflow at {uri} refuses it, {what}: {first_line(error)}") from error
+            if waited + delay > limit:
+                raise error if isinstance(error, TrackingError) else unreachable(uri, error) from error
+            # The first try again comes too soon to speak of.
+            if not told and delay > 0.5:
+                print(f"MLflow at {uri} does not answer: {what} waits for it, up to {limit / 60:.0f} min", flush=True)
+                told = True
+        time.sleep(delay)
+        delay = min(delay * 2, 10.0)
+
+
+def _patience() -> float:
+    text = os.environ.get("MISEG_MLFLOW_PATIENCE") or str(PATIENCE)
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"MISEG_MLFLOW_PATIENCE = {text!r}: give a number of seconds, such as 1800") from None
+
+
+def unreachable(uri: str, error: Exception) -> TrackingError:
+    """What a user is told of `error`, which MLflow's client raised."""
+    return TrackingError(
+        f"MLflow at {uri} does not answer ({first_line(error)[:200]}): start it, set MLFLOW_TRACKING_URI, or "
+        "record with --offline and send it later with jobs/sync.py"
+    )
+
+
+@contextlib.contextmanager
+def reachable(uri: str) -> Iterator[None]:
+    """What MLflow's client raises in the block becomes a TrackingError."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise unreachable(uri, error) from error

@@ -1,0 +1,129 @@
+"""What lies on disk of a journal: its entries, how far MLflow has them, and what MLflow refused.
+
+`<run_id>.jsonl` holds an entry a line, `<run_id>.sent` the bytes of it that MLflow has, `<run_id>/` files to upload,
+and `<run_id>.refused` the entries that MLflow would not take, with its reasons.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from miseg.service.away import TrackingError
+
+Entry = dict[str, Any]
+
+UNREADABLE = "unreadable"
+"""Kind of an entry that is no JSON: what is left of a line that a disk or a power cut damaged."""
+
+
+class BusyError(TrackingError):
+    """Another process is sending the journal."""
+
+
+class Backlog(NamedTuple):
+    """What MLflow does not have of a journal."""
+
+    bytes: int
+    seconds: float
+    """Since the oldest such entry was written."""
+
+
+def read(path: Path, offset: int, limit: int | None = None) -> tuple[list[Entry], int]:
+    """Whole entries of a journal from byte `offset`, at most `limit`, and the offset after them."""
+    entries: list[Entry] = []
+    if not path.exists():
+        return entries, offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n") or (limit is not None and len(entries) == limit):
+                break
+            entries.append(_parsed(line))
+            offset += len(line)
+    return entries, offset
+
+
+def _parsed(line: bytes) -> Entry:
+    try:
+        entry = json.loads(line)
+        if isinstance(entry, dict) and "kind" in entry:
+            return entry
+    except ValueError:
+        pass
+    return {"kind": UNREADABLE, "line": line.decode(errors="replace")}
+
+
+def append(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Add entries to the end of a journal, or of what was refused."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(entry, allow_nan=True)}\n" for entry in entries)
+
+
+def sent_offset(path: Path) -> int:
+    """Bytes of a journal that MLflow has."""
+    try:
+        return int(path.with_suffix(".sent").read_text())
+    except FileNotFoundError:
+        return 0
+
+
+def note_sent(path: Path, offset: int) -> None:
+    """Keep that MLflow has a journal up to byte `offset`."""
+    target = path.with_suffix(".sent")
+    beside = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    beside.write_text(str(offset))
+    beside.replace(target)
+
+
+def pending(path: Path) -> bool:
+    """Whether a journal holds entries that MLflow has not."""
+    return path.exists() and sent_offset(path) < path.stat().st_size
+
+
+def backlog(path: Path) -> Backlog:
+    """What MLflow does not have of the journal at `path`; one line of it is read."""
+    offset = sent_offset(path)
+    size = path.stat().st_size if path.exists() else 0
+    if size <= offset:
+        return Backlog(0, 0.0)
+    first, _ = read(path, offset, 1)
+    written_ms = first[0].get("time") if first else None
+    return Backlog(size - offset, max(0.0, time.time() - written_ms / 1000) if written_ms else 0.0)
+
+
+def cut_torn_line(path: Path) -> None:
+    """Drop a last line that a kill cut short, so that the next entry does not join it."""
+    if path.exists():
+        whole = path.read_bytes()
+        kept = whole.rfind(b"\n") + 1
+        if kept < len(whole):
+            os.truncate(path, kept)
+
+
+@contextlib.contextmanager
+def alone(path: Path, patience: float) -> Iterator[None]:
+    """Be the one process, and thread, that sends a journal: two would log a model twice.
+
+    Raises:
+        BusyError: another one is at it for more than `patience` seconds.
+    """
+    until = time.monotonic() + patience
+    with path.open("rb") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise BusyError(f"{path} is just being sent by another process") from None
+                time.sleep(0.05)
+        # Closing the file frees it, and so does the system where this process is killed.
+        yield
