@@ -52,7 +52,9 @@ class Journal:
         self._sent_path = self.folder / f"{run_id}.sent"
         _cut_torn_line(self.path)
         self._last = self._last_steps()
-        self._file = self.path.open("a", encoding="utf-8")
+        # Unbuffered: of what a full disk does not take, nobody else knows how much it took.
+        self._file = self.path.open("ab", buffering=0)
+        self._unwritten = bytearray()
         self._lock = threading.Lock()
         self._wake, self._closing, self._idle = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._send_loop, name=f"miseg-journal-{run_id[:8]}", daemon=True)
@@ -83,11 +85,16 @@ class Journal:
 
     def close(self, timeout: float = 30.0) -> bool:
         """Stop after what is waiting was sent, or after `timeout` seconds; whether all was sent."""
+        with self._lock:
+            try:
+                self._write()
+            except OSError as error:
+                logger.warning("%s is not whole, its last entries are lost: %s", self.path, error)
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout)
         self._file.close()
-        done = not self._thread.is_alive() and not pending(self.path)
+        done = not self._thread.is_alive() and not pending(self.path) and not self._unwritten
         if not done:
             logger.warning(
                 "MLflow at %s did not take all of run %s; %s keeps it", self.tracking_uri, self.run_id, self.path
@@ -96,9 +103,18 @@ class Journal:
 
     def _append(self, entry: dict[str, Any]) -> None:
         with self._lock:  # pictures come from a thread of their own
-            self._file.write(json.dumps(entry, allow_nan=True) + "\n")
-            self._file.flush()
+            waiting = bool(self._unwritten)
+            self._unwritten += (json.dumps(entry, allow_nan=True) + "\n").encode()
+            try:
+                self._write()
+            except OSError as error:  # a log is no reason to stop a training
+                if not waiting:
+                    logger.warning("%s takes no entries, which wait in memory: %s", self.path, error)
         self._wake.set()
+
+    def _write(self) -> None:
+        while self._unwritten:
+            del self._unwritten[: self._file.write(self._unwritten)]
 
     def _last_steps(self) -> dict[str, int]:
         """The last step of every metric: from the journal, and from the server, for a run may have been elsewhere."""
@@ -191,7 +207,10 @@ def send_pending(path: Path, tracking_uri: str, run_id: str) -> int:
         for entry in entries:
             if entry["kind"] == "artifact":
                 _upload(client, run_id, path.with_suffix("") / entry["file"], entry["name"], entry["folder"])
-        _write_atomically(path.with_suffix(".sent"), str(after))
+        try:
+            _write_atomically(path.with_suffix(".sent"), str(after))
+        except OSError as error:  # of a full disk: what was sent is sent again, which changes nothing
+            logger.warning("%s: what was sent cannot be noted: %s", path, error)
         count, offset = count + len(entries), after
 
 
