@@ -16,6 +16,7 @@ import tyro
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command import Place, main
+from miseg.service.storage_failures import WhenStorageFails
 
 
 @dataclass
@@ -30,6 +31,9 @@ class How(Place):
     """How many lost workers are replaced before the run is given up; -1 for no limit."""
     keep_all: bool = False
     """Keep the checkpoint of every validation in the storage's runs/NAME, not only the best and the last."""
+    when_storage_fails: WhenStorageFails = "continue"
+    """Where a checkpoint cannot be written (a full disk): go on, with a warning, and try again at the next validation,
+    or stop. A run whose last one is missing has failed either way; under its name it goes on from the one before."""
 
 
 @dataclass
@@ -72,6 +76,7 @@ def run(arguments: Train | Again) -> int:
             job.resources,
             tags=again,
             keep_all=arguments.keep_all,
+            when_storage_fails=arguments.when_storage_fails,
         ),
         callbacks=[train.Say(experiment.steps)],
         max_failures=arguments.max_failures,

@@ -9,6 +9,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -24,9 +25,16 @@ from miseg.data.checks import OF_DAMAGED
 from miseg.data.chips import decode_chip, is_chip
 from miseg.data.decoded import DecodedImages, Pixels
 from miseg.data.packing import SIDECAR
+from miseg.data.shards import open_shard
 from miseg.data.sidecar import PackedInfo, Shard, parse_sidecar
+from miseg.data.storage import file_system, patiently
 
 _OPEN_SHARDS = 64
+
+_OF_DAMAGED_SHARD = (*OF_DAMAGED, pa.ArrowException)
+
+_PATIENCE = 30.0
+"""Seconds for which a read from storage behind a network is tried again; a damaged shard there is told after them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class Row:
 class PackedDataset:
     """A packed data set; make one with `PackedDataset.open`.
 
-    It can be pickled and sent to workers (open files stay behind) and read from several threads.
+    It can be pickled and sent to workers (open files stay behind) and read from several threads. Every page of a shard
+    that is read is compared with the checksum it was packed with; those packed before there were any have none.
 
     Attributes:
         uri: the folder or URI it was opened from.
@@ -74,8 +83,7 @@ class PackedDataset:
         system, folder = _place(uri)
         name = f"{uri}/{SIDECAR}"
         try:
-            with system.open_input_file(f"{folder}/{SIDECAR}") as file:
-                sidecar = file.read()
+            sidecar = patiently(system, lambda: _content(system, f"{folder}/{SIDECAR}"), _PATIENCE)
         except OSError as error:
             raise ValueError(
                 f"{name} cannot be read ({_short(error)}): this is no packed data set; "
@@ -84,7 +92,8 @@ class PackedDataset:
         info = parse_sidecar(sidecar, name)
         shards = [shard.file for split in info.splits.values() for shard in split]
         try:
-            there = system.get_file_info([f"{folder}/{file}" for file in shards])
+            paths = [f"{folder}/{file}" for file in shards]
+            there = patiently(system, lambda: system.get_file_info(paths), _PATIENCE)
         except OSError as error:
             raise ValueError(f"{name} lists a shard that cannot be there ({_short(error)}): pack again") from None
         for found in there:
@@ -123,13 +132,30 @@ class PackedDataset:
             self._reset()
         # A Parquet reader is not safe to share between threads; decoding, the longer part, is outside the lock.
         with self._lock:
-            file = self._file(shard)
-            try:
-                table = file.read_row_group(row_group, use_threads=False)
-            except (OSError, pa.ArrowException) as error:
-                raise ValueError(f"{self.uri}/{shard.file}, row {row_group}: {_short(error)}; copy it again") from None
+            table = self._from(
+                shard, f", row {row_group}", lambda file: file.read_row_group(row_group, use_threads=False)
+            )
         values = table.to_pylist()[0]
         return Row(**{name: values[name] for name in Row.__dataclass_fields__})
+
+    def _from(self, shard: Shard, where: str, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
+        """What `read` finds in a shard, of which `where` names the part."""
+
+        def found() -> pa.Table:
+            file = self._file(shard)
+            try:
+                return read(file)
+            except OSError:
+                self._files.pop(shard.file, None)
+                raise
+
+        try:
+            return patiently(self._place[0], found, _PATIENCE)
+        except _OF_DAMAGED_SHARD as error:
+            raise ValueError(
+                f"{self.uri}/{shard.file}{where} cannot be read ({_short(error)}): copy it again from where it was "
+                "packed, or pack again with jobs/prepare_data.py"
+            ) from None
 
     def keeping(self, kept: DecodedImages) -> PackedDataset:
         """The same data set, of which decoded images stay in `kept`."""
@@ -179,12 +205,10 @@ class PackedDataset:
         with self._lock:
             if split not in self._index:
                 rows: list[tuple[str, str | None, str | None]] = []
+                columns = ["id", "series", "date"]
                 for shard in self.info.splits[split]:
-                    try:
-                        table = self._file(shard).read(["id", "series", "date"], use_threads=False)
-                    except (OSError, pa.ArrowException) as error:
-                        raise ValueError(f"{self.uri}/{shard.file}: {_short(error)}; copy it again") from None
-                    rows += zip(*(table[name].to_pylist() for name in ("id", "series", "date")), strict=True)
+                    table = self._from(shard, "", lambda file: file.read(columns, use_threads=False))
+                    rows += zip(*(table[name].to_pylist() for name in columns), strict=True)
                 self._index[split] = rows
             return list(self._index[split])
 
@@ -218,26 +242,27 @@ class PackedDataset:
         self._index: dict[str, list[tuple[str, str | None, str | None]]] = {}
         self._at: tuple[fs.FileSystem, str] | None = None
 
+    @property
+    def _place(self) -> tuple[fs.FileSystem, str]:
+        if self._at is None:
+            self._at = _place(self.uri)
+        return self._at
+
     def _file(self, shard: Shard) -> pq.ParquetFile:
         if shard.file in self._files:
             self._files.move_to_end(shard.file)
             return self._files[shard.file]
-        if self._at is None:
-            self._at = _place(self.uri)
-        system, folder = self._at
-        try:
-            file = pq.ParquetFile(system.open_input_file(f"{folder}/{shard.file}"))
-        except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{self.uri}/{shard.file} cannot be read ({_short(error)}): copy it again") from None
-        if file.num_row_groups != shard.rows or file.metadata.num_rows != shard.rows:
-            raise ValueError(
-                f"{self.uri}/{shard.file} has {file.metadata.num_rows} rows in {file.num_row_groups} row groups, "
-                f"{SIDECAR} says {shard.rows} of one row each: copy both again, or pack again"
-            )
+        system, folder = self._place
+        file = open_shard(system, f"{folder}/{shard.file}", shard.rows, shard.footer_sha256)
         self._files[shard.file] = file
         if len(self._files) > _OPEN_SHARDS:
             self._files.popitem(last=False)[1].close(force=True)
         return file
+
+
+def _content(system: fs.FileSystem, path: str) -> bytes:
+    with system.open_input_file(path) as file:
+        return file.read()
 
 
 def decode(row: Row) -> tuple[np.ndarray, np.ndarray | None]:
@@ -259,13 +284,10 @@ def decode(row: Row) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _place(uri: str) -> tuple[fs.FileSystem, str]:
-    if "://" not in uri:
-        return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     try:
-        system, path = fs.FileSystem.from_uri(uri)
+        return file_system(uri)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{uri}: {_short(error)}; give a folder, or a URI such as s3://bucket/folder") from None
-    return system, path.rstrip("/")
 
 
 def _short(error: BaseException) -> str:

@@ -25,26 +25,12 @@ from miseg.data.checks import BadFileError, check_image, check_mask, check_sizes
 from miseg.data.chips import check_chip, encode_chip
 from miseg.data.moments import Moments, scene_series, statistics
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
+from miseg.data.shards import SCHEMA, WRITING, read_footer
 
 SIDECAR = "dataset.json"
 REJECTED = "rejected.jsonl"
 FORMAT_VERSION = 1
 SHARD_BYTES = 64 * 2**20
-
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("image", pa.binary(), nullable=False),
-        pa.field("mask", pa.binary()),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("channels", pa.int32(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("series", pa.string()),
-        pa.field("date", pa.string()),
-        pa.field("georeference", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -138,16 +124,16 @@ class _Writer:
         while row is not None:
             name = f"{split}-{len(self.shards[split]):05d}.parquet"
             size, count = 0, 0
-            # Pictures are compressed already, and nobody filters by column statistics of single rows.
-            options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-            with pq.ParquetWriter(self.folder / name, SCHEMA, **options) as shard:
+            with pq.ParquetWriter(self.folder / name, SCHEMA, **WRITING) as shard:
                 while row is not None and size < self.shard_bytes:
                     shard.write_table(pa.Table.from_pylist([row], SCHEMA), row_group_size=1)
                     size += len(row["image"]) + len(row["mask"] or b"")
                     count += 1
                     row = next(rows, None)
+            with (self.folder / name).open("rb") as file:
+                footer = hashlib.sha256(read_footer(file)).hexdigest()
             digest = sha256_of(self.folder / name)
-            self.shards[split].append({"file": name, "rows": count, "sha256": digest})
+            self.shards[split].append({"file": name, "rows": count, "sha256": digest, "footer_sha256": footer})
         if not self.shards[split]:
             first = _first(self.rejected) if self.rejected else "the split's list is empty"
             raise ValueError(f"split {split!r} of {self.info.name}: not one usable image; {first}")

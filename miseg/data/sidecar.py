@@ -11,11 +11,15 @@ from miseg.data.packing import FORMAT_VERSION
 
 @dataclass(frozen=True)
 class Shard:
-    """One Parquet file: its name in the data set's folder, its rows, and the SHA-256 of its bytes."""
+    """One Parquet file: its name in the data set's folder, its rows, and the SHA-256 of its bytes and of its footer's.
+
+    The last is empty for shards of older versions.
+    """
 
     file: str
     rows: int
     sha256: str
+    footer_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
         raise ValueError(f"{name}: format {version!r}, this program reads {FORMAT_VERSION}; pack again")
     try:
         splits = {
-            split: tuple(Shard(str(s["file"]), int(s["rows"]), str(s["sha256"])) for s in shards)
+            split: tuple(
+                Shard(str(s["file"]), int(s["rows"]), str(s["sha256"]), str(s.get("footer_sha256", ""))) for s in shards
+            )
             for split, shards in data["splits"].items()
         }
         info = PackedInfo(

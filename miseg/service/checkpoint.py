@@ -69,24 +69,24 @@ def write(folder: str | Path, taken: Snapshot, metrics: dict[str, float], data: 
         metrics: what was measured at its step.
         data: what a user of the weights must know of the data: `mean` and `std` of the standardisation, `colours`,
             `fingerprint`, and `match`, the class of each cluster.
+
+    Raises:
+        OSError: it could not be written; nothing of it stays, and what was at `folder` does.
     """
     folder = Path(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    save_file(taken.weights, beside / "weights.safetensors")
-    torch.save(taken.state, beside / "training.pt")
-    (beside / "experiment.json").write_text(json.dumps(to_dict(taken.experiment), indent=1))
-    manifest = {
-        "step": taken.step,
-        "experiment_id": taken.experiment.id,
-        "metrics": metrics,
-        "task": dataclasses.asdict(taken.task),
-        "data": data or {},
-        "versions": versions(),
-        "sha256": {path.name: sha256(path) for path in sorted(beside.iterdir())},
-    }
-    (beside / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        _write_files(beside, taken, metrics, data)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        free = shutil.disk_usage(folder.parent).free
+        # The next one will want the room.
+        shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise
+        # safetensors and torch.save have their own errors for a disk that is full, and torch's names no cause.
+        raise OSError(f"{folder} could not be written ({_reason(error)}; {free / 1e6:.1f} MB were free)") from error
     # A whole checkpoint is on the disk at every moment, for a folder cannot be renamed onto another.
     earlier = folder.with_name(f".{folder.name}.earlier")
     if folder.exists():
@@ -100,6 +100,22 @@ def write(folder: str | Path, taken: Snapshot, metrics: dict[str, float], data: 
         raise
     shutil.rmtree(earlier, ignore_errors=True)
     return folder
+
+
+def _write_files(beside: Path, taken: Snapshot, metrics: dict[str, float], data: dict[str, Any] | None) -> None:
+    save_file(taken.weights, beside / "weights.safetensors")
+    torch.save(taken.state, beside / "training.pt")
+    (beside / "experiment.json").write_text(json.dumps(to_dict(taken.experiment), indent=1))
+    manifest = {
+        "step": taken.step,
+        "experiment_id": taken.experiment.id,
+        "metrics": metrics,
+        "task": dataclasses.asdict(taken.task),
+        "data": data or {},
+        "versions": versions(),
+        "sha256": {path.name: sha256(path) for path in sorted(beside.iterdir())},
+    }
+    (beside / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def load(folder: str | Path, loop: Loop) -> None:
@@ -122,13 +138,18 @@ def load(folder: str | Path, loop: Loop) -> None:
             # Before anything is changed. Without weights_only a checkpoint from elsewhere could run code of its own.
             state = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
     except (*_OF_ALTERED, AssertionError, EOFError, OSError, Warning, pickle.UnpicklingError) as error:
-        reason = next(iter(str(error).splitlines()), repr(error))
-        raise CheckpointError(f"{folder / 'training.pt'} cannot be read ({reason}): nothing was loaded") from error
+        raise CheckpointError(
+            f"{folder / 'training.pt'} cannot be read ({_reason(error)}): nothing was loaded"
+        ) from error
     load_weights(folder, loop.method)
     try:
         loop.load_state(state)
     except _OF_ALTERED as error:
         raise CheckpointError(f"{folder / 'training.pt'} is of another training ({error!r}): do not go on") from error
+
+
+def _reason(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), repr(error))
 
 
 def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Method, Experiment, Task]:

@@ -14,11 +14,13 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs
 
+from miseg.data.storage import file_system, is_local, patiently
 from miseg.service.checkpoint_files import MANIFEST, CheckpointError, verify
 
 logger = logging.getLogger(__name__)
@@ -41,11 +43,11 @@ class Kept:
         Raises:
             OSError: it cannot be read.
         """
-        if isinstance(self.system, fs.LocalFileSystem):
+        if is_local(self.system):
             yield Path(self.path)
             return
         with tempfile.TemporaryDirectory() as beside:
-            fs.copy_files(self.path, beside, source_filesystem=self.system)
+            patiently(self.system, lambda: fs.copy_files(self.path, beside, source_filesystem=self.system))
             yield Path(beside)
 
     @property
@@ -65,23 +67,20 @@ class CheckpointStore:
 
     def __init__(self, folder: str, keep_all: bool = False) -> None:
         self.keep_all = keep_all
-        if "://" in folder:
-            self.system, self.folder = fs.FileSystem.from_uri(folder)
-        else:
-            self.system, self.folder = fs.LocalFileSystem(), str(Path(folder).expanduser().absolute())
-        self._local = isinstance(self.system, fs.LocalFileSystem)
+        self.system, self.folder = file_system(folder)
+        self._local = is_local(self.system)
 
     def place(self, step: int) -> str:
         """Where the checkpoint of a step is kept."""
         return f"{self.folder}/step-{step:09d}"
 
     def all(self) -> list[Kept]:
-        """The checkpoints that are there, by step."""
-        found = [info for info in self._listed() if info.type == fs.FileType.Directory]
-        return sorted(
-            (kept for info in found if not info.base_name.startswith(".") and (kept := self._read(info.path))),
-            key=lambda kept: kept.step,
-        )
+        """The checkpoints that are there, by step.
+
+        Raises:
+            OSError: storage does not answer; of checkpoints that nobody can list none must seem to be missing.
+        """
+        return self._whole()
 
     def best(self) -> Kept | None:
         """The one with the highest score."""
@@ -96,6 +95,9 @@ class CheckpointStore:
         """The folder of the last checkpoint whose files are as they were written; None where there is none.
 
         One that is damaged is named in a warning, and the one before it is taken.
+
+        Raises:
+            OSError: storage behind a network does not answer: no reason to go back to an earlier step.
         """
         with contextlib.ExitStack() as stack:
             for kept in reversed(self.all()):
@@ -103,7 +105,9 @@ class CheckpointStore:
                     folder = stack.enter_context(kept.as_directory())
                     verify(folder)
                 except (CheckpointError, OSError) as error:
-                    logger.warning("a checkpoint is left out, the one before it is used: %s", error)
+                    if not self._local and not isinstance(error, CheckpointError | FileNotFoundError):
+                        raise
+                    logger.warning("%s is left out, the one before it is used: %s", kept.path, error)
                     continue
                 yield folder
                 return
@@ -122,14 +126,22 @@ class CheckpointStore:
             with tempfile.TemporaryDirectory() as beside:
                 made = Path(beside) / "checkpoint"
                 write(made)
-                self._remove(target)
-                self.system.create_dir(target)
-                for name in [*sorted(path.name for path in made.iterdir() if path.name != MANIFEST), MANIFEST]:
-                    fs.copy_files(str(made / name), f"{target}/{name}", destination_filesystem=self.system)
-        self._sweep()
+                self._upload(made, target)
+        try:
+            self._sweep()
+        except OSError as error:  # the next one removes it
+            logger.warning("an earlier checkpoint in %s cannot be removed: %s", self.folder, error)
+
+    def _upload(self, made: Path, target: str) -> None:
+        self._remove(target)
+        patiently(self.system, lambda: self.system.create_dir(target))
+        for name in [*sorted(path.name for path in made.iterdir() if path.name != MANIFEST), MANIFEST]:
+            copy = partial(fs.copy_files, str(made / name), f"{target}/{name}", destination_filesystem=self.system)
+            patiently(self.system, copy)
 
     def _sweep(self) -> None:
-        there = self.all()
+        # Nothing goes while one cannot be read: it may be the best.
+        there = self._whole(strict=True)
         wanted = there if self.keep_all else [there[-1], max(there, key=lambda kept: kept.order)]
         paths = {kept.path for kept in wanted}
         for info in self._listed():
@@ -137,21 +149,37 @@ class CheckpointStore:
             if info.base_name.lstrip(".").startswith("step-") and info.path not in paths:
                 self._remove(info.path)
 
+    def _whole(self, strict: bool = False) -> list[Kept]:
+        found = []
+        for info in self._listed():
+            if info.type == fs.FileType.Directory and not info.base_name.startswith("."):
+                try:
+                    found.append(self._read(info.path))
+                except OSError as error:  # of a disk: it is damaged there
+                    if strict or not self._local:
+                        raise
+                    logger.warning("%s/%s cannot be read and is left out: %s", info.path, MANIFEST, error)
+        return sorted((kept for kept in found if kept is not None), key=lambda kept: kept.step)
+
     def _listed(self) -> list[fs.FileInfo]:
-        return self.system.get_file_info(fs.FileSelector(self.folder, allow_not_found=True))
+        selector = fs.FileSelector(self.folder, allow_not_found=True)
+        return patiently(self.system, lambda: self.system.get_file_info(selector))
 
     def _read(self, path: str) -> Kept | None:
         try:
-            with self.system.open_input_stream(f"{path}/{MANIFEST}") as file:
-                manifest = json.loads(file.read())
+            manifest = json.loads(patiently(self.system, lambda: self._content(f"{path}/{MANIFEST}")))
             return Kept(path, int(manifest["step"]), dict(manifest["metrics"]), self.system)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             logger.warning("%s/%s cannot be read and is left out: %s", path, MANIFEST, error)
             return None
+
+    def _content(self, path: str) -> bytes:
+        with self.system.open_input_stream(path) as file:
+            return file.read()
 
     def _remove(self, path: str) -> None:
         for remove, name in ((self.system.delete_file, f"{path}/{MANIFEST}"), (self.system.delete_dir, path)):
             with contextlib.suppress(FileNotFoundError):
-                remove(name)
+                patiently(self.system, partial(remove, name))

@@ -59,7 +59,9 @@ class Journal:
         self.files = self.folder / run_id
         cut_torn_line(self.path)
         self._last = self._last_steps()
-        self._file = self.path.open("a", encoding="utf-8")
+        # Unbuffered: of what a full disk does not take, nobody else knows how much it took.
+        self._file = self.path.open("ab", buffering=0)
+        self._unwritten = bytearray()
         self._lock = threading.Lock()
         self._sender = Sender(self.path, tracking_uri, run_id)
         self._wake, self._closing, self._waited = threading.Event(), threading.Event(), threading.Event()
@@ -128,13 +130,18 @@ class Journal:
             tries: how often MLflow is asked in vain before that, if not until then.
         """
         until = time.monotonic() + timeout
+        with self._lock:
+            try:
+                self._write()
+            except OSError as error:
+                logger.warning("%s is not whole, its last entries are lost: %s", self.path, error)
         self._closing.set()
         self._wake.set()
         while self._thread.is_alive() and time.monotonic() < until and (tries is None or self._failed < tries):
             self._thread.join(0.1)
         self._waited.set()
         self._file.close()
-        done = not self._thread.is_alive() and not pending(self.path)
+        done = not self._thread.is_alive() and not pending(self.path) and not self._unwritten
         if not done:
             self._copied = True
             logger.warning(
@@ -146,9 +153,18 @@ class Journal:
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry | {"time": time.time_ns() // 1_000_000}, allow_nan=True) + "\n"
         with self._lock:
-            self._file.write(line)
-            self._file.flush()
+            waiting = bool(self._unwritten)
+            self._unwritten += line.encode()
+            try:
+                self._write()
+            except OSError as error:  # a log is no reason to stop a training
+                if not waiting:
+                    logger.warning("%s takes no entries, which wait in memory: %s", self.path, error)
         self._wake.set()
+
+    def _write(self) -> None:
+        while self._unwritten:
+            del self._unwritten[: self._file.write(self._unwritten)]
 
     def _last_steps(self) -> dict[str, int]:
         """The last step of every metric here; what another machine logged, the sender leaves out."""

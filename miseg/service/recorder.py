@@ -14,12 +14,13 @@ from miseg.data.augmentation import standardisation
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, system_metrics
-from miseg.service.aside import Aside
+from miseg.service.aside import Aside, BusyError
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.journal import Journal
 from miseg.service.loop import Loop, Record
 from miseg.service.reporting import log_evaluation, watch_collapse
 from miseg.service.scoring import Evaluation
+from miseg.service.storage_failures import StorageFailures, WhenStorageFails
 
 CLOSING_TRIES = 3
 """How often the end of a training asks a server that does not answer; whoever closes the run waits longer."""
@@ -32,13 +33,21 @@ class Recorder:
         dataset: what is trained on.
         store: where checkpoints stay.
         tracking: the journal's `folder`, `tracking_uri` and `run_id`.
+        when_storage_fails: see `StorageFailures`.
     """
 
-    def __init__(self, dataset: PackedDataset, store: CheckpointStore, tracking: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        dataset: PackedDataset,
+        store: CheckpointStore,
+        tracking: Mapping[str, str],
+        when_storage_fails: WhenStorageFails = "continue",
+    ) -> None:
         self.dataset, self.store = dataset, store
         self.journal = Journal(**tracking)
         self._monitor = system_metrics.start(self.journal)
         self._aside = Aside()
+        self._failures = StorageFailures(when_storage_fails, self.journal.tags)
 
     def step(self, record: Record) -> None:
         """Keep a step's losses, or say that it was left out: to the user and as the tag `miseg.skipped`."""
@@ -63,21 +72,31 @@ class Recorder:
             scores: by their names in MLflow.
             found: what is drawn; None where there are no labels.
             match_K: the class of each cluster.
+
+        Raises:
+            StorageError: a checkpoint could not be written, and the training shall stop then.
         """
         self.journal.metrics(loop.step, scores)
         if found is not None:
             watch_collapse(self.journal, found, loop.step)
-        self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, found, match_K))
+        try:
+            self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, found, match_K))
+        except BusyError as error:
+            self._failures.failed(loop.step, error)
 
     def _write(
         self, taken: checkpoint.Snapshot, metrics: dict[str, Any], found: Evaluation | None, match_K: Tensor | None
     ) -> None:
         described = self._of_the_data(taken.experiment, match_K)
-        self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
+        with self._failures.at(taken.step):
+            self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
         self.journal.keep()
         if found is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                log_evaluation(self.journal, self.dataset, taken.experiment, found, Path(folder), step=taken.step)
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    log_evaluation(self.journal, self.dataset, taken.experiment, found, Path(folder), step=taken.step)
+            except OSError as error:  # no reason to stop a training
+                print(f"warning: the pictures of step {taken.step} are not kept: {error}", flush=True)
 
     def _of_the_data(self, experiment: Experiment, match_K: Tensor | None) -> dict[str, Any]:
         mean_C, std_C = standardisation(experiment.augmentation, self.dataset.info)
@@ -93,9 +112,13 @@ class Recorder:
         """Until all is written.
 
         Raises:
-            OSError: a checkpoint or a picture could not be.
+            StorageError: the last checkpoint could not be.
         """
-        self._aside.wait()
+        try:
+            self._aside.wait()
+        except BusyError as error:
+            self._failures.failed(-1, error)
+        self._failures.check()
 
     def close(self) -> None:
         """End what runs beside the training, and send what waits for MLflow."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import Trial
 from miseg.service.command import Place
+from miseg.service.storage_failures import WhenStorageFails
 
 if TYPE_CHECKING:
     from miseg.service.train import Selection
@@ -34,6 +35,8 @@ class Search(Place):
     """Fresh seeds on which winner, published setting and baselines are trained again."""
     name: str | None = None
     """Name of the tuning. Default: what is tuned, the data or recipe, and the time."""
+    when_storage_fails: WhenStorageFails = "continue"
+    """Where a trial's checkpoint cannot be written: go on and try again at the next validation, or stop the trial."""
     resume: bool = False
     """Continue the tuning called --name (default: the last one on this data) without running a finished trial again."""
 
@@ -102,6 +105,7 @@ def search(
         seed=arguments.seed,
         selection=selection,
         grid=grid,
+        when_storage_fails=arguments.when_storage_fails,
     )
     print(
         f"tuning {name}: {tuning.points} trials of {base.steps} steps, {job.resources.concurrency} at a time",

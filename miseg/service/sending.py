@@ -97,7 +97,10 @@ class Sender:
                     if not self._answers(client):
                         raise
                     self._one_by_one(client, offset, entries, error)
-                note_sent(self.path, after)
+                try:
+                    note_sent(self.path, after)
+                except OSError as error:  # of a full disk: what was sent is sent again, which changes nothing
+                    logger.warning("%s: what was sent cannot be noted: %s", self.path, error)
                 count, offset = count + len(entries), after
 
     def _deliver(self, client: MlflowClient, entries: Sequence[Entry]) -> None:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 from pyarrow import fs
 
 from miseg.data.catalog import ensure_packed
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
 from miseg.data.sources import DATA_SETS
+from miseg.data.storage import file_system, patiently
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
 from miseg.service import cluster, journal, journal_copies, kept_images, sending, tracking
 from miseg.service.command import Place
+
+START_PATIENCE = 15.0
+"""Seconds for which a job tries to write to storage behind a network before it says that it cannot."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,8 @@ def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
     Raises:
         ValueError: nothing to resume, or a name that is taken.
     """
-    if "://" in storage:
-        system, folder = fs.FileSystem.from_uri(f"{storage}/tunings")
-    else:
-        system, folder = fs.LocalFileSystem(), f"{storage}/tunings"
-    found = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    system, folder = file_system(f"{storage}/tunings")
+    found = patiently(system, lambda: system.get_file_info(fs.FileSelector(folder, allow_not_found=True)))
     known = sorted(info.base_name.removesuffix("-search") for info in found if info.base_name.endswith("-search"))
     if not resume:
         if name in known:
@@ -81,13 +86,14 @@ def prepare(
     They share its CPUs as `concurrency` at a time do; None lets the cluster decide.
 
     Raises:
-        ValueError: a setting that does not fit the data or the cluster.
+        ValueError: a setting that does not fit the data or the cluster, or storage that cannot be written.
         tracking.TrackingError: MLflow does not answer.
     """
     for experiment in experiments:
         if workers < 1 or experiment.batch_size % workers:
             raise ValueError(f"{workers} workers cannot share batches of {experiment.batch_size}: use a divisor of it")
     storage, decoded_bytes = place.root, place.decoded_bytes
+    check_writable(storage)
     data = packed(experiments[0].data, storage)
     dataset = PackedDataset.open(data)
     for experiment in experiments:
@@ -114,6 +120,29 @@ def too_large(dataset: PackedDataset, experiments: Sequence[Experiment], budget:
     )
 
 
+def check_writable(storage: str) -> None:
+    """Raise ValueError where nothing can be written to storage: a training would find out at its first validation."""
+    try:
+        system, folder = file_system(storage)
+        path = f"{folder}/.written-{uuid.uuid4().hex}"
+
+        def try_it() -> None:
+            system.create_dir(folder)
+            with system.open_output_stream(path) as file:
+                file.write(b"miseg can write here")
+            system.delete_file(path)
+
+        patiently(system, try_it, START_PATIENCE)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        # pyarrow's own text says which file it tried to write.
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number is not None else str(error).splitlines()[0]
+        raise ValueError(
+            f"storage {storage} cannot be written ({reason}): make it writable, or give another folder or URI with "
+            "--storage or $MISEG_STORAGE"
+        ) from None
+
+
 def packed(name: str, storage: str) -> str:
     """The packed data set called `name`, packed into `storage` on first use; a folder or URI stands for itself."""
     if "://" not in storage or name not in DATA_SETS:
@@ -122,14 +151,18 @@ def packed(name: str, storage: str) -> str:
     try:
         PackedDataset.open(uri)
     except ValueError:
-        local = ensure_packed(name, Path("~/.miseg").expanduser())
-        system, path = fs.FileSystem.from_uri(uri)
-        system.create_dir(path)
-        # The sidecar goes last: without it the folder is no data set, so an upload cut short is seen.
-        files = sorted(Path(local).iterdir(), key=lambda file: (file.name == SIDECAR, file.name))
-        for file in files:
-            fs.copy_files(str(file), f"{path}/{file.name}", destination_filesystem=system)
+        upload(Path(ensure_packed(name, Path("~/.miseg").expanduser())), uri)
     return uri
+
+
+def upload(folder: Path, uri: str) -> None:
+    """Copy a packed data set from this machine to a URI."""
+    system, path = file_system(uri)
+    patiently(system, lambda: system.create_dir(path))
+    # The sidecar goes last: without it the folder is no data set, so an upload cut short is seen.
+    for file in sorted(folder.iterdir(), key=lambda file: (file.name == SIDECAR, file.name)):
+        copy = partial(fs.copy_files, str(file), f"{path}/{file.name}", destination_filesystem=system)
+        patiently(system, copy)
 
 
 def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.sending import send_pending
+from miseg.service.storage_failures import WhenStorageFails
 
 FINISHED = "finished"
 
@@ -51,6 +52,8 @@ class Run:
     tags: Mapping[str, str] | None = None
     keep_all: bool = False
     """Whether the checkpoint of every validation stays in `folder`, and not only the best and the last."""
+    when_storage_fails: WhenStorageFails = "continue"
+    """What a checkpoint that cannot be written does to the training: see `StorageFailures`."""
     selection: Selection = "objective"
     """For methods that learn without labels; others are selected by mean IoU."""
 
@@ -168,6 +171,7 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
         "data": run.data,
         "folder": run.folder,
         "keep_all": run.keep_all,
+        "when_storage_fails": run.when_storage_fails,
         "threads": run.resources.threads,
         "decoded_bytes": run.resources.decoded_bytes,
         "selection": run.selection,

@@ -27,6 +27,7 @@ from miseg.service import cluster, tracking, train, tune_state
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.progress import Progress
+from miseg.service.storage_failures import WhenStorageFails
 from miseg.service.tables import METRIC, SCORES, agreement, best_trial, describe, summaries
 
 TRIAL_FAILURES = 2
@@ -65,6 +66,9 @@ class Tuning:
     """What compares the trials: mean IoU, or, of methods without labels, the objective on held-out images."""
     grid: Mapping[str, Sequence[Any]] | None = None
     """Values that each parameter runs through, every point being tried to its last step, in place of a search."""
+
+    when_storage_fails: WhenStorageFails = "continue"
+    """See `train.Run`."""
 
     @property
     def folder(self) -> str:
@@ -303,6 +307,7 @@ def _tune(
             tags={"miseg.kind": "trial", "miseg.tuning": tuning.name, "miseg.trial_id": trial_id}
             | {"selection": tuning.selection},
             selection=tuning.selection,
+            when_storage_fails=tuning.when_storage_fails,
         )
 
     def trial(params: dict[str, Any]) -> None:

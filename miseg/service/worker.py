@@ -25,6 +25,7 @@ from miseg.service.loop import Loop, NonFiniteLossError, Record
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import PANEL_ROWS, validation_metrics
 from miseg.service.scoring import Evaluation
+from miseg.service.storage_failures import StorageError
 from miseg.service.train import FINISHED, PLACEMENT_GROUP, Selection
 
 LOG_EVERY = 10
@@ -56,7 +57,7 @@ def train(config: dict[str, Any], report: Report, device: torch.device) -> str:
         loop = Loop(experiment, ingest.task_of(dataset), device, pretrained=resumed is None)
         if resumed is not None:
             checkpoint.load(resumed, loop)
-    recorder = Recorder(dataset, store, config["tracking"]) if rank == 0 else None
+    recorder = Recorder(dataset, store, config["tracking"], config["when_storage_fails"]) if rank == 0 else None
     try:
         _train(loop, dataset, recorder, report, config["selection"])
         return FINISHED
@@ -64,6 +65,9 @@ def train(config: dict[str, Any], report: Report, device: torch.device) -> str:
         # A retry would meet the same loss, so the run ends here, as the worst there is, and says why.
         _log(recorder, error.records)
         report({"step": loop.step, "mean_iou": 0.0, "score": -math.inf})
+        return str(error)
+    except StorageError as error:
+        # Workers that started again would meet the same storage, and train the same steps again.
         return str(error)
     finally:
         if recorder is not None:
@@ -122,8 +126,16 @@ def _validate(loop: Loop, dataset: PackedDataset, recorder: Recorder | None, sel
     mean_iou = found.matrix.mean_iou() if labelled and found is not None else 0.0
     objective = None if found is None or selection == "labels" else found.objective
     metrics = {"step": loop.step, "mean_iou": mean_iou, "score": mean_iou if objective is None else objective}
+    stopped = [""]
     if recorder is not None:
-        recorder.validation(loop, metrics, scores, found if labelled else None, match_K)
+        try:
+            recorder.validation(loop, metrics, scores, found if labelled else None, match_K)
+        except StorageError as error:
+            stopped = [str(error)]
+    if loop.world > 1:
+        dist.broadcast_object_list(stopped)  # a rank that ended alone would leave the others waiting for it
+    if stopped[0]:
+        raise StorageError(stopped[0])
     return metrics
 
 

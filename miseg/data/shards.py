@@ -1,0 +1,83 @@
+"""Shards as files: what was damaged after packing is found when it is read.
+
+Every page has a checksum of its own, which Parquet keeps beside it. The footer, which says where the pages lie and has
+none, has it in the sidecar: one that is damaged may end the process in pyarrow rather than raise an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("mask", pa.binary()),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("channels", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("series", pa.string()),
+        pa.field("date", pa.string()),
+        pa.field("georeference", pa.string()),
+    ]
+)
+
+WRITING = {
+    "compression": "none",  # pictures are compressed already
+    "use_dictionary": False,
+    "write_statistics": False,  # nobody filters by column statistics of single rows
+    "write_page_checksum": True,
+}
+"""How shards are written."""
+
+_TAIL = 8
+"""Bytes after the footer: its length, and Parquet's mark."""
+
+_AT_ONCE = 2**16
+
+
+def open_shard(system: fs.FileSystem, path: str, rows: int, footer_sha256: str) -> pq.ParquetFile:
+    """A shard, opened, whose footer is the one that was packed and whose pages are compared with their checksums.
+
+    Args:
+        system: where it is.
+        path: its path there.
+        rows: what the sidecar says.
+        footer_sha256: likewise; empty for shards that were packed before there were checksums.
+
+    Raises:
+        ValueError: it is not what the sidecar tells of.
+        OSError, pyarrow.ArrowException: it cannot be read.
+    """
+    opened = system.open_input_file(path)
+    footer = read_footer(opened)
+    if footer_sha256 not in ("", hashlib.sha256(footer).hexdigest()):
+        raise ValueError("its footer's SHA-256 is not the sidecar's")
+    metadata = pq.read_metadata(pa.BufferReader(footer))
+    file = pq.ParquetFile(opened, metadata=metadata, page_checksum_verification=True)
+    if file.num_row_groups != rows or metadata.num_rows != rows:
+        raise ValueError(
+            f"it has {metadata.num_rows} rows in {file.num_row_groups} row groups, the sidecar says {rows} of one row "
+            "each"
+        )
+    if not file.schema_arrow.equals(SCHEMA):
+        raise ValueError("its columns are not those of a packed data set")
+    return file
+
+
+def read_footer(file: pa.NativeFile | BinaryIO) -> bytes:
+    """A Parquet file's footer with the bytes after it."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _AT_ONCE))
+    tail = file.read()
+    length = int.from_bytes(tail[-_TAIL:-4], "little") + _TAIL
+    if length > len(tail):
+        file.seek(max(0, size - length))
+        tail = file.read()
+    return bytes(tail[-length:])

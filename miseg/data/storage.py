@@ -1,0 +1,65 @@
+"""Where things are kept: a folder, or a URI that pyarrow reads, with patience where a network lies between."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pyarrow import fs
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+"""Seconds for which what fails on storage behind a network is tried again, in all."""
+
+_FOR_GOOD = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+Found = TypeVar("Found")
+
+
+def file_system(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a folder or URI, and the path in it.
+
+    Raises:
+        OSError, ValueError, pyarrow.ArrowException: a URI that pyarrow does not understand.
+    """
+    if "://" not in uri:
+        return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    system, path = fs.FileSystem.from_uri(uri)
+    return system, path.rstrip("/")
+
+
+def is_local(system: fs.FileSystem) -> bool:
+    """Whether an error is the machine's own: trying again at once meets it again."""
+    return isinstance(system, fs.LocalFileSystem)
+
+
+def patiently(system: fs.FileSystem, work: Callable[[], Found], patience: float | None = None) -> Found:
+    """What `work` returns; where `system` is behind a network, tried again after an error, with growing pauses.
+
+    An object store refuses requests when there are many (503 SlowDown), and pyarrow itself repeats only those that did
+    not connect. What `work` does it must be able to do twice.
+
+    Args:
+        system: what `work` works on.
+        work: reads, writes or lists.
+        patience: seconds after which the last error stands. Default: `PATIENCE`.
+
+    Raises:
+        OSError: what `work` raised: at once where it tells of a file or a permission, or the system is local.
+    """
+    until, pause = time.monotonic() + (PATIENCE if patience is None else patience), 0.2
+    while True:
+        try:
+            return work()
+        except _FOR_GOOD:
+            raise
+        except OSError as error:
+            if is_local(system) or time.monotonic() + pause > until:
+                raise
+            logger.info("trying again in %.1f s: %s", pause, error)
+            time.sleep(pause)
+            pause = min(2 * pause, 8.0)
