@@ -350,7 +350,8 @@ def ensure_experiment(client: MlflowClient, name: str, uri: str, storage: str) -
     found = client.get_experiment_by_name(name)
     if found is None:
         # A server knows its own artifact root; the bare SQLite store would put artifacts under the working directory.
-        location = f"{Path(storage).expanduser().resolve()}/artifacts/{name}" if uri.startswith("sqlite") else None
+        root = storage if "://" in storage else str(Path(storage).expanduser().resolve())
+        location = f"{root}/artifacts/{name}" if uri.startswith("sqlite") else None
         try:
             return client.create_experiment(name, artifact_location=location)
         except MlflowException:
