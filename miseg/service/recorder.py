@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -66,6 +67,21 @@ class Recorder:
         if found is not None:
             watch_collapse(self.journal, found, loop.step)
         self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, found, match_K))
+
+    def preempted(self, loop: Loop, reason: str) -> None:
+        """Keep the training as it is now, scored by no validation, and say why: to the user and as `miseg.preempted`.
+
+        Raises:
+            OSError: the checkpoint, or the one before it, could not be written.
+        """
+        self._aside.wait()
+        described = self._of_the_data(loop.experiment, None)
+        taken = checkpoint.snapshot(loop)
+        write = partial(checkpoint.write, taken=taken, metrics={"step": loop.step}, data=described)
+        self.store.add(loop.step, write)
+        told = f"at step {loop.step}, {datetime.datetime.now(datetime.UTC):%F %T} UTC: {reason}"
+        print(f"preempted {told}; a checkpoint is kept and the training goes on elsewhere", flush=True)
+        self.journal.tags({"miseg.preempted": told})
 
     def _write(
         self, taken: checkpoint.Snapshot, metrics: dict[str, Any], found: Evaluation | None, match_K: Tensor | None

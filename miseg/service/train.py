@@ -18,6 +18,7 @@ from miseg.service import models, tracking
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
 from miseg.service.journal import journal_folder, send_pending
+from miseg.service.preemption import Notice, PreemptedError
 
 FINISHED = "finished"
 
@@ -112,6 +113,7 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
 
     Raises:
         tracking.TrackingError: MLflow does not answer at the start.
+        PreemptedError: this process or its node goes away; the run stays open, to go on elsewhere.
         Exception: whatever the training raised; the run is FAILED then.
     """
 
@@ -122,7 +124,9 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
 
         return worker.train(config, report, torch.device("cuda" if run.resources.use_gpu else "cpu"))
 
-    return _fit(run, here)
+    # Until the run is closed: a notice that comes once all is trained changes nothing any more.
+    with Notice():
+        return _fit(run, here)
 
 
 def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
@@ -151,6 +155,11 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
     }
     try:
         ended = train(config)
+    except PreemptedError:
+        raise  # it goes on elsewhere, as this run
+    except (KeyboardInterrupt, SystemExit):  # the latter is Train's answer to Ctrl-C
+        tracking.end_run(run.tracking_uri, run_id, "KILLED", f"interrupted; --name {run.name} continues")
+        raise KeyboardInterrupt from None
     except Exception as error:
         finish(run, run_id, "FAILED", _first_line(error))
         raise
