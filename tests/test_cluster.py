@@ -123,6 +123,15 @@ def test_idle_workers_go(config: dict[str, Any]) -> None:
     assert 0 < config["available_node_types"]["gpu_on_demand"]["idle_timeout_s"] <= 60 * config["idle_timeout_minutes"]
 
 
+def test_workers_listen_for_the_notice_that_they_are_taken_back(config: dict[str, Any]) -> None:
+    (command,) = [command for _, command in commands(config) if "miseg.service.spot" in command]
+    assert command in config["worker_start_ray_commands"]
+    assert 'python -m miseg.service.spot "$RAY_HEAD_IP:6379"' in command
+    # With the one lock there is one that listens, however often the command runs.
+    assert "flock -n ~/.miseg-spot.lock" in command
+    assert importlib.util.find_spec("miseg.service.spot") is not None
+
+
 def test_token_and_privacy_in_every_start_command(config: dict[str, Any]) -> None:
     for command in ray_starts(config).values():
         before = command[: command.index("ray start")]

@@ -51,6 +51,11 @@ class Kept:
             yield Path(beside)
 
     @property
+    def scored(self) -> bool:
+        """Whether it is a validation's; one that a preemption left is there to go on from."""
+        return "score" in self.metrics
+
+    @property
     def order(self) -> tuple[float, int]:
         """By score, and of equal ones by step; a score that is no number is the worst."""
         score = float(self.metrics.get("score", math.nan))
@@ -83,8 +88,8 @@ class CheckpointStore:
         return self._whole()
 
     def best(self) -> Kept | None:
-        """The one with the highest score."""
-        return max(self.all(), key=lambda kept: kept.order, default=None)
+        """The one with the highest score, of those that a validation scored."""
+        return max((kept for kept in self.all() if kept.scored), key=lambda kept: kept.order, default=None)
 
     def last(self) -> Kept | None:
         """The one of the last step."""
@@ -142,8 +147,10 @@ class CheckpointStore:
     def _sweep(self) -> None:
         # Nothing goes while one cannot be read: it may be the best.
         there = self._whole(strict=True)
-        wanted = there if self.keep_all else [there[-1], max(there, key=lambda kept: kept.order)]
-        paths = {kept.path for kept in wanted}
+        scored = [kept for kept in there if kept.scored]
+        # Beside one that a preemption left, the last of a validation stays to fall back to.
+        wanted = scored if self.keep_all else [*scored[-1:], *sorted(scored, key=lambda kept: kept.order)[-1:]]
+        paths = {kept.path for kept in [*wanted, there[-1]]}
         for info in self._listed():
             # What a kill left of a checkpoint that was being written, or removed, goes too.
             if info.base_name.lstrip(".").startswith("step-") and info.path not in paths:

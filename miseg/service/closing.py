@@ -12,13 +12,16 @@ from miseg.service import tracking
 
 @contextmanager
 def closing(tracking_uri: str, run_id: str) -> Iterator[None]:
-    """End the MLflow run FINISHED after the block, or FAILED with the error's text.
+    """End the MLflow run FINISHED after the block, FAILED with the error's text, or KILLED where it was interrupted.
 
     Raises:
         ValueError: one that a task raised: what a user can mend, without the trace of the process that found it.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        tracking.end_run(tracking_uri, run_id, "KILLED", "interrupted")
+        raise
     except Exception as error:
         tracking.fail_run(tracking_uri, run_id, error)
         if isinstance(error, RayTaskError) and isinstance(error.cause, ValueError):

@@ -6,7 +6,9 @@ import atexit
 import logging
 import os
 import shutil
+import signal
 import socket
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
 # Idle processes beyond one a CPU are ended after a second by default, though twice as many decode (ingest.TASK_CPUS):
 # each pipeline then waited 13 s for new ones (four CPUs). Only as many live as once worked at the same time.
 os.environ.setdefault("RAY_num_workers_soft_limit", str(8 * (os.cpu_count() or 1)))
+# Else Tune takes Ctrl-C for a search that has ended, and its trials for whole.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Tune's own banner says nothing that miseg's progress does not.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -67,7 +71,8 @@ class Resources:
 def connect(address: str | None = None, show_workers: bool = False) -> None:
     """Join the cluster at `address` or $RAY_ADDRESS (set for submitted jobs), or start a Ray on this machine alone.
 
-    With `show_workers`, what workers print appears in the job's own output.
+    With `show_workers`, what workers print appears in the job's own output. From then on SIGTERM, which `ray job stop`
+    sends, is a KeyboardInterrupt as Ctrl-C is.
     """
     if ray.is_initialized():
         return
@@ -76,6 +81,9 @@ def connect(address: str | None = None, show_workers: bool = False) -> None:
         _start_here(show_workers)
     else:
         ray.init(address=address, log_to_driver=show_workers, logging_level=logging.WARNING)
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler ends the process with a trace of addresses, and no run is closed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Ray sets this in its workers and takes it from the drivers of jobs: without it the runs that a driver opens, such
     # as a tuning's parent, would not say which job they belong to (tracking reads it).
     os.environ["RAY_JOB_ID"] = ray.get_runtime_context().get_job_id()

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 import time
+from pathlib import Path
 from typing import Any
 
 from ray import tune
+
+from miseg.service.preemption import PreemptedError
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether Tune's log says what `Progress` does not: it shows a preempted trial's error with its whole trace."""
+    return not (record.exc_info and isinstance(record.exc_info[1], PreemptedError))
+
+
+logging.getLogger("ray.tune.execution.tune_controller").addFilter(_is_news)
 
 
 class Progress(tune.Callback):
@@ -38,6 +51,14 @@ class Progress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial failed for good or will be tried again."""
         self._say(trials, trial, f"failed: see {trial.error_file or trial.local_path}")
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial failed or was preempted, and will be tried again."""
+        # Tune's own `get_pickled_error` looks in storage, where the file is not yet.
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes()) if trial.pickled_error_file else None
+        cause = getattr(error, "cause", error)
+        told = str(cause) if isinstance(cause, PreemptedError) else f"failed: see {trial.error_file}"
+        self._say(trials, trial, f"{told}; it will go on from its last checkpoint")
 
     def _say(self, trials: list, trial: Any, text: str) -> None:
         # The place in Tune's own list: it stays the same when a tuning is resumed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -83,6 +84,28 @@ class Recorder:
             self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, found, match_K))
         except BusyError as error:
             self._failures.failed(loop.step, error)
+
+    def preempted(self, loop: Loop, reason: str) -> None:
+        """Keep the training as it is now, scored by no validation, and say why: to the user and as `miseg.preempted`.
+
+        Where storage fails, the training goes on from the checkpoint before it.
+
+        Raises:
+            StorageError: it does, and the training shall stop then.
+        """
+        try:
+            self._aside.wait()
+        except BusyError as error:
+            self._failures.failed(loop.step, error)
+            return
+        described = self._of_the_data(loop.experiment, None)
+        taken = checkpoint.snapshot(loop)
+        write = partial(checkpoint.write, taken=taken, metrics={"step": loop.step}, data=described)
+        with self._failures.at(loop.step):
+            self.store.add(loop.step, write)
+        told = f"at step {loop.step}, {datetime.datetime.now(datetime.UTC):%F %T} UTC: {reason}"
+        print(f"preempted {told}; the training goes on elsewhere", flush=True)
+        self.journal.tags({"miseg.preempted": told})
 
     def _write(
         self, taken: checkpoint.Snapshot, metrics: dict[str, Any], found: Evaluation | None, match_K: Tensor | None

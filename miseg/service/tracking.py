@@ -290,6 +290,14 @@ def fail_run(uri: str, run_id: str, error: BaseException) -> None:
         print(f"run {run_id} stays open: {away}", flush=True)
 
 
+def interrupt_run(uri: str, run_id: str, mend: str) -> None:
+    """Close a run as KILLED and say how it continues; where MLflow does not answer at once it stays open."""
+    try:
+        end_run(uri, run_id, "KILLED", f"interrupted; {mend}", patience=0)
+    except TrackingError as away:
+        print(f"run {run_id} stays open: {away}", flush=True)
+
+
 def find_run(uri: str, experiment: str, name: str) -> Run | None:
     """The run whose `miseg.run` tag is `name`."""
     client = MlflowClient(uri)

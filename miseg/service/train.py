@@ -21,6 +21,7 @@ from miseg.service.away import first_line
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
+from miseg.service.preemption import Notice, PreemptedError
 from miseg.service.sending import send_pending
 from miseg.service.storage_failures import WhenStorageFails
 
@@ -136,6 +137,7 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
 
     Raises:
         tracking.TrackingError: MLflow stays away at the start; see `tracking.patiently`.
+        PreemptedError: this process or its node goes away; the run stays open, to go on elsewhere.
         Exception: whatever the training raised; the run is FAILED then.
     """
 
@@ -146,7 +148,9 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
 
         return worker.train(config, report, torch.device("cuda" if run.resources.use_gpu else "cpu"))
 
-    return _fit(run, here)
+    # Until the run is closed: a notice that comes once all is trained changes nothing any more.
+    with Notice():
+        return _fit(run, here)
 
 
 def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
@@ -180,6 +184,11 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
     }
     try:
         ended = train(config)
+    except PreemptedError:
+        raise  # it goes on elsewhere, as this run
+    except (KeyboardInterrupt, SystemExit):  # the latter is Train's answer to Ctrl-C
+        tracking.interrupt_run(run.tracking_uri, run_id, f"--name {run.name} continues")
+        raise KeyboardInterrupt from None
     except Exception as error:
         finish(run, run_id, "FAILED", first_line(error))
         raise

@@ -197,7 +197,10 @@ def run(tuning: Tuning) -> Report:
             # What selected is mean IoU itself.
             trials = trials.drop(columns=METRIC)
     except KeyboardInterrupt:
-        tracking.end_run(tuning.tracking_uri, parent, "KILLED", "interrupted; --resume continues")
+        uri, name = tuning.tracking_uri, tracking.experiment_name(tuning.base.data)
+        open_trials = (run.info.run_id for run in tracking.children(uri, name, parent) if run.info.status == "RUNNING")
+        for run_id in [parent, *open_trials]:
+            tracking.interrupt_run(uri, run_id, "--resume continues")
         raise
     except Exception as error:
         tracking.fail_run(tuning.tracking_uri, parent, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import time
@@ -19,9 +20,12 @@ from miseg.evaluation import match_clusters
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service import checkpoint, ingest, kept_images
+from miseg.service.agreement import Agreement
+from miseg.service.checkpoint_files import MANIFEST
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.journal import TRAIN_MATCH
 from miseg.service.loop import Loop, NonFiniteLossError, Record
+from miseg.service.preemption import Notice, PreemptedError
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import PANEL_ROWS, validation_metrics
 from miseg.service.scoring import Evaluation
@@ -31,9 +35,11 @@ from miseg.service.train import FINISHED, PLACEMENT_GROUP, Selection
 LOG_EVERY = 10
 """Steps between two reads of the losses from the device."""
 
-
 Report = Callable[[dict[str, Any]], None]
 """Takes what a validation found: `step`, `mean_iou` and `score`."""
+
+Watched = Callable[[Iterator[Batch]], Iterator[Batch]]
+"""Hands batches on, with an eye on whether there is time for them."""
 
 
 def train_under_ray(config: dict[str, Any]) -> str:
@@ -47,19 +53,46 @@ def train_under_ray(config: dict[str, Any]) -> str:
 
 
 def train(config: dict[str, Any], report: Report, device: torch.device) -> str:
-    """This worker's share of each step, and on rank 0 the logging and the checkpoints. Returns why it ended."""
+    """This worker's share of each step, and on rank 0 the logging and the checkpoints. Returns why it ended.
+
+    Raises:
+        PreemptedError: this process or a node of the training goes away; a checkpoint of the last step is kept.
+    """
     torch.set_num_threads(config["threads"])
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    try:
+        with Notice(_nodes(world)) as notice:
+            return _train(config, report, device, notice)
+    except PreemptedError:
+        if world > 1:
+            # Ray ends the other ranks as soon as it sees that one has stopped.
+            dist.barrier()
+        raise
+
+
+def _nodes(world: int) -> list[str]:
+    """Where the ranks are: what goes away with one node stops the training on all."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes = [here] * world
+    if world > 1:
+        dist.all_gather_object(nodes, here)
+    return nodes
+
+
+def _train(config: dict[str, Any], report: Report, device: torch.device, notice: Notice) -> str:
     experiment: Experiment = from_dict(config["experiment"])
     dataset = kept_images.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
     store = CheckpointStore(config["folder"], config["keep_all"])
     with store.latest() as resumed:
         loop = Loop(experiment, ingest.task_of(dataset), device, pretrained=resumed is None)
+        validated = True
         if resumed is not None:
             checkpoint.load(resumed, loop)
-    recorder = Recorder(dataset, store, config["tracking"], config["when_storage_fails"]) if rank == 0 else None
+            validated = "score" in json.loads((resumed / MANIFEST).read_text())["metrics"]
+    storage_fails = config["when_storage_fails"]
+    recorder = Recorder(dataset, store, config["tracking"], storage_fails) if loop.rank == 0 else None
     try:
-        _train(loop, dataset, recorder, report, config["selection"])
+        _Training(loop, dataset, recorder, report, config["selection"], notice).run(validated)
         return FINISHED
     except NonFiniteLossError as error:
         # A retry would meet the same loss, so the run ends here, as the worst there is, and says why.
@@ -74,29 +107,95 @@ def train(config: dict[str, Any], report: Report, device: torch.device) -> str:
             recorder.close()
 
 
-def _train(loop: Loop, dataset: PackedDataset, recorder: Recorder | None, report: Report, selection: Selection) -> None:
-    stream = ingest.training_stream(dataset, loop.experiment, start_step=loop.step, rank=loop.rank, world=loop.world)
-    # Where a report ends the trial, this process goes on to the next one: its pipeline must end here.
-    with contextlib.closing(stream):
-        train_on(loop, stream, recorder, lambda: report(_validate(loop, dataset, recorder, selection)))
-    if recorder is not None:
-        recorder.finish()
+class _Training:
+    """From where `loop` is to the experiment's last step, or to a notice."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        dataset: PackedDataset,
+        recorder: Recorder | None,
+        report: Report,
+        selection: Selection,
+        notice: Notice,
+    ) -> None:
+        self.loop, self.dataset, self.recorder = loop, dataset, recorder
+        self.report, self.selection, self.notice = report, selection, notice
+        self.kept_at = loop.step
+
+    def run(self, validated: bool) -> None:
+        """The steps that are left, after the validation that a notice may have kept the last one from."""
+        loop = self.loop
+        stop = Agreement(loop, lambda: bool(self.notice.reason), LOG_EVERY)
+        if stop():
+            raise PreemptedError(loop.step, self.notice.reason)
+        if not validated and validation_due(loop):
+            self._validate()
+        stream = ingest.training_stream(
+            self.dataset, loop.experiment, start_step=loop.step, rank=loop.rank, world=loop.world
+        )
+        # Where a report ends the trial, this process goes on to the next one: its pipeline must end here.
+        with contextlib.closing(stream):
+            train_on(loop, stream, self.recorder, self._validate, stop)
+            if stop.agreed:
+                self._keep()
+                raise PreemptedError(loop.step, self._reason)
+        if self.recorder is not None:
+            self.recorder.finish()
+
+    def _validate(self) -> None:
+        self.report(_validate(self.loop, self.dataset, self.recorder, self.selection, self._watched))
+
+    def _watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """What a validation reads: it may take longer than the notice leaves, and changes nothing that is kept."""
+        with contextlib.closing(batches):  # type: ignore[type-var]
+            for batch in batches:
+                if self.notice.reason:
+                    self._keep()
+                    if self.loop.world == 1:  # several ranks would wait for one that is not there
+                        raise PreemptedError(self.loop.step, self.notice.reason)
+                yield batch
+
+    @property
+    def _reason(self) -> str:
+        return self.notice.reason or "another worker of this training is preempted"
+
+    def _keep(self) -> None:
+        if self.recorder is not None and self.kept_at != self.loop.step:
+            self.kept_at = self.loop.step
+            self.recorder.preempted(self.loop, self._reason)
 
 
-def train_on(loop: Loop, stream: Iterable[Batch], recorder: Recorder | None, validate: Callable[[], None]) -> None:
-    """A step for each batch; the losses are read from the device and logged now and then, and `validate` is called."""
+def validation_due(loop: Loop) -> bool:
+    """Whether a validation belongs to the step that `loop` has just made."""
+    return loop.step > 0 and (loop.step % loop.experiment.validate_every == 0 or loop.step == loop.experiment.steps)
+
+
+def train_on(
+    loop: Loop,
+    stream: Iterable[Batch],
+    recorder: Recorder | None,
+    validate: Callable[[], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """A step for each batch; the losses are read from the device and logged now and then, and `validate` is called.
+
+    Ends early, before a validation, after a step at which `stop` is true.
+    """
     experiment = loop.experiment
     started, images = time.perf_counter(), 0
     for batch in stream:
         loop.train_step(batch)
         images += experiment.batch_size
-        validation = loop.step % experiment.validate_every == 0 or loop.step == experiment.steps
-        if not validation and loop.step % LOG_EVERY:
+        stopping = stop()
+        if not stopping and not validation_due(loop) and loop.step % LOG_EVERY:
             continue
         _log(recorder, loop.flush())
+        if stopping:
+            return
         if recorder is not None:
             recorder.journal.metrics(loop.step, {"images_per_second": images / (time.perf_counter() - started)})
-        if validation:
+        if validation_due(loop):
             validate()
         started, images = time.perf_counter(), 0
 
@@ -107,10 +206,12 @@ def _log(recorder: Recorder | None, records: Iterable[Record]) -> None:
             recorder.step(record)
 
 
-def _validate(loop: Loop, dataset: PackedDataset, recorder: Recorder | None, selection: Selection) -> dict[str, Any]:
+def _validate(
+    loop: Loop, dataset: PackedDataset, recorder: Recorder | None, selection: Selection, watched: Watched
+) -> dict[str, Any]:
     """What the validation found, for `Report`; rank 0 has kept it."""
     labelled = loop.task.num_classes > 0
-    found = _validated(loop, dataset) if labelled or loop.method.emits == "clusters" else None
+    found = _validated(loop, dataset, watched) if labelled or loop.method.emits == "clusters" else None
     scores = {} if found is None or not labelled else validation_metrics(found, loop.task.class_names, "val")
     match_K = None
     if found is not None and found.objective is not None:
@@ -119,7 +220,7 @@ def _validate(loop: Loop, dataset: PackedDataset, recorder: Recorder | None, sel
         match_K = match_clusters(found.clusters.counts)
         if loop.step == loop.experiment.steps:
             # At the end alone, for it takes a pass over the training images.
-            match_K = _match_on_train(loop, dataset)
+            match_K = _match_on_train(loop, dataset, watched)
             by_train = Evaluation(found.clusters.matched(match_K), [], {})
             scores |= validation_metrics(by_train, loop.task.class_names, f"val/{TRAIN_MATCH}")
     # Of checkpoints that are equally good the latest is kept: without labels, that is the last.
@@ -139,19 +240,19 @@ def _validate(loop: Loop, dataset: PackedDataset, recorder: Recorder | None, sel
     return metrics
 
 
-def _validated(loop: Loop, dataset: PackedDataset) -> Evaluation:
+def _validated(loop: Loop, dataset: PackedDataset, watched: Watched) -> Evaluation:
     split, method = loop.experiment.validation_split(dataset.splits), loop.method
     if method.supervision == "few":
         method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
     elif method.supervision == "none" and type(method).fit_support is not Method.fit_support:
-        images = _stream(loop, dataset, "train")
+        images = watched(_stream(loop, dataset, "train"))
         method.fit_support(batch.to(loop.device).without_labels(loop.task.ignore_index) for batch in images)
-    return loop.evaluate(_stream(loop, dataset, split), keep=PANEL_ROWS if loop.rank == 0 else 0)
+    return loop.evaluate(watched(_stream(loop, dataset, split)), keep=PANEL_ROWS if loop.rank == 0 else 0)
 
 
-def _match_on_train(loop: Loop, dataset: PackedDataset) -> torch.Tensor:
+def _match_on_train(loop: Loop, dataset: PackedDataset, watched: Watched) -> torch.Tensor:
     """The class of each cluster by the training images' labels."""
-    found = loop.evaluate(_stream(loop, dataset, "train"), objective=False)
+    found = loop.evaluate(watched(_stream(loop, dataset, "train")), objective=False)
     assert found.clusters is not None
     return match_clusters(found.clusters.counts)
 

@@ -16,17 +16,17 @@ from miseg.service.checkpoint_files import MANIFEST
 from miseg.service.checkpoint_store import CheckpointStore
 
 
-def writer(step: int, score: float) -> Callable[[Path], object]:
-    """What writes a checkpoint whose one weight is its step."""
+def writer(step: int, score: float | None) -> Callable[[Path], object]:
+    """What writes a checkpoint whose one weight is its step; without a score, as a preemption leaves it."""
     taken = checkpoint.Snapshot(step, Experiment(), Task(2, 3, ("a", "b")), {"weight": torch.tensor([step])}, {})
-    return partial(checkpoint.write, taken=taken, metrics={"step": step, "score": score})
+    return partial(checkpoint.write, taken=taken, metrics={"step": step} | ({} if score is None else {"score": score}))
 
 
 def weight(folder: Path) -> int:
     return int(load_file(folder / "weights.safetensors")["weight"])
 
 
-def filled(store: CheckpointStore, **scores: float) -> CheckpointStore:
+def filled(store: CheckpointStore, **scores: float | None) -> CheckpointStore:
     for name, score in scores.items():
         step = int(name.removeprefix("step"))
         store.add(step, writer(step, score))
@@ -56,6 +56,25 @@ def test_of_equal_scores_the_latest_is_best_and_one_without_a_score_the_worst(st
 def test_all_stay_where_they_are_asked_for(tmp_path):
     store = filled(CheckpointStore(str(tmp_path), keep_all=True), step10=0.1, step20=0.4, step30=0.3)
     assert [kept.step for kept in store.all()] == [10, 20, 30]
+
+
+def test_what_a_preemption_left_is_the_last_and_never_the_best(store):
+    filled(store, step5=None)
+    assert store.best() is None and store.last().step == 5
+    filled(store, step10=0.4, step20=0.1, step25=None)
+    assert [kept.step for kept in store.all()] == [10, 20, 25], "the last of a validation stays to fall back to"
+    assert store.best().step == 10
+    with store.latest() as folder:
+        assert weight(folder) == 25
+    filled(store, step30=0.2)
+    assert [kept.step for kept in store.all()] == [10, 30]
+
+
+def test_what_a_preemption_left_goes_even_where_all_stay(tmp_path):
+    store = filled(CheckpointStore(str(tmp_path), keep_all=True), step10=0.1, step15=None, step18=None)
+    assert [kept.step for kept in store.all()] == [10, 18]
+    filled(store, step20=0.4)
+    assert [kept.step for kept in store.all()] == [10, 20]
 
 
 def test_a_run_that_kept_nothing_yet_has_none(store):

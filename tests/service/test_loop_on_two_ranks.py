@@ -13,10 +13,13 @@ from loops import EXPERIMENT, METHODS, TASK, batch_of, broken, every_method, los
 
 from miseg.interface import Batch
 from miseg.methods.configs import MethodConfig
+from miseg.service.agreement import Agreement
 from miseg.service.loop import Loop, NonFiniteLossError
 
 SHARES = (slice(0, 1), slice(1, 4))
 RANK_STEPS = 5
+WANTED_AT = 4
+"""The step at which one rank alone learns that it is preempted."""
 
 
 def share_of(batch: Batch, rank: int) -> Batch:
@@ -48,6 +51,11 @@ def one_of_two(rank: int, folder: str) -> None:
     loop.train_step(share_of(broken(batch_of(0), 2), rank))
     loop.train_step(share_of(batch_of(1), rank))
     found["skip"] = (loop.flush(), copy.deepcopy(loop.method.state_dict()))
+    loop = Loop(replace(EXPERIMENT, steps=40), TASK)
+    stop = Agreement(loop, lambda: rank == 1 and loop.step >= WANTED_AT, most=10)
+    while not stop():
+        loop.train_step(share_of(batch_of(loop.step), rank))
+    found["stopped"] = (loop.step, len(loop.flush()))
     torch.save(found, f"{folder}/rank-{rank}.pt")
     dist.barrier()  # gloo aborts a rank whose partner leaves first
     dist.destroy_process_group()
@@ -102,3 +110,10 @@ def test_both_ranks_leave_out_the_step_of_one_rank_s_broken_image(two_ranks: lis
     assert [record.skipped for record in records] == [record.skipped for record in expected]
     assert expected[0].skipped and records[1].values["train/loss"] == pytest.approx(losses(expected[1:])[0], rel=1e-5)
     assert all(torch.equal(value, other_weights[name]) for name, value in weights.items())
+
+
+@pytest.mark.slow
+def test_both_ranks_stop_after_the_same_step_where_one_is_preempted(two_ranks: list[dict[str, Any]]) -> None:
+    first, second = (found["stopped"] for found in two_ranks)
+    assert first == second
+    assert WANTED_AT <= first[0] <= WANTED_AT + 10 and first[1] == first[0]
