@@ -22,6 +22,11 @@ _SAME = 1e-3
 """Part of a pixel below which two grids count as one."""
 
 
+FORMATS = ["GTiff", "JP2OpenJPEG", "PNG", "JPEG"]
+"""GDAL's names of what is read. It knows others, told by content and not by name, that stand for files elsewhere on the
+machine (VRT) or on the net (WMS): a scene from a stranger must not make this program read those."""
+
+
 @contextmanager
 def open_raster(path: Path) -> Iterator[DatasetReader]:
     """The file, open for reading; what fails while it is open is reported in the same way.
@@ -40,7 +45,7 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
         with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                source = rasterio.open(path)
+                source = rasterio.open(path, driver=FORMATS)
             with source:
                 yield source
     except (RasterioError, CPLE_BaseError) as error:
