@@ -96,7 +96,10 @@ class PackedDataset:
             there = patiently(system, lambda: system.get_file_info(paths), _PATIENCE)
         except OSError as error:
             raise ValueError(f"{name} lists a shard that cannot be there ({_short(error)}): pack again") from None
+        local = isinstance(system, fs.LocalFileSystem)
         for found in there:
+            if local and Path(found.path).is_symlink():
+                raise ValueError(f"{found.path} is a link, and may lead out of the folder: put the file itself there")
             if found.type != fs.FileType.File:
                 raise ValueError(f"{found.path} is missing although {name} lists it: copy it again, or pack again")
         return cls(uri, sidecar, info)

@@ -22,14 +22,14 @@ UNREACHABLE = (MlflowException, OSError)
 PATIENCE = 1800.0
 """Seconds that what was begun waits for a server that went away, where $MISEG_MLFLOW_PATIENCE does not say."""
 
-REFUSALS = {
-    "CUSTOMER_UNAUTHORIZED",
+LOGIN_REFUSED = {"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"}
+"""MLflow's codes for what the HTTP status 401 or 403 says."""
+
+REFUSALS = LOGIN_REFUSED | {
     "ENDPOINT_NOT_FOUND",
     "INVALID_PARAMETER_VALUE",
-    "PERMISSION_DENIED",
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
-    "UNAUTHENTICATED",
 }
 """MLflow's codes for what the same request would meet again."""
 
@@ -93,6 +93,12 @@ def _patience() -> float:
 
 def unreachable(uri: str, error: Exception) -> TrackingError:
     """What a user is told of `error`, which MLflow's client raised."""
+    if getattr(error, "error_code", "") in LOGIN_REFUSED:
+        return TrackingError(
+            f"MLflow at {uri} refuses the login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write "
+            "both to ~/.mlflow/credentials ([mlflow], mlflow_tracking_username = …, mlflow_tracking_password = …); on "
+            "a cluster every node needs them"
+        )
     return TrackingError(
         f"MLflow at {uri} does not answer ({first_line(error)[:200]}): start it, set MLFLOW_TRACKING_URI, or "
         "record with --offline and send it later with jobs/sync.py"

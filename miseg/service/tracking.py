@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -27,6 +28,8 @@ from miseg.service.run_description import code_tags, parameters
 
 RUN_KEY = "miseg.run"
 
+LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
 FAILURE_PATIENCE = 60.0
 """Seconds that a failure waits for MLflow before it is told."""
 
@@ -34,12 +37,35 @@ OFFLINE = "offline"
 """Folder of a storage with the store of runs that are sent later, by jobs/sync.py."""
 
 
+def take_login() -> None:
+    """Take the user and the password out of $MLFLOW_TRACKING_URI, and into the two variables that MLflow has for them.
+
+    A URI is printed, logged and kept with what a run is made of; these are not. Where they are set they stay.
+
+    Raises:
+        ValueError: the URI of a database with a password in it.
+    """
+    uri = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    login, _, host = uri.netloc.rpartition("@")
+    if not login:
+        return
+    if not uri.scheme.startswith("http"):
+        raise ValueError(
+            f"MLFLOW_TRACKING_URI = {uri.scheme}://…@{host}: a login would be printed and kept with the runs; give "
+            "the http address of an `mlflow server` over the database"
+        )
+    for name, value in zip(LOGIN, login.split(":", 1), strict=False):
+        os.environ.setdefault(name, unquote(value))
+    os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(uri._replace(netloc=host))
+
+
 def tracking_uri(storage: str, offline: bool = False) -> str:
     """$MLFLOW_TRACKING_URI, or the SQLite store under `storage`; `offline` the store of what is sent later.
 
     Raises:
-        ValueError: offline, and the storage is no folder.
+        ValueError: offline, and the storage is no folder; or as `take_login`.
     """
+    take_login()
     if offline:
         if "://" in storage:
             raise ValueError(f"--offline: runs are recorded in a folder until they are sent, not in {storage}")

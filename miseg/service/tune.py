@@ -23,7 +23,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import cluster, tracking, train, tune_state
+from miseg.service import cluster, repeats, tracking, train, tune_state
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.progress import Progress
@@ -175,6 +175,7 @@ def run(tuning: Tuning) -> Report:
             "miseg.kind": "tuning",
             "miseg.data": tuning.base.data,
             "miseg.experiment_id": tuning.base.id,
+            repeats.SETTINGS: repeats.settings_of(tuning),
         },
         params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
         | {"selection": tuning.selection},
