@@ -17,7 +17,7 @@ from miseg.service import tracking
 from miseg.service.journal import Journal
 from miseg.service.tracking import TrackingError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ def server() -> Iterator[Server]:
         environment["PATH"] = f"{home}/bin:{environment['PATH']}"
         start = started.start("start", ["bash", "-c", command], environment, home)
         uri = f"http://127.0.0.1:{port}"
-        wait_until(lambda: http(f"{uri}/health")[0] == 200, 120, (home / "mlflow" / "server.log").as_posix())
+        wait_until(lambda: http(f"{uri}/health")[0] == 200, 300, (home / "mlflow" / "server.log").as_posix())
         start.wait(120)
         yield Server(uri, password, started)
 
