@@ -49,9 +49,9 @@ def impatient() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[MlflowServer]:
+def server(template) -> Iterator[MlflowServer]:
     with processes() as started:
-        yield MlflowServer(started)
+        yield MlflowServer(started, template=template)
 
 
 class Training:
@@ -237,9 +237,9 @@ def test_eight_processes_at_a_time_lose_nothing_on_postgres_and_on_sqlite(tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_tuning_goes_on_while_its_server_is_away(small, tmp_path) -> None:
+def test_a_tuning_goes_on_while_its_server_is_away(small, tmp_path, template) -> None:
     with processes() as started:
-        server = MlflowServer(started)
+        server = MlflowServer(started, template=template)
         command = [
             sys.executable,
             "jobs/tune_rmi.py",
