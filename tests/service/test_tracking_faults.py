@@ -181,7 +181,7 @@ def test_a_training_that_starts_beside_a_server_that_hangs_takes_its_first_step(
         began = time.monotonic()
         with pytest.raises(tracking.TrackingError, match="does not answer"):
             tracking.check(server.url, str(tmp_path))
-        assert time.monotonic() - began < 9
+        assert time.monotonic() - began < 15
     finally:
         server.go_on()
     assert log.close(timeout=60)
@@ -251,7 +251,7 @@ def test_a_tuning_goes_on_while_its_server_is_away(small, tmp_path, template) ->
             "away",
         ]
         command += ["--trials", "2", "--confirm-seeds", "1", "--steps", "20", "--concurrent", "1"]
-        environment = started.environment(MLFLOW_TRACKING_URI=server.url, MLFLOW_HTTP_REQUEST_TIMEOUT="5")
+        environment = started.environment(MLFLOW_TRACKING_URI=server.url)
         job = started.start("job", command, environment, ROOT)
         wait_until(lambda: "trial 1/2  step" in started.text("job"), 180, "the first trial", [job])
         server.kill()
