@@ -5,14 +5,13 @@ Experiment `miseg/<data>`; a tuning is a parent run, each trial a child. Paramet
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -83,22 +82,9 @@ def check(uri: str, storage: str) -> None:
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
-        with _one_try():
-            MlflowClient(uri).search_experiments(max_results=1)
+        MlflowClient(uri).search_experiments(max_results=1)
     except UNREACHABLE as error:
         raise unreachable(uri, error) from error
-
-
-@contextlib.contextmanager
-def _one_try() -> Iterator[None]:
-    """MLflow's client does not try again by itself: that a server hangs is known in half the time."""
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    before = os.environ[name]
-    os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        os.environ[name] = before
 
 
 def open_run(

@@ -22,13 +22,18 @@ class MlflowServer:
         processes: who starts and ends it.
         backend: the URI of its database; None for a SQLite store beside its artifacts.
         name: of its log and its folder.
+        template: an empty SQLite store to begin with; making one takes seconds.
     """
 
-    def __init__(self, processes: Processes, backend: str | None = None, name: str = "mlflow") -> None:
+    def __init__(
+        self, processes: Processes, backend: str | None = None, name: str = "mlflow", template: Path | None = None
+    ) -> None:
         self.processes, self.name = processes, name
         (self.port,) = free_ports(1)
         self.store = processes.folder / name
         self.store.mkdir()
+        if template is not None:
+            shutil.copyfile(template, self.store / "mlflow.db")
         self.backend = backend or f"sqlite:///{self.store}/mlflow.db"
         self.start()
 

@@ -98,6 +98,9 @@ def write(uri: str, folder: Path, name: str, rate: float, seconds: float, ready:
         time.sleep(max(0.0, began + step / rate - time.monotonic()))
     behind = log.backlog.seconds
     whole = log.close(timeout=900)
+    refused = log.path.with_suffix(".refused")
+    if refused.exists():
+        print(f"{run_id}: set aside: {refused.read_text()[:2000]}", file=sys.stderr, flush=True)
     return Written(run_id, step, values, half, behind, time.monotonic() - began if whole else float("inf"), longest)
 
 
@@ -141,8 +144,11 @@ def missing_or_twice(uri: str, written: list[Written]) -> int:
         for key, wanted in expected.items():
             found = client.get_metric_history(writer.run_id, key)
             values = sorted((metric.step, metric.value) for metric in found)
-            wrong += len(set(values) ^ {(step, step + int(key.split("/")[1]) / 8) for step in wanted})
-            wrong += len(values) - len(set(values))
+            differ = set(values) ^ {(step, step + int(key.split("/")[1]) / 8) for step in wanted}
+            twice = len(values) - len(set(values))
+            if differ or twice:
+                print(f"{writer.run_id} {key}: {twice} twice, missing {sorted(differ)}", file=sys.stderr, flush=True)
+            wrong += len(differ) + twice
         kinds = {item.path for item in client.list_artifacts(writer.run_id)}
         wrong += 3 * bool(validated) - len(kinds)
     return wrong
@@ -167,7 +173,9 @@ def measure(uri: str, folder: Path, writers: int, rate: float, seconds: float) -
     if uri.startswith("sqlite"):
         at_once([partial(tracking.check, uri, str(folder))])
     ready = fork.Barrier(writers)
-    tasks = [partial(write, uri, folder, f"writer-{n}", rate, seconds, ready) for n in range(writers)]
+    # A server keeps the runs of the measurements before: a name is a run.
+    names = [f"{folder.name}-writer-{number}" for number in range(writers)]
+    tasks = [partial(write, uri, folder, name, rate, seconds, ready) for name in names]
     written: list[Written] = at_once(list(tasks))
     (wrong,) = at_once([partial(missing_or_twice, uri, written)])
     values = sum(writer.values for writer in written)

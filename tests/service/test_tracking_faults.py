@@ -49,9 +49,9 @@ def impatient() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[MlflowServer]:
+def server(template) -> Iterator[MlflowServer]:
     with processes() as started:
-        yield MlflowServer(started)
+        yield MlflowServer(started, template=template)
 
 
 class Training:
@@ -181,7 +181,7 @@ def test_a_training_that_starts_beside_a_server_that_hangs_takes_its_first_step(
         began = time.monotonic()
         with pytest.raises(tracking.TrackingError, match="does not answer"):
             tracking.check(server.url, str(tmp_path))
-        assert time.monotonic() - began < 9
+        assert time.monotonic() - began < 15
     finally:
         server.go_on()
     assert log.close(timeout=60)
@@ -237,9 +237,9 @@ def test_eight_processes_at_a_time_lose_nothing_on_postgres_and_on_sqlite(tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_tuning_goes_on_while_its_server_is_away(small, tmp_path) -> None:
+def test_a_tuning_goes_on_while_its_server_is_away(small, tmp_path, template) -> None:
     with processes() as started:
-        server = MlflowServer(started)
+        server = MlflowServer(started, template=template)
         command = [
             sys.executable,
             "jobs/tune_rmi.py",
@@ -251,7 +251,7 @@ def test_a_tuning_goes_on_while_its_server_is_away(small, tmp_path) -> None:
             "away",
         ]
         command += ["--trials", "2", "--confirm-seeds", "1", "--steps", "20", "--concurrent", "1"]
-        environment = started.environment(MLFLOW_TRACKING_URI=server.url, MLFLOW_HTTP_REQUEST_TIMEOUT="5")
+        environment = started.environment(MLFLOW_TRACKING_URI=server.url)
         job = started.start("job", command, environment, ROOT)
         wait_until(lambda: "trial 1/2  step" in started.text("job"), 180, "the first trial", [job])
         server.kill()
