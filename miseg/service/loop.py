@@ -38,7 +38,7 @@ SKIPS_IN_A_ROW = 20
 
 @dataclass(frozen=True)
 class Record:
-    """What one step logs: `values` by metric name, why it was left out, if it was, and that no pixel counted, if none."""
+    """What one step logs: `values` by metric name, why it was left out, if it was, and whether it was empty."""
 
     step: int
     values: dict[str, float]
