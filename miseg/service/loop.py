@@ -38,11 +38,12 @@ SKIPS_IN_A_ROW = 20
 
 @dataclass(frozen=True)
 class Record:
-    """What one step logs: `values` by metric name, and why it was left out, if it was."""
+    """What one step logs: `values` by metric name, why it was left out, if it was, and whether it was empty."""
 
     step: int
     values: dict[str, float]
     skipped: str = ""
+    empty: str = ""
 
 
 @dataclass
@@ -55,6 +56,7 @@ class _Pending:
     total: Tensor
     count: Tensor
     scalars: dict[str, Tensor]
+    counted: Tensor
     skipped: bool = False
 
 
@@ -134,9 +136,25 @@ class Loop:
         self.optimiser.zero_grad(set_to_none=True)
         rate = self.optimiser.param_groups[0]["lr"]
         self._pending.append(
-            _Pending(self.step, batch.ids, rate, result.total.detach(), count, result.scalars, skipped)
+            _Pending(
+                self.step,
+                batch.ids,
+                rate,
+                result.total.detach(),
+                count,
+                result.scalars,
+                self._any_counts(batch),
+                skipped,
+            )
         )
         self.step += 1
+
+    def _any_counts(self, batch: Batch) -> Tensor:
+        """1 where any pixel of this rank's batch counts, else 0; it stays on the device."""
+        valid_NHW = batch.valid_NHW if batch.labels_NHW is None else batch.labels_NHW != self.task.ignore_index
+        if valid_NHW is None:
+            return torch.ones((), device=self.device)
+        return valid_NHW.any().float()
 
     def _finite(self, total: Tensor) -> bool:
         """Whether the loss and the gradient are finite on all ranks."""
@@ -169,8 +187,10 @@ class Loop:
         scalars = (
             torch.stack([torch.stack([item.scalars[n].double() for n in names]) for item in pending]) if names else None
         )
+        counted = torch.stack([item.counted for item in pending])
         if self.world > 1:
             dist.all_reduce(totals)
+            dist.all_reduce(counted)
             if scalars is not None:
                 dist.all_reduce(scalars)
                 scalars /= self.world
@@ -190,7 +210,12 @@ class Loop:
                     records,
                 )
             parts = {f"train/{n}": scalars[row, i].item() for i, n in enumerate(names)} if scalars is not None else {}
-            records.append(Record(item.step, {"train/loss": loss, "train/learning_rate": item.learning_rate} | parts))
+            empty = ""
+            if not counted[row]:
+                ids = ", ".join(self._ids_of_all_ranks(item.ids))
+                empty = f"no pixel counts at step {item.step} (images {ids}): it teaches nothing"
+            values = {"train/loss": loss, "train/learning_rate": item.learning_rate} | parts
+            records.append(Record(item.step, values, empty=empty))
         return records
 
     def _ids_of_all_ranks(self, ids: tuple[str, ...]) -> list[str]:

@@ -56,6 +56,9 @@ class Recorder:
         if record.skipped:
             print(f"warning: {record.skipped}", flush=True)
             self.journal.tags({"miseg.skipped": f"the last of them: {record.skipped}"})
+        if record.empty:
+            print(f"warning: {record.empty}", flush=True)
+            self.journal.tags({"miseg.empty": f"the last of them: {record.empty}"})
 
     def validation(
         self,

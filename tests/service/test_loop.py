@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import io
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -151,6 +152,53 @@ def test_a_network_that_has_no_finite_loss_any_more_ends_the_training_all_the_sa
     loop.train_step(broken(batch_of(SKIPS_IN_A_ROW), 0))
     with pytest.raises(NonFiniteLossError, match=f"at step {SKIPS_IN_A_ROW} "):
         loop.flush()
+
+
+@every_method
+def test_a_batch_in_which_no_pixel_counts_is_named_and_breaks_nothing(method: MethodConfig) -> None:
+    loop = Loop(replace(EXPERIMENT, method=method), TASK)
+    empty = batch_of(0)
+    assert empty.labels_NHW is not None
+    before = copy.deepcopy(loop.method.state_dict())
+    loop.train_step(replace(empty, labels_NHW=torch.full_like(empty.labels_NHW, TASK.ignore_index)))
+    assert all(torch.equal(value, before[name]) for name, value in loop.method.state_dict().items())
+    first, *others = run(loop, 8)
+    ids = "image-0-0, image-0-1, image-0-2, image-0-3"
+    assert first.empty == f"no pixel counts at step 0 (images {ids}): it teaches nothing"
+    assert not any(record.empty for record in others) and np.isfinite(losses([first, *others])).all()
+
+
+@every_method
+def test_classes_without_a_pixel_break_nothing(method: MethodConfig) -> None:
+    loop = Loop(replace(EXPERIMENT, method=method), TASK)
+    for step in range(4):
+        batch = batch_of(step)
+        assert batch.labels_NHW is not None
+        loop.train_step(replace(batch, labels_NHW=torch.where(batch.labels_NHW == 255, 255, 1)))
+    assert np.isfinite(losses(loop.flush())).all()
+    assert all(value.isfinite().all() for value in loop.method.state_dict().values())
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_cholesky_that_fails_is_named_with_its_step_and_images(
+    policy: Literal["stop", "skip"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With sums that are not positive definite, as no image gives them: those of step 1 are turned negative."""
+    loop = Loop(replace(EXPERIMENT, non_finite=policy), TASK)
+    real = torch.linalg.cholesky_ex
+
+    def fails(sums_BDD: Tensor) -> Any:
+        return real(-sums_BDD if loop.step == 1 else sums_BDD)
+
+    monkeypatch.setattr("miseg.losses.region_covariance.torch.linalg.cholesky_ex", fails)
+    named = r"the loss is nan at step 1 \(learning rate .*, images image-1-0, image-1-1, image-1-2, image-1-3\)"
+    if policy == "stop":
+        with pytest.raises(NonFiniteLossError, match=named):
+            run(loop, 3)
+        return
+    records = run(loop, 4)
+    assert re.match(named, records[1].skipped) and [bool(record.skipped) for record in records] == [0, 1, 0, 0]
+    assert all(value.isfinite().all() for value in loop.method.state_dict().values())
 
 
 def test_an_exploding_learning_rate_is_found() -> None:

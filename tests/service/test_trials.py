@@ -1,5 +1,6 @@
 """Thirty trials in a row, most of them stopped early, leave nothing behind."""
 
+import re
 import time
 from dataclasses import replace
 
@@ -113,3 +114,34 @@ def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path)
     found = tune.search(tuning, parent)
     assert list(found["ended"]) == [train.FINISHED] * 2 and list(found["step"]) == [4, 4]
     assert sorted(found["params/region_size"]) == [2, 3] and found["mean_iou"].notna().all()
+
+
+@pytest.mark.faults
+def test_trials_that_fail_are_rows_with_their_reason_and_the_tuning_goes_on(small, tiny, uri, tmp_path, monkeypatch):
+    """One diverges, one raises; what they were is in the table beside the others, and neither is the best."""
+    monkeypatch.setattr(tune, "TRIAL_FAILURES", 1)
+    base = replace(tiny, steps=4, validate_every=2)
+    point = spaces.region_mutual_information_point(base)
+    tuning = tune.Tuning(
+        name="failing",
+        base=base,
+        space=spaces.region_mutual_information,
+        default_point=point,
+        rivals={},
+        tuned="RMI tuned",
+        data=small.uri,
+        storage=str(tmp_path),
+        tracking_uri=uri,
+        resources=replace(cluster.resources(1, 2), cpus=2),
+        trials=4,
+        confirm_seeds=1,
+        # A region of 9 x 9 does not fit into the 8 x 8 that downsampling leaves of a crop.
+        grid={name: [value] for name, value in point.items()} | {"learning_rate": [3e-3, 1e30], "region_size": [3, 9]},
+    )
+    report = tune.run(tuning)
+    found = report.trials.set_index(["params/learning_rate", "params/region_size"])["ended"]
+    assert found[3e-3, 3] == train.FINISHED
+    assert re.match(r"the loss is \S+ at step \d \(learning rate .*, images train/", found[1e30, 3])
+    assert "holds no region of 9 x 9" in found[3e-3, 9] and "holds no region of 9 x 9" in found[1e30, 9]
+    assert list(report.confirmation["ended"]) == [train.FINISHED]
+    assert report.confirmation["mean_iou"].notna().all()
