@@ -1,5 +1,7 @@
 """Thirty trials in a row, most of them stopped early, leave nothing behind."""
 
+import os
+import signal
 import time
 from dataclasses import replace
 
@@ -7,6 +9,7 @@ import pandas as pd
 import psutil
 import pytest
 import ray
+from ray.util.placement_group import placement_group
 from ray.util.state import list_actors
 
 from miseg.recipes import spaces
@@ -113,3 +116,28 @@ def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path)
     found = tune.search(tuning, parent)
     assert list(found["ended"]) == [train.FINISHED] * 2 and list(found["step"]) == [4, 4]
     assert sorted(found["params/region_size"]) == [2, 3] and found["mean_iou"].notna().all()
+
+
+@pytest.mark.faults
+def test_what_a_killed_actor_held_is_freed_and_a_drivers_own_stays():
+    @ray.remote(num_cpus=0)
+    class Holder:
+        def hold(self) -> tuple[int, str]:
+            group = placement_group([{"CPU": 0.1}])
+            ray.get(group.ready())
+            return os.getpid(), group.id.hex()
+
+    def state(group: str) -> str:
+        return ray.util.placement_group_table()[group]["state"]
+
+    own = placement_group([{"CPU": 0.1}])
+    ray.get(own.ready())
+    holder = Holder.remote()
+    pid, held = ray.get(holder.hold.remote())
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(holder.hold.remote())
+    assert state(held) == "CREATED", "Ray frees it by itself: free_abandoned is not needed any more"
+    assert in_time(lambda: [cluster.free_abandoned(), state(held) != "REMOVED"][1])
+    assert state(own.id.hex()) == "CREATED"
+    ray.util.remove_placement_group(own)
