@@ -143,10 +143,15 @@ def free_abandoned() -> None:
             remove_placement_group(PlacementGroup(PlacementGroupID(found.placement_group_id)))
 
 
+def session_folder() -> Path:
+    """Where Ray keeps the files of its session on each machine."""
+    context = ray.get_runtime_context()
+    return Path(context.get_temp_dir()) / context.get_session_name()
+
+
 def decoded_folder() -> Path:
     """Where each machine of this cluster keeps decoded images: with the other files of Ray's session."""
-    context = ray.get_runtime_context()
-    return Path(context.get_temp_dir()) / context.get_session_name() / "miseg-decoded"
+    return session_folder() / "miseg-decoded"
 
 
 def _remove(folder: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,7 +121,8 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
                 callbacks=list(callbacks),
             ),
         )
-        return str(getattr(trainer.fit(), "return_value", FINISHED))
+        with _interrupts_kept():
+            return str(getattr(trainer.fit(), "return_value", FINISHED))
 
     def enter(config: dict[str, Any]) -> str:
         # Imported by the worker alone. The controller, a process of its own for each run, unpickles this function, by
@@ -206,6 +210,17 @@ def _trainer(workers: int) -> Callable[..., Any]:
     from ray.train.torch import TorchTrainer
 
     return TorchTrainer
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Train leaves a handler for Ctrl-C in the process, which keeps the controller's process alive: take it away."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def finished(run: Run) -> Outcome | None:

@@ -334,7 +334,7 @@ def _tune(
         callbacks=[Progress(total, tuning.base.steps), FreeResources(), StillGoing(), tune_state.KeepState()],
         verbose=0,
     )
-    if tune_state.put_back(path):
+    if tune_state.put_back(path, cluster.session_folder()):
         tuner = tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
     else:
         if tune.Tuner.can_restore(path):

@@ -15,7 +15,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import ray
 from pyarrow import fs
 from ray import tune
 
@@ -73,9 +72,10 @@ def keep(system: fs.FileSystem, folder: str, files: list[Path]) -> None:
         system.delete_file(path)
 
 
-def put_back(folder: str) -> bool:
+def put_back(folder: str, session: Path) -> bool:
     """Give Tune the last whole state of the tuning in `folder`, a path or URI; False where there is none.
 
+    `session` is the folder of Ray's session on this machine, where Tune may have written of a later moment.
     One that is damaged is named in a warning, and the one before it is taken. There is none before the first trial.
     """
     system, place = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
@@ -86,7 +86,7 @@ def put_back(folder: str) -> bool:
         except (OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
             logger.warning("%s cannot be read and is left out, the one before it is used: %s", path, error)
             continue
-        _forget(system, place)
+        _forget(system, place, session)
         for name, content in files.items():
             with system.open_output_stream(f"{place}/{name}") as out:
                 out.write(content)
@@ -94,13 +94,11 @@ def put_back(folder: str) -> bool:
     return False
 
 
-def _forget(system: fs.FileSystem, place: str) -> None:
+def _forget(system: fs.FileSystem, place: str, session: Path) -> None:
     """Remove what Tune has written: it takes the newest file of each kind, from its folder on this machine too."""
     for info in system.get_file_info(fs.FileSelector(place)):
         if _is_state(info.base_name):
             system.delete_file(info.path)
-    context = ray.get_runtime_context()
-    session = Path(context.get_temp_dir()) / context.get_session_name()
     for path in session.glob(f"artifacts/*/{Path(place).name}/driver_artifacts/*"):
         if _is_state(path.name):
             path.unlink(missing_ok=True)

@@ -182,6 +182,14 @@ class Submitted:
             raise RuntimeError(f"{self.id} does not recover from the kill of a {kind}:\n{self.cluster.log(self.id)}")
         return True
 
+    def kill_some(self, wanted: Counter[str], chance: random.Random) -> None:
+        """Kill what is `wanted`, and take it off, while the work lasts."""
+        for _ in range(AT_ONCE):
+            there = [kind for kind in self.work.kinds if wanted[kind]]
+            if not there or not self.kill_one(kind := chance.choice(there), chance):
+                return
+            wanted[kind] -= 1
+
     def lost(self, run: str, steps: int) -> int:
         """Steps of a run that are logged and in no checkpoint."""
         name = self.client.get_run(run).data.tags[tracking.RUN_KEY]
@@ -224,7 +232,11 @@ class Submitted:
         if not self.succeeded():
             raise RuntimeError(f"{self.id} failed:\n{self.cluster.log(self.id)}")
         self.clean("at its end")
-        found = histories(self.cluster.mlflow, str(self.cluster.data), self.name)
+        try:
+            found = histories(self.cluster.mlflow, str(self.cluster.data), self.name)
+        except ValueError as error:
+            self.record.breaks(str(error))
+            return {}
         for run in logged(self.storage):
             kept = sorted(model.name for model in models.of_run(self.cluster.mlflow, run))
             if kept != ["best", "last"]:
@@ -257,19 +269,19 @@ def run(kills: int, kinds: list[str], seed: int) -> Record:
                 break
             if not any(wanted[kind] for kind in work.kinds):
                 continue
-            if work.name not in expected:
-                say(f"{work.name}, undisturbed")
-                whole = Submitted(cluster, work, f"whole-{work.name}", record)
-                whole.submit()
-                expected[work.name] = whole.finish(None)
-            disturbed = Submitted(cluster, work, f"killed-{work.name}-{turn}", record)
-            disturbed.submit()
-            for _ in range(AT_ONCE):
-                there = [kind for kind in work.kinds if wanted[kind]]
-                if not there or not disturbed.kill_one(kind := chance.choice(there), chance):
-                    break
-                wanted[kind] -= 1
-            disturbed.finish(expected[work.name])
+            try:
+                if work.name not in expected:
+                    say(f"{work.name}, undisturbed")
+                    whole = Submitted(cluster, work, f"whole-{work.name}", record)
+                    whole.submit()
+                    expected[work.name] = whole.finish(None)
+                disturbed = Submitted(cluster, work, f"killed-{work.name}-{turn}", record)
+                disturbed.submit()
+                disturbed.kill_some(wanted, chance)
+                disturbed.finish(expected[work.name])
+            except RuntimeError as error:  # what is on the cluster now would disturb what comes
+                record.breaks(str(error))
+                break
             say(f"so far\n{table(record)}\n{len(record.broken)} things do not hold")
     return record
 

@@ -44,7 +44,8 @@ def start_node(
 ) -> subprocess.Popen:
     """Start `ray start --address` under `name`: a further node of the cluster at `address`, on the same machine."""
     command = [*_ray_start(cpus, address.rsplit(":", 1)[0]), "--address", address]
-    command += ["--resources", json.dumps(dict(resources or {}))]
+    # In a folder that it shared with the head, either would remove the other's copies of what jobs were submitted with.
+    command += ["--temp-dir", str(started.folder / name), "--resources", json.dumps(dict(resources or {}))]
     return started.start(name, command, environment, started.folder)
 
 

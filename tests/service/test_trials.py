@@ -1,6 +1,8 @@
 """Thirty trials in a row, most of them stopped early, leave nothing behind."""
 
+import os
 import re
+import signal
 import time
 from dataclasses import replace
 
@@ -8,6 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 import ray
+from ray.util.placement_group import placement_group
 from ray.util.state import list_actors
 
 from miseg.recipes import spaces
@@ -145,3 +148,28 @@ def test_trials_that_fail_are_rows_with_their_reason_and_the_tuning_goes_on(smal
     assert "holds no region of 9 x 9" in found[3e-3, 9] and "holds no region of 9 x 9" in found[1e30, 9]
     assert list(report.confirmation["ended"]) == [train.FINISHED]
     assert report.confirmation["mean_iou"].notna().all()
+
+
+@pytest.mark.faults
+def test_what_a_killed_actor_held_is_freed_and_a_drivers_own_stays():
+    @ray.remote(num_cpus=0)
+    class Holder:
+        def hold(self) -> tuple[int, str]:
+            group = placement_group([{"CPU": 0.1}])
+            ray.get(group.ready())
+            return os.getpid(), group.id.hex()
+
+    def state(group: str) -> str:
+        return ray.util.placement_group_table()[group]["state"]
+
+    own = placement_group([{"CPU": 0.1}])
+    ray.get(own.ready())
+    holder = Holder.remote()
+    pid, held = ray.get(holder.hold.remote())
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(holder.hold.remote())
+    assert state(held) == "CREATED", "Ray frees it by itself: free_abandoned is not needed any more"
+    assert in_time(lambda: [cluster.free_abandoned(), state(held) != "REMOVED"][1])
+    assert state(own.id.hex()) == "CREATED"
+    ray.util.remove_placement_group(own)

@@ -1,0 +1,81 @@
+"""What Tune knows, kept and put back; a tuning that is killed and whose state is torn is in test_tune.py."""
+
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+
+from miseg.service import tune_state
+
+SESSION = "2026-11-25_20-00-00"
+LATER = "2026-11-25_21-00-00"
+
+
+def write(folder: Path, session: str, text: str) -> list[Path]:
+    """Tune's files of one session."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"experiment_state-{session}.json", folder / f"searcher-state-{session}.pkl"]
+    for file in files:
+        file.write_text(f"{text} of {file.name}")
+    return files
+
+
+@pytest.fixture
+def tuning(tmp_path) -> Path:
+    """A folder with three states, of which two stay, and the file that Tune writes once."""
+    folder = tmp_path / "tunings/street-search"
+    for text in ("first", "second", "third"):
+        tune_state.keep(fs.LocalFileSystem(), str(folder), write(folder, SESSION, text))
+    (folder / tune_state.TUNER).write_text("once")
+    return folder
+
+
+def texts(folder: Path) -> set[str]:
+    return {file.read_text() for file in folder.iterdir() if file.suffix != ".zip"}
+
+
+def of(text: str) -> set[str]:
+    return {f"{text} of experiment_state-{SESSION}.json", f"{text} of searcher-state-{SESSION}.pkl", "once"}
+
+
+def test_the_last_state_comes_back_alone(tuning, tmp_path):
+    """Files of a later moment go, in the tuning's folder and in Ray's: Tune would take them for the newest."""
+    staged = tmp_path / "session/artifacts/now/street-search/driver_artifacts"
+    write(tuning, LATER, "torn"), write(staged, LATER, "torn")
+    (staged / "trial_1").mkdir()
+    assert tune_state.put_back(str(tuning), tmp_path / "session")
+    assert texts(tuning) == of("third")
+    assert [path.name for path in staged.iterdir()] == ["trial_1"]
+    assert [path.name for path in sorted(tuning.glob("*.zip"))] == ["state-000000001.zip", "state-000000002.zip"]
+
+
+@pytest.mark.parametrize("left", [0, 1, 100])
+def test_a_state_that_was_cut_short_is_named_and_the_one_before_is_taken(tuning, tmp_path, caplog, left):
+    last = sorted(tuning.glob("state-*.zip"))[-1]
+    last.write_bytes(last.read_bytes()[:left])
+    assert tune_state.put_back(str(tuning), tmp_path)
+    assert texts(tuning) == of("second")
+    assert last.name in caplog.text
+
+
+def test_a_state_with_an_altered_byte_is_left_out(tuning, tmp_path):
+    last = sorted(tuning.glob("state-*.zip"))[-1]
+    altered = bytearray(last.read_bytes())
+    altered[70] ^= 0xFF
+    last.write_bytes(altered)
+    assert tune_state.put_back(str(tuning), tmp_path)
+    assert texts(tuning) == of("second")
+
+
+def test_without_a_whole_state_nothing_is_touched(tuning, tmp_path):
+    for path in tuning.glob("state-*.zip"):
+        path.write_bytes(b"")
+    before = texts(tuning)
+    assert not tune_state.put_back(str(tuning), tmp_path)
+    assert texts(tuning) == before
+    assert not tune_state.put_back(str(tmp_path / "nothing"), tmp_path)
+
+
+def test_the_next_state_after_a_resume_has_the_next_number(tuning):
+    tune_state.keep(fs.LocalFileSystem(), str(tuning), write(tuning, LATER, "fourth"))
+    assert [path.name for path in sorted(tuning.glob("*.zip"))] == ["state-000000002.zip", "state-000000003.zip"]
