@@ -12,7 +12,7 @@ tune: $(VENV)/installed  ## Tune RMI on the embedded street scenes
 	$(BIN)/python jobs/tune_rmi.py
 
 test: $(VENV)/installed  ## Every test but those that need a GPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 ui: $(VENV)/installed  ## The MLflow UI on the default store, on this machine only
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db --host 127.0.0.1 --port 5000

@@ -9,6 +9,20 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a Ray come first and, with `-n 2 --dist loadgroup`, in one process, beside all others in the second.
+
+    Two of them at once would want more processors and memory than a small machine has. Modules that use `ray_here`
+    follow each other, so that one Ray serves them.
+    """
+    sharing = {item.path for item in items if "ray_here" in getattr(item, "fixturenames", ())}
+    with_ray = {item.path for item in items if item.get_closest_marker("ray")} | sharing
+    for item in items:
+        if item.path in with_ray:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+    items.sort(key=lambda item: (item.path not in with_ray, item.path not in sharing))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test writes to the user's ~/miseg or to a server that the user works with, nor do the processes it starts."""

@@ -39,12 +39,6 @@ def tiny(small: PackedDataset) -> Experiment:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules that use `ray_here` come last, so that one Ray serves them all and no other test runs beside it."""
-    using = {item.path for item in items if "ray_here" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path in using)
-
-
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """A Ray of this process' own: starting one takes ten seconds."""
