@@ -23,9 +23,12 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
+from ray._private import ray_constants
 
 from miseg.data.decoded import remove_abandoned
 from miseg.service import threads  # noqa: F401  (what Ray's processes inherit)
+
+LOOPBACK = "127.0.0.1"
 
 HEAD = {"node:__internal_head__": 0.001}
 """What the driver of a trial of several workers asks for: a place on the head node, so that workers get every CPU."""
@@ -83,13 +86,17 @@ def _start_here(show_workers: bool) -> None:
     # of the machine, failing where there are two, so the processes started here are told which is theirs. Seen without:
     # three groups leaked in one tuning, and the next trial waited for their CPUs for ever.
     with socket.socket() as probe:
-        probe.bind(("", 0))
+        probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
-    told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
+    told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{LOOPBACK}:{port}"}
+    # Where Ray knows of clusters a machine's address is the one that others reach, and every process answers there.
+    told[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     # This machine does not announce that it goes away, as a spot node does: a process less for each trial to start.
     told["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     before = {name: os.environ.get(name) for name in told}
+    clusters = ray_constants.ENABLE_RAY_CLUSTER
     os.environ.update(told)
+    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         ray.init(
             address="local",
@@ -98,6 +105,7 @@ def _start_here(show_workers: bool) -> None:
             logging_level=logging.WARNING,
         )
     finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
