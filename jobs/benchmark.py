@@ -79,7 +79,7 @@ def run(arguments: Benchmark) -> int:
 
     job = prepare(arguments, [Experiment(data=arguments.data, batch_size=arguments.batch_size)])
     dataset = PackedDataset.open(job.data)
-    name = f"benchmark-{job.started:%Y%m%d-%H%M%S}"
+    name = f"benchmark-{job.stamp}"
     run_id = tracking.open_run(
         job.tracking_uri,
         tracking.experiment_name(arguments.data),

@@ -25,7 +25,8 @@ class How(Place):
     workers: int = 1
     """Training workers (processes), one GPU each where there are GPUs."""
     name: str | None = None
-    """Name of the run; the name of a run that was stopped continues it. Default: the experiment's id and the time."""
+    """Name of the run; the name of a run that was stopped continues it, a new one trains once more what was
+    trained before. Default: the experiment's id and the time."""
     max_failures: int = 3
     """How many lost workers are replaced before the run is given up; -1 for no limit."""
     keep_all: bool = False
@@ -51,7 +52,8 @@ class Again(How):
 
 def run(arguments: Train | Again) -> int:
     """Train, and say how it ended; status 1 where it did not get to its last step."""
-    from miseg.service import tracking, train
+    from miseg.service import repeats, tracking, train
+    from miseg.service.claims import claimed
     from miseg.service.start import prepare
 
     if isinstance(arguments, Again):
@@ -60,22 +62,30 @@ def run(arguments: Train | Again) -> int:
     else:
         experiment = arguments.experiment
     job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=True)
-    name = arguments.name or f"{experiment.id}-{job.started:%Y%m%d-%H%M%S}"
+    name = arguments.name or f"{experiment.id}-{job.stamp}"
     again = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
-    outcome = train.fit(
-        train.Run(
-            name,
-            experiment,
-            job.data,
-            job.storage,
-            job.tracking_uri,
-            job.resources,
-            tags=again,
-            keep_all=arguments.keep_all,
-        ),
-        callbacks=[train.Say(experiment.steps)],
-        max_failures=arguments.max_failures,
-    )
+    # A name, and --from-run, ask for it once more.
+    first = arguments.name is None and not again
+    if first and (before := repeats.trained(job.tracking_uri, experiment, job.data)) is not None:
+        print(repeats.of_training(before))
+        print(f"look at it with: {job.ui_command}")
+        return 0
+    place = tracking.experiment_name(experiment.data)
+    with claimed(job.tracking_uri, place, name, experiment.id if first else "", storage=job.storage):
+        outcome = train.fit(
+            train.Run(
+                name,
+                experiment,
+                job.data,
+                job.storage,
+                job.tracking_uri,
+                job.resources,
+                tags=again,
+                keep_all=arguments.keep_all,
+            ),
+            callbacks=[train.Say(experiment.steps)],
+            max_failures=arguments.max_failures,
+        )
     print(f"{outcome.ended} at step {outcome.step}: mean IoU {outcome.mean_iou:.4f} (best {outcome.best_mean_iou:.4f})")
     print(f"MLflow run {outcome.run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
     return 0 if outcome.ended == train.FINISHED else 1

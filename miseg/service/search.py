@@ -33,7 +33,8 @@ class Search(Place):
     confirm_seeds: int = 3
     """Fresh seeds on which winner, published setting and baselines are trained again."""
     name: str | None = None
-    """Name of the tuning. Default: what is tuned, the data or recipe, and the time."""
+    """Name of the tuning; a new one tunes once more what was tuned before. Default: what is tuned, the data or recipe,
+    and the time."""
     resume: bool = False
     """Continue the tuning called --name (default: the last one on this data) without running a finished trial again."""
 
@@ -61,8 +62,10 @@ def search(
     label: str,
     grid: Mapping[str, Sequence[Any]] | None = None,
     selection: Selection = "labels",
-) -> Report:
+) -> Report | None:
     """Tune `base`, confirm the winner beside it and its rivals, and print the tables.
+
+    None where the same was tuned before under another name, and no name asks for it once more.
 
     Args:
         arguments: the job's options.
@@ -76,10 +79,12 @@ def search(
         selection: what compares the trials; labels are all that methods with labels have.
 
     Raises:
-        ValueError: a setting that does not fit the data or the cluster.
+        ValueError: a setting that does not fit the data or the cluster, a name that is taken, or a tuning that another
+            process is at.
     """
     from miseg.data.packed import PackedDataset
-    from miseg.service import tables, tune
+    from miseg.service import repeats, tables, tracking, tune
+    from miseg.service.claims import claimed
     from miseg.service.start import prepare, tuning_name
 
     name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
@@ -103,11 +108,20 @@ def search(
         selection=selection,
         grid=grid,
     )
-    print(
-        f"tuning {name}: {tuning.points} trials of {base.steps} steps, {job.resources.concurrency} at a time",
-        flush=True,
-    )
-    report = tune.run(tuning)
+    first = arguments.name is None and not arguments.resume
+    if first and (before := repeats.tuned(job.tracking_uri, tuning)) is not None:
+        print(repeats.of_tuning(before))
+        print(f"look at it with: {job.ui_command}")
+        return None
+    if not arguments.resume:
+        repeats.check_name(job.tracking_uri, tuning)
+    subject = repeats.settings_of(tuning) if first else ""
+    with claimed(job.tracking_uri, tracking.experiment_name(base.data), name, subject, storage=job.storage):
+        print(
+            f"tuning {name}: {tuning.points} trials of {base.steps} steps, {job.resources.concurrency} at a time",
+            flush=True,
+        )
+        report = tune.run(tuning)
     print(f"\nTrials\n{tables.trials_text(report.trials)}")
     if grid:
         print(f"\nMean IoU by region size (across)\n{tables.grid_text(report.trials)}")

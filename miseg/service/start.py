@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,8 @@ class Job:
     data: str
     tracking_uri: str
     resources: cluster.Resources
-    started: datetime.datetime
+    stamp: str
+    """What default names of runs end with: see `unique`."""
 
     @property
     def ui_command(self) -> str:
@@ -38,6 +40,11 @@ class Job:
             return f"a browser at {self.tracking_uri}"
         folder = str(Path(self.tracking_uri.removeprefix("sqlite:///")).parent)
         return "make ui" if folder == Place().root else f"make ui STORAGE={folder}"
+
+
+def unique() -> str:
+    """The end of a default name: the time, by which names are sorted, and what tells two jobs of one second apart."""
+    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
@@ -55,7 +62,7 @@ def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
     if not resume:
         if name in known:
             raise ValueError(f"a tuning called {name} exists: continue it with --resume, or choose another --name")
-        return name or f"{stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        return name or f"{stem}-{unique()}"
     if name is None:
         # The time at the end of a default name makes the last the latest.
         of_stem = [other for other in known if other.startswith(f"{stem}-")]
@@ -100,7 +107,7 @@ def prepare(
     found = replace(cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
     if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):
         print(line, flush=True)
-    return Job(storage, str(data), uri, found, datetime.datetime.now())
+    return Job(storage, str(data), uri, found, unique())
 
 
 def too_large(dataset: PackedDataset, experiments: Sequence[Experiment], budget: int) -> str:

@@ -171,9 +171,21 @@ def _trainer(workers: int) -> Callable[..., Any]:
 
 
 def finished(run: Run) -> Outcome | None:
-    """What came of `run` where it was trained to its end before; None where it was not."""
+    """What came of `run` where it was trained to its end before; None where it was not.
+
+    Raises:
+        ValueError: its name is that of another run.
+    """
     found = tracking.find_run(run.tracking_uri, tracking.experiment_name(run.experiment.data), run.name)
-    if found is None or found.info.status != "FINISHED" or found.data.tags.get("miseg.ended") != FINISHED:
+    if found is None:
+        return None
+    kind, trained = (found.data.tags.get(f"miseg.{tag}") for tag in ("kind", "experiment_id"))
+    if trained != run.experiment.id or kind not in (None, "trial"):
+        raise ValueError(
+            f"{run.name} is the name of run {found.info.run_id} ({kind or 'training'} of experiment {trained}, "
+            f"this is {run.experiment.id}): choose another name"
+        )
+    if found.info.status != "FINISHED" or found.data.tags.get("miseg.ended") != FINISHED:
         return None
     history = tracking.history(run.tracking_uri, found.info.run_id, "val/mean_iou")
     if not history and not PackedDataset.open(run.data).info.classes:

@@ -19,7 +19,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import tracking, train
+from miseg.service import repeats, tracking, train
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.progress import Progress
 from miseg.service.tables import METRIC, SCORES, agreement, best_trial, describe, summaries
@@ -140,6 +140,7 @@ def run(tuning: Tuning) -> Report:
             "miseg.kind": "tuning",
             "miseg.data": tuning.base.data,
             "miseg.experiment_id": tuning.base.id,
+            repeats.SETTINGS: repeats.settings_of(tuning),
         },
         params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
         | {"selection": tuning.selection},

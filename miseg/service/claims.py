@@ -1,0 +1,199 @@
+"""Who trains or tunes what at this moment: of one name, and of one experiment, one process, on whatever machine.
+
+A claim is a tag of an MLflow experiment, for every machine of a store sees those. A process writes its claim first and
+then looks for others, and goes on only where there is none, so that of two at the same time at most one goes on. Nobody
+has to clean up after a process that was killed: on its own machine it is seen to be gone, and from elsewhere its claim
+is seen to stand still. No clock is compared with another's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import psutil
+from mlflow import MlflowClient
+
+from miseg.service import tracking
+
+PREFIX = "miseg.claim."
+
+BEAT = 10.0
+"""Seconds between two signs of life."""
+
+SILENCE = 60.0
+"""Seconds without one after which a claim of another machine is given up."""
+
+LOOK = 1.0
+"""Seconds between two looks at the claims of others."""
+
+
+class TakenError(ValueError):
+    """Another process trains or tunes this."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A process and what it works on."""
+
+    id: str
+    name: str
+    """The run's or the tuning's name."""
+    subject: str
+    """What must not be done twice at the same time under any name; empty where it may."""
+    host: str
+    machine: str
+    """Where `process` says something: processes of one kernel that see each other."""
+    process: int
+    born: str
+    """When the process was started, so that another of its number is not taken for it."""
+    held: bool = False
+    """Whether it goes on, and does not look for others any more."""
+    beat: int = 0
+
+    def excludes(self, other: Claim) -> bool:
+        """Whether the two have a name or a subject in common."""
+        same = other.name == self.name or (self.subject != "" and other.subject == self.subject)
+        return same and other.id != self.id
+
+    @property
+    def gone(self) -> bool | None:
+        """Whether its process ended; None where this machine cannot tell."""
+        return _born(self.process) != self.born if self.machine == _machine() else None
+
+
+@contextlib.contextmanager
+def claimed(uri: str, experiment: str, name: str, subject: str = "", *, storage: str) -> Iterator[None]:
+    """Be the only process that works on `name`, and on `subject` where it is not empty, for as long as the block lasts.
+
+    A claim of another machine is watched for up to `SILENCE` seconds. Should this process stand still for so long that
+    another takes over, it is ended when it wakes.
+
+    Args:
+        uri: the MLflow server or store.
+        experiment: the MLflow experiment that the claim is kept with.
+        name: of the run or tuning.
+        subject: what is done.
+        storage: as `tracking.open_run`.
+
+    Raises:
+        TakenError: another process does it.
+        TrackingError: MLflow does not answer at the start.
+    """
+    client = MlflowClient(uri)
+    own = Claim(secrets.token_hex(8), name, subject, socket.gethostname(), _machine(), os.getpid(), _born(os.getpid()))
+    with tracking.reachable(uri):
+        place = tracking.ensure_experiment(client, experiment, uri, storage)
+        try:
+            held = _take(client, place, own)
+        except BaseException:
+            _drop(client, place, own)
+            raise
+    done = threading.Event()
+    beating = threading.Thread(target=_beat, args=(client, place, held, done), name="miseg-claim", daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        done.set()
+        beating.join()
+        _drop(client, place, own)
+
+
+def _take(client: MlflowClient, place: str, own: Claim) -> Claim:
+    watched: dict[str, tuple[Claim, float]] = {}
+    while True:
+        own = replace(own, beat=own.beat + 1)
+        _write(client, place, own)
+        rivals = [(where, other) for where, other in _read(client) if own.excludes(other)]
+        if not rivals:
+            own = replace(own, held=True)
+            _write(client, place, own)
+            return own
+        for where, other in rivals:
+            if other.id not in watched and other.gone is None:
+                print(f"{_who(other)} has {other.name}: looking for up to {SILENCE:.0f} s whether it lives", flush=True)
+            seen, since = watched.setdefault(other.id, (other, time.monotonic()))
+            if other.gone or (other == seen and time.monotonic() - since > SILENCE):
+                # Whoever wakes and claims it again is seen at the next look.
+                _drop(client, where, other)
+            elif (other.held or other.id < own.id) and (other.gone is False or other != seen):
+                # Of two that look, the lower id goes on. On another machine any change is a sign of life.
+                raise TakenError(_taken(own, other))
+        time.sleep(LOOK)
+
+
+def _beat(client: MlflowClient, place: str, own: Claim, done: threading.Event) -> None:
+    while not done.wait(BEAT):
+        with contextlib.suppress(*tracking.UNREACHABLE):  # while the server is away nobody else can claim anything
+            if PREFIX + own.id not in client.get_experiment(place).tags:
+                print(f"{own.name} was taken over while this process stood still: it ends", file=sys.stderr, flush=True)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            own = replace(own, beat=own.beat + 1)
+            _write(client, place, own)
+
+
+def _taken(own: Claim, other: Claim) -> str:
+    if other.name == own.name:
+        return f"{own.name} is in work by {_who(other)}: wait for its end, or choose another --name"
+    return f"the same is in work by {_who(other)}, as {other.name}: wait for its end, or choose a --name to do it twice"
+
+
+def _who(claim: Claim) -> str:
+    return f"process {claim.process} on {claim.host}"
+
+
+def _write(client: MlflowClient, place: str, claim: Claim) -> None:
+    client.set_experiment_tag(place, PREFIX + claim.id, json.dumps(asdict(claim)))
+
+
+def _read(client: MlflowClient) -> Iterator[tuple[str, Claim]]:
+    """Every claim of the store, with the experiment that it is kept with."""
+    token: str | None = None
+    while True:
+        page = client.search_experiments(max_results=1000, page_token=token)
+        for experiment in page:
+            for key, value in experiment.tags.items():
+                if key.startswith(PREFIX):
+                    with contextlib.suppress(ValueError, TypeError):  # of another version
+                        yield experiment.experiment_id, Claim(**json.loads(value))
+        token = page.token
+        if not token:
+            return
+
+
+def _drop(client: MlflowClient, place: str, claim: Claim) -> None:
+    with contextlib.suppress(*tracking.UNREACHABLE):  # another dropped it, or it is seen that its process is gone
+        client.delete_experiment_tag(place, PREFIX + claim.id)
+
+
+def _machine() -> str:
+    """This kernel, and the processes that see each other on it: containers do not."""
+    found = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        found.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(found)
+
+
+def _born(process: int) -> str:
+    """When a process of this machine was started, "" where there is none."""
+    with contextlib.suppress(OSError, IndexError):
+        # In ticks since the machine was: the time of the day may be set anew while a process runs.
+        state, *_, ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[:20]
+        return "" if state == "Z" else ticks
+    try:
+        return str(psutil.Process(process).create_time())
+    except psutil.NoSuchProcess:
+        return ""

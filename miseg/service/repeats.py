@@ -1,0 +1,94 @@
+"""What a store holds already of that which is asked for: a finished training, a finished tuning."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from miseg.data.packed import PackedDataset
+from miseg.recipes.experiment import Experiment, to_dict
+from miseg.service import tracking
+
+if TYPE_CHECKING:
+    from miseg.service.tune import Tuning
+
+SETTINGS = "miseg.settings"
+"""Tag of a tuning's run: see `settings_of`."""
+
+
+def trained(uri: str, experiment: Experiment, data: str) -> Run | None:
+    """The last run, of its own or of a tuning, that trained `experiment` on the packed data set `data` to its end."""
+    fingerprint = PackedDataset.open(data).fingerprint
+    tags = {"miseg.experiment_id": experiment.id, "miseg.data_fingerprint": fingerprint, "miseg.ended": "finished"}
+    found = _finished(uri, tracking.experiment_name(experiment.data), tags)
+    return next((run for run in found if run.data.tags.get("miseg.kind") in (None, "trial")), None)
+
+
+def tuned(uri: str, tuning: Tuning) -> Run | None:
+    """The last tuning that was finished with the settings of `tuning`, whatever it was called."""
+    found = _finished(uri, tracking.experiment_name(tuning.base.data), {SETTINGS: settings_of(tuning)})
+    return next(iter(found), None)
+
+
+def of_training(run: Run) -> str:
+    """What to say of a training that was done before."""
+    tags, score = run.data.tags, run.data.metrics.get("val/mean_iou")
+    commit = tags.get("mlflow.source.git.commit", "unknown")[:12]
+    of = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[tracking.RUN_KEY]}"
+    result = "" if score is None else f", mean IoU {score:.4f}"
+    return (
+        f"experiment {tags['miseg.experiment_id']} was trained to its end before: MLflow run {run.info.run_id} "
+        f"({of}{result}, commit {commit}). Nothing is trained now; another --seed is another experiment, and a --name "
+        "trains this one once more"
+    )
+
+
+def of_tuning(run: Run) -> str:
+    """What to say of a tuning that was done before."""
+    name, commit = run.data.tags[tracking.RUN_KEY], run.data.tags.get("mlflow.source.git.commit", "unknown")[:12]
+    return (
+        f"the same was tuned before: {name}, MLflow run {run.info.run_id}, commit {commit}. Nothing is tuned now; "
+        f"--resume --name {name} prints its tables, another --seed is another tuning, and a new --name tunes again"
+    )
+
+
+def check_name(uri: str, tuning: Tuning) -> None:
+    """Raise ValueError where the name of a new tuning is that of another run, or of a tuning that was finished.
+
+    One that was not finished is continued: what it had may not have got as far as the storage.
+    """
+    with tracking.reachable(uri):
+        found = tracking.find_run(uri, tracking.experiment_name(tuning.base.data), tuning.name)
+    if found is None:
+        return
+    kind = found.data.tags.get("miseg.kind", "training")
+    if kind != "tuning" or found.info.status == "FINISHED":
+        raise ValueError(f"{tuning.name} is the name of a {kind}, run {found.info.run_id}: choose another --name")
+
+
+def settings_of(tuning: Tuning) -> str:
+    """Twelve hexadecimal digits: a hash of all that a tuning's result depends on, but for the machine."""
+    fingerprint = PackedDataset.open(tuning.data).fingerprint
+    counts = [
+        to_dict(tuning.base),
+        {row: to_dict(experiment) for row, experiment in tuning.rivals.items()},
+        f"{tuning.space.__module__}.{tuning.space.__qualname__}",
+        dict(tuning.default_point),
+        tuning.grid and {name: list(values) for name, values in tuning.grid.items()},
+        [tuning.points, tuning.confirm_seeds, tuning.seed, tuning.selection, fingerprint],
+    ]
+    return hashlib.sha256(json.dumps(counts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _finished(uri: str, experiment: str, tags: dict[str, str]) -> list[Run]:
+    client = MlflowClient(uri)
+    with tracking.reachable(uri):
+        place = client.get_experiment_by_name(experiment)
+        if place is None:
+            return []
+        wanted = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
+        return list(client.search_runs([place.experiment_id], " and ".join(wanted), order_by=["start_time DESC"]))
