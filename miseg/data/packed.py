@@ -23,7 +23,7 @@ from pyarrow import fs
 from miseg.data.checks import OF_DAMAGED
 from miseg.data.chips import decode_chip, is_chip
 from miseg.data.decoded import DecodedImages, Pixels
-from miseg.data.packing import SIDECAR
+from miseg.data.packing import SCHEMA, SIDECAR
 from miseg.data.sidecar import PackedInfo, Shard, parse_sidecar
 
 _OPEN_SHARDS = 64
@@ -87,7 +87,10 @@ class PackedDataset:
             there = system.get_file_info([f"{folder}/{file}" for file in shards])
         except OSError as error:
             raise ValueError(f"{name} lists a shard that cannot be there ({_short(error)}): pack again") from None
+        local = isinstance(system, fs.LocalFileSystem)
         for found in there:
+            if local and Path(found.path).is_symlink():
+                raise ValueError(f"{found.path} is a link, and may lead out of the folder: put the file itself there")
             if found.type != fs.FileType.File:
                 raise ValueError(f"{found.path} is missing although {name} lists it: copy it again, or pack again")
         return cls(uri, sidecar, info)
@@ -234,6 +237,10 @@ class PackedDataset:
                 f"{self.uri}/{shard.file} has {file.metadata.num_rows} rows in {file.num_row_groups} row groups, "
                 f"{SIDECAR} says {shard.rows} of one row each: copy both again, or pack again"
             )
+        types = {field.name: field.type for field in file.schema_arrow}
+        if types != {field.name: field.type for field in SCHEMA}:
+            # A column of one of Ray's own types would be unpickled when it is read.
+            raise ValueError(f"{self.uri}/{shard.file} has other columns than a packed data set: pack again")
         self._files[shard.file] = file
         if len(self._files) > _OPEN_SHARDS:
             self._files.popitem(last=False)[1].close(force=True)

@@ -22,6 +22,20 @@ _SAME = 1e-3
 """Part of a pixel below which two grids count as one."""
 
 
+FORMATS = {
+    b"II*\x00": "GTiff",
+    b"MM\x00*": "GTiff",
+    b"II+\x00": "GTiff",
+    b"MM\x00+": "GTiff",
+    b"\x00\x00\x00\x0cjP": "JP2OpenJPEG",
+    b"\xff\x4f\xff\x51": "JP2OpenJPEG",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+}
+"""First bytes of the files that are read, and GDAL's name of the format. It knows others, told by content and not by
+name, that stand for files elsewhere on the machine (VRT) or on the net (WMS): a stranger's scene must not be one."""
+
+
 @contextmanager
 def open_raster(path: Path) -> Iterator[DatasetReader]:
     """The file, open for reading; what fails while it is open is reported in the same way.
@@ -40,12 +54,23 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
         with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                source = rasterio.open(path)
+                source = rasterio.open(path, driver=_format(path))
             with source:
                 yield source
     except (RasterioError, CPLE_BaseError) as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         raise ValueError(f"{path}: no raster, truncated or damaged ({reason}): copy or export it again") from None
+
+
+def _format(path: Path) -> str:
+    with path.open("rb") as file:
+        first = file.read(8)
+    found = next((name for mark, name in FORMATS.items() if first.startswith(mark)), None)
+    if found is None:
+        raise ValueError(
+            f"{path}: no raster, truncated or damaged (no GeoTIFF, JPEG 2000, PNG or JPEG): export it again"
+        )
+    return found
 
 
 def grid_of(source: DatasetReader) -> Grid:

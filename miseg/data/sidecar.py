@@ -110,6 +110,6 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
         raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None
     for shard in (shard for shards in splits.values() for shard in shards):
         # A sidecar from elsewhere must not make this program read other files of the machine.
-        if shard.file in ("", ".", "..") or "/" in shard.file or "\\" in shard.file:
+        if shard.file in ("", ".", "..") or "\x00" in shard.file or "/" in shard.file or "\\" in shard.file:
             raise ValueError(f"{name}: shard {shard.file!r} is not a plain file name; pack again")
     return info

@@ -44,6 +44,8 @@ def verify(folder: str | Path) -> dict[str, Any]:
         ) from error
     for name, expected in listed.items():
         path = folder / name
+        if path.is_symlink():
+            raise CheckpointError(f"{path} is a link: put the file itself there")
         if not path.is_file():
             raise CheckpointError(f"{path} is missing: use an earlier checkpoint of the run")
         if sha256(path) != expected:
