@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -31,6 +32,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
 
 RUN_KEY = "miseg.run"
 
+LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
 OFFLINE = "offline"
 """Folder of a storage with the store of runs that are sent later, by jobs/sync.py."""
 
@@ -39,16 +42,43 @@ UNREACHABLE = (MlflowException, OSError)
 """What MLflow's client raises where the server does not answer."""
 
 
+REFUSED = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
+"""MLflow's names for what the HTTP status 401 or 403 says."""
+
+
 class TrackingError(RuntimeError):
     """MLflow cannot be reached or does not hold what was asked for."""
+
+
+def take_login() -> None:
+    """Take the user and the password out of $MLFLOW_TRACKING_URI, and into the two variables that MLflow has for them.
+
+    A URI is printed, logged and kept with what a run is made of; these are not. Where they are set they stay.
+
+    Raises:
+        ValueError: the URI of a database with a password in it.
+    """
+    uri = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    login, _, host = uri.netloc.rpartition("@")
+    if not login:
+        return
+    if not uri.scheme.startswith("http"):
+        raise ValueError(
+            f"MLFLOW_TRACKING_URI = {uri.scheme}://…@{host}: a login would be printed and kept with the runs; give "
+            "the http address of an `mlflow server` over the database"
+        )
+    for name, value in zip(LOGIN, login.split(":", 1), strict=False):
+        os.environ.setdefault(name, unquote(value))
+    os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(uri._replace(netloc=host))
 
 
 def tracking_uri(storage: str, offline: bool = False) -> str:
     """$MLFLOW_TRACKING_URI, or the SQLite store under `storage`; `offline` the store of what is sent later.
 
     Raises:
-        ValueError: offline, and the storage is no folder.
+        ValueError: offline, and the storage is no folder; or as `take_login`.
     """
+    take_login()
     if offline:
         if "://" in storage:
             raise ValueError(f"--offline: runs are recorded in a folder until they are sent, not in {storage}")
@@ -72,6 +102,12 @@ def check(uri: str, storage: str) -> None:
 
 
 def _unreachable(uri: str, error: Exception) -> TrackingError:
+    if getattr(error, "error_code", "") in REFUSED:
+        return TrackingError(
+            f"MLflow at {uri} refuses the login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write "
+            "both to ~/.mlflow/credentials ([mlflow], mlflow_tracking_username = …, mlflow_tracking_password = …); on "
+            "a cluster every node needs them"
+        )
     return TrackingError(
         f"MLflow at {uri} does not answer ({str(error).splitlines()[0][:200]}): start it, set MLFLOW_TRACKING_URI, or "
         "record with --offline and send it later with jobs/sync.py"
