@@ -17,11 +17,12 @@ test: $(VENV)/installed  ## Every test but those that need a GPU
 ui: $(VENV)/installed  ## The MLflow UI on the default store, on this machine only
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db --host 127.0.0.1 --port 5000
 
-lint: $(VENV)/installed  ## Style, types and the direction of imports
+lint: $(VENV)/installed  ## Style, types, the direction of imports, and known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/audit.py
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "miseg needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
