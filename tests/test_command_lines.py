@@ -248,6 +248,15 @@ def trained(storage: Path) -> Callable[..., str]:
     return record
 
 
+@pytest.mark.parametrize("option", ["--storage", "--data"])
+def test_keys_in_a_uri_are_refused_and_not_repeated(call: Callable[..., Done], option: str) -> None:
+    done = call("train", "embedded-rmi", option, "s3://key:secret@bucket/miseg")
+    assert done.status == 2 and "s3://…@bucket…: keys in it would be printed" in done.output
+    assert "secret@" not in done.output and "key:" not in done.output
+    # What comes before the sign is no key everywhere: abfss://container@account.
+    command.check_no_keys("data", "abfss://container@account.dfs.core.windows.net/miseg")
+
+
 @pytest.mark.slow
 def test_runs_that_cannot_be_compared_are_told_before_ray_starts(
     call: Callable[..., Done], trained: Callable[..., str]

@@ -62,8 +62,13 @@ class Resources:
 
     @property
     def per_worker(self) -> dict[str, float]:
-        """Resources of one worker; without a GPU half a CPU, so that decoding tasks find room on a small machine."""
-        return {"CPU": 1.0, "GPU": 1.0} if self.use_gpu else {"CPU": 0.5}
+        """Resources of one worker; without a GPU a tenth of a CPU.
+
+        Whatever else runs on the cluster, decoding tasks must find room, or all trainings wait for them for ever: at
+        half a CPU each, the trials of two tunings on two CPUs would leave none. How many run at a time is not Ray's
+        to decide, but `concurrency`.
+        """
+        return {"CPU": 1.0, "GPU": 1.0} if self.use_gpu else {"CPU": 0.1}
 
     @property
     def threads(self) -> int:

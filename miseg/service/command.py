@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import tyro
 
@@ -37,8 +38,13 @@ class Place:
 
     @property
     def root(self) -> str:
-        """The storage that is meant; a folder is absolute."""
+        """The storage that is meant; a folder is absolute.
+
+        Raises:
+            ValueError: a URI with keys in it.
+        """
         value = self.storage or os.environ.get("MISEG_STORAGE") or "~/miseg"
+        check_no_keys("storage", value)
         return value if "://" in value else str(Path(value).expanduser().resolve())
 
     @property
@@ -58,6 +64,17 @@ class Place:
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} = {value:g}: use 0 (nothing is kept) or more GiB")
         return int(value * 2**30)
+
+
+def check_no_keys(what: str, uri: str) -> None:
+    """Raise ValueError where a URI holds keys (`s3://key:secret@bucket`): it is printed, and kept with the runs."""
+    login, _, place = (urlsplit(uri).netloc if "://" in uri else "").rpartition("@")
+    if ":" in login:
+        raise ValueError(
+            f"{what} = {uri.partition('://')[0]}://…@{place}…: keys in it would be printed and kept "
+            "with the runs; leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store has "
+            "in their place"
+        )
 
 
 def main(

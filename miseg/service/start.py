@@ -24,7 +24,7 @@ from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
 from miseg.service import cluster, journal, journal_copies, kept_images, sending, tracking
-from miseg.service.command import Place
+from miseg.service.command import Place, check_no_keys
 
 START_PATIENCE = 15.0
 """Seconds for which a job tries to write to storage behind a network before it says that it cannot."""
@@ -152,6 +152,7 @@ def check_writable(storage: str) -> None:
 
 def packed(name: str, storage: str) -> str:
     """The packed data set called `name`, packed into `storage` on first use; a folder or URI stands for itself."""
+    check_no_keys("data", name)
     if "://" not in storage or name not in DATA_SETS:
         return ensure_packed(name, storage)
     uri = f"{storage.rstrip('/')}/data/{name}"

@@ -39,6 +39,8 @@ class Cluster:
     dashboard: str
     mlflow: str
     token: str
+    secret: str
+    """What the cluster's environment holds of its cloud."""
     with_token: dict[str, str]
     without_token: dict[str, str]
 
@@ -52,10 +54,10 @@ class Cluster:
         """A small packed data set."""
         return self.processes.folder / "scenes"
 
-    def submission(self, submission_id: str) -> list[str]:
+    def submission(self, submission_id: str, name: str = "submitted") -> list[str]:
         """The README's command from the repository root, with tiny arguments."""
         variables = {"MLFLOW_TRACKING_URI": self.mlflow, "MISEG_STORAGE": str(self.storage), "MISEG_COMMIT": COMMIT}
-        job = ["python", "jobs/tune_rmi.py", "--data", str(self.packed), "--name", "submitted"]
+        job = ["python", "jobs/tune_rmi.py", "--data", str(self.packed), "--name", name]
         job += ["--trials", "2", "--confirm-seeds", "1", "--steps", str(STEPS)]
         options = ["--address", self.dashboard, "--submission-id", submission_id, "--working-dir", "."]
         options += ["--runtime-env-json", json.dumps({"env_vars": variables})]
@@ -75,10 +77,13 @@ def cluster() -> Iterator[Cluster]:
         token_file = started.folder / "token"
         token_file.write_text(token)
         token_file.chmod(0o600)
-        without = started.environment(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
+        secret = secrets.token_hex(20)
+        without = started.environment(
+            RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", AWS_SECRET_ACCESS_KEY=secret
+        )
         environment = without | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
         head, (server, address) = start_head(started, environment, cpus=2), start_mlflow(started)
-        found = Cluster(started, head.process, server, head.dashboard, address, token, environment, without)
+        found = Cluster(started, head.process, server, head.dashboard, address, token, secret, environment, without)
         needs = [head.process, server]
         sizes = ["--train", "16", "--val", "4", "--splits", "train", "val", "--out", str(found.packed)]
         pack = started.start("pack", [sys.executable, "jobs/prepare_data.py", *sizes], started.environment(), ROOT)
@@ -113,61 +118,95 @@ def test_a_submission_without_the_token_is_refused(cluster: Cluster) -> None:
     assert "refused" not in [job["submission_id"] for job in cluster.jobs()]
 
 
-def test_a_submitted_tuning_runs_on_the_cluster_and_its_runs_are_in_mlflow(
+NAMES = ("submitted", "beside")
+"""Two tunings of the same experiments at the same time, on one cluster, storage and server."""
+
+
+def test_submitted_tunings_run_on_the_cluster_and_their_runs_are_in_mlflow(
     cluster: Cluster, client: MlflowClient, tmp_path: Path
 ) -> None:
     with cluster.processes.explained():
-        job, log = _submit(cluster, "tuned")
-    assert job["status"] == "SUCCEEDED", job
-    for line in (
-        "tuning submitted: 2 trials of 10 steps",
-        "\nTrials\n",
-        "Mean IoU on val after step 10, 1 fresh seeds",
-    ):
-        assert line in log, log
-    for row in ("RMI as published", "BCE"):
-        assert row in log.split("Mean IoU on val")[1], log
-    _check_upload(cluster)
+        submitted = _submit(cluster)
+    for name, (job, log) in submitted.items():
+        assert job["status"] == "SUCCEEDED", job
+        for line in (
+            f"tuning {name}: 2 trials of 10 steps",
+            "\nTrials\n",
+            "Mean IoU on val after step 10, 1 fresh seeds",
+        ):
+            assert line in log, log
+        for row in ("RMI as published", "BCE"):
+            assert row in log.split("Mean IoU on val")[1], log
+    _check_uploads(cluster)
 
     found = client.get_experiment_by_name("miseg/scenes")
     assert found is not None
     runs = client.search_runs([found.experiment_id])
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert [run.data.tags["miseg.run"] for run in parents] == ["submitted"]
-    parent = parents[0]
-    children = [run for run in runs if run is not parent]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    parents = {run.data.tags["miseg.run"]: run for run in runs if "mlflow.parentRunId" not in run.data.tags}
+    assert set(parents) == set(NAMES)
+    assert len(runs) == len(parents) + sum(
+        _check_tuning(client, name, parent, runs, submitted[name][0]["job_id"], tmp_path)
+        for name, parent in parents.items()
+    )
+
+
+def _check_tuning(
+    client: MlflowClient, name: str, parent: Run, runs: list[Run], job_id: str, folder: Path
+) -> int:  # fmt: skip
+    """How many children it has."""
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    (folder / name).mkdir()
     # Two trials, then published setting and baseline on one seed, and the winner where it is another than these.
     assert len(children) in (4, 5)
-    for run in runs:
-        _check_tags(run, job["job_id"])
-    _check_tables(client, parent, children, tmp_path)
+    for run in (parent, *children):
+        _check_tags(run, job_id)
+    _check_tables(client, parent, children, folder / name)
     for run in children:
-        _check_child(client, run, tmp_path)
+        _check_child(client, run, name, folder)
+    return len(children)
 
 
-def _submit(cluster: Cluster, submission_id: str) -> tuple[dict[str, Any], str]:
-    """Submit and follow to the end, as `ray job submit` does; the job's entry in the dashboard, and its log."""
+def test_no_secret_is_in_a_log_a_run_a_checkpoint_or_a_journal(cluster: Cluster) -> None:
+    """After the tunings: of the cluster's token, and of a key in the environment of all its processes."""
+    needles = [cluster.token.encode(), cluster.secret.encode()]
+    searched, found = 0, []
+    for path in cluster.processes.folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.name != "token":
+            content = path.read_bytes()
+            searched += 1
+            found += [f"{path} at {content.find(needle)}" for needle in needles if needle in content]
+    assert searched > 100, "logs, stores, checkpoints and journals"
+    assert not found
+
+
+def _submit(cluster: Cluster) -> dict[str, tuple[dict[str, Any], str]]:
+    """Submit both and follow to the end, as `ray job submit` does: each job's entry in the dashboard, and its log."""
     started = cluster.processes
-    follow = started.start(submission_id, cluster.submission(submission_id), cluster.with_token, ROOT)
     needs = [cluster.head, cluster.server]
+    follows = {
+        name: started.start(f"job-{name}", cluster.submission(name, name), cluster.with_token, ROOT) for name in NAMES
+    }
 
-    def said(text: str) -> Callable[[], bool]:
-        return lambda: text in started.text(submission_id) or follow.poll() is not None
+    def said(name: str, text: str) -> Callable[[], bool]:
+        return lambda: text in started.text(f"job-{name}") or follows[name].poll() is not None
 
-    wait_until(said("trial 1/2  starts"), 240, "the first trial", needs)
-    # The driver is connected by now. A Ray of its own would have brought a second control store.
+    for name in NAMES:
+        wait_until(said(name, "trial 1/2  starts"), 240, f"the first trial of {name}", needs)
+    # The drivers are connected by now. A Ray of its own would have brought a second control store.
     stores = [process.pid for process in started.alive() if process.name().startswith("gcs_server")]
-    assert len(stores) == 1, started.text(submission_id)
-    wait_until(lambda: follow.poll() is not None, 800, "the end of the job", needs)
-    assert follow.returncode == 0, started.text(submission_id)
-    entry = next(job for job in cluster.jobs() if job["submission_id"] == submission_id)
-    # Ray knows a driver for the submission: the job joined this cluster.
-    assert entry["type"] == "SUBMISSION" and entry["job_id"] and entry["driver_info"], entry
-    return entry, started.text(submission_id)
+    assert len(stores) == 1, started.tails()
+    found = {}
+    for name, follow in follows.items():
+        wait_until(lambda follow=follow: follow.poll() is not None, 800, f"the end of {name}", needs)
+        assert follow.returncode == 0, started.text(f"job-{name}")
+        entry = next(job for job in cluster.jobs() if job["submission_id"] == name)
+        # Ray knows a driver for the submission: the job joined this cluster.
+        assert entry["type"] == "SUBMISSION" and entry["job_id"] and entry["driver_info"], entry
+        found[name] = entry, started.text(f"job-{name}")
+    return found
 
 
-def _check_upload(cluster: Cluster) -> None:
+def _check_uploads(cluster: Cluster) -> None:
     folders = list(cluster.processes.folder.glob("ray/session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
     assert len(folders) == 1
     files = [path.relative_to(folders[0]) for path in folders[0].rglob("*") if path.is_file()]
@@ -204,10 +243,10 @@ def _check_tables(client: MlflowClient, parent: Run, children: list[Run], folder
     assert (tables["confirmation"]["step"] == STEPS).all()
 
 
-def _check_child(client: MlflowClient, run: Run, folder: Path) -> None:
+def _check_child(client: MlflowClient, run: Run, name: str, folder: Path) -> None:
     run_id, tags, params = run.info.run_id, run.data.tags, run.data.params
-    assert tags["miseg.kind"] == "trial" and tags["miseg.tuning"] == "submitted"
-    assert tags["miseg.run"] == f"submitted-{tags['miseg.experiment_id']}" and tags["miseg.trial_id"]
+    assert tags["miseg.kind"] == "trial" and tags["miseg.tuning"] == name
+    assert tags["miseg.run"] == f"{name}-{tags['miseg.experiment_id']}" and tags["miseg.trial_id"]
     regional = {"lambda", "downsampling_factor", "region_size", "downsampling"}
     is_rmi = tags["miseg.method"] == "RegionMutualInformation"
     assert (regional <= params.keys()) if is_rmi else not regional & params.keys()

@@ -1,0 +1,83 @@
+"""What was trained or tuned before is recognised: the same settings on the same data, finished, under any name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from miseg.recipes import spaces
+from miseg.service import repeats, tracking
+from miseg.service.cluster import Resources
+from miseg.service.tune import Tuning
+
+
+def trained(uri, experiment, dataset, name, status="FINISHED", ended="finished", **tags) -> str:
+    run_id = tracking.open_experiment_run(
+        uri, experiment, name, storage=uri.removeprefix("sqlite:///"), fingerprint=dataset.fingerprint, tags=tags
+    )
+    tracking.log_metrics(uri, run_id, {"val/mean_iou": 0.25}, experiment.steps)
+    tracking.end_run(uri, run_id, status, ended)
+    return run_id
+
+
+def test_a_training_is_recognised_where_it_was_finished_on_this_data(small, mixed_sizes, tiny, uri):
+    def found(experiment):
+        before = repeats.trained(uri, experiment, small.uri)
+        return before and before.info.run_id
+
+    assert found(tiny) is None
+    trained(uri, tiny, small, "broken", "FAILED", "the loss is nan")
+    trained(uri, tiny, small, "stopped", ended="stopped early by ASHA at step 6")
+    trained(uri, tiny, mixed_sizes, "of-other-data")
+    trained(uri, replace(tiny, seed=1), small, "another-seed")
+    trained(uri, tiny, small, "evaluated", **{"miseg.kind": "evaluation"})
+    assert found(tiny) is None
+    run_id = trained(uri, tiny, small, "whole")
+    assert found(tiny) == run_id
+    said = repeats.of_training(repeats.trained(uri, tiny, small.uri))
+    assert run_id in said and "run whole, mean IoU 0.2500" in said and "Nothing is trained now" in said
+    as_trial = trained(uri, replace(tiny, seed=2), small, "t-1", **{"miseg.kind": "trial", "miseg.tuning": "street"})
+    assert found(replace(tiny, seed=2)) == as_trial
+    assert "trial of the tuning street" in repeats.of_training(repeats.trained(uri, replace(tiny, seed=2), small.uri))
+
+
+@pytest.fixture
+def tuning(small, tiny, uri, tmp_path) -> Tuning:
+    return Tuning(
+        name="street",
+        base=tiny,
+        space=spaces.region_mutual_information,
+        default_point=spaces.region_mutual_information_point(tiny),
+        rivals={"as published": tiny},
+        tuned="tuned",
+        data=small.uri,
+        storage=str(tmp_path),
+        tracking_uri=uri,
+        resources=Resources(2, 0, 1, 1),
+        trials=3,
+        confirm_seeds=2,
+    )
+
+
+def test_a_tuning_is_recognised_by_all_that_its_result_depends_on(tuning, uri, tmp_path):
+    place = tracking.experiment_name(tuning.base.data)
+    tags = {"miseg.kind": "tuning", repeats.SETTINGS: repeats.settings_of(tuning)}
+    run_id = tracking.open_run(uri, place, "street", storage=str(tmp_path), tags=tags)
+    repeats.check_name(uri, tuning)  # one that was not finished is continued
+    assert repeats.tuned(uri, tuning) is None
+    tracking.end_run(uri, run_id, "FINISHED", "finished")
+    before = repeats.tuned(uri, replace(tuning, name="avenue", resources=Resources(8, 1, 1, 4)))
+    assert before is not None and before.info.run_id == run_id
+    assert "--resume --name street prints its tables" in repeats.of_tuning(before)
+    for other in (
+        replace(tuning, trials=4),
+        replace(tuning, seed=1),
+        replace(tuning, confirm_seeds=3),
+        replace(tuning, base=replace(tuning.base, steps=12)),
+        replace(tuning, rivals={}),
+        replace(tuning, grid={"region_size": [2, 3]}),
+    ):
+        assert repeats.tuned(uri, other) is None
+    with pytest.raises(ValueError, match=f"street is the name of a tuning, run {run_id}: choose another --name"):
+        repeats.check_name(uri, tuning)
