@@ -135,8 +135,8 @@ def check_writable(storage: str) -> None:
         patiently(system, try_it, START_PATIENCE)
     except (OSError, ValueError, pa.ArrowException) as error:
         # pyarrow's own text says which file it tried to write.
-        known = isinstance(error, OSError) and error.errno is not None
-        reason = os.strerror(error.errno) if known else str(error).splitlines()[0]
+        number = error.errno if isinstance(error, OSError) else None
+        reason = str(error).splitlines()[0] if number is None else os.strerror(number)
         raise ValueError(
             f"storage {storage} cannot be written ({reason}): make it writable, or give another folder or URI with "
             "--storage or $MISEG_STORAGE"
