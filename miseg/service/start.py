@@ -143,7 +143,7 @@ def check_writable(storage: str) -> None:
     except (OSError, ValueError, pa.ArrowException) as error:
         # pyarrow's own text says which file it tried to write.
         number = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(number) if number is not None else str(error).splitlines()[0]
+        reason = str(error).splitlines()[0] if number is None else os.strerror(number)
         raise ValueError(
             f"storage {storage} cannot be written ({reason}): make it writable, or give another folder or URI with "
             "--storage or $MISEG_STORAGE"
