@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,12 @@ from miseg.service.tune import Tuning
 
 def trained(uri, experiment, dataset, name, status="FINISHED", ended="finished", **tags) -> str:
     run_id = tracking.open_experiment_run(
-        uri, experiment, name, storage=uri.removeprefix("sqlite:///"), fingerprint=dataset.fingerprint, tags=tags
+        uri,
+        experiment,
+        name,
+        storage=str(Path(uri.removeprefix("sqlite:///")).parent),
+        fingerprint=dataset.fingerprint,
+        tags=tags,
     )
     tracking.log_metrics(uri, run_id, {"val/mean_iou": 0.25}, experiment.steps)
     tracking.end_run(uri, run_id, status, ended)
