@@ -20,7 +20,7 @@ def closing(tracking_uri: str, run_id: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tracking.end_run(tracking_uri, run_id, "KILLED", "interrupted")
+        tracking.interrupt_run(tracking_uri, run_id, "the same command does it again")
         raise
     except Exception as error:
         tracking.fail_run(tracking_uri, run_id, error)
