@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
+import signal
 import statistics
 import sys
 import time
@@ -308,6 +309,8 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    # So that what it started goes when it is stopped, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     started = time.monotonic()
     record = run(arguments.kills, arguments.kinds, arguments.seed)
     print(f"\n{table(record)}\n\n{len(record.kills)} kills in {time.monotonic() - started:.0f} s")
