@@ -11,8 +11,10 @@ STORAGE ?= $(if $(MISEG_STORAGE),$(MISEG_STORAGE),$(HOME)/miseg)
 tune: $(VENV)/installed  ## Tune RMI on the embedded street scenes
 	$(BIN)/python jobs/tune_rmi.py
 
+# One Ray at a time: two would want more processors and memory than a small machine has.
 test: $(VENV)/installed  ## Every test but those that need a GPU
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not ray and not gpu" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "ray and not gpu"
 
 ui: $(VENV)/installed  ## The MLflow UI on the default store, on this machine only
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db --host 127.0.0.1 --port 5000

@@ -9,19 +9,10 @@ from pathlib import Path
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for its groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a Ray come first and, with `-n 2 --dist loadgroup`, in one process, beside all others in the second.
-
-    Two of them at once would want more processors and memory than a small machine has. Modules that use `ray_here`
-    follow each other, so that one Ray serves them.
-    """
-    sharing = {item.path for item in items if "ray_here" in getattr(item, "fixturenames", ())}
-    with_ray = {item.path for item in items if item.get_closest_marker("ray")} | sharing
-    for item in items:
-        if item.path in with_ray:
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    items.sort(key=lambda item: (item.path not in with_ray, item.path not in sharing))
+    """Modules that use `ray_here` come last, so that one Ray serves them all and no other test runs beside it."""
+    using = {item.path for item in items if "ray_here" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path in using)
 
 
 @pytest.fixture(scope="session", autouse=True)
