@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,8 @@ class Journal:
         self._last = self._last_steps()
         # Unbuffered: of what a full disk does not take, nobody else knows how much it took.
         self._file = self.path.open("ab", buffering=0)
-        self._unwritten = bytearray()
+        self._waiting: deque[bytes] = deque()  # lines that the disk does not take
+        self._begun = 0  # bytes that it took of the first of them
         self._lock = threading.Lock()
         self._sender = Sender(self.path, tracking_uri, run_id)
         self._wake, self._closing, self._waited = threading.Event(), threading.Event(), threading.Event()
@@ -130,18 +133,17 @@ class Journal:
             tries: how often MLflow is asked in vain before that, if not until then.
         """
         until = time.monotonic() + timeout
-        with self._lock:
-            try:
-                self._write()
-            except OSError as error:
-                logger.warning("%s is not whole, its last entries are lost: %s", self.path, error)
+        with self._lock, contextlib.suppress(OSError):
+            self._write()
         self._closing.set()
         self._wake.set()
         while self._thread.is_alive() and time.monotonic() < until and (tries is None or self._failed < tries):
             self._thread.join(0.1)
         self._waited.set()
         self._file.close()
-        done = not self._thread.is_alive() and not pending(self.path) and not self._unwritten
+        if self._waiting:
+            self._send_what_the_disk_did_not_take()
+        done = not self._thread.is_alive() and not pending(self.path) and not self._waiting
         if not done:
             self._copied = True
             logger.warning(
@@ -153,18 +155,32 @@ class Journal:
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry | {"time": time.time_ns() // 1_000_000}, allow_nan=True) + "\n"
         with self._lock:
-            waiting = bool(self._unwritten)
-            self._unwritten += line.encode()
+            told = bool(self._waiting)
+            self._waiting.append(line.encode())
             try:
                 self._write()
             except OSError as error:  # a log is no reason to stop a training
-                if not waiting:
+                if not told:
                     logger.warning("%s takes no entries, which wait in memory: %s", self.path, error)
         self._wake.set()
 
     def _write(self) -> None:
-        while self._unwritten:
-            del self._unwritten[: self._file.write(self._unwritten)]
+        while self._waiting:
+            self._begun += self._file.write(self._waiting[0][self._begun :])
+            if self._begun == len(self._waiting[0]):
+                self._waiting.popleft()
+                self._begun = 0
+
+    def _send_what_the_disk_did_not_take(self) -> None:
+        """Nobody else will ever have it."""
+        try:
+            if self._thread.is_alive():
+                raise TimeoutError("what was logged before them is not sent yet")
+            self._sender.deliver([json.loads(line) for line in self._waiting])
+            self._waiting.clear()
+            cut_torn_line(self.path)
+        except Exception as error:
+            logger.warning("%s is not whole, its last entries are lost: %s", self.path, first_line(error))
 
     def _last_steps(self) -> dict[str, int]:
         """The last step of every metric here; what another machine logged, the sender leaves out."""

@@ -103,6 +103,10 @@ class Sender:
                     logger.warning("%s: what was sent cannot be noted: %s", self.path, error)
                 count, offset = count + len(entries), after
 
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Send entries that are in no file; raises as `send`, and where one is refused."""
+        self._deliver(MlflowClient(self.tracking_uri), entries)
+
     def _deliver(self, client: MlflowClient, entries: Sequence[Entry]) -> None:
         metrics = [
             Metric(key, value if math.isfinite(value) else math.nan, entry["time"], entry["step"])

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 from faulty_s3 import BUCKET, FaultyS3, faulty_s3
 from mlflow import MlflowClient
 from test_checkpoint_store import filled, weight, writer
 
 from miseg.data.packed import PackedDataset
-from miseg.service import checkpoint, cluster, start, storage_failures, train
+from miseg.service import checkpoint, cluster, start, storage_failures, tracking, train
 from miseg.service.aside import Aside, BusyError
 from miseg.service.checkpoint_files import MANIFEST, CheckpointError, verify
 from miseg.service.checkpoint_store import CheckpointStore
@@ -110,8 +111,10 @@ def s3() -> Iterator[FaultyS3]:
 
 
 @pytest.fixture(scope="module")
-def ray_with_s3(s3, ray_here) -> None:
-    pass
+def ray_with_s3(s3) -> Iterator[None]:
+    cluster.connect("local")
+    yield
+    ray.shutdown()
 
 
 def run_of(small_uri: str, tiny, uri: str, storage: str, **settings) -> train.Run:
@@ -170,8 +173,10 @@ def test_a_full_disk_stops_no_training_and_the_next_checkpoint_is_written(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_run_whose_last_checkpoint_is_missing_says_so_and_goes_on_from_the_one_before(
-    disk, small, tiny, uri, ray_with_s3, capsys
+    disk, small, tiny, uri, ray_with_s3, capsys, tmp_path
 ):
+    # MLflow keeps its files elsewhere, as a server does: on the full disk it could not say either that a run ended.
+    tracking.ensure_experiment(MlflowClient(uri), tracking.experiment_name(small.uri), uri, str(tmp_path))
     run = run_of(small.uri, tiny, uri, str(disk), when_storage_fails="stop")
     store = CheckpointStore(run.folder)
     said = lambda: capsys.readouterr().out  # noqa: E731
