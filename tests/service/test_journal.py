@@ -373,6 +373,8 @@ def test_a_server_that_comes_back_gets_everything_while_the_run_goes_on(
     tries = []
 
     def refuse(self: Sender) -> int:
+        if self.run_id != run_id:  # of an earlier test, whose server is away for good
+            return working(self)
         tries.append(time.monotonic())
         if len(tries) < 3:
             raise ConnectionError("refused")
