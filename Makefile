@@ -12,9 +12,9 @@ tune: $(VENV)/installed  ## Tune RMI on the embedded street scenes
 	$(BIN)/python jobs/tune_rmi.py
 
 # One Ray at a time: two would want more processors and memory than a small machine has.
-test: $(VENV)/installed  ## Every test but those that need a GPU
-	$(BIN)/python -m pytest -m "not ray and not gpu" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m "ray and not gpu"
+test: $(VENV)/installed  ## Every test but those that need a GPU or take minutes
+	$(BIN)/python -m pytest -m "not ray and not gpu and not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "ray and not gpu and not long"
 
 ui: $(VENV)/installed  ## The MLflow UI on the default store, on this machine only
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db --host 127.0.0.1 --port 5000

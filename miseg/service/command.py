@@ -67,7 +67,7 @@ class Place:
 
 
 def check_no_keys(what: str, uri: str) -> None:
-    """Raise ValueError where a URI holds keys (`s3://key:secret@bucket`): it is printed, and kept with the runs."""
+    """Raise ValueError where a URI holds a key and its secret: it is printed, and kept with the runs."""
     login, _, place = (urlsplit(uri).netloc if "://" in uri else "").rpartition("@")
     if ":" in login:
         raise ValueError(

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,9 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     manifest = checkpoint_files.verify(folder)
     client, step = mlflow.MlflowClient(uri), manifest["step"]
     earlier = [model for model in of_run(uri, run_id) if model.name == role]
-    if any(model.tags.get(STEP_TAG) == str(step) and model.status == LoggedModelStatus.READY for model in earlier):
+    whole = [m for m in earlier if m.tags.get(STEP_TAG) == str(step) and m.status == LoggedModelStatus.READY]
+    if whole:
+        _delete(client, [model for model in earlier if model is not whole[0]])
         return
     run = client.get_run(run_id)
     made = client.create_logged_model(
@@ -73,7 +75,11 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     if measured:
         client.log_batch(run_id, metrics=measured)
     client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
-    for model in earlier:
+    _delete(client, earlier)
+
+
+def _delete(client: mlflow.MlflowClient, models: Sequence[LoggedModel]) -> None:
+    for model in models:
         client.delete_logged_model(model.model_id)
 
 

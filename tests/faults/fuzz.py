@@ -167,7 +167,7 @@ def _watch(place: Path) -> list[str]:
             flags = arguments[2] if isinstance(arguments[2], int) else 0
             wrote = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             path = os.fsdecode(arguments[0])
-        elif event in WRITES:
+        elif event in WRITES and not isinstance(arguments[0], int):  # an open file was heard when it was opened
             # Relative to an open folder: of shutil.rmtree, which is heard with the folder itself.
             wrote = arguments[-1] == -1 or event == "shutil.rmtree" or not isinstance(arguments[-1], int)
             path = os.fsdecode(arguments[0])

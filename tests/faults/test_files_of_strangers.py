@@ -77,7 +77,13 @@ def test_a_shard_runs_no_code(bomb, packed):
     table = pa.Table.from_pylist([row], SCHEMA)
     odd = table.set_column(0, "id", ArrowPythonObjectArray.from_objects([bomb]))
     pq.write_table(odd, shard, row_group_size=1)
-    with pytest.raises(ValueError, match="other columns than a packed data set"):
+    with pytest.raises(ValueError, match="its footer's SHA-256 is not the sidecar's"):
+        PackedDataset.open(packed).read("train", 0)
+    # Whoever forges a shard can forge its checksum.
+    sidecar = json.loads((packed / SIDECAR).read_text())
+    del sidecar["splits"]["train"][0]["footer_sha256"]
+    (packed / SIDECAR).write_text(json.dumps(sidecar))
+    with pytest.raises(ValueError, match="its columns are not those of a packed data set"):
         PackedDataset.open(packed).read("train", 0)
 
 

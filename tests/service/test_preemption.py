@@ -108,6 +108,7 @@ def training_on(nodes: SpotNodes) -> int:
     return next(number for number in nodes.alive() if number > 0 and nodes.trainings(number))
 
 
+@pytest.mark.long
 def test_a_trial_that_is_preempted_twice_goes_on_elsewhere(nodes, place, whole, monkeypatch, capsys):
     """Once its process gets SIGTERM, once `ray start` of its node; not one failure is allowed."""
     monkeypatch.setattr(tune, "TRIAL_FAILURES", 0)
@@ -226,6 +227,7 @@ def test_the_deadline_is_what_the_cloud_says(metadata, monkeypatch, capsys):
     assert capsys.readouterr().out.count("the metadata service gives no answer (away)") == 1
 
 
+@pytest.mark.long
 def test_two_workers_leave_a_node_that_the_cloud_takes_back_after_the_same_step(nodes, place, metadata):
     """Under Ray Train; EC2's notice comes through `python -m miseg.service.spot`; not one failure is allowed."""
     undisturbed = train.fit(place.run("two-whole", workers=2), max_failures=0)
@@ -256,6 +258,7 @@ def test_two_workers_leave_a_node_that_the_cloud_takes_back_after_the_same_step(
     assert "Ray drains node" in place.of("two").data.tags["miseg.preempted"]
 
 
+@pytest.mark.long
 def test_sigterm_closes_a_driver_s_runs_and_resume_goes_on(nodes, place):
     """As `ray job stop` sends it."""
     storage = place.folder / "stopped"

@@ -219,6 +219,8 @@ def test_everything_arrives_once_though_the_server(server, training, faults, mon
     begun.assert_whole(server.url)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(postgres_programs() is None, reason="PostgreSQL is not installed: apt-get install postgresql")
 def test_eight_processes_at_a_time_lose_nothing_on_postgres_and_on_sqlite(tmp_path) -> None:
     pytest.importorskip("psycopg2", reason="the driver of PostgreSQL is not installed: pip install '.[server]'")
@@ -236,6 +238,7 @@ def test_eight_processes_at_a_time_lose_nothing_on_postgres_and_on_sqlite(tmp_pa
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_tuning_goes_on_while_its_server_is_away(small, tmp_path, template) -> None:
     with processes() as started:

@@ -135,6 +135,7 @@ class Away(cluster.Resources):
 
 
 @pytest.mark.faults
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_two_workers_survive_a_worker_their_controller_and_their_node(place, small, experiment, two):
     """One after the other, each after ten steps more; a new node comes, as an autoscaler's does."""
