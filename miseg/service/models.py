@@ -45,9 +45,9 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     manifest = checkpoint_files.verify(folder)
     client, step = mlflow.MlflowClient(uri), manifest["step"]
     earlier = [model for model in of_run(uri, run_id) if model.name == role]
-    whole = [m for m in earlier if m.tags.get(STEP_TAG) == str(step) and m.status == LoggedModelStatus.READY]
-    if whole:
-        _delete(client, [model for model in earlier if model is not whole[0]])
+    there = [m for m in earlier if m.tags.get(STEP_TAG) == str(step) and m.status == LoggedModelStatus.READY]
+    if there:
+        _delete(client, [model for model in earlier if model is not there[0]])
         return
     run = client.get_run(run_id)
     made = client.create_logged_model(
