@@ -58,7 +58,7 @@ class Cluster:
         """The README's command from the repository root, with tiny arguments."""
         variables = {"MLFLOW_TRACKING_URI": self.mlflow, "MISEG_STORAGE": str(self.storage), "MISEG_COMMIT": COMMIT}
         job = ["python", "jobs/tune_rmi.py", "--data", str(self.packed), "--name", name]
-        job += ["--trials", "2", "--confirm-seeds", "1", "--steps", str(STEPS)]
+        job += ["--trials", "2", "--confirm-seeds", "1", "--steps", str(STEPS), "--concurrent", "1"]
         options = ["--address", self.dashboard, "--submission-id", submission_id, "--working-dir", "."]
         options += ["--runtime-env-json", json.dumps({"env_vars": variables})]
         return ["ray", "job", "submit", *options, "--", *job]
