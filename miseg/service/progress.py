@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 import time
@@ -55,7 +56,10 @@ class Progress(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial failed or was preempted, and will be tried again."""
         # Tune's own `get_pickled_error` looks in storage, where the file is not yet.
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes()) if trial.pickled_error_file else None
+        error: Any = None
+        if trial.pickled_error_file:
+            with contextlib.suppress(Exception):  # of a type that this process cannot read: no reason to end a tuning
+                error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
         cause = getattr(error, "cause", error)
         told = str(cause) if isinstance(cause, PreemptedError) else f"failed: see {trial.error_file}"
         self._say(trials, trial, f"{told}; it will go on from its last checkpoint")
