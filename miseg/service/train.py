@@ -122,7 +122,10 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
             ),
         )
         with _interrupts_kept():
-            return str(getattr(trainer.fit(), "return_value", FINISHED))
+            try:
+                return str(getattr(trainer.fit(), "return_value", FINISHED))
+            except SystemExit:  # Train's answer to Ctrl-C
+                raise KeyboardInterrupt from None
 
     def enter(config: dict[str, Any]) -> str:
         # Imported by the worker alone. The controller, a process of its own for each run, unpickles this function, by
@@ -190,9 +193,9 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
         ended = train(config)
     except PreemptedError:
         raise  # it goes on elsewhere, as this run
-    except (KeyboardInterrupt, SystemExit):  # the latter is Train's answer to Ctrl-C
+    except KeyboardInterrupt:
         tracking.interrupt_run(run.tracking_uri, run_id, f"--name {run.name} continues")
-        raise KeyboardInterrupt from None
+        raise
     except Exception as error:
         finish(run, run_id, "FAILED", first_line(error))
         raise

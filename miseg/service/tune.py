@@ -347,14 +347,18 @@ def _tune(
 def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.Run], result: Any) -> dict[str, Any]:
     """A trial's row; its MLflow run is closed here if the scheduler stopped it or its driver died."""
     metrics = result.metrics or {}
-    run = trial_run(result.config, metrics.get("trial_id") or result.path.rstrip("/").split("_")[-1])
-    looking = partial(train.recorded, run)
-    found = tracking.patiently(tuning.tracking_uri, f"the table of {tuning.name}", looking)
-    ended = "not started"
+    found, ended = None, "not started"
+    try:
+        run = trial_run(result.config, metrics.get("trial_id") or result.path.rstrip("/").split("_")[-1])
+    except ValueError as error:  # a point that is no experiment: the others are none the worse for it
+        ended = f"failed: {error}"
+    else:
+        looking = partial(train.recorded, run)
+        found = tracking.patiently(tuning.tracking_uri, f"the table of {tuning.name}", looking)
     if found is not None:
         run_id = found.info.run_id
         ended = found.data.tags.get("miseg.ended", "")
-        if found.info.status == "RUNNING" or not ended:
+        if found.info.status in ("RUNNING", "KILLED") or not ended:  # the latter: an interrupted driver found it open
             if result.error:
                 ended = f"failed: {result.error}"
             elif metrics.get("step", 0) >= run.experiment.steps:

@@ -91,7 +91,10 @@ def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pyte
         key = f"val/{MEASURES.get(name, f'iou/{name}')}"
         for value, run in zip(values, evaluations, strict=True):
             assert float(value) == pytest.approx(run.data.metrics.get(key, math.nan), abs=1e-6, nan_ok=True)
-    lines = printed.splitlines()[: 1 + len(rows)]
+    # Ray may have had something to say before.
+    all_lines = printed.splitlines()
+    start = next(place for place, line in enumerate(all_lines) if line.strip().startswith(next(iter(runs))))
+    lines = all_lines[start : start + 1 + len(rows)]
     assert [title.strip() for title in lines[0].split("  ") if title] == list(runs) and len(set(map(len, lines))) == 1
     assert lines[1 + len(small.info.classes)].split() == ["mean", "IoU", *(f"{float(v):.4f}" for v in rows[-5][1:])]
 
