@@ -21,13 +21,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "service"))
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
+from metadata_service import Metadata, serving
 from processes import processes, wait_until
 from spot_nodes import SpotNodes
+
+ROOT = Path(__file__).resolve().parents[2]
 
 WAYS = {
     "process": "SIGTERM to the training process",
     "node": "SIGTERM to `ray start --block`",
-    "drain": "EC2's notice, through `python -m miseg.service.spot`",
+    "drain": "EC2's notice, which `python -m miseg.service.spot` asks for every 2 s",
 }
 
 
@@ -126,6 +129,8 @@ def preempt(training: Training, way: str, fresh: int) -> Found:
     [number] = training.on()
     if way != "process":
         nodes.add(fresh)
+    if way == "drain":
+        watch(nodes, number)
     earlier = set(training.checkpoints())
     noticed = time.time()
     if way == "process":
@@ -133,9 +138,8 @@ def preempt(training: Training, way: str, fresh: int) -> Found:
     elif way == "node":
         nodes.started[number].terminate()
     else:
-        from miseg.service import spot
-
-        spot.drain(nodes.address, f"127.0.0.{number + 1}", noticed + 120, "a spot machine is taken back")
+        notified = time.gmtime(noticed + 120)
+        Metadata.notice = {"action": "terminate", "time": time.strftime("%FT%TZ", notified)}
     wait_until(lambda: set(training.checkpoints()) > earlier, 60, "the checkpoint")
     [(step, kept)] = [item for item in training.checkpoints().items() if item[0] not in earlier]
     wait_until(lambda: training.last() >= step, 240, "a step after it")
@@ -143,6 +147,18 @@ def preempt(training: Training, way: str, fresh: int) -> Found:
     # Steps count from 0: a checkpoint of step n holds what steps 0 to n - 1 did.
     lost = sum(1 for at in logged if at >= step and logged[at] < kept)
     return Found(kept - noticed, logged[step] - noticed, lost)
+
+
+def watch(nodes: SpotNodes, number: int) -> None:
+    """Start on a node what `cluster.yaml` starts there, and wait until it asks."""
+    Metadata.notice, asked = None, Metadata.asked
+    command = [sys.executable, "-m", "miseg.service.spot", nodes.address, "--node-ip", f"127.0.0.{number + 1}"]
+    environment = nodes.processes.environment(
+        RAY_AUTH_MODE="disabled",
+        AWS_EC2_METADATA_SERVICE_ENDPOINT=os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"],
+    )
+    watching = nodes.processes.start(f"spot-{number}", command, environment, ROOT)
+    wait_until(lambda: Metadata.asked > asked, 60, "the watcher's first question", [watching])
 
 
 def main() -> None:
@@ -153,7 +169,8 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=16, help="of the U-Net's first level")
     arguments = parser.parse_args()
     found: dict[str, list[Found]] = {way: [] for way in arguments.ways}
-    with processes() as started, tempfile.TemporaryDirectory() as folder:
+    with serving() as addresses, processes() as started, tempfile.TemporaryDirectory() as folder:
+        os.environ.update(addresses)
         nodes = SpotNodes(started)
         with nodes.joined():
             nodes.add(1)

@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from metadata_service import Metadata, serving
 from mlflow import MlflowClient
 from processes import processes, wait_until
 from spot_nodes import SpotNodes
@@ -166,48 +166,13 @@ def test_a_trial_that_is_preempted_twice_goes_on_elsewhere(nodes, place, whole, 
     assert kept.last().step == STEPS and all(found.scored for found in kept.all())
 
 
-class Metadata(BaseHTTPRequestHandler):
-    """The part of a spot machine's metadata services that tells; `notice` is what EC2 says, None before it does."""
-
-    notice: dict[str, str] | None = None
-    token = "a-token"
-
-    def do_PUT(self) -> None:
-        self._say(200 if self.path == "/latest/api/token" else 404, self.token)
-
-    def do_GET(self) -> None:
-        if self.path == "/computeMetadata/v1/instance/preempted":
-            self._say(200 if self.headers["Metadata-Flavor"] == "Google" else 403, "TRUE" if self.notice else "FALSE")
-        elif self.path != "/latest/meta-data/spot/instance-action" or not self.notice:
-            self._say(404, "")
-        else:
-            known = self.headers["X-aws-ec2-metadata-token"] == self.token
-            self._say(200 if known else 401, json.dumps(self.notice))
-
-    def _say(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the test's output is read."""
-
-
 @pytest.fixture
 def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Metadata]]:
     """A metadata service on this machine, as either cloud's."""
-    monkeypatch.setattr(Metadata, "notice", None)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    host = f"127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{host}")
-    monkeypatch.setenv("GCE_METADATA_HOST", host)
-    yield Metadata
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving() as addresses:
+        for name, address in addresses.items():
+            monkeypatch.setenv(name, address)
+        yield Metadata
 
 
 def test_the_deadline_is_what_the_cloud_says(metadata, monkeypatch, capsys):
