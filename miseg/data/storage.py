@@ -37,6 +37,20 @@ def is_local(system: fs.FileSystem) -> bool:
     return isinstance(system, fs.LocalFileSystem)
 
 
+def listed(system: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
+    """What a folder holds; nothing where there is none.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    selector = fs.FileSelector(folder, allow_not_found=True)
+    try:
+        return list(system.get_file_info(selector))
+    except FileNotFoundError:
+        # Made by another thread just now: pyarrow did not find it, looked whether it is missing, and it was there.
+        return list(system.get_file_info(selector))
+
+
 def patiently(system: fs.FileSystem, work: Callable[[], Found], patience: float | None = None) -> Found:
     """What `work` returns; where `system` is behind a network, tried again after an error, with growing pauses.
 

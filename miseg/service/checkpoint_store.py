@@ -20,7 +20,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from miseg.data.storage import file_system, is_local, patiently
+from miseg.data.storage import file_system, is_local, listed, patiently
 from miseg.service.checkpoint_files import MANIFEST, CheckpointError, verify
 
 logger = logging.getLogger(__name__)
@@ -169,8 +169,7 @@ class CheckpointStore:
         return sorted((kept for kept in found if kept is not None), key=lambda kept: kept.step)
 
     def _listed(self) -> list[fs.FileInfo]:
-        selector = fs.FileSelector(self.folder, allow_not_found=True)
-        return patiently(self.system, lambda: self.system.get_file_info(selector))
+        return patiently(self.system, lambda: listed(self.system, self.folder))
 
     def _read(self, path: str) -> Kept | None:
         try:

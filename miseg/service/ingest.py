@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
-import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
-import ray
+import ray.data
 import torch
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from miseg.data.augmentation import standardisation
 from miseg.data.batches import evaluation_batches, training_batches
@@ -25,15 +22,13 @@ from miseg.data.packed import PackedDataset
 from miseg.data.pairs import pair_batches, scene_batches
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import Experiment
+from miseg.service.data_context import quiet_data_context
 
 CHUNK_BYTES = 16 * 2**20
 """Decoded bytes a task makes: large enough to hide its start, small enough that a few fit in the object store."""
 
 SEGMENT_TASKS = 2048
 """Tasks of one pipeline. Ray Data sets up all before the first runs: 30,000 took 47 s and 180 MB on two cores."""
-
-PAUSE = 0.01
-"""Seconds that a pipeline's executor rests after each turn of its loop."""
 
 EXAMPLES = 50
 """Labelled pixels of each class where an experiment gives no label budget."""
@@ -195,28 +190,6 @@ def task_of(dataset: PackedDataset) -> Task:
     """The segmentation task that a packed data set poses."""
     info = dataset.info
     return Task(len(info.classes), info.channels, tuple(info.classes), info.ignore_index)
-
-
-class Pause(ExecutionCallback):
-    """Lets the executor's loop rest.
-
-    While finished outputs wait for a consumer that is slower, the loop turns without pause and takes the interpreter
-    from the training thread, 5 ms at a time: a step of many small operations took 580 ms in place of 145 (two cores).
-    """
-
-    def on_execution_step(self, executor: Any) -> None:
-        """After each turn of the loop."""
-        time.sleep(PAUSE)
-
-
-def quiet_data_context() -> None:
-    """Pipelines of this process keep order, rest between turns, and print nothing: what Ray does is in its own logs."""
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    context.execution_options.verbose_progress = False
-    context.custom_execution_callback_classes = [Pause]
 
 
 def _decoded(

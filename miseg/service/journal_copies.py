@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from miseg.data.storage import listed
 from miseg.service.journal_files import pending
 from miseg.service.sending import Sender
 
@@ -47,7 +48,7 @@ def sync(storage: str, tracking_uri: str) -> int:
     system, folder = _place(storage)
     count = 0
     with tempfile.TemporaryDirectory() as beside:
-        for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+        for info in listed(system, folder):
             if not info.base_name.endswith(".jsonl"):
                 continue
             path = Path(beside) / info.base_name

@@ -25,6 +25,7 @@ from miseg.methods.nearest import NearestLabelMethod
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, ingest, tracking
 from miseg.service.cluster import Resources
+from miseg.service.data_context import quiet_data_context
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _mapped(
     comparison: Comparison,
 ) -> Iterator[dict[str, Any]]:
     """The rows that `Mapper` gives for the windows of all scenes, in order."""
-    ingest.quiet_data_context()
+    quiet_data_context()
     items = [
         {"scene": index, "window": list(window)}
         for index, standard in enumerate(scenes)

@@ -19,7 +19,7 @@ from miseg.data.catalog import ensure_packed
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
 from miseg.data.sources import DATA_SETS
-from miseg.data.storage import file_system, patiently
+from miseg.data.storage import file_system, listed, patiently
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
@@ -62,7 +62,7 @@ def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
         ValueError: nothing to resume, or a name that is taken.
     """
     system, folder = file_system(f"{storage}/tunings")
-    found = patiently(system, lambda: system.get_file_info(fs.FileSelector(folder, allow_not_found=True)))
+    found = patiently(system, lambda: listed(system, folder))
     known = sorted(info.base_name.removesuffix("-search") for info in found if info.base_name.endswith("-search"))
     if not resume:
         if name in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import tempfile
 import time
@@ -33,6 +34,10 @@ from miseg.service.tables import METRIC, SCORES, agreement, best_trial, describe
 TRIAL_FAILURES = 2
 """How often a trial that died is taken up again without getting on in between. Retries belong to Tune: Ray Train's own,
 inside a trial that the scheduler stops, can leak its placement group (shared/ray.md)."""
+
+CLOSES_WITHIN = 900
+"""Seconds in which a trial that was stopped must have written what it was writing. Tune's default of two is less than a
+checkpoint and a picture take on a busy machine, and the trial that gets the process next would be given up."""
 
 FREE_EVERY = 2.0
 """Seconds between two looks for what trials left that died."""
@@ -315,6 +320,8 @@ def _tune(
         )
 
     def trial(params: dict[str, Any]) -> None:
+        # Read by this process when the next trial is handed to it.
+        os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(CLOSES_WITHIN)
         run = trial_run(params, tune.get_context().get_trial_id())
         if alone:
             outcome = train.fit_here(run, tune.report)
@@ -341,15 +348,19 @@ def _tune(
             print(f"{path} holds no state of its trials: they are asked for anew, and what is trained is found again")
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
     results = tuner.fit()
-    return pd.DataFrame([_close(tuning, trial_run, result) for result in (results[i] for i in range(len(results)))])
+    # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.
+    configs = [trial.config for trial in results._experiment_analysis.trials]
+    return pd.DataFrame([_close(tuning, trial_run, results[i], config) for i, config in enumerate(configs)])
 
 
-def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.Run], result: Any) -> dict[str, Any]:
+def _close(
+    tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.Run], result: Any, config: Mapping[str, Any]
+) -> dict[str, Any]:
     """A trial's row; its MLflow run is closed here if the scheduler stopped it or its driver died."""
     metrics = result.metrics or {}
     found, ended = None, "not started"
     try:
-        run = trial_run(result.config, metrics.get("trial_id") or result.path.rstrip("/").split("_")[-1])
+        run = trial_run(config, metrics.get("trial_id") or result.path.rstrip("/").split("_")[-1])
     except ValueError as error:  # a point that is no experiment: the others are none the worse for it
         ended = f"failed: {error}"
     else:
@@ -375,7 +386,7 @@ def _close(tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.R
             "ended": ended,
         }
         | _of_clusters(found)
-        | {f"params/{key}": value for key, value in result.config.items()}
+        | {f"params/{key}": value for key, value in config.items()}
     )
 
 

@@ -18,6 +18,8 @@ from typing import Any
 from pyarrow import fs
 from ray import tune
 
+from miseg.data.storage import listed
+
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "experiment_state-"
@@ -110,5 +112,4 @@ def _is_state(name: str) -> bool:
 
 def _kept(system: fs.FileSystem, place: str) -> list[str]:
     """The kept states, oldest first."""
-    found = system.get_file_info(fs.FileSelector(place, allow_not_found=True))
-    return sorted(info.path for info in found if re.fullmatch(r"state-\d+\.zip", info.base_name))
+    return sorted(info.path for info in listed(system, place) if re.fullmatch(r"state-\d+\.zip", info.base_name))

@@ -21,8 +21,20 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytes
 TRIALS = 30
 
 
+def actors() -> dict[str, str]:
+    """The classes of those that live, by their ids; Ray Data keeps some, for all pipelines of a driver."""
+    alive = list_actors(filters=[("state", "=", "ALIVE")], limit=1000, timeout=60)
+    return {actor.actor_id: actor.class_name for actor in alive if not actor.class_name.startswith("_")}
+
+
 @pytest.fixture(scope="module")
-def trials(small, tiny, tmp_path_factory) -> pd.DataFrame:
+def before() -> set[str]:
+    """The actors of tests that used this Ray before."""
+    return set(actors())
+
+
+@pytest.fixture(scope="module")
+def trials(small, tiny, tmp_path_factory, before) -> pd.DataFrame:
     """A row a trial of a search; two at a time."""
     folder = tmp_path_factory.mktemp("storage")
     uri = f"sqlite:///{folder}/mlflow.db"
@@ -64,17 +76,15 @@ def test_every_trial_is_a_whole_one_or_was_stopped_at_a_validation(trials):
     assert set(trials.loc[early, "step"]) <= {1, 3}
 
 
-def test_no_placement_group_actor_or_process_is_left(trials):
+def test_no_placement_group_actor_or_process_is_left(trials, before):
     def groups() -> list[dict]:
         return [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
 
-    def actors() -> list[str]:
-        # Ray Data keeps one that counts, for all pipelines of a cluster.
-        alive = list_actors(filters=[("state", "=", "ALIVE")])
-        return [actor.class_name for actor in alive if not actor.class_name.startswith("_")]
+    def left() -> list[str]:
+        return [name for actor, name in actors().items() if actor not in before]
 
     assert in_time(groups), groups()
-    assert in_time(actors), actors()
+    assert in_time(left), left()
 
     raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
 
