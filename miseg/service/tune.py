@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -74,6 +76,10 @@ class Tuning:
 
     when_storage_fails: WhenStorageFails = "continue"
     """See `train.Run`."""
+    parent: str | None = None
+    """The MLflow run that the tuning is a part of."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Further tags of the tuning and of the runs that confirm it."""
 
     @property
     def folder(self) -> str:
@@ -157,6 +163,23 @@ class StillGoing(tune.Callback):
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """What is trained on fresh seeds."""
+
+    experiment: Experiment
+    row: str
+    """What its line of a table is called."""
+    also: str = ""
+    """The row that it is besides: the winner may be a rival."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Of its runs."""
+        found = {"miseg.confirmed": "yes", "miseg.row": self.row}
+        return found | {"miseg.row_also": self.also} if self.also else found
+
+
+@dataclass(frozen=True)
 class Report:
     """What came of a tuning: the trials, and the confirmed rows with the runs behind them."""
 
@@ -176,12 +199,14 @@ def run(tuning: Tuning) -> Report:
         tracking.experiment_name(tuning.base.data),
         tuning.name,
         storage=tuning.storage,
+        parent=tuning.parent,
         tags={
             "miseg.kind": "tuning",
             "miseg.data": tuning.base.data,
             "miseg.experiment_id": tuning.base.id,
             repeats.SETTINGS: repeats.settings_of(tuning),
-        },
+        }
+        | dict(tuning.tags),
         params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
         | {"selection": tuning.selection},
         description=f"{tuning.points} trials of {tuning.base.steps} steps, confirmed on {tuning.confirm_seeds} seeds",
@@ -189,15 +214,15 @@ def run(tuning: Tuning) -> Report:
     parent = tracking.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
     try:
         trials = search(tuning, parent)
-        rows = dict(tuning.rivals)
+        rows = {row: Confirmed(experiment, row) for row, experiment in tuning.rivals.items()}
         winner = best_trial(trials, tuning.base.steps)
         if winner is not None:
             tuned = tuning.space(FixedTrial(winner), tuning.base)
-            same = next((row for row, experiment in rows.items() if experiment.id == tuned.id), None)
+            same = next((row for row, found in rows.items() if found.experiment.id == tuned.id), None)
             # The winner may be a rival itself, most often the published setting: then there is nothing more to train.
-            rows = {f"{row} (= tuned)" if row == same else row: experiment for row, experiment in rows.items()}
-            if same is None:
-                rows[tuning.tuned] = tuned
+            if same is not None:
+                del rows[same]
+            rows[tuning.tuned if same is None else f"{same} (= tuned)"] = Confirmed(tuned, tuning.tuned, same or "")
         confirmation = _confirm(tuning, parent, rows)
         if tuning.selection == "labels":
             # What selected is mean IoU itself.
@@ -239,9 +264,8 @@ def _record(
 def search(tuning: Tuning, parent: str) -> pd.DataFrame:
     """Run the search or grid of a tuning as children of the MLflow run `parent`; a row for each trial."""
 
-    def resolve(config: Mapping[str, Any]) -> tuple[str, Experiment]:
-        experiment = tuning.space(FixedTrial(dict(config)), tuning.base)
-        return describe(config), experiment
+    def resolve(config: Mapping[str, Any]) -> Point:
+        return Point(describe(config), tuning.space(FixedTrial(dict(config)), tuning.base), {})
 
     if tuning.grid is not None:
         grid = {name: tune.grid_search(list(values)) for name, values in tuning.grid.items()}
@@ -264,16 +288,30 @@ def search(tuning: Tuning, parent: str) -> pd.DataFrame:
     return _tune(tuning, f"{tuning.name}-search", parent, resolve, config, {}, tuning.trials)
 
 
-def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.DataFrame:
+class Point(NamedTuple):
+    """What a trial trains."""
+
+    display: str
+    experiment: Experiment
+    tags: Mapping[str, str]
+
+
+def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Confirmed]) -> pd.DataFrame:
     # Seeds that no trial has used: a winner found on seed 0 must not be judged on it.
     seeds = [tuning.base.seed + 1 + index for index in range(tuning.confirm_seeds)]
 
-    def resolve(config: Mapping[str, Any]) -> tuple[str, Experiment]:
-        return f"{config['row']} seed {config['seed']}", replace(rows[config["row"]], seed=config["seed"])
+    def resolve(config: Mapping[str, Any]) -> Point:
+        found, seed = rows[config["row"]], config["seed"]
+        experiment = replace(found.experiment, seed=seed)
+        return Point(f"{config['row']} seed {seed}", experiment, dict(tuning.tags) | found.tags)
 
     grid = {"row": tune.grid_search(list(rows)), "seed": tune.grid_search(seeds)}
     total = len(rows) * len(seeds)
-    found = _tune(tuning, f"{tuning.name}-confirm", parent, resolve, _to_the_end(tuning), grid, total)
+    # Tune goes on with the grid that it began with: of another, such as one with more seeds, it must not know this one.
+    # What was trained is found again by its run's name.
+    digest = hashlib.sha256(json.dumps([[c.experiment.id for c in rows.values()], seeds]).encode()).hexdigest()[:8]
+    name = f"{tuning.name}-confirm-{digest}"
+    found = _tune(tuning, name, parent, resolve, _to_the_end(tuning), grid, total)
     found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
     if "match" in found:
         # No result beside one-to-one matches: see `match_clusters`.
@@ -295,13 +333,13 @@ def _tune(
     tuning: Tuning,
     name: str,
     parent: str,
-    resolve: Callable[[Mapping[str, Any]], tuple[str, Experiment]],
+    resolve: Callable[[Mapping[str, Any]], Point],
     config: tune.TuneConfig,
     param_space: dict[str, Any],
     total: int,
 ) -> pd.DataFrame:
     def trial_run(params: Mapping[str, Any], trial_id: str) -> train.Run:
-        display, experiment = resolve(params)
+        display, experiment, tags = resolve(params)
         return train.Run(
             # By what is trained, not by the trial: a driver that is killed before Tune noted a trial asks for the same
             # point under another trial's id, and must find what was begun.
@@ -314,7 +352,8 @@ def _tune(
             resources=tuning.resources,
             parent=parent,
             tags={"miseg.kind": "trial", "miseg.tuning": tuning.name, "miseg.trial_id": trial_id}
-            | {"selection": tuning.selection},
+            | {"selection": tuning.selection}
+            | dict(tags),
             selection=tuning.selection,
             when_storage_fails=tuning.when_storage_fails,
         )

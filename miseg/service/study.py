@@ -1,0 +1,187 @@
+"""A study: every cell tuned and confirmed, one after the other, then the test split read once, at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from miseg.data.packed import PackedDataset
+from miseg.recipes.study import Cell, Table
+from miseg.service import models, repeats, study_record, tables, tracking, tune
+from miseg.service.away import first_line
+from miseg.service.evaluate import evaluate
+from miseg.service.plan import Devices, Plan
+from miseg.service.start import Job
+from miseg.service.train import FINISHED, Selection
+
+
+@dataclass(frozen=True)
+class Study:
+    """A plan with what it runs on."""
+
+    plan: Plan
+    jobs: Mapping[str, Job]
+    """Where each data set is packed, and the cluster, by the name that experiments give the data."""
+    devices: Devices
+    selection: Selection = "objective"
+    """What compares trials of methods without labels."""
+
+    @property
+    def job(self) -> Job:
+        """For what all data sets have in common."""
+        return next(iter(self.jobs.values()))
+
+    def split(self, data: str) -> str:
+        """Where the models of a data set are measured in the end: test, or, without one, where they were validated."""
+        table = self.plan.of_data(data).tables[0]
+        splits = PackedDataset.open(self.jobs[data].data).splits
+        return "test" if "test" in splits else table.cells[0].base.validation_split(splits)
+
+    def tuning(self, table: Table, cell: Cell, parent: str | None) -> tune.Tuning:
+        """The search and confirmation of a cell, a child of the MLflow run `parent`."""
+        job, contender, name = self.jobs[cell.base.data], cell.contender, table.cell_id(cell)
+        tuned, published = contender.rows
+        found = tune.Tuning(
+            name=f"{self.plan.study}-{name.replace('/', '-')}",
+            base=cell.base,
+            space=contender.space,
+            default_point=contender.point(cell.base),
+            rivals={published: cell.base},
+            tuned=tuned,
+            data=job.data,
+            storage=job.storage,
+            tracking_uri=job.tracking_uri,
+            resources=job.resources,
+            trials=table.trials,
+            confirm_seeds=table.confirm_seeds,
+            seed=table.seed,
+            selection=self.selection if contender.supervision == "none" else "labels",
+            parent=parent,
+        )
+        settings = repeats.settings_of(replace(found, confirm_seeds=0))
+        return replace(
+            found,
+            tags={"miseg.study": self.plan.study, "miseg.cell": name, study_record.SETTINGS: settings},
+        )
+
+
+def run(study: Study) -> list[str]:
+    """Tune and confirm what is not done yet, measure what is not measured, and print the tables; the cells that failed.
+
+    A cell whose tuning fails is told and left for the next `--resume`; the others go on.
+
+    Raises:
+        ValueError: a cell that was tuned with other settings, such as on other data.
+        tracking.TrackingError: MLflow stays away.
+    """
+    plan, uri = study.plan, study.job.tracking_uri
+    check(study)
+    parents = {
+        data: study_record.open_run(uri, plan, data, study.devices, study.split(data), job.storage)
+        for data, job in study.jobs.items()
+    }
+    failed: dict[str, str] = {}
+    try:
+        for table, cell, name in plan.cells:
+            if reason := _tuned(study, table, cell, parents[cell.base.data]):
+                failed[name] = reason
+        for table, cell, _ in plan.cells:
+            _measure(study, table, cell)
+    except KeyboardInterrupt:
+        for run_id in parents.values():
+            tracking.interrupt_run(uri, run_id, "--resume continues")
+        raise
+    except Exception as error:
+        for run_id in parents.values():
+            tracking.fail_run(uri, run_id, error)
+        raise
+    for data, run_id in parents.items():
+        of_data = [name for _, _, name in plan.of_data(data).cells if name in failed]
+        told = f"failed: {', '.join(of_data)}; --resume tries again" if of_data else FINISHED
+        tracking.end_run(uri, run_id, "FAILED" if of_data else "FINISHED", told)
+    for data in parents:
+        print(text(study, data), flush=True)
+    for name, reason in failed.items():
+        print(f"\n{name} failed: {reason}")
+    return list(failed)
+
+
+def check(study: Study) -> None:
+    """Raise ValueError where a cell was tuned before with other settings than the study would tune it with now."""
+    for table, cell, name in study.plan.cells:
+        tuning = study.tuning(table, cell, None)
+        known = tracking.find_run(tuning.tracking_uri, tracking.experiment_name(cell.base.data), tuning.name)
+        if known is not None and known.data.tags.get(study_record.SETTINGS) != tuning.tags[study_record.SETTINGS]:
+            raise ValueError(
+                f"{tuning.name}, run {known.info.run_id}, was tuned with other settings than {name} is now: other data "
+                "or --selection, or another version of the search space; choose a new --name"
+            )
+
+
+def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
+    """Tune and confirm a cell, as far as that is not done; why it failed, or ""."""
+    name, uri = table.cell_id(cell), study.job.tracking_uri
+    tuning = study.tuning(table, cell, parent)
+    if study_record.done(uri, study.plan).get(name, 0) >= table.confirm_seeds:
+        print(f"{name}: tuned and confirmed before", flush=True)
+        return ""
+    print(
+        f"{name}: {table.trials} trials of {cell.base.steps} steps, then {table.confirm_seeds} fresh seeds", flush=True
+    )
+    try:
+        report = tune.run(tuning)
+    except (tracking.TrackingError, *tracking.UNREACHABLE):
+        raise  # the next cell would meet the same
+    except Exception as error:
+        print(f"{name} failed: {first_line(error)}", flush=True)
+        return first_line(error)
+    tags = {study_record.SEEDS: str(table.confirm_seeds)}
+    tracking.log_metrics(uri, report.parent_run, {}, tags=tags)
+    cells = study_record.done(uri, study.plan)
+    of_data = [other for _, _, other in study.plan.of_data(cell.base.data).cells if other in cells]
+    tracking.log_metrics(uri, parent, {"cells_done": len(of_data)}, step=len(of_data))
+    return ""
+
+
+def _measure(study: Study, table: Table, cell: Cell) -> None:
+    """Measure each confirmed model of a cell that is not measured yet; its last checkpoint, as in all tables."""
+    uri, job = study.job.tracking_uri, study.jobs[cell.base.data]
+    split, measured = study.split(cell.base.data), study_record.evaluations(uri, study.plan)
+    for found in study_record.confirmations(uri, study.plan, table, cell):
+        if found.info.run_id in measured:
+            continue
+        tags = {key: found.data.tags[key] for key in TOLD if key in found.data.tags}
+        with tempfile.TemporaryDirectory() as folder:
+            place = models.download(uri, found.info.run_id, "last", folder)
+            _, scores = evaluate(
+                place,
+                job.data,
+                split,
+                storage=job.storage,
+                tracking_uri=uri,
+                resources=job.resources,
+                parent=found.info.run_id,
+                tags=tags,
+            )
+        row, seed = tags["miseg.row"], found.data.params["seed"]
+        print(
+            f"{table.cell_id(cell)}  {row}  seed {seed}: mean_iou {scores[f'{split}/mean_iou']:.4f} on {split}",
+            flush=True,
+        )
+
+
+TOLD = ("miseg.study", "miseg.cell", "miseg.row", "miseg.row_also")
+"""Tags that an evaluation has from the confirmation that it measures."""
+
+
+def text(study: Study, data: str) -> str:
+    """The tables of a data set for the terminal."""
+    split = study.split(data)
+    lines = []
+    for table, scores in study_record.results(study.job.tracking_uri, study.plan, split, data):
+        lines.append(f"\n{table.id}: mean IoU on {split} after the last step, {table.confirm_seeds} fresh seeds")
+        lines.append(tables.summary_text(tables.summary(scores)) if len(scores) else "nothing was measured")
+        if split != "test":
+            lines.append(f"{data} has no test split: these are the images that trials were compared on")
+    return "\n".join(lines)
