@@ -1,4 +1,4 @@
-"""A whole study, run twice: what is done is not done again, a seed is added, and each model reads the test split once."""
+"""A whole study, then once more with a seed added: nothing is done twice, and each model reads the test split once."""
 
 from __future__ import annotations
 

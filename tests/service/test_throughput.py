@@ -24,8 +24,7 @@ def test_a_few_steps_are_measured(small, tiny, monkeypatch) -> None:
     def slow(loop: Loop, batch: Batch) -> None:
         train_step(loop, batch)
         taken.append(batch.ids)
-        # The first steps of a process take longer than all that follow.
-        time.sleep(2.0 if len(taken) <= throughput.WARM_UP else 0.1)
+        time.sleep(0.1)
 
     monkeypatch.setattr(Loop, "train_step", slow)
     found = throughput.measure(replace(tiny, steps=1), small.uri, 1)
