@@ -26,7 +26,7 @@ def run(arguments: Options) -> int:
     if arguments.plan:
         return 0
     place = tracking.experiment_name(study.plan.data[0])
-    with claimed(uri, place, f"study-{name}", storage=study.job.storage):
+    with claimed(uri, place, study_record.name_of(study.plan), storage=study.job.storage):
         failed = running.run(study)
     print(f"\nStudy {name} at {uri}; look at it with: {study.job.ui_command}")
     return 1 if failed else 0

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from miseg.methods.configs import InfoSeg
 from miseg.networks.configs import UNet
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, DEFAULT_METHODS, STEMS, Contender, Supervision
 from miseg.recipes.experiment import Experiment
+
+Selection = Literal["objective", "labels"]
 
 LABELLED_PIXELS = 50
 """Labelled pixels of each class that a few-label method is given where no budget says otherwise."""
@@ -105,6 +107,8 @@ class Table:
     """The method that the others are measured against; "": by `BASELINES`."""
     seed: int = 0
     """Seeds the searches and their trials; confirmations have the seeds that follow."""
+    selection: Selection = "objective"
+    """What compares the trials of methods without labels: their objective on held-out images, or mean IoU."""
     cells: tuple[Cell, ...] = ()
 
     def __post_init__(self) -> None:
@@ -198,6 +202,7 @@ class Asked:
     changes: Changes = field(default_factory=Changes)
     baseline: str | None = None
     seed: int | None = None
+    selection: Selection | None = None
 
 
 def grown(known: Sequence[Table], asked: Asked, defaults: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -233,7 +238,7 @@ def grown(known: Sequence[Table], asked: Asked, defaults: Mapping[str, Any]) -> 
 
 def _wanted(place: str, known: Sequence[Table], asked: Asked, defaults: Mapping[str, Any]) -> list[Table]:
     """A table without cells for each supervision and budget that is asked for at a place."""
-    given = {name: getattr(asked, name) for name in ("trials", "confirm_seeds", "baseline", "seed")}
+    given = {name: getattr(asked, name) for name in ("trials", "confirm_seeds", "baseline", "seed", "selection")}
     settings = dict(defaults) | {name: value for name, value in given.items() if value is not None}
     tables = []
     for supervision in BASELINES:
@@ -263,7 +268,7 @@ def _methods_at(place: str, known: Sequence[Table]) -> Sequence[str]:
 
 def _agreed(table: Table, asked: Asked) -> Table:
     """A known table with the seeds and the baseline that are asked for; ValueError for what it cannot change."""
-    fixed = {"trials": asked.trials, "seed": asked.seed}
+    fixed = {"trials": asked.trials, "seed": asked.seed, "selection": asked.selection}
     for name, value in fixed.items():
         if value is not None and value != getattr(table, name):
             raise ValueError(

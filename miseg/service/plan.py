@@ -172,20 +172,23 @@ def _padded(column: str, value: str, width: int) -> str:
     return value.ljust(width) if column in ("cell", "from") else value.rjust(width)
 
 
-def to_json(plan: Plan, devices: Devices, split: str) -> dict[str, Any]:
-    """The plan as plain JSON data: all that `from_json` needs, and what a report reads.
+def to_json(plan: Plan, data: str, devices: Devices, split: str) -> dict[str, Any]:
+    """The plan on one data set as plain JSON data: all that `from_json` needs, and what a report reads.
 
     Args:
-        plan: of one data set.
+        plan: the whole study's.
+        data: one of its data sets.
         devices: what it runs on.
         split: where the confirmed models are measured in the end.
     """
+    data_sets, plan = plan.data, plan.of_data(data)
     whole = expected(plan, {})
     seconds = {row["cell"]: row["seconds"] for row in whole}
     return {
         "study": plan.study,
         "created": plan.created,
         "split": split,
+        "data_sets": data_sets,
         "tables": [_table_json(plan, table, seconds, devices) for table in plan.tables],
         "cost": cost(whole, devices),
     }
@@ -218,6 +221,7 @@ def _table_json(plan: Plan, table: Table, seconds: Mapping[str, float], devices:
         "trials": table.trials,
         "confirm_seeds": table.confirm_seeds,
         "seed": table.seed,
+        "selection": table.selection,
         "changes": asdict(table.changes),
         "cells": cells,
     }
@@ -250,6 +254,7 @@ def from_json(data: Mapping[str, Any]) -> Plan:
                 changes=Changes(**changes),
                 baseline=found["baseline_method"],
                 seed=found["seed"],
+                selection=found["selection"],
                 cells=tuple(cells),
             )
         )

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from mlflow.entities import Run
+
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Cell, Table
 from miseg.service import models, repeats, study_record, tables, tracking, tune
@@ -13,7 +15,7 @@ from miseg.service.away import first_line
 from miseg.service.evaluate import evaluate
 from miseg.service.plan import Devices, Plan
 from miseg.service.start import Job
-from miseg.service.train import FINISHED, Selection
+from miseg.service.train import FINISHED
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,6 @@ class Study:
     jobs: Mapping[str, Job]
     """Where each data set is packed, and the cluster, by the name that experiments give the data."""
     devices: Devices
-    selection: Selection = "objective"
-    """What compares trials of methods without labels."""
 
     @property
     def job(self) -> Job:
@@ -56,7 +56,7 @@ class Study:
             trials=table.trials,
             confirm_seeds=table.confirm_seeds,
             seed=table.seed,
-            selection=self.selection if contender.supervision == "none" else "labels",
+            selection=table.selection if contender.supervision == "none" else "labels",
             parent=parent,
         )
         settings = repeats.settings_of(replace(found, confirm_seeds=0))
@@ -69,7 +69,8 @@ class Study:
 def run(study: Study) -> list[str]:
     """Tune and confirm what is not done yet, measure what is not measured, and print the tables; the cells that failed.
 
-    A cell whose tuning fails is told and left for the next `--resume`; the others go on.
+    A cell whose tuning fails is told and left for the next `--resume`; the others go on. What was confirmed is measured
+    all the same: nothing is chosen by it.
 
     Raises:
         ValueError: a cell that was tuned with other settings, such as on other data.
@@ -86,8 +87,9 @@ def run(study: Study) -> list[str]:
         for table, cell, name in plan.cells:
             if reason := _tuned(study, table, cell, parents[cell.base.data]):
                 failed[name] = reason
-        for table, cell, _ in plan.cells:
-            _measure(study, table, cell)
+        for table, cell, name in plan.cells:
+            if reason := _measured(study, table, cell):
+                failed[name] = reason
     except KeyboardInterrupt:
         for run_id in parents.values():
             tracking.interrupt_run(uri, run_id, "--resume continues")
@@ -108,7 +110,12 @@ def run(study: Study) -> list[str]:
 
 
 def check(study: Study) -> None:
-    """Raise ValueError where a cell was tuned before with other settings than the study would tune it with now."""
+    """Raise ValueError where a name is taken, or a cell was tuned with other settings than it would be now."""
+    for data, job in study.jobs.items():
+        name = study_record.name_of(study.plan)
+        known = tracking.find_run(job.tracking_uri, tracking.experiment_name(data), name)
+        if known is not None and known.data.tags.get("miseg.kind") != "study":
+            raise ValueError(f"{name} is the name of another run, {known.info.run_id}: choose another --name")
     for table, cell, name in study.plan.cells:
         tuning = study.tuning(table, cell, None)
         known = tracking.find_run(tuning.tracking_uri, tracking.experiment_name(cell.base.data), tuning.name)
@@ -144,31 +151,40 @@ def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
     return ""
 
 
-def _measure(study: Study, table: Table, cell: Cell) -> None:
-    """Measure each confirmed model of a cell that is not measured yet; its last checkpoint, as in all tables."""
-    uri, job = study.job.tracking_uri, study.jobs[cell.base.data]
-    split, measured = study.split(cell.base.data), study_record.evaluations(uri, study.plan)
-    for found in study_record.confirmations(uri, study.plan, table, cell):
-        if found.info.run_id in measured:
+def _measured(study: Study, table: Table, cell: Cell) -> str:
+    """Measure each confirmed model of a cell that is not measured yet; why one could not be, or ""."""
+    uri, failure = study.job.tracking_uri, ""
+    measured = study_record.evaluations(uri, study.plan)
+    for confirmation in study_record.confirmations(uri, study.plan, table, cell):
+        if confirmation.info.run_id in measured:
             continue
-        tags = {key: found.data.tags[key] for key in TOLD if key in found.data.tags}
-        with tempfile.TemporaryDirectory() as folder:
-            place = models.download(uri, found.info.run_id, "last", folder)
-            _, scores = evaluate(
-                place,
-                job.data,
-                split,
-                storage=job.storage,
-                tracking_uri=uri,
-                resources=job.resources,
-                parent=found.info.run_id,
-                tags=tags,
-            )
-        row, seed = tags["miseg.row"], found.data.params["seed"]
-        print(
-            f"{table.cell_id(cell)}  {row}  seed {seed}: mean_iou {scores[f'{split}/mean_iou']:.4f} on {split}",
-            flush=True,
+        try:
+            _measure(study, table, cell, confirmation)
+        except Exception as error:
+            failure = first_line(error)
+            print(f"{table.cell_id(cell)}  {confirmation.info.run_name} was not measured: {failure}", flush=True)
+    return failure
+
+
+def _measure(study: Study, table: Table, cell: Cell, confirmation: Run) -> None:
+    """Measure the last checkpoint of a confirmation, as in all tables."""
+    job, run_id, split = study.jobs[cell.base.data], confirmation.info.run_id, study.split(cell.base.data)
+    tags = {key: confirmation.data.tags[key] for key in TOLD if key in confirmation.data.tags}
+    with tempfile.TemporaryDirectory() as folder:
+        place = models.download(job.tracking_uri, run_id, "last", folder)
+        _, scores = evaluate(
+            place,
+            job.data,
+            split,
+            storage=job.storage,
+            tracking_uri=job.tracking_uri,
+            resources=job.resources,
+            parent=run_id,
+            tags=tags,
         )
+    row, seed = tags["miseg.row"], confirmation.data.params["seed"]
+    score = scores[f"{split}/mean_iou"]
+    print(f"{table.cell_id(cell)}  {row}  seed {seed}: mean_iou {score:.4f} on {split}", flush=True)
 
 
 TOLD = ("miseg.study", "miseg.cell", "miseg.row", "miseg.row_also")
@@ -180,8 +196,9 @@ def text(study: Study, data: str) -> str:
     split = study.split(data)
     lines = []
     for table, scores in study_record.results(study.job.tracking_uri, study.plan, split, data):
-        lines.append(f"\n{table.id}: mean IoU on {split} after the last step, {table.confirm_seeds} fresh seeds")
-        lines.append(tables.summary_text(tables.summary(scores)) if len(scores) else "nothing was measured")
+        for score, summary in tables.summaries(scores).items():
+            what = f"{tables.SCORES[score]} on {split} after the last step, {table.confirm_seeds} fresh seeds"
+            lines += [f"\n{table.id}: {what}", tables.summary_text(summary)]
         if split != "test":
             lines.append(f"{data} has no test split: these are the images that trials were compared on")
     return "\n".join(lines)

@@ -40,27 +40,37 @@ def find(uri: str, name: str | None) -> Plan | None:
             return None
         latest = max(runs, key=lambda run: run.info.start_time).data.tags["miseg.study"]
         of_it = [run for run in runs if run.data.tags["miseg.study"] == latest]
-        parts = [plan for run in of_it if (plan := _plan(uri, run)) is not None]
-    if not parts:
-        return Plan(latest, "", ())
+        texts = [text for run in of_it if (text := _plan(uri, run))]
+    # In the order in which they were planned, the longest of the lists being the last that was written.
+    order = max((text["data_sets"] for text in texts), key=len, default=[])
+    parts = sorted(map(from_json, texts), key=lambda part: order.index(part.data[0]))
+    missing = set(order) - {data for part in parts for data in part.data}
+    if missing or not parts:
+        told = ", ".join(sorted(missing)) or "any data"
+        print(f"study {latest} ended before its plan on {told} was kept: add it again with --data", flush=True)
     throughput = {cell: found for part in parts for cell, found in part.throughput.items()}
-    return Plan(latest, parts[0].created, tuple(table for part in parts for table in part.tables), throughput)
+    created = min((part.created for part in parts), default="")
+    return Plan(latest, created, tuple(table for part in parts for table in part.tables), throughput)
+
+
+def name_of(plan: Plan) -> str:
+    """What the study's runs are called."""
+    return f"study-{plan.study}"
 
 
 def open_run(uri: str, plan: Plan, data: str, devices: Devices, split: str, storage: str) -> str:
     """The id of the study's run on one data set, set running, with its part of the plan."""
-    part = plan.of_data(data)
-    cells = [name for _, _, name in part.cells]
+    cells = [name for _, _, name in plan.of_data(data).cells]
     run_id = tracking.open_run(
         uri,
         tracking.experiment_name(data),
-        f"study-{plan.study}",
+        name_of(plan),
         storage=storage,
         display=f"study {plan.study}",
         tags={"miseg.kind": "study", "miseg.study": plan.study, "miseg.data": data},
         description=f"{len(cells)} cells: {', '.join(cells)}",
     )
-    tracking.log_json(uri, run_id, PLAN, to_json(part, devices, split))
+    tracking.log_json(uri, run_id, PLAN, to_json(plan, data, devices, split))
     return run_id
 
 
@@ -101,7 +111,7 @@ def results(uri: str, plan: Plan, split: str, data: str) -> list[tuple[Table, pd
     for table in plan.of_data(data).tables:
         cells = {table.cell_id(cell) for cell in table.cells}
         rows: list[dict[str, Any]] = [
-            {"row": run.data.tags["miseg.row"], "seed": int(run.data.params["seed"])}
+            {"row": _row(run), "seed": int(run.data.params["seed"])}
             | {key.removeprefix(f"{split}/"): value for key, value in run.data.metrics.items()}
             for run in found
             if run.data.tags["miseg.cell"] in cells
@@ -110,13 +120,22 @@ def results(uri: str, plan: Plan, split: str, data: str) -> list[tuple[Table, pd
     return tables
 
 
-def _plan(uri: str, run: Run) -> Plan | None:
-    """None where a kill came between the run and its plan."""
+def _row(run: Run) -> str:
+    tags = run.data.tags
+    return tags["miseg.row"] + (f" (= {tags['miseg.row_also']})" if "miseg.row_also" in tags else "")
+
+
+def _plan(uri: str, run: Run) -> dict[str, Any]:
+    """As it was written; empty where a kill came before its end."""
     client = MlflowClient(uri)
     if PLAN not in {file.path for file in client.list_artifacts(run.info.run_id)}:
-        return None
+        return {}
     with tempfile.TemporaryDirectory() as folder:
-        return from_json(json.loads(Path(client.download_artifacts(run.info.run_id, PLAN, folder)).read_text()))
+        text = Path(client.download_artifacts(run.info.run_id, PLAN, folder)).read_text()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {}
 
 
 def _runs(uri: str, wanted: str) -> list[Run]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -43,8 +43,9 @@ class Options(Place):
     changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)
     baseline: Method | None = None
     """What the others are measured against. Default: ce; kmeans where there are no labels, autoencoder where few."""
-    selection: Literal["objective", "labels"] = "objective"
-    """What compares the trials of methods without labels: their own objective on held-out images, or mean IoU."""
+    selection: Literal["objective", "labels"] | None = None
+    """What compares the trials of methods without labels: their own objective on held-out images, or mean IoU.
+    Default: objective."""
     seed: int | None = None
     """Seeds the searches, and the trials' weights and data order. Default: 0."""
     concurrent: int | None = None
@@ -74,6 +75,7 @@ class Options(Place):
             self.changes,
             self.baseline,
             self.seed,
+            self.selection,
         )
 
     def check(self) -> None:
@@ -96,14 +98,14 @@ def start(options: Options) -> Study:
         ValueError: a setting that does not fit, a name that is taken, or nothing to resume.
         tracking.TrackingError: MLflow does not answer.
     """
-    from miseg.service.plan import Devices, timed
-    from miseg.service.start import prepare
-    from miseg.service.study import Study
-
     options.check()
     if not options.resume:
         grown((), options.asked, {"trials": 1, "confirm_seeds": 1})  # its errors need no server
     known = _known(options)
+    # Only now: they bring torch, Ray and MLflow along.
+    from miseg.service.plan import Devices, timed
+    from miseg.service.start import prepare
+    from miseg.service.study import Study
 
     def tables(trials: int) -> tuple[Table, ...]:
         return grown(known.tables, options.asked, {"trials": trials, "confirm_seeds": 3})
@@ -121,7 +123,7 @@ def start(options: Options) -> Study:
         return _throughput(options, experiment, jobs[experiment.data])
 
     devices = Devices(resources.use_gpu, resources.concurrency, options.price_per_hour)
-    return Study(timed(known, wanted, measure), jobs, devices, options.selection)
+    return Study(timed(known, wanted, measure), jobs, devices)
 
 
 def _known(options: Options) -> Plan:
@@ -132,16 +134,16 @@ def _known(options: Options) -> Plan:
     from miseg.service.plan import Plan
     from miseg.service.start import unique
 
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     uri = tracking.tracking_uri(options.root, options.offline)
     tracking.check(uri, options.root)
     found = study_record.find(uri, options.name) if options.resume or options.name else None
     if options.resume:
         if found is None:
             raise ValueError(f"no study {options.name or ''} at {uri}: leave --resume out to start one")
-        return found
+        return replace(found, created=found.created or created)
     if found is not None and not options.plan:
         raise ValueError(f"a study called {found.study} exists: continue it, or add to it, with --resume")
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Plan(options.name or f"study-{unique()}", created, ())
 
 

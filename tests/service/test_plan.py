@@ -94,7 +94,7 @@ def test_what_is_done_costs_nothing_more() -> None:
 def test_json_gives_the_plan_back_and_has_what_a_report_reads() -> None:
     found = planned(gpu_seconds=12.0)
     more = replace(found, tables=(replace(found.tables[0], baseline="bce"),))
-    written = plans.to_json(more, Devices(True, 2, 2.0), "test")
+    written = plans.to_json(more, "embedded", Devices(True, 2, 2.0), "test")
     data = json.loads(json.dumps(written))
     assert plans.from_json(data) == more
     assert (data["study"], data["created"], data["split"]) == ("first", "2026-11-28T12:00:00+00:00", "test")
@@ -121,7 +121,7 @@ def test_budgets_and_sizes_come_back_from_json() -> None:
     found = Plan("first", "now", grown((), asked, {"trials": 1, "confirm_seeds": 1}))
     found = plans.timed(found, found.tables, lambda experiment: Throughput(1.0, 1.0, "said"))
     parts = [
-        plans.from_json(json.loads(json.dumps(plans.to_json(found.of_data(data), Devices(False, 1), "val"))))
+        plans.from_json(json.loads(json.dumps(plans.to_json(found, data, Devices(False, 1), "val"))))
         for data in found.data
     ]
     assert [part.tables for part in parts] == [found.of_data(data).tables for data in ("camvid", "sentinel2-flanders")]
