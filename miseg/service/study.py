@@ -42,7 +42,7 @@ class Study:
         """The search and confirmation of a cell, a child of the MLflow run `parent`."""
         job, contender, name = self.jobs[cell.base.data], cell.contender, table.cell_id(cell)
         tuned, published = contender.rows
-        found = tune.Tuning(
+        return tune.Tuning(
             name=f"{self.plan.study}-{name.replace('/', '-')}",
             base=cell.base,
             space=contender.space,
@@ -58,11 +58,7 @@ class Study:
             seed=table.seed,
             selection=table.selection if contender.supervision == "none" else "labels",
             parent=parent,
-        )
-        settings = repeats.settings_of(replace(found, confirm_seeds=0))
-        return replace(
-            found,
-            tags={"miseg.study": self.plan.study, "miseg.cell": name, study_record.SETTINGS: settings},
+            tags={"miseg.study": self.plan.study, "miseg.cell": name},
         )
 
 
@@ -119,7 +115,10 @@ def check(study: Study) -> None:
     for table, cell, name in study.plan.cells:
         tuning = study.tuning(table, cell, None)
         known = tracking.find_run(tuning.tracking_uri, tracking.experiment_name(cell.base.data), tuning.name)
-        if known is not None and known.data.tags.get(study_record.SETTINGS) != tuning.tags[study_record.SETTINGS]:
+        if known is None or (seeds := known.data.params.get("confirm_seeds")) is None:
+            continue  # a kill may have come before the parameters
+        as_then = replace(tuning, confirm_seeds=int(seeds))  # it may have grown since
+        if known.data.tags.get(repeats.SETTINGS) != repeats.settings_of(as_then):
             raise ValueError(
                 f"{tuning.name}, run {known.info.run_id}, was tuned with other settings than {name} is now: other data "
                 "or --selection, or another version of the search space; choose a new --name"
@@ -187,7 +186,7 @@ def _measure(study: Study, table: Table, cell: Cell, confirmation: Run) -> None:
     print(f"{table.cell_id(cell)}  {row}  seed {seed}: mean_iou {score:.4f} on {split}", flush=True)
 
 
-TOLD = ("miseg.study", "miseg.cell", "miseg.row", "miseg.row_also")
+TOLD = ("miseg.study", "miseg.cell", "miseg.row")
 """Tags that an evaluation has from the confirmation that it measures."""
 
 

@@ -24,9 +24,6 @@ PLAN = "plan.json"
 SEEDS = "miseg.confirmed_seeds"
 """Tag of a cell's tuning that was finished: on how many seeds its rows were confirmed."""
 
-SETTINGS = "miseg.cell_settings"
-"""Tag of a cell's tuning: see `repeats.settings_of`, of no confirmation seeds, which may become more."""
-
 
 def find(uri: str, name: str | None) -> Plan | None:
     """The plan of the study called `name`, or of the one that was started last; None where there is none.
@@ -111,18 +108,13 @@ def results(uri: str, plan: Plan, split: str, data: str) -> list[tuple[Table, pd
     for table in plan.of_data(data).tables:
         cells = {table.cell_id(cell) for cell in table.cells}
         rows: list[dict[str, Any]] = [
-            {"row": _row(run), "seed": int(run.data.params["seed"])}
+            {"row": run.data.tags["miseg.row"], "seed": int(run.data.params["seed"])}
             | {key.removeprefix(f"{split}/"): value for key, value in run.data.metrics.items()}
             for run in found
             if run.data.tags["miseg.cell"] in cells
         ]
         tables.append((table, pd.DataFrame(rows)))
     return tables
-
-
-def _row(run: Run) -> str:
-    tags = run.data.tags
-    return tags["miseg.row"] + (f" (= {tags['miseg.row_also']})" if "miseg.row_also" in tags else "")
 
 
 def _plan(uri: str, run: Run) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Tuning:
     parent: str | None = None
     """The MLflow run that the tuning is a part of."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Further tags of the tuning and of the runs that confirm it."""
+    """Further tags of the tuning and of its trials."""
 
     @property
     def folder(self) -> str:
@@ -163,23 +163,6 @@ class StillGoing(tune.Callback):
 
 
 @dataclass(frozen=True)
-class Confirmed:
-    """What is trained on fresh seeds."""
-
-    experiment: Experiment
-    row: str
-    """What its line of a table is called."""
-    also: str = ""
-    """The row that it is besides: the winner may be a rival."""
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """Of its runs."""
-        found = {"miseg.confirmed": "yes", "miseg.row": self.row}
-        return found | {"miseg.row_also": self.also} if self.also else found
-
-
-@dataclass(frozen=True)
 class Report:
     """What came of a tuning: the trials, and the confirmed rows with the runs behind them."""
 
@@ -214,15 +197,15 @@ def run(tuning: Tuning) -> Report:
     parent = tracking.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
     try:
         trials = search(tuning, parent)
-        rows = {row: Confirmed(experiment, row) for row, experiment in tuning.rivals.items()}
+        rows = dict(tuning.rivals)
         winner = best_trial(trials, tuning.base.steps)
         if winner is not None:
             tuned = tuning.space(FixedTrial(winner), tuning.base)
-            same = next((row for row, found in rows.items() if found.experiment.id == tuned.id), None)
+            same = next((row for row, experiment in rows.items() if experiment.id == tuned.id), None)
             # The winner may be a rival itself, most often the published setting: then there is nothing more to train.
-            if same is not None:
-                del rows[same]
-            rows[tuning.tuned if same is None else f"{same} (= tuned)"] = Confirmed(tuned, tuning.tuned, same or "")
+            rows = {f"{row} (= tuned)" if row == same else row: experiment for row, experiment in rows.items()}
+            if same is None:
+                rows[tuning.tuned] = tuned
         confirmation = _confirm(tuning, parent, rows)
         if tuning.selection == "labels":
             # What selected is mean IoU itself.
@@ -265,7 +248,7 @@ def search(tuning: Tuning, parent: str) -> pd.DataFrame:
     """Run the search or grid of a tuning as children of the MLflow run `parent`; a row for each trial."""
 
     def resolve(config: Mapping[str, Any]) -> Point:
-        return Point(describe(config), tuning.space(FixedTrial(dict(config)), tuning.base), {})
+        return Point(describe(config), tuning.space(FixedTrial(dict(config)), tuning.base), tuning.tags)
 
     if tuning.grid is not None:
         grid = {name: tune.grid_search(list(values)) for name, values in tuning.grid.items()}
@@ -296,21 +279,21 @@ class Point(NamedTuple):
     tags: Mapping[str, str]
 
 
-def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Confirmed]) -> pd.DataFrame:
+def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.DataFrame:
     # Seeds that no trial has used: a winner found on seed 0 must not be judged on it.
     seeds = [tuning.base.seed + 1 + index for index in range(tuning.confirm_seeds)]
 
     def resolve(config: Mapping[str, Any]) -> Point:
-        found, seed = rows[config["row"]], config["seed"]
-        experiment = replace(found.experiment, seed=seed)
-        return Point(f"{config['row']} seed {seed}", experiment, dict(tuning.tags) | found.tags)
+        row, seed = config["row"], config["seed"]
+        tags = dict(tuning.tags) | {"miseg.row": row, "miseg.confirmed": "yes"}
+        return Point(f"{row} seed {seed}", replace(rows[row], seed=seed), tags)
 
     grid = {"row": tune.grid_search(list(rows)), "seed": tune.grid_search(seeds)}
     total = len(rows) * len(seeds)
     # Tune goes on with the grid that it began with: of another, such as one with more seeds, it must not know this one.
     # What was trained is found again by its run's name.
-    digest = hashlib.sha256(json.dumps([[c.experiment.id for c in rows.values()], seeds]).encode()).hexdigest()[:8]
-    name = f"{tuning.name}-confirm-{digest}"
+    trained = [[experiment.id for experiment in rows.values()], seeds]
+    name = f"{tuning.name}-{hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:8]}-confirm"
     found = _tune(tuning, name, parent, resolve, _to_the_end(tuning), grid, total)
     found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
     if "match" in found:

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Asked, Changes, grown
 from miseg.service import plan as plans
+from miseg.service import repeats, study_record, tracking
 from miseg.service import study as studies
-from miseg.service import study_record, tracking
 from miseg.service.cluster import Resources
 from miseg.service.plan import Devices, Plan, Throughput
 from miseg.service.start import Job
@@ -37,9 +37,10 @@ class Fake:
         if cell in self.trouble:
             raise self.trouble.pop(cell)
         place = tracking.experiment_name(tuning.base.data)
-        tags = {"miseg.kind": "tuning"} | dict(tuning.tags)
+        tags = {"miseg.kind": "tuning", repeats.SETTINGS: repeats.settings_of(tuning)} | dict(tuning.tags)
+        params = {"confirm_seeds": str(tuning.confirm_seeds)}
         parent = tracking.open_run(
-            self.uri, place, tuning.name, storage=self.storage, parent=tuning.parent, tags=tags, params={}
+            self.uri, place, tuning.name, storage=self.storage, parent=tuning.parent, tags=tags, params=params
         )
         for row in (tuning.tuned, *tuning.rivals):
             for seed in range(1, 1 + tuning.confirm_seeds):
