@@ -11,7 +11,6 @@ from mlflow.entities import Run
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Cell, Table
 from miseg.service import models, repeats, study_record, tables, tracking, tune
-from miseg.service.away import first_line
 from miseg.service.evaluate import evaluate
 from miseg.service.plan import Devices, Plan
 from miseg.service.start import Job
@@ -143,14 +142,20 @@ def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
     except (tracking.TrackingError, *tracking.UNREACHABLE):
         raise  # the next cell would meet the same
     except Exception as error:
-        print(f"{name} failed: {first_line(error)}", flush=True)
-        return first_line(error)
+        print(f"{name} failed: {error}", flush=True)
+        return _reason(error)
     tags = {study_record.SEEDS: str(table.confirm_seeds)}
     tracking.log_metrics(uri, report.parent_run, {}, tags=tags)
     cells = study_record.done(uri, study.plan)
     of_data = [other for _, _, other in study.plan.of_data(cell.base.data).cells if other in cells]
     tracking.log_metrics(uri, parent, {"cells_done": len(of_data)}, step=len(of_data))
     return ""
+
+
+def _reason(error: Exception) -> str:
+    """One line: Ray puts a trace of its processes before what went wrong."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def _measured(study: Study, table: Table, cell: Cell) -> str:
@@ -163,8 +168,8 @@ def _measured(study: Study, table: Table, cell: Cell) -> str:
         try:
             _measure(study, table, cell, confirmation)
         except Exception as error:
-            failure = first_line(error)
-            print(f"{table.cell_id(cell)}  {confirmation.info.run_name} was not measured: {failure}", flush=True)
+            failure = _reason(error)
+            print(f"{table.cell_id(cell)}  {confirmation.info.run_name} was not measured: {error}", flush=True)
     return failure
 
 

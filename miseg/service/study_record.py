@@ -39,7 +39,7 @@ def find(uri: str, name: str | None) -> Plan | None:
         of_it = [run for run in runs if run.data.tags["miseg.study"] == latest]
         texts = [text for run in of_it if (text := _plan(uri, run))]
     # In the order in which they were planned, the longest of the lists being the last that was written.
-    order = max((text["data_sets"] for text in texts), key=len, default=[])
+    order: list[str] = max((text["data_sets"] for text in texts), key=len, default=[])
     parts = sorted(map(from_json, texts), key=lambda part: order.index(part.data[0]))
     missing = set(order) - {data for part in parts for data in part.data}
     if missing or not parts:

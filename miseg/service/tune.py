@@ -370,6 +370,7 @@ def _tune(
             print(f"{path} holds no state of its trials: they are asked for anew, and what is trained is found again")
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
     results = tuner.fit()
+    tune_state.keep_end(path, cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.
     configs = [trial.config for trial in results._experiment_analysis.trials]
     return pd.DataFrame([_close(tuning, trial_run, results[i], config) for i, config in enumerate(configs)])

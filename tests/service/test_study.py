@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from miseg.evaluation import ConfusionMatrix
 from miseg.service import study_record, tracking
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(900)]
 
 JOB = Path(__file__).parents[2] / "jobs" / "study.py"
 STEPS, TRIALS = 5, 2
