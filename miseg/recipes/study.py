@@ -33,7 +33,7 @@ class Changes:
     """Optimiser steps of a whole trial. Default: the recipes'."""
     gpu_seconds: float | None = None
     """Seconds of the GPU (without one, of the CPUs of a trial) for the steps of a whole trial, in place of their
-    number: how many steps a method gets for them follows from its throughput."""
+    number: how many steps a method gets for them follows from the throughput of its default setting."""
     size: tuple[int, int] | None = None
     """Height and width in pixels to which images are resized, of methods that learn from dense labels. Default: the
     recipes'."""
