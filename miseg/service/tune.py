@@ -372,8 +372,10 @@ def _tune(
     results = tuner.fit()
     tune_state.keep_end(path, cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.
-    configs = [trial.config for trial in results._experiment_analysis.trials]
-    return pd.DataFrame([_close(tuning, trial_run, results[i], config) for i, config in enumerate(configs)])
+    trials = results._experiment_analysis.trials
+    # As they were made: a restored list is in the order of the last reports, and of equal trials the first wins.
+    order = sorted(range(len(trials)), key=lambda i: int(trials[i].experiment_tag.partition("_")[0]))
+    return pd.DataFrame([_close(tuning, trial_run, results[i], trials[i].config) for i in order])
 
 
 def _close(
