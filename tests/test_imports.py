@@ -40,7 +40,14 @@ def test_a_broken_contract_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["miseg", "miseg.recipes.streets", "miseg.recipes.spaces", "miseg.service.command", "miseg.data.configs"],
+    [
+        "miseg",
+        "miseg.recipes.streets",
+        "miseg.recipes.spaces",
+        "miseg.recipes.study",
+        "miseg.service.command",
+        "miseg.data.configs",
+    ],
 )
 def test_a_description_imports_neither_torch_nor_ray_nor_mlflow(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'ray', 'mlflow', 'optuna', 'numpy'}} & set(sys.modules)))"

@@ -37,6 +37,16 @@ def embedded_rmi(seed: int = 0) -> Experiment:
     return _embedded(RegionMutualInformation(UNet(EMBEDDED_FEATURES)), seed)
 
 
+def embedded_affinity(seed: int = 0) -> Experiment:
+    """Cross-entropy with affinity fields at full resolution on the embedded scenes: `embedded-affinity`."""
+    return _embedded(AffinityField(UNet(EMBEDDED_FEATURES), stride=1), seed)
+
+
+def embedded_mutual(seed: int = 0) -> Experiment:
+    """Mutual learning of two U-Nets on the embedded scenes: `embedded-mutual`."""
+    return _embedded(MutualLearning(UNet(EMBEDDED_FEATURES)), seed)
+
+
 def camvid_ce(seed: int = 0) -> Experiment:
     """Softmax cross-entropy on CamVid at 240x176: `camvid-ce`.
 
@@ -127,6 +137,8 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "embedded-ce": embedded_ce,
     "embedded-bce": embedded_bce,
     "embedded-rmi": embedded_rmi,
+    "embedded-affinity": embedded_affinity,
+    "embedded-mutual": embedded_mutual,
     "camvid-ce": camvid_ce,
     "camvid-bce": camvid_bce,
     "camvid-rmi": camvid_rmi,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 import torch
 
 from miseg.data.packed import PackedDataset
-from miseg.evaluation import BoundaryIoU, DenseCRF, match_clusters
+from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
 from miseg.service import checkpoint, checkpoint_files, ingest, refine, tracking
@@ -22,8 +26,11 @@ from miseg.service.cluster import Resources
 from miseg.service.journal import TRAIN_MATCH, Journal, journal_folder
 from miseg.service.loop import resolve_precision
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
-from miseg.service.scoring import Evaluation
+from miseg.service.scoring import Counted, Evaluation
 from miseg.service.scoring import evaluate as evaluate_batches
+
+IMAGES_AT_ONCE = 256
+"""Images whose confusion matrices are written together."""
 
 
 def evaluate(
@@ -37,8 +44,11 @@ def evaluate(
     parent: str | None = None,
     crf: Sequence[DenseCRF] = (),
     rows: list[Row] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> tuple[str, dict[str, float]]:
     """Measure the checkpoint in `folder` on a split; the MLflow run's id and the scores by metric name.
+
+    The run's artifact `images/<split>-images.parquet` has each image's own confusion matrix: see `write_images`.
 
     Args:
         folder: a checkpoint.
@@ -50,6 +60,7 @@ def evaluate(
         parent: the MLflow run that trained the checkpoint.
         crf: settings of the dense CRF under which the predictions are measured once more, each.
         rows: what the run's panels show is added to it.
+        tags: further tags of the run; an evaluation with other tags is another run.
 
     Raises:
         ValueError: as `check`.
@@ -59,16 +70,19 @@ def evaluate(
     manifest = check(folder, dataset, split)
     task = ingest.task_of(dataset)
     experiment = checkpoint_files.read_experiment(folder)
+    name = f"evaluate-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{parent or 'folder'}"
+    if tags:
+        name += "-" + hashlib.sha256(json.dumps(dict(tags), sort_keys=True).encode()).hexdigest()[:8]
     run_id = tracking.open_model_run(
         tracking_uri,
         experiment,
-        f"evaluate-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{parent or 'folder'}",
+        name,
         "evaluation",
         storage=storage,
         display=f"evaluate {split} {experiment.id} step {manifest['step']}",
         parent=parent,
         params={"split": split},
-        data={"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint},
+        data={"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint} | dict(tags or {}),
     )
     files = checkpoint_files.files_of(folder)
     journal = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
@@ -131,19 +145,50 @@ def _measure(
             assert counted is not None
             match_K = match_clusters(counted.counts)
         batches = ingest.evaluation_stream(dataset, split, experiment)
-        found = run(batches, keep=PANEL_ROWS, boundary=boundary, match_K=match_K)
+        each: Counted = []
+        found = run(batches, keep=PANEL_ROWS, boundary=boundary, match_K=match_K, each=each)
         scores = _scores(found, boundary, task.class_names, split, matched_on_train=match_K is not None)
-        if match_K is None and found.clusters is not None:
-            match_K = match_clusters(found.clusters.counts)
         if found.kept:
             image_1CHW = found.kept[0][0].images_NCHW[:1]
             scores[f"{split}/inference_seconds"] = inference_seconds(method, image_1CHW, device, precision)
         log = Journal(**journal)
         log.metrics(step, scores)
+        images = Path(folder) / f"{split}-images.parquet"
+        write_images(images, each, found.clusters, match_K)
+        log.artifact(images, "images")
+        if match_K is None and found.clusters is not None:
+            match_K = match_clusters(found.clusters.counts)
         rows = log_evaluation(log, dataset, experiment, found, Path(folder), step=step, split=split)
         watch_collapse(log, found, step)
         log.close()
     return scores, rows, None if match_K is None else match_K.tolist()
+
+
+def write_images(path: Path, each: Counted, clusters: ClusterCounts | None, match_K: torch.Tensor | None) -> None:
+    """Write the images' confusion matrices as Parquet, one row an image.
+
+    Columns: `id` and `counts`, the K * K counts of pixels with truth in rows, row by row, whose sum over images is the
+    split's own matrix. Of clusters (in `clusters`, over all images) that is by the match made on these images; a third
+    column, `counts_train_match`, is by `match_K`, where it was made on others.
+    """
+    own_K = None if clusters is None else match_clusters(clusters.counts)
+    matches = {"counts": own_K} | ({} if own_K is None or match_K is None else {"counts_train_match": match_K})
+    kinds = [pa.field("id", pa.string()), *(pa.field(name, pa.list_(pa.int64())) for name in matches)]
+    with pq.ParquetWriter(path, pa.schema(kinds), compression="zstd") as file:
+        for start in range(0, len(each), IMAGES_AT_ONCE):
+            part = each[start : start + IMAGES_AT_ONCE]
+            columns = {
+                name: [_matrix(found, match).counts.flatten().tolist() for _, found in part]
+                for name, match in matches.items()
+            }
+            file.write_table(pa.table({"id": [name for name, _ in part]} | columns, pa.schema(kinds)))
+
+
+def _matrix(found: ConfusionMatrix | ClusterCounts, match_K: torch.Tensor | None) -> ConfusionMatrix:
+    if isinstance(found, ConfusionMatrix):
+        return found
+    assert match_K is not None
+    return found.matched(match_K)
 
 
 def _scores(

@@ -15,6 +15,9 @@ from miseg.interface import Batch, Method, Task, combine
 Kept = list[tuple[Batch, Tensor]]
 """Batches with the labels [N, H, W] predicted for them."""
 
+Counted = list[tuple[str, ConfusionMatrix | ClusterCounts]]
+"""The pixels of single images, by the images' ids."""
+
 
 class Evaluation(NamedTuple):
     """What an evaluation found.
@@ -47,6 +50,7 @@ def evaluate(
     boundary: BoundaryIoU | None = None,
     match_K: Tensor | None = None,
     objective: bool = True,
+    each: Counted | None = None,
 ) -> Evaluation:
     """The confusion matrices over the batches of all ranks, and the first batches of at least `keep` images here.
 
@@ -62,6 +66,7 @@ def evaluate(
         match_K: the class of each cluster; None: the best match on these images.
         objective: whether the objective of a method that emits clusters is computed, at the cost of a training's
             forward pass.
+        each: is given the counts of every labelled image of this rank by itself.
     """
     was_training = method.training
     method.eval()
@@ -83,6 +88,8 @@ def evaluate(
                 if boundary is not None and not name and (tally is None or match_K is not None):
                     classes = prediction_NHW if match_K is None else match_K.to(device)[prediction_NHW]
                     boundary.update(classes, batch.labels_NHW)
+                if each is not None and not name:
+                    each += _of_each(batch, prediction_NHW, method, task)
             if not name and sum(len(earlier.ids) for earlier, _ in kept) < keep:
                 kept.append((batch.to("cpu"), prediction_NHW.cpu()))
     for matrix in matrices.values():
@@ -95,6 +102,20 @@ def evaluate(
     kept = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in kept]
     found = tally.objective(device) if objective else None
     return Evaluation(tally.counts.matched(match_K), kept, {}, tally.counts, found)
+
+
+def _of_each(batch: Batch, prediction_NHW: Tensor, method: Method, task: Task) -> Counted:
+    assert batch.labels_NHW is not None
+    found: Counted = []
+    for name, prediction_HW, truth_HW in zip(batch.ids, prediction_NHW, batch.labels_NHW, strict=True):
+        counts: ConfusionMatrix | ClusterCounts = (
+            ConfusionMatrix(task.num_classes, task.ignore_index)
+            if method.emits == "classes"
+            else ClusterCounts(method.num_clusters, task.num_classes, task.ignore_index)
+        )
+        counts.update(prediction_HW, truth_HW)
+        found.append((name, counts))
+    return found
 
 
 class _Clusters:

@@ -63,6 +63,7 @@ def describe(params: Mapping[str, Any]) -> str:
     """A trial's parameters in a few characters, for a run's name and a line of progress."""
     short = {"lambda": "λ", "downsampling_factor": "DF", "region_size": "R", "learning_rate": "lr"}
     short |= {"alpha": "α", "beta": "β", "gamma": "γ", "tau": "τ", "features": "P", "clusters": "K"}
+    short |= {key: key for key in ("weight", "margin", "stride", "samples")}
     return " ".join(f"{short[key]}={value:.4g}" if key in short else str(value) for key, value in params.items())
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -74,6 +76,10 @@ class Tuning:
 
     when_storage_fails: WhenStorageFails = "continue"
     """See `train.Run`."""
+    parent: str | None = None
+    """The MLflow run that the tuning is a part of."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Further tags of the tuning and of its trials."""
 
     @property
     def folder(self) -> str:
@@ -176,12 +182,14 @@ def run(tuning: Tuning) -> Report:
         tracking.experiment_name(tuning.base.data),
         tuning.name,
         storage=tuning.storage,
+        parent=tuning.parent,
         tags={
             "miseg.kind": "tuning",
             "miseg.data": tuning.base.data,
             "miseg.experiment_id": tuning.base.id,
             repeats.SETTINGS: repeats.settings_of(tuning),
-        },
+        }
+        | dict(tuning.tags),
         params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
         | {"selection": tuning.selection},
         description=f"{tuning.points} trials of {tuning.base.steps} steps, confirmed on {tuning.confirm_seeds} seeds",
@@ -239,9 +247,8 @@ def _record(
 def search(tuning: Tuning, parent: str) -> pd.DataFrame:
     """Run the search or grid of a tuning as children of the MLflow run `parent`; a row for each trial."""
 
-    def resolve(config: Mapping[str, Any]) -> tuple[str, Experiment]:
-        experiment = tuning.space(FixedTrial(dict(config)), tuning.base)
-        return describe(config), experiment
+    def resolve(config: Mapping[str, Any]) -> Point:
+        return Point(describe(config), tuning.space(FixedTrial(dict(config)), tuning.base), tuning.tags)
 
     if tuning.grid is not None:
         grid = {name: tune.grid_search(list(values)) for name, values in tuning.grid.items()}
@@ -264,16 +271,30 @@ def search(tuning: Tuning, parent: str) -> pd.DataFrame:
     return _tune(tuning, f"{tuning.name}-search", parent, resolve, config, {}, tuning.trials)
 
 
+class Point(NamedTuple):
+    """What a trial trains."""
+
+    display: str
+    experiment: Experiment
+    tags: Mapping[str, str]
+
+
 def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.DataFrame:
     # Seeds that no trial has used: a winner found on seed 0 must not be judged on it.
     seeds = [tuning.base.seed + 1 + index for index in range(tuning.confirm_seeds)]
 
-    def resolve(config: Mapping[str, Any]) -> tuple[str, Experiment]:
-        return f"{config['row']} seed {config['seed']}", replace(rows[config["row"]], seed=config["seed"])
+    def resolve(config: Mapping[str, Any]) -> Point:
+        row, seed = config["row"], config["seed"]
+        tags = dict(tuning.tags) | {"miseg.row": row, "miseg.confirmed": "yes"}
+        return Point(f"{row} seed {seed}", replace(rows[row], seed=seed), tags)
 
     grid = {"row": tune.grid_search(list(rows)), "seed": tune.grid_search(seeds)}
     total = len(rows) * len(seeds)
-    found = _tune(tuning, f"{tuning.name}-confirm", parent, resolve, _to_the_end(tuning), grid, total)
+    # Tune goes on with the grid that it began with: of another, such as one with more seeds, it must not know this one.
+    # What was trained is found again by its run's name.
+    trained = [[experiment.id for experiment in rows.values()], seeds]
+    name = f"{tuning.name}-{hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:8]}-confirm"
+    found = _tune(tuning, name, parent, resolve, _to_the_end(tuning), grid, total)
     found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
     if "match" in found:
         # No result beside one-to-one matches: see `match_clusters`.
@@ -295,13 +316,13 @@ def _tune(
     tuning: Tuning,
     name: str,
     parent: str,
-    resolve: Callable[[Mapping[str, Any]], tuple[str, Experiment]],
+    resolve: Callable[[Mapping[str, Any]], Point],
     config: tune.TuneConfig,
     param_space: dict[str, Any],
     total: int,
 ) -> pd.DataFrame:
     def trial_run(params: Mapping[str, Any], trial_id: str) -> train.Run:
-        display, experiment = resolve(params)
+        display, experiment, tags = resolve(params)
         return train.Run(
             # By what is trained, not by the trial: a driver that is killed before Tune noted a trial asks for the same
             # point under another trial's id, and must find what was begun.
@@ -314,7 +335,8 @@ def _tune(
             resources=tuning.resources,
             parent=parent,
             tags={"miseg.kind": "trial", "miseg.tuning": tuning.name, "miseg.trial_id": trial_id}
-            | {"selection": tuning.selection},
+            | {"selection": tuning.selection}
+            | dict(tags),
             selection=tuning.selection,
             when_storage_fails=tuning.when_storage_fails,
         )
@@ -348,9 +370,12 @@ def _tune(
             print(f"{path} holds no state of its trials: they are asked for anew, and what is trained is found again")
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
     results = tuner.fit()
+    tune_state.keep_end(path, cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.
-    configs = [trial.config for trial in results._experiment_analysis.trials]
-    return pd.DataFrame([_close(tuning, trial_run, results[i], config) for i, config in enumerate(configs)])
+    trials = results._experiment_analysis.trials
+    # As they were made: a restored list is in the order of the last reports, and of equal trials the first wins.
+    order = sorted(range(len(trials)), key=lambda i: int(trials[i].experiment_tag.partition("_")[0]))
+    return pd.DataFrame([_close(tuning, trial_run, results[i], trials[i].config) for i in order])
 
 
 def _close(

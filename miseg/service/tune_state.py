@@ -46,12 +46,32 @@ class KeepState(tune.Callback):
         newest = max(staged.glob(f"{EXPERIMENT}*.json"), default=None)
         if newest is None or (written := (newest.name, newest.stat().st_mtime_ns)) == self._written:
             return
-        session = newest.stem.removeprefix(EXPERIMENT)
         try:
-            keep(storage.storage_filesystem, storage.experiment_fs_path, sorted(staged.glob(f"*-{session}.*")))
+            keep(storage.storage_filesystem, storage.experiment_fs_path, _with(newest))
         except OSError as error:  # the trainings go on; what is lost by then is what Tune learns from now on
             logger.warning("the state of the tuning in %s is not kept: %s", storage.experiment_fs_path, error)
         self._written = written
+
+
+def keep_end(folder: str, session: Path) -> None:
+    """Keep what Tune wrote when the tuning in `folder`, a path or URI, ended by itself, after its last turn.
+
+    Without it the last trial would be taken up again whenever the tuning is restored. `session` as for `put_back`.
+    """
+    system, place = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
+    written = session.glob(f"artifacts/*/{Path(place).name}/driver_artifacts/{EXPERIMENT}*.json")
+    newest = max(written, key=lambda path: path.stat().st_mtime_ns, default=None)
+    if newest is None:
+        return
+    try:
+        keep(system, place, _with(newest))
+    except OSError as error:  # the state before it serves as well, at the cost of a start
+        logger.warning("the end of the tuning in %s is not kept: %s", folder, error)
+
+
+def _with(newest: Path) -> list[Path]:
+    """Tune's list of trials, and what it wrote with it."""
+    return sorted(newest.parent.glob(f"*-{newest.stem.removeprefix(EXPERIMENT)}.*"))
 
 
 def keep(system: fs.FileSystem, folder: str, files: list[Path]) -> None:

@@ -1,5 +1,6 @@
 """What Tune knows, kept and put back; a tuning that is killed and whose state is torn is in test_tune.py."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,18 @@ def test_without_a_whole_state_nothing_is_touched(tuning, tmp_path):
 def test_the_next_state_after_a_resume_has_the_next_number(tuning):
     tune_state.keep(fs.LocalFileSystem(), str(tuning), write(tuning, LATER, "fourth"))
     assert [path.name for path in sorted(tuning.glob("*.zip"))] == ["state-000000002.zip", "state-000000003.zip"]
+
+
+def test_what_is_written_after_the_last_turn_is_kept_too(tuning, tmp_path):
+    """Else a restored tuning would take its last trial up again, though it is done."""
+    session = tmp_path / "session"
+    write(session / "artifacts/before/street-search/driver_artifacts", "2026-11-25_23-00-00", "of another driver")
+    earlier = session / "artifacts/before/street-search/driver_artifacts"
+    for path in earlier.iterdir():
+        os.utime(path, (1, 1))
+    write(session / "artifacts/now/avenue-search/driver_artifacts", LATER, "of another tuning")
+    write(session / "artifacts/now/street-search/driver_artifacts", SESSION, "end")
+    tune_state.keep_end(str(tuning), session)
+    assert tune_state.put_back(str(tuning), tmp_path / "elsewhere") and texts(tuning) == of("end")
+    tune_state.keep_end(str(tuning), tmp_path / "nothing")
+    assert tune_state.put_back(str(tuning), tmp_path / "elsewhere") and texts(tuning) == of("end")

@@ -1,0 +1,36 @@
+"""Compare methods under equal budgets: each tuned alike on validation, confirmed on fresh seeds, then tested once.
+
+python jobs/study.py --plan --price-per-hour 2.5
+python jobs/study.py --name first --data embedded camvid --methods ce bce rmi affinity mutual --trials 8
+python jobs/study.py --name first --resume --data sentinel2-flanders --steps 2000 --budgets 10 50
+python jobs/study.py --name first --resume --confirm-seeds 5
+"""
+
+from __future__ import annotations
+
+from miseg.service.command import main
+from miseg.service.study_start import Options, start
+
+
+def run(arguments: Options) -> int:
+    """Plan, and unless only the plan is wanted, run; status 1 where a cell failed."""
+    study = start(arguments)
+    # Only now: they bring torch, Ray and MLflow along.
+    from miseg.service import plan, study_record, tracking
+    from miseg.service import study as running
+    from miseg.service.claims import claimed
+
+    uri, name = study.job.tracking_uri, study.plan.study
+    todo = plan.text(study.plan, study_record.done(uri, study.plan), study.devices)
+    print(f"study {name}, to do:\n{todo}", flush=True)
+    if arguments.plan:
+        return 0
+    place = tracking.experiment_name(study.plan.data[0])
+    with claimed(uri, place, study_record.name_of(study.plan), storage=study.job.storage):
+        failed = running.run(study)
+    print(f"\nStudy {name} at {uri}; look at it with: {study.job.ui_command}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    main(Options, run, __doc__)

@@ -1,0 +1,261 @@
+"""A study's plan: its tables with what they are expected to take, as it is printed and as it is kept in MLflow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from miseg.recipes.contenders import CONTENDERS
+from miseg.recipes.experiment import Experiment, from_dict, to_dict
+from miseg.recipes.study import Cell, Changes, Table, with_steps
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What a training takes on one device (a GPU, or the CPUs of a trial)."""
+
+    images_per_second: float
+    """Of training."""
+    validation_seconds: float
+    """Of one validation; from earlier runs, with its share of what a run takes besides its steps."""
+    source: str
+    """Where the figures come from."""
+
+    def step_seconds(self, experiment: Experiment) -> float:
+        """Of one optimiser step."""
+        return experiment.batch_size / self.images_per_second
+
+    def seconds(self, experiment: Experiment) -> float:
+        """Of a whole training, validations and all."""
+        validations = math.ceil(experiment.steps / experiment.validate_every)
+        return experiment.steps * self.step_seconds(experiment) + validations * self.validation_seconds
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What the study runs on, and what it costs."""
+
+    use_gpu: bool
+    concurrency: int
+    """Trials at a time, each on a GPU of its own or on its share of the CPUs."""
+    price_per_hour: float | None = None
+    """Of a GPU, or, without one, of the machine; in whatever currency."""
+
+    @property
+    def kind(self) -> str:
+        """What hours are counted of."""
+        return "GPU" if self.use_gpu else "machine"
+
+    def hours(self, seconds: float) -> float:
+        """What is paid for trainings that take so many seconds one after the other."""
+        return seconds / 3600 / (1 if self.use_gpu else self.concurrency)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study of a name compares, by which budgets."""
+
+    study: str
+    created: str
+    """ISO 8601."""
+    tables: tuple[Table, ...]
+    throughput: Mapping[str, Throughput] = field(default_factory=dict)
+    """By the id of the cell."""
+
+    def of_data(self, data: str) -> Plan:
+        """The part on one data set."""
+        return replace(self, tables=tuple(table for table in self.tables if table.data == data))
+
+    @property
+    def data(self) -> list[str]:
+        """Its data sets."""
+        return list(dict.fromkeys(table.data for table in self.tables))
+
+    @property
+    def cells(self) -> list[tuple[Table, Cell, str]]:
+        """Every cell with its table and its id."""
+        return [(table, cell, table.cell_id(cell)) for table in self.tables for cell in table.cells]
+
+
+def timed(plan: Plan, tables: Sequence[Table], measure: Callable[[Experiment], Throughput]) -> Plan:
+    """The plan with these tables, the throughput of cells that had none measured, and steps where seconds are equal.
+
+    A cell that was planned before keeps its steps: another measurement would make another experiment of it.
+    """
+    throughput = dict(plan.throughput)
+    timed_tables = []
+    for table in tables:
+        cells = []
+        for cell in table.cells:
+            name = table.cell_id(cell)
+            if name not in throughput:
+                throughput[name] = measure(cell.base)
+                if (seconds := table.changes.gpu_seconds) is not None:
+                    steps = max(1, int(seconds / throughput[name].step_seconds(cell.base)))
+                    cell = replace(cell, base=with_steps(cell.base, steps))
+            cells.append(cell)
+        timed_tables.append(replace(table, cells=tuple(cells)))
+    return replace(plan, tables=tuple(timed_tables), throughput=throughput)
+
+
+def expected(plan: Plan, done: Mapping[str, int]) -> list[dict[str, Any]]:
+    """What each cell takes from now on, at most: ASHA stops weak trials early.
+
+    Args:
+        plan: with the throughput of every cell.
+        done: for the cells that were tuned before, on how many seeds they were confirmed and measured.
+
+    Returns:
+        For each cell `cell`, `trials` and `confirmations` to train, their `steps` together, `images_per_second`,
+        `source`, and `seconds`, with one evaluation for each confirmation.
+    """
+    rows = []
+    for table, cell, name in plan.cells:
+        trials = 0 if name in done else table.trials
+        confirmations = len(cell.contender.rows) * (table.confirm_seeds - done.get(name, 0))
+        speed, runs = plan.throughput[name], trials + confirmations
+        rows.append(
+            {
+                "cell": name,
+                "trials": trials,
+                "confirmations": confirmations,
+                "steps": runs * cell.base.steps,
+                "images_per_second": speed.images_per_second,
+                "source": speed.source,
+                "seconds": runs * speed.seconds(cell.base) + confirmations * speed.validation_seconds,
+            }
+        )
+    return rows
+
+
+def cost(rows: Sequence[Mapping[str, Any]], devices: Devices) -> dict[str, Any]:
+    """The sums of `expected` in hours of a GPU or machine, and their price where one is given."""
+    seconds = sum(row["seconds"] for row in rows)
+    hours = devices.hours(seconds)
+    return {
+        "hours_of": devices.kind,
+        "hours": hours,
+        "wall_hours": seconds / 3600 / devices.concurrency,
+        "price_per_hour": devices.price_per_hour,
+        "price": None if devices.price_per_hour is None else hours * devices.price_per_hour,
+        "trials": sum(row["trials"] for row in rows),
+        "confirmations": sum(row["confirmations"] for row in rows),
+        "steps": sum(row["steps"] for row in rows),
+    }
+
+
+def text(plan: Plan, done: Mapping[str, int], devices: Devices) -> str:
+    """The plan for the terminal: a line for each cell, and the sums."""
+    rows = expected(plan, done)
+    header = ("cell", "trials", "confirmations", "steps each", "images/s", "from", f"{devices.kind}-hours")
+    lines = [header]
+    for (_, cell, _), row in zip(plan.cells, rows, strict=True):
+        hours = devices.hours(row["seconds"])
+        counts = (f"{row['trials']}", f"{row['confirmations']}", f"{cell.base.steps}")
+        lines.append((row["cell"], *counts, f"{row['images_per_second']:.3g}", row["source"], f"{hours:.3g}"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = ["  ".join(map(_padded, header, line, widths)).rstrip() for line in lines]
+    total = cost(rows, devices)
+    told = (
+        f"{total['trials']} trials and {total['confirmations']} confirmations of {total['steps']} steps together: "
+        f"{total['hours']:.3g} {devices.kind}-hours at most, {total['wall_hours']:.3g} hours by the clock with "
+        f"{devices.concurrency} at a time"
+    )
+    if total["price"] is not None:
+        told += f", {total['price']:.2f} at {devices.price_per_hour:g} an hour of a {devices.kind}"
+    return "\n".join([*table, told])
+
+
+def _padded(column: str, value: str, width: int) -> str:
+    return value.ljust(width) if column in ("cell", "from") else value.rjust(width)
+
+
+def to_json(plan: Plan, data: str, devices: Devices, split: str) -> dict[str, Any]:
+    """The plan on one data set as plain JSON data: all that `from_json` needs, and what a report reads.
+
+    Args:
+        plan: the whole study's.
+        data: one of its data sets.
+        devices: what it runs on.
+        split: where the confirmed models are measured in the end.
+    """
+    data_sets, plan = plan.data, plan.of_data(data)
+    whole = expected(plan, {})
+    seconds = {row["cell"]: row["seconds"] for row in whole}
+    return {
+        "study": plan.study,
+        "created": plan.created,
+        "split": split,
+        "data_sets": data_sets,
+        "tables": [_table_json(plan, table, seconds, devices) for table in plan.tables],
+        "cost": cost(whole, devices),
+    }
+
+
+def _table_json(plan: Plan, table: Table, seconds: Mapping[str, float], devices: Devices) -> dict[str, Any]:
+    cells = [
+        {
+            "id": (name := table.cell_id(cell)),
+            "method": type(cell.base.method).__name__,
+            "key": cell.method,
+            "recipe": cell.recipe,
+            "rows": list(cell.contender.rows),
+            "trials": table.trials,
+            "steps": cell.base.steps,
+            "confirm_seeds": table.confirm_seeds,
+            "hours": devices.hours(seconds[name]),
+            "throughput": asdict(plan.throughput[name]),
+            "experiment": to_dict(cell.base),
+        }
+        for cell in table.cells
+    ]
+    return {
+        "data": table.data,
+        "place": table.place,
+        "budget": "all" if table.budget is None else table.budget,
+        "supervision": table.supervision,
+        "baseline": table.baseline_row,
+        "baseline_method": table.baseline,
+        "trials": table.trials,
+        "confirm_seeds": table.confirm_seeds,
+        "seed": table.seed,
+        "selection": table.selection,
+        "changes": asdict(table.changes),
+        "cells": cells,
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> Plan:
+    """The plan that `to_json` wrote.
+
+    Raises:
+        ValueError: a method that this version does not know, or a table that is not fair.
+    """
+    tables, throughput = [], {}
+    for found in data["tables"]:
+        changes = dict(found["changes"])
+        if changes["size"] is not None:
+            changes["size"] = tuple(changes["size"])
+        cells = []
+        for cell in found["cells"]:
+            if cell["key"] not in CONTENDERS:
+                raise ValueError(f"study {data['study']} compares {cell['key']}, which this version does not know")
+            cells.append(Cell(cell["key"], cell["recipe"], from_dict(cell["experiment"])))
+            throughput[cell["id"]] = Throughput(**cell["throughput"])
+        tables.append(
+            Table(
+                place=found["place"],
+                supervision=found["supervision"],
+                budget=None if found["budget"] == "all" else found["budget"],
+                trials=found["trials"],
+                confirm_seeds=found["confirm_seeds"],
+                changes=Changes(**changes),
+                baseline=found["baseline_method"],
+                seed=found["seed"],
+                selection=found["selection"],
+                cells=tuple(cells),
+            )
+        )
+    return Plan(data["study"], data["created"], tuple(tables), throughput)

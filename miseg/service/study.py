@@ -1,0 +1,211 @@
+"""A study: every cell tuned and confirmed, one after the other, then the test split read once, at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mlflow.entities import Run
+
+from miseg.data.packed import PackedDataset
+from miseg.recipes.study import Cell, Table
+from miseg.service import models, repeats, study_record, tables, tracking, tune
+from miseg.service.evaluate import evaluate
+from miseg.service.plan import Devices, Plan
+from miseg.service.start import Job
+from miseg.service.train import FINISHED
+
+
+@dataclass(frozen=True)
+class Study:
+    """A plan with what it runs on."""
+
+    plan: Plan
+    jobs: Mapping[str, Job]
+    """Where each data set is packed, and the cluster, by the name that experiments give the data."""
+    devices: Devices
+
+    @property
+    def job(self) -> Job:
+        """For what all data sets have in common."""
+        return next(iter(self.jobs.values()))
+
+    def split(self, data: str) -> str:
+        """Where the models of a data set are measured in the end: test, or, without one, where they were validated."""
+        table = self.plan.of_data(data).tables[0]
+        dataset = PackedDataset.open(self.jobs[data].data)
+        # Of some data sets the publisher keeps the test split's masks.
+        if "test" in dataset.splits and dataset.size("test") and dataset.read("test", 0).mask is not None:
+            return "test"
+        return table.cells[0].base.validation_split(dataset.splits)
+
+    def tuning(self, table: Table, cell: Cell, parent: str | None) -> tune.Tuning:
+        """The search and confirmation of a cell, a child of the MLflow run `parent`."""
+        job, contender, name = self.jobs[cell.base.data], cell.contender, table.cell_id(cell)
+        tuned, published = contender.rows
+        return tune.Tuning(
+            name=f"{self.plan.study}-{name.replace('/', '-')}",
+            base=cell.base,
+            space=contender.space,
+            default_point=contender.point(cell.base),
+            rivals={published: cell.base},
+            tuned=tuned,
+            data=job.data,
+            storage=job.storage,
+            tracking_uri=job.tracking_uri,
+            resources=job.resources,
+            trials=table.trials,
+            confirm_seeds=table.confirm_seeds,
+            seed=table.seed,
+            selection=table.selection if contender.supervision == "none" else "labels",
+            parent=parent,
+            tags={"miseg.study": self.plan.study, "miseg.cell": name},
+        )
+
+
+def run(study: Study) -> list[str]:
+    """Tune and confirm what is not done yet, measure what is not measured, and print the tables; the cells that failed.
+
+    A cell whose tuning fails is told and left for the next `--resume`; the others go on. What was confirmed is measured
+    all the same: nothing is chosen by it.
+
+    Raises:
+        ValueError: a cell that was tuned with other settings, such as on other data.
+        tracking.TrackingError: MLflow stays away.
+    """
+    plan, uri = study.plan, study.job.tracking_uri
+    check(study)
+    parents = {
+        data: study_record.open_run(uri, plan, data, study.devices, study.split(data), job.storage)
+        for data, job in study.jobs.items()
+    }
+    failed: dict[str, str] = {}
+    try:
+        for table, cell, name in plan.cells:
+            if reason := _tuned(study, table, cell, parents[cell.base.data]):
+                failed[name] = reason
+        for table, cell, name in plan.cells:
+            if reason := _measured(study, table, cell):
+                failed[name] = reason
+    except KeyboardInterrupt:
+        for run_id in parents.values():
+            tracking.interrupt_run(uri, run_id, "--resume continues")
+        raise
+    except Exception as error:
+        for run_id in parents.values():
+            tracking.fail_run(uri, run_id, error)
+        raise
+    for data, run_id in parents.items():
+        of_data = [name for _, _, name in plan.of_data(data).cells if name in failed]
+        told = f"failed: {', '.join(of_data)}; --resume tries again" if of_data else FINISHED
+        tracking.end_run(uri, run_id, "FAILED" if of_data else "FINISHED", told)
+    for data in parents:
+        print(text(study, data), flush=True)
+    for name, reason in failed.items():
+        print(f"\n{name} failed: {reason}")
+    return list(failed)
+
+
+def check(study: Study) -> None:
+    """Raise ValueError where a name is taken, or a cell was tuned with other settings than it would be now."""
+    for data, job in study.jobs.items():
+        name = study_record.name_of(study.plan)
+        known = tracking.find_run(job.tracking_uri, tracking.experiment_name(data), name)
+        if known is not None and known.data.tags.get("miseg.kind") != "study":
+            raise ValueError(f"{name} is the name of another run, {known.info.run_id}: choose another --name")
+    for table, cell, name in study.plan.cells:
+        tuning = study.tuning(table, cell, None)
+        known = tracking.find_run(tuning.tracking_uri, tracking.experiment_name(cell.base.data), tuning.name)
+        if known is None or (seeds := known.data.params.get("confirm_seeds")) is None:
+            continue  # a kill may have come before the parameters
+        as_then = replace(tuning, confirm_seeds=int(seeds))  # it may have grown since
+        if known.data.tags.get(repeats.SETTINGS) != repeats.settings_of(as_then):
+            raise ValueError(
+                f"{tuning.name}, run {known.info.run_id}, was tuned with other settings than {name} is now: other data "
+                "or --selection, or another version of the search space; choose a new --name"
+            )
+
+
+def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
+    """Tune and confirm a cell, as far as that is not done; why it failed, or ""."""
+    name, uri = table.cell_id(cell), study.job.tracking_uri
+    tuning = study.tuning(table, cell, parent)
+    if study_record.done(uri, study.plan).get(name, 0) >= table.confirm_seeds:
+        print(f"{name}: tuned and confirmed before", flush=True)
+        return ""
+    print(
+        f"{name}: {table.trials} trials of {cell.base.steps} steps, then {table.confirm_seeds} fresh seeds", flush=True
+    )
+    try:
+        report = tune.run(tuning)
+    except (tracking.TrackingError, *tracking.UNREACHABLE):
+        raise  # the next cell would meet the same
+    except Exception as error:
+        print(f"{name} failed: {error}", flush=True)
+        return _reason(error)
+    tags = {study_record.SEEDS: str(table.confirm_seeds)}
+    tracking.log_metrics(uri, report.parent_run, {}, tags=tags)
+    cells = study_record.done(uri, study.plan)
+    of_data = [other for _, _, other in study.plan.of_data(cell.base.data).cells if other in cells]
+    tracking.log_metrics(uri, parent, {"cells_done": len(of_data)}, step=len(of_data))
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    """One line: Ray puts a trace of its processes before what went wrong."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+
+
+def _measured(study: Study, table: Table, cell: Cell) -> str:
+    """Measure each confirmed model of a cell that is not measured yet; why one could not be, or ""."""
+    uri, failure = study.job.tracking_uri, ""
+    measured = study_record.evaluations(uri, study.plan)
+    for confirmation in study_record.confirmations(uri, study.plan, table, cell):
+        if confirmation.info.run_id in measured:
+            continue
+        try:
+            _measure(study, table, cell, confirmation)
+        except Exception as error:
+            failure = _reason(error)
+            print(f"{table.cell_id(cell)}  {confirmation.info.run_name} was not measured: {error}", flush=True)
+    return failure
+
+
+def _measure(study: Study, table: Table, cell: Cell, confirmation: Run) -> None:
+    """Measure the last checkpoint of a confirmation, as in all tables."""
+    job, run_id, split = study.jobs[cell.base.data], confirmation.info.run_id, study.split(cell.base.data)
+    tags = {key: confirmation.data.tags[key] for key in TOLD if key in confirmation.data.tags}
+    with tempfile.TemporaryDirectory() as folder:
+        place = models.download(job.tracking_uri, run_id, "last", folder)
+        _, scores = evaluate(
+            place,
+            job.data,
+            split,
+            storage=job.storage,
+            tracking_uri=job.tracking_uri,
+            resources=job.resources,
+            parent=run_id,
+            tags=tags,
+        )
+    row, seed = tags["miseg.row"], confirmation.data.params["seed"]
+    score = scores[f"{split}/mean_iou"]
+    print(f"{table.cell_id(cell)}  {row}  seed {seed}: mean_iou {score:.4f} on {split}", flush=True)
+
+
+TOLD = ("miseg.study", "miseg.cell", "miseg.row")
+"""Tags that an evaluation has from the confirmation that it measures."""
+
+
+def text(study: Study, data: str) -> str:
+    """The tables of a data set for the terminal."""
+    split = study.split(data)
+    lines = []
+    for table, scores in study_record.results(study.job.tracking_uri, study.plan, split, data):
+        for score, summary in tables.summaries(scores).items():
+            what = f"{tables.SCORES[score]} on {split} after the last step, {table.confirm_seeds} fresh seeds"
+            lines += [f"\n{table.id}: {what}", tables.summary_text(summary)]
+        if split != "test":
+            lines.append(f"{data} has no test split: these are the images that trials were compared on")
+    return "\n".join(lines)

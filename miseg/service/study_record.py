@@ -1,0 +1,146 @@
+"""What MLflow holds of a study: its plan, and which cells and evaluations are done.
+
+In each data set's experiment a study has a run of its own, with the part of the plan that is on this data set; the
+tunings are its children.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from miseg.recipes.study import Cell, Table
+from miseg.service import tracking, train
+from miseg.service.plan import Devices, Plan, from_json, to_json
+
+PLAN = "plan.json"
+
+SEEDS = "miseg.confirmed_seeds"
+"""Tag of a cell's tuning that was finished: on how many seeds its rows were confirmed."""
+
+
+def find(uri: str, name: str | None) -> Plan | None:
+    """The plan of the study called `name`, or of the one that was started last; None where there is none.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    with tracking.reachable(uri):
+        runs = _runs(uri, "tags.`miseg.kind` = 'study'" + (f" and tags.`miseg.study` = '{name}'" if name else ""))
+        if not runs:
+            return None
+        latest = max(runs, key=lambda run: run.info.start_time).data.tags["miseg.study"]
+        of_it = [run for run in runs if run.data.tags["miseg.study"] == latest]
+        texts = [text for run in of_it if (text := _plan(uri, run))]
+    # In the order in which they were planned, the longest of the lists being the last that was written.
+    order: list[str] = max((text["data_sets"] for text in texts), key=len, default=[])
+    parts = sorted(map(from_json, texts), key=lambda part: order.index(part.data[0]))
+    missing = set(order) - {data for part in parts for data in part.data}
+    if missing or not parts:
+        told = ", ".join(sorted(missing)) or "any data"
+        print(f"study {latest} ended before its plan on {told} was kept: add it again with --data", flush=True)
+    throughput = {cell: found for part in parts for cell, found in part.throughput.items()}
+    created = min((part.created for part in parts), default="")
+    return Plan(latest, created, tuple(table for part in parts for table in part.tables), throughput)
+
+
+def name_of(plan: Plan) -> str:
+    """What the study's runs are called."""
+    return f"study-{plan.study}"
+
+
+def open_run(uri: str, plan: Plan, data: str, devices: Devices, split: str, storage: str) -> str:
+    """The id of the study's run on one data set, set running, with its part of the plan."""
+    cells = [name for _, _, name in plan.of_data(data).cells]
+    run_id = tracking.open_run(
+        uri,
+        tracking.experiment_name(data),
+        name_of(plan),
+        storage=storage,
+        display=f"study {plan.study}",
+        tags={"miseg.kind": "study", "miseg.study": plan.study, "miseg.data": data},
+        description=f"{len(cells)} cells: {', '.join(cells)}",
+    )
+    tracking.log_json(uri, run_id, PLAN, to_json(plan, data, devices, split))
+    return run_id
+
+
+def done(uri: str, plan: Plan) -> dict[str, int]:
+    """On how many seeds each cell that was tuned to its end was confirmed, by the cells' ids."""
+    found = _runs(uri, f"tags.`miseg.kind` = 'tuning' and tags.`miseg.study` = '{plan.study}'")
+    return {
+        run.data.tags["miseg.cell"]: int(run.data.tags[SEEDS])
+        for run in found
+        if run.info.status == "FINISHED" and SEEDS in run.data.tags
+    }
+
+
+def confirmations(uri: str, plan: Plan, table: Table, cell: Cell) -> list[Run]:
+    """The runs that confirmed a cell and got to their last step, on the seeds that are planned."""
+    name = table.cell_id(cell)
+    seeds = {str(cell.base.seed + 1 + index) for index in range(table.confirm_seeds)}
+    return [
+        run
+        for run in _runs(uri, f"tags.`miseg.kind` = 'trial' and tags.`miseg.study` = '{plan.study}'")
+        if run.data.tags.get("miseg.cell") == name
+        and run.data.tags.get("miseg.ended") == train.FINISHED
+        and run.data.tags.get("miseg.confirmed") == "yes"
+        and run.data.params.get("seed") in seeds
+    ]
+
+
+def evaluations(uri: str, plan: Plan) -> dict[str, Run]:
+    """The study's finished evaluations, by the confirmation that each measured."""
+    wanted = f"tags.`miseg.kind` = 'evaluation' and tags.`miseg.study` = '{plan.study}'"
+    return {run.data.tags["mlflow.parentRunId"]: run for run in _runs(uri, wanted) if run.info.status == "FINISHED"}
+
+
+def results(uri: str, plan: Plan, split: str, data: str) -> list[tuple[Table, pd.DataFrame]]:
+    """What the evaluations on a data set found: for each table a frame with `row`, `seed` and the scores."""
+    found = evaluations(uri, plan).values()
+    tables = []
+    for table in plan.of_data(data).tables:
+        cells = {table.cell_id(cell) for cell in table.cells}
+        rows: list[dict[str, Any]] = [
+            {"row": run.data.tags["miseg.row"], "seed": int(run.data.params["seed"])}
+            | {key.removeprefix(f"{split}/"): value for key, value in run.data.metrics.items()}
+            for run in found
+            if run.data.tags["miseg.cell"] in cells
+        ]
+        tables.append((table, pd.DataFrame(rows)))
+    return tables
+
+
+def _plan(uri: str, run: Run) -> dict[str, Any]:
+    """As it was written; empty where a kill came before its end."""
+    client = MlflowClient(uri)
+    if PLAN not in {file.path for file in client.list_artifacts(run.info.run_id)}:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(client.download_artifacts(run.info.run_id, PLAN, folder)).read_text()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+
+
+def _runs(uri: str, wanted: str) -> list[Run]:
+    """In all experiments."""
+    client = MlflowClient(uri)
+    with tracking.reachable(uri):
+        places = [place.experiment_id for place in client.search_experiments()]
+        runs: list[Run] = []
+        token: str | None = None
+        while places:
+            page = client.search_runs(places, wanted, max_results=1000, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                break
+        return runs

@@ -1,0 +1,156 @@
+"""The frame of a study: its options, and the way from them to a plan and the cluster that it runs on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from miseg.recipes.study import Asked, Changes, Table, grown
+from miseg.service.command import Place
+
+if TYPE_CHECKING:
+    from miseg.recipes.experiment import Experiment
+    from miseg.service.plan import Plan, Throughput
+    from miseg.service.start import Job
+    from miseg.service.study import Study
+
+Method = Literal[
+    "ce", "bce", "rmi", "affinity", "mutual", "kmeans", "iic", "infoseg", "relative-position", "co-occurrence",
+    "similarity", "deep-infomax", "autoencoder",
+]  # fmt: skip
+
+
+@dataclass
+class Options(Place):
+    """Tune, confirm and test methods x data sets x label budgets; a study that exists grows by what is added."""
+
+    data: tuple[str, ...] | None = None
+    """Data sets by name, starts of recipes' names (camvid-v3plus, porto-voc), or folders or URIs of packed ones.
+    Default: embedded, or with --resume those of the study."""
+    methods: tuple[Method, ...] | None = None
+    """What is compared, as far as there are recipes for the data. Default: all but relative-position and
+    co-occurrence, or with --resume those of the study."""
+    budgets: tuple[str, ...] | None = None
+    """Label budgets: all, or numbers of labelled images, and for few-label methods of labelled pixels of each class.
+    Default: all, and 50 pixels."""
+    trials: int | None = None
+    """Trials of every method; the first is the paper's default. Default: 6, or 32 on a cluster with GPUs."""
+    confirm_seeds: int | None = None
+    """Fresh seeds on which each winner and default is trained and tested. Default: 3."""
+    changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)
+    baseline: Method | None = None
+    """What the others are measured against. Default: ce; kmeans where there are no labels, autoencoder where few."""
+    selection: Literal["objective", "labels"] | None = None
+    """What compares the trials of methods without labels: their own objective on held-out images, or mean IoU.
+    Default: objective."""
+    seed: int | None = None
+    """Seeds the searches, and the trials' weights and data order. Default: 0."""
+    concurrent: int | None = None
+    """Trials at a time, at most 8. Default: what the GPUs hold; without a GPU, what the CPUs and the memory hold."""
+    name: str | None = None
+    """Name of the study. Default: the time."""
+    resume: bool = False
+    """Continue the study called --name (default: the last one), with what is added to it; nothing that is done is done
+    again."""
+    plan: bool = False
+    """Print trials, steps, hours and price that are expected, and start no trial."""
+    throughput: Literal["recorded", "measured"] = "recorded"
+    """Where the hours come from: earlier runs of the same method and size (a few steps where there are none), or a few
+    steps in any case."""
+    price_per_hour: float | None = None
+    """Price of an hour of a GPU, or, without one, of the machine, in your currency."""
+
+    @property
+    def asked(self) -> Asked:
+        """What is to be compared."""
+        return Asked(
+            self.data,
+            self.methods,
+            self.budgets,
+            self.trials,
+            self.confirm_seeds,
+            self.changes,
+            self.baseline,
+            self.seed,
+            self.selection,
+        )
+
+    def check(self) -> None:
+        """Raise ValueError for a value out of range."""
+        for option in ("trials", "confirm_seeds"):
+            if (value := getattr(self, option)) is not None and value < 1:
+                raise ValueError(f"--{option.replace('_', '-')} {value}: use 1 or more")
+        if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
+            raise ValueError(
+                f"--name {self.name}: use letters, digits and . _ - alone; it becomes a part of file names"
+            )
+        if self.price_per_hour is not None and not self.price_per_hour >= 0:
+            raise ValueError(f"--price-per-hour {self.price_per_hour:g}: use 0 or more")
+
+
+def start(options: Options) -> Study:
+    """The study that is asked for, with the throughput of each of its cells, on the cluster that it runs on.
+
+    Raises:
+        ValueError: a setting that does not fit, a name that is taken, or nothing to resume.
+        tracking.TrackingError: MLflow does not answer.
+    """
+    options.check()
+    if not options.resume:
+        grown((), options.asked, {"trials": 1, "confirm_seeds": 1})  # its errors need no server
+    known = _known(options)
+    # Only now: they bring torch, Ray and MLflow along.
+    from miseg.service.plan import Devices, timed
+    from miseg.service.start import prepare
+    from miseg.service.study import Study
+
+    def tables(trials: int) -> tuple[Table, ...]:
+        return grown(known.tables, options.asked, {"trials": trials, "confirm_seeds": 3})
+
+    jobs: dict[str, Job] = {}
+    wanted = tables(6)
+    for data in dict.fromkeys(table.data for table in wanted):
+        experiments = [cell.base for table in wanted if table.data == data for cell in table.cells]
+        jobs[data] = prepare(options, experiments, concurrency=options.concurrent)
+    resources = next(iter(jobs.values())).resources
+    if resources.use_gpu:
+        wanted = tables(32)
+
+    def measure(experiment: Experiment) -> Throughput:
+        return _throughput(options, experiment, jobs[experiment.data])
+
+    devices = Devices(resources.use_gpu, resources.concurrency, options.price_per_hour)
+    return Study(timed(known, wanted, measure), jobs, devices)
+
+
+def _known(options: Options) -> Plan:
+    """The study to resume as it was planned, or an empty one."""
+    import datetime
+
+    from miseg.service import study_record, tracking
+    from miseg.service.plan import Plan
+    from miseg.service.start import unique
+
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    uri = tracking.tracking_uri(options.root, options.offline)
+    tracking.check(uri, options.root)
+    found = study_record.find(uri, options.name) if options.resume or options.name else None
+    if options.resume:
+        if found is None:
+            raise ValueError(f"no study {options.name or ''} at {uri}: leave --resume out to start one")
+        return replace(found, created=found.created or created)
+    if found is not None and not options.plan:
+        raise ValueError(f"a study called {found.study} exists: continue it, or add to it, with --resume")
+    return Plan(options.name or f"study-{unique()}", created, ())
+
+
+def _throughput(options: Options, experiment: Experiment, job: Job) -> Throughput:
+    from miseg.service import throughput
+
+    found = None
+    if options.throughput == "recorded":
+        found = throughput.recorded(job.tracking_uri, experiment, use_gpu=job.resources.use_gpu)
+    return found or throughput.measured(experiment, job.data, job.resources)

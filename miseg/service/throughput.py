@@ -1,0 +1,138 @@
+"""How fast a method trains: read from earlier runs, or measured by a few steps and predictions."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import ray
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from miseg.data.packed import PackedDataset
+from miseg.interface import Batch, Method
+from miseg.recipes.experiment import Experiment
+from miseg.service import ingest, tracking, train
+from miseg.service.cluster import Resources
+from miseg.service.loop import Loop, NonFiniteLossError
+from miseg.service.plan import Throughput
+from miseg.service.run_description import parameters
+
+WARM_UP, TIMED = 2, 5
+"""Steps before the clock starts, and steps that are timed."""
+
+BATCHES = 2
+"""Batches that are trained on in turn, and batches of the validation split that are timed."""
+
+MOST_RUNS = 50
+"""Earlier runs that are looked through, the latest first."""
+
+RATE = "images_per_second"
+
+NOT_OF_SPEED = ("steps", "validate_every", "seed", "label_budget", "order", "non_finite", "data")
+"""Parameters that change no step's time; nor do those of the optimiser."""
+
+
+def recorded(uri: str, experiment: Experiment, *, use_gpu: bool) -> Throughput | None:
+    """What finished runs of this method, network and image size took on this kind of device; None without any."""
+    client = MlflowClient(uri)
+    with tracking.reachable(uri):
+        place = client.get_experiment_by_name(tracking.experiment_name(experiment.data))
+        if place is None:
+            return None
+        wanted = (
+            f"attributes.status = 'FINISHED' and tags.`miseg.method` = '{type(experiment.method).__name__}' "
+            f"and tags.`miseg.ended` = '{train.FINISHED}'"
+        )
+        found = client.search_runs(
+            [place.experiment_id], wanted, max_results=MOST_RUNS, order_by=["attributes.start_time DESC"]
+        )
+        alike = [run for run in found if _is_alike(run, experiment, use_gpu)]
+        if not alike:
+            return None
+        rates = [metric.value for run in alike for metric in client.get_metric_history(run.info.run_id, RATE)]
+    rate = statistics.median(rates)
+    return Throughput(rate, statistics.median(_besides(run, rate) for run in alike), f"{len(alike)} earlier runs")
+
+
+def _is_alike(run: Run, experiment: Experiment, use_gpu: bool) -> bool:
+    def counting(values: dict[str, str]) -> dict[str, str]:
+        return {k: v for k, v in values.items() if k not in NOT_OF_SPEED and not k.startswith("optimiser.")}
+
+    has = run.data.metrics
+    if RATE not in has or any(key.startswith("system/gpu") for key in has) != use_gpu:
+        return False
+    return counting(run.data.params) == counting(parameters(experiment))
+
+
+def _besides(run: Run, rate: float) -> float:
+    """Seconds of a run besides its steps, for each of its validations."""
+    steps, every, batch = (int(run.data.params[name]) for name in ("steps", "validate_every", "batch_size"))
+    seconds = (run.info.end_time - run.info.start_time) / 1000
+    return max(0.0, seconds - steps * batch / rate) / -(-steps // every)
+
+
+def measured(experiment: Experiment, data: str, resources: Resources) -> Throughput:
+    """A few steps and predictions on one worker's share of the cluster, as a Ray task.
+
+    Data come from memory, as they do to a training whose decoded images fit (`--decoded-gib`).
+    """
+    task = ray.remote(measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
+    return ray.get(task.remote(experiment, data, resources.threads))
+
+
+def measure(experiment: Experiment, data: str, threads: int) -> Throughput:
+    """As `measured`, in this process, with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _measure(experiment, PackedDataset.open(data))
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(experiment: Experiment, dataset: PackedDataset) -> Throughput:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    long_enough = replace(experiment, steps=max(experiment.steps, WARM_UP + TIMED))
+    loop = Loop(long_enough, ingest.task_of(dataset), device, pretrained=False)
+    convert = ingest.Converter(dataset, experiment)
+    plan = ingest.training_plan(dataset, long_enough)(start_step=0, stop_step=BATCHES)
+    batches = [convert(columns) for columns in plan]
+    seconds = []
+    for batch in itertools.islice(itertools.cycle(batches), WARM_UP + TIMED):
+        started = time.perf_counter()
+        loop.train_step(batch)
+        with contextlib.suppress(NonFiniteLossError):  # takes as long as another step
+            loop.flush()  # reads from the device, and so waits for it
+        seconds.append(time.perf_counter() - started)
+    rate = experiment.batch_size / statistics.median(seconds[WARM_UP:])
+    return Throughput(rate, _validation_seconds(loop, dataset), f"{TIMED} steps measured")
+
+
+def _validation_seconds(loop: Loop, dataset: PackedDataset) -> float:
+    """By a few batches of the split: the time of each image, times as many as a validation passes through."""
+    experiment, method = loop.experiment, loop.method
+    split = experiment.validation_split(dataset.splits)
+    shown = list(itertools.islice(_shown(dataset, split, experiment), BATCHES))
+    images = sum(len(batch.ids) for batch in shown)
+    passes = dataset.size(split)
+    if method.supervision == "few":
+        method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, experiment))
+    elif method.supervision == "none" and type(method).fit_support is not Method.fit_support:
+        # Centres are found among all training images, which takes about as long as predicting them.
+        passes += dataset.size("train")
+        method.fit_support(batch.to(loop.device).without_labels(loop.task.ignore_index) for batch in shown)
+    started = time.perf_counter()
+    loop.evaluate(shown)
+    return (time.perf_counter() - started) / max(1, images) * passes
+
+
+def _shown(dataset: PackedDataset, split: str, experiment: Experiment) -> Iterator[Batch]:
+    convert = ingest.Converter(dataset, experiment)
+    for columns in ingest.evaluation_plan(dataset, split, experiment)(rank=0, world=1):
+        yield from map(convert, ingest.of_one_size(columns))

@@ -1,0 +1,240 @@
+"""What a study compares: tables of equal budgets, how they grow, and that every method has a space to be tuned in."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import replace
+from typing import get_args
+
+import optuna
+import pytest
+
+from miseg.methods import METHODS
+from miseg.recipes import spaces
+from miseg.recipes.catalog import RECIPES
+from miseg.recipes.contenders import BASELINES, CONTENDERS, DEFAULT_METHODS
+from miseg.recipes.study import Asked, Changes, Table, grown
+from miseg.service.study_start import Method
+
+DEFAULTS = {"trials": 6, "confirm_seeds": 3}
+DENSE = ("ce", "bce", "rmi", "affinity", "mutual")
+DATA = ("embedded", "camvid", "sentinel2-flanders")
+
+
+def ids(tables: tuple[Table, ...]) -> list[str]:
+    return [table.cell_id(cell) for table in tables for cell in table.cells]
+
+
+# Search spaces
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_every_method_s_first_trial_is_its_recipe_and_every_point_builds(data: str) -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for table in grown((), Asked(data=(data,)), DEFAULTS):
+        for cell in table.cells:
+            contender, base = cell.contender, cell.base
+            assert pickle.loads(pickle.dumps(contender.space)) is contender.space
+            study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+            study.enqueue_trial(contender.point(base))
+            built = [contender.space(study.ask(), base) for _ in range(12)]
+            assert built[0] == base and built[0].id == base.id, cell.method
+            assert len({experiment.id for experiment in built}) == 12, cell.method
+            again = [contender.space(spaces.FixedTrial(trial.params), base) for trial in study.trials]
+            assert again == built
+            for experiment in built:
+                assert replace(experiment, method=base.method, optimiser=base.optimiser) == base
+                assert type(experiment.method) is type(base.method)
+
+
+def test_rates_are_tuned_alike_on_both_sides() -> None:
+    """RMI's learning rate was tuned and its baselines' was not: see the README's table of losses."""
+    (dense, _) = grown((), Asked(data=("camvid",)), DEFAULTS)
+    for cell in dense.cells:
+        low = cell.contender.space(Ends(low=True), cell.base).optimiser.learning_rate
+        high = cell.contender.space(Ends(low=False), cell.base).optimiser.learning_rate
+        assert (low, high) == pytest.approx((1e-4, 1e-2)), cell.method
+
+
+class Ends:
+    """A trial at one end of every range."""
+
+    def __init__(self, low: bool) -> None:
+        self.low = low
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return low if self.low else high
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        return low if self.low else high
+
+    def suggest_categorical(self, name: str, choices: list) -> object:
+        return choices[0 if self.low else -1]
+
+
+@pytest.mark.parametrize("method", ["affinity", "mutual", "kmeans", "deep-infomax", "autoencoder"])
+def test_a_space_refuses_another_method_s_recipe(method: str) -> None:
+    contender = CONTENDERS[method]
+    for step in (lambda base: contender.space(spaces.FixedTrial({}), base), contender.point):
+        with pytest.raises(TypeError, match=r"CrossEntropy has no .*: give a recipe of"):
+            step(RECIPES["embedded-ce"]())
+
+
+def test_every_contender_is_a_method_of_its_supervision_with_a_recipe() -> None:
+    assert get_args(Method) == tuple(CONTENDERS) and set(DEFAULT_METHODS) < set(CONTENDERS)
+    for key, contender in CONTENDERS.items():
+        recipes = [make() for name, make in RECIPES.items() if name.endswith(f"-{key}")]
+        assert recipes, key
+        assert {METHODS[type(recipe.method)].supervision for recipe in recipes} == {contender.supervision}, key
+    assert all(CONTENDERS[key].supervision == kind for kind, keys in BASELINES.items() for key in keys)
+    assert len({row for contender in CONTENDERS.values() for row in contender.rows}) == 2 * len(CONTENDERS)
+
+
+# Tables
+
+
+def test_a_new_study_has_what_there_are_recipes_for() -> None:
+    tables = grown((), Asked(data=DATA), DEFAULTS)
+    found = ids(tables)
+    unsupervised = ("kmeans", "iic", "infoseg")
+    expected = [f"{data}/all/{m}" for data in ("embedded", "camvid") for m in (*DENSE, *unsupervised)]
+    expected += [f"sentinel2-flanders/50/{m}" for m in ("similarity", "deep-infomax", "autoencoder")]
+    assert found == expected
+    assert [table.baseline_row for table in tables] == [
+        "CE tuned", "K-means tuned", "CE tuned", "K-means tuned", "autoencoder tuned",
+    ]  # fmt: skip
+    assert tables[-1].cells[0].base.label_budget == 50 and tables[0].cells[0].base.label_budget is None
+    assert {table.data for table in tables} == set(DATA)
+
+
+def test_all_methods_of_a_table_have_one_budget() -> None:
+    for table in grown((), Asked(data=DATA, changes=Changes(steps=40)), DEFAULTS):
+        assert {(cell.base.steps, cell.base.validate_every) for cell in table.cells} == {(40, 8)}
+        for name in ("batch_size", "label_budget", "seed", "data"):
+            assert len({getattr(cell.base, name) for cell in table.cells}) == 1
+    (dense, _) = grown((), Asked(data=("embedded",)), DEFAULTS)
+    longer = replace(dense.cells[1], base=replace(dense.cells[1].base, steps=200))
+    with pytest.raises(
+        ValueError, match=r"embedded/all.*steps differ \(ce 100, bce 200, .*no fair comparison; give --st"
+    ):
+        replace(dense, cells=(dense.cells[0], longer, *dense.cells[2:]))
+    by_seconds = replace(dense, changes=Changes(gpu_seconds=3.0))
+    assert replace(by_seconds, cells=(dense.cells[0], longer)).cells[1].base.steps == 200
+    smaller = replace(dense.cells[1], base=replace(dense.cells[1].base, batch_size=4))
+    with pytest.raises(ValueError, match=r"batch_size differ .*choose other --methods"):
+        replace(by_seconds, cells=(dense.cells[0], smaller))
+
+
+def test_label_budgets_are_of_images_or_pixels() -> None:
+    tables = grown((), Asked(data=("camvid", "sentinel2-flanders"), budgets=("all", "10"), methods=None), DEFAULTS)
+    assert [(table.name, table.supervision, table.budget_text) for table in tables] == [
+        ("camvid", "dense", "all"),
+        ("camvid", "dense", "10"),
+        ("camvid", "none", "all"),
+        ("sentinel2-flanders", "few", "10"),
+    ]
+    assert {cell.base.label_budget for cell in tables[1].cells} == {10}
+    assert ids(grown((), Asked(budgets=("10",), methods=("ce",)), DEFAULTS)) == ["embedded/10/ce"]
+
+
+def test_changes_reach_the_recipes_that_they_are_for() -> None:
+    changes = Changes(size=(60, 80), initial_features=2)
+    dense, none = grown((), Asked(data=("camvid",), changes=changes), DEFAULTS)
+    for cell in dense.cells:
+        assert cell.base.augmentation.resize == (60, 80)
+        assert cell.base.method.network.initial_features == 2  # type: ignore[union-attr]
+    assert none.cells == grown((), Asked(data=("camvid",)), DEFAULTS)[1].cells
+
+
+def test_a_folder_has_the_embedded_recipes_and_a_start_of_recipes_its_own() -> None:
+    (dense, none) = grown((), Asked(data=("/somewhere/street",)), DEFAULTS)
+    assert dense.name == "street" and dense.data == "/somewhere/street" and set(dense.methods) == set(DENSE)
+    assert none.cells[0].recipe == "embedded-kmeans"
+    (table,) = grown((), Asked(data=("voc-v3plus",)), DEFAULTS)
+    assert (table.data, table.methods) == ("voc-aug", ["ce", "bce", "rmi", "affinity"])
+    (halves,) = grown((), Asked(data=("sentinel2-flanders-halves",)), DEFAULTS)
+    assert halves.data == "sentinel2-flanders-halves" and halves.cells[0].recipe == "flanders-similarity"
+
+
+# Growth
+
+
+@pytest.fixture(scope="module")
+def known() -> tuple[Table, ...]:
+    asked = Asked(data=("embedded",), methods=("ce", "rmi"), changes=Changes(steps=40), trials=4)
+    return grown((), asked, DEFAULTS)
+
+
+def test_nothing_asked_changes_nothing(known) -> None:
+    assert grown(known, Asked(), DEFAULTS) == known
+    assert grown(known, Asked(data=("embedded",), trials=4, confirm_seeds=3), DEFAULTS) == known
+
+
+def test_seeds_are_added_to_every_table(known) -> None:
+    (table,) = grown(known, Asked(confirm_seeds=5), DEFAULTS)
+    assert table.confirm_seeds == 5 and table.cells == known[0].cells
+    with pytest.raises(ValueError, match=r"--confirm-seeds 2: embedded/all.* has 3 already"):
+        grown(known, Asked(confirm_seeds=2), DEFAULTS)
+
+
+def test_a_method_is_added_under_the_table_s_own_budget(known) -> None:
+    (table,) = grown(known, Asked(methods=("rmi", "bce")), DEFAULTS)
+    assert table.methods == ["ce", "rmi", "bce"] and table.trials == 4
+    assert table.cells[:2] == known[0].cells and table.cells[2].base.steps == 40
+
+
+def test_a_table_is_added_with_a_budget_of_its_own(known) -> None:
+    asked = Asked(data=("embedded",), methods=("kmeans",), changes=Changes(steps=10), trials=2)
+    dense, none = grown(known, asked, DEFAULTS)
+    assert dense == known[0] and (none.trials, none.cells[0].base.steps) == (2, 10)
+    assert ids(grown(known, Asked(data=("camvid",), methods=("ce",)), DEFAULTS)) == [
+        "embedded/all/ce", "embedded/all/rmi", "camvid/all/ce",
+    ]  # fmt: skip
+    assert ids(grown(known, Asked(budgets=("20",)), DEFAULTS))[2:] == ["embedded/20/ce", "embedded/20/rmi"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            Asked(trials=8),
+            r"--trials 8: embedded/all.* is tuned with 4, and all its methods alike; choose a new --name",
+        ),
+        (Asked(seed=1), "--seed 1: "),
+        (Asked(changes=Changes(steps=50)), "--steps 50: .* is planned with 40; choose a new --name"),
+        (Asked(changes=Changes(gpu_seconds=2.0)), "--gpu-seconds 2.0: .* is planned with the recipes own"),
+        (Asked(methods=("similarity",)), "--methods similarity: no recipe for embedded"),
+        (Asked(data=("nowhere",)), "--data nowhere: no recipe of ce, .*; there are some for .*camvid, "),
+        (Asked(data=("embedded", "embedded")), "--data embedded embedded: name each once"),
+        (Asked(data=("/x/embedded",)), "both are called embedded; rename one of the two"),
+        (Asked(budgets=("0",)), "--budgets 0: give all, or numbers"),
+        (Asked(budgets=("some",)), "--budgets some: give all, or numbers"),
+        (Asked(baseline="bce"), "--baseline bce: compared are ce, rmi"),
+    ],
+)
+def test_what_does_not_fit_is_told(known, asked: Asked, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        grown(known, asked, DEFAULTS)
+
+
+def test_the_baseline_can_be_chosen(known) -> None:
+    (table,) = grown(known, Asked(baseline="rmi"), DEFAULTS)
+    assert (known[0].baseline_row, table.baseline_row) == ("CE tuned", "RMI tuned")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Changes(steps=3, gpu_seconds=1.0), "equal steps or equal seconds, give one of the two"),
+        (lambda: Changes(gpu_seconds=math.nan), "--gpu-seconds nan: use a value above 0"),
+        (lambda: Table("embedded", "dense", None, 0, 1), "--trials 0: use 1 or more"),
+        (
+            lambda: grown((), Asked(data=("voc-v3",), changes=Changes(initial_features=4)), DEFAULTS),
+            "--initial-features is for U-Nets; the network of the recipes of voc-aug is DeepLab",
+        ),
+    ],
+)
+def test_settings_out_of_range_are_told(make, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()

@@ -1,0 +1,205 @@
+"""What a study does in which order, and what it does not do again, with trainings and evaluations that cost nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from miseg.data.packed import PackedDataset
+from miseg.recipes.study import Asked, Changes, grown
+from miseg.service import plan as plans
+from miseg.service import repeats, study_record, tracking
+from miseg.service import study as studies
+from miseg.service.cluster import Resources
+from miseg.service.plan import Devices, Plan, Throughput
+from miseg.service.start import Job
+from miseg.service.study import Study
+from miseg.service.tune import Report, Tuning
+
+DEFAULTS = {"trials": 2, "confirm_seeds": 1}
+
+
+class Fake:
+    """Stands in for tuning and evaluation: keeps what they would keep in MLflow, and a list of what was called."""
+
+    def __init__(self, uri: str, storage: Path) -> None:
+        self.uri, self.storage = uri, str(storage)
+        self.calls: list[str] = []
+        self.trouble: dict[str, BaseException] = {}
+
+    def tune(self, tuning: Tuning) -> Report:
+        cell = tuning.tags["miseg.cell"]
+        self.calls.append(f"tune {cell} {tuning.confirm_seeds}")
+        if cell in self.trouble:
+            raise self.trouble.pop(cell)
+        place = tracking.experiment_name(tuning.base.data)
+        tags = {"miseg.kind": "tuning", repeats.SETTINGS: repeats.settings_of(tuning)} | dict(tuning.tags)
+        params = {"confirm_seeds": str(tuning.confirm_seeds)}
+        parent = tracking.open_run(
+            self.uri, place, tuning.name, storage=self.storage, parent=tuning.parent, tags=tags, params=params
+        )
+        for row in (tuning.tuned, *tuning.rivals):
+            for seed in range(1, 1 + tuning.confirm_seeds):
+                run_id = tracking.open_experiment_run(
+                    self.uri,
+                    replace(tuning.base, seed=seed),
+                    f"{tuning.name} {row} {seed}",
+                    storage=self.storage,
+                    fingerprint="f",
+                    parent=parent,
+                    tags=dict(tuning.tags) | {"miseg.kind": "trial", "miseg.row": row, "miseg.confirmed": "yes"},
+                )
+                tracking.end_run(self.uri, run_id, "FINISHED", "finished")
+        tracking.end_run(self.uri, parent, "FINISHED", "finished")
+        return Report(parent, pd.DataFrame(), pd.DataFrame())
+
+    def evaluate(self, place: Path, data: str, split: str, *, parent: str, tags: dict[str, str], **how: object):
+        self.calls.append(f"measure {tags['miseg.cell']} on {split}")
+        if tags["miseg.row"] in self.trouble:
+            raise self.trouble.pop(tags["miseg.row"])
+        trained = MlflowClient(self.uri).get_run(parent)
+        run_id = tracking.open_run(
+            self.uri,
+            f"miseg/{trained.data.tags['miseg.data'].rsplit('/', 1)[-1]}",
+            f"evaluate {parent} {split}",
+            storage=self.storage,
+            parent=parent,
+            tags={"miseg.kind": "evaluation"} | tags,
+            params={"split": split, "seed": trained.data.params["seed"]},
+        )
+        tracking.log_metrics(self.uri, run_id, {f"{split}/mean_iou": 0.25})
+        tracking.end_run(self.uri, run_id, "FINISHED", "finished")
+        return run_id, {f"{split}/mean_iou": 0.25}
+
+    def called(self) -> list[str]:
+        calls, self.calls = self.calls, []
+        return calls
+
+
+@pytest.fixture
+def fake(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    fake = Fake(uri, tmp_path)
+    monkeypatch.setattr(studies.tune, "run", fake.tune)
+    monkeypatch.setattr(studies, "evaluate", fake.evaluate)
+    monkeypatch.setattr(studies.models, "download", lambda uri, run_id, role, folder: Path(folder) / role)
+    return fake
+
+
+def study_of(fake: Fake, packed: list[PackedDataset], known: Plan | None = None, **asked: object) -> Study:
+    known = known or Plan("first", "2026-11-28T12:00:00+00:00", ())
+    tables = grown(known.tables, Asked(**asked), DEFAULTS)  # type: ignore[arg-type]
+    plan = plans.timed(known, tables, lambda experiment: Throughput(10.0, 1.0, "said"))
+    resources = Resources(2, 0, 1, 1)
+    jobs = {
+        found.uri: Job(fake.storage, found.uri, fake.uri, resources, "") for found in packed if found.uri in plan.data
+    }
+    return Study(plan, jobs, Devices(False, 1))
+
+
+def test_all_is_tuned_before_anything_is_tested_and_nothing_is_done_twice(fake, small, mixed_sizes, capsys) -> None:
+    data = [small]
+    first = study_of(fake, data, data=(small.uri,), methods=("ce", "kmeans"))
+    assert studies.run(first) == []
+    assert fake.called() == [
+        "tune packed/all/ce 1",
+        "tune packed/all/kmeans 1",
+        *["measure packed/all/ce on test"] * 2,
+        *["measure packed/all/kmeans on test"] * 2,
+    ]
+    assert "Mean IoU on test after the last step, 1 fresh seeds" in capsys.readouterr().out
+
+    known = study_record.find(fake.uri, "first")
+    assert known == first.plan
+    assert studies.run(study_of(fake, data, known)) == [] and fake.called() == []
+
+    more = study_of(fake, data, known, confirm_seeds=2)
+    assert studies.run(more) == []
+    calls = fake.called()
+    assert calls[:2] == ["tune packed/all/ce 2", "tune packed/all/kmeans 2"]
+    assert calls[2:] == [*["measure packed/all/ce on test"] * 2, *["measure packed/all/kmeans on test"] * 2]
+
+    known = study_record.find(fake.uri, None)
+    assert studies.run(study_of(fake, data, known, methods=("bce",))) == []
+    assert fake.called() == ["tune packed/all/bce 2", *["measure packed/all/bce on test"] * 4]
+    known = study_record.find(fake.uri, None)
+    assert known is not None and set(study_record.done(fake.uri, known).values()) == {2}
+
+
+def test_a_study_that_was_interrupted_goes_on_where_it_was(fake, small) -> None:
+    study = study_of(fake, [small], data=(small.uri,), methods=("ce", "bce", "rmi"))
+    fake.trouble["packed/all/bce"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        studies.run(study)
+    assert fake.called() == ["tune packed/all/ce 1", "tune packed/all/bce 1"], "nothing was tested"
+    (run,) = study_record._runs(fake.uri, "tags.`miseg.kind` = 'study'")
+    assert (run.info.status, run.data.tags["miseg.ended"]) == ("KILLED", "interrupted; --resume continues")
+    fake.trouble["RMI tuned"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        studies.run(study_of(fake, [small], study_record.find(fake.uri, None)))
+    calls = fake.called()
+    assert calls[:2] == ["tune packed/all/bce 1", "tune packed/all/rmi 1"]
+    again = study_of(fake, [small], study_record.find(fake.uri, None))
+    assert studies.run(again) == []
+    measured = [call for call in [*calls, *fake.called()] if call.startswith("measure")]
+    # The one that was interrupted is measured again, and no other.
+    assert len(measured) == 6 + 1 and len(study_record.evaluations(fake.uri, again.plan)) == 6
+    (run,) = study_record._runs(fake.uri, "tags.`miseg.kind` = 'study'")
+    assert (run.info.status, run.data.metrics["cells_done"]) == ("FINISHED", 3)
+
+
+def test_a_cell_that_fails_is_told_and_the_others_go_on(fake, small, capsys) -> None:
+    study = study_of(fake, [small], data=(small.uri,), methods=("ce", "bce"))
+    fake.trouble |= {"packed/all/ce": RuntimeError("the GPU fell off the bus\nat line 1"), "BCE tuned": OSError("gone")}
+    assert studies.run(study) == ["packed/all/ce", "packed/all/bce"]
+    assert fake.called() == ["tune packed/all/ce 1", "tune packed/all/bce 1", *["measure packed/all/bce on test"] * 2]
+    printed = capsys.readouterr().out
+    assert printed.count("packed/all/ce failed: the GPU fell off the bus") == 2 and printed.count("at line 1") == 1
+    (run,) = study_record._runs(fake.uri, "tags.`miseg.kind` = 'study'")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["miseg.ended"] == "failed: packed/all/ce, packed/all/bce; --resume tries again"
+    assert studies.run(study) == []
+    assert sorted(fake.called()) == [
+        *["measure packed/all/bce on test"], *["measure packed/all/ce on test"] * 2, "tune packed/all/ce 1",
+    ]  # fmt: skip
+
+
+def test_data_without_a_test_split_is_measured_where_it_was_validated_and_said_so(fake, mixed_sizes, capsys) -> None:
+    study = study_of(fake, [mixed_sizes], data=(mixed_sizes.uri,), methods=("ce",))
+    assert mixed_sizes.splits == ("train", "val") and studies.run(study) == []
+    assert fake.called() == ["tune packed/all/ce 1", *["measure packed/all/ce on val"] * 2]
+    assert "has no test split: these are the images that trials were compared on" in capsys.readouterr().out
+
+
+def test_cells_tuned_with_other_settings_and_names_that_are_taken_are_refused(fake, small, tmp_path) -> None:
+    asked = {"data": (small.uri,), "methods": ("ce",)}
+    study = study_of(fake, [small], **asked)
+    studies.run(study)
+    longer = study_of(fake, [small], **asked, changes=Changes(steps=7))
+    with pytest.raises(
+        ValueError, match=r"first-packed-all-ce, run \w+, was tuned with other settings than packed/all/ce"
+    ):
+        studies.run(longer)
+    tracking.open_run(fake.uri, tracking.experiment_name(small.uri), "study-second", storage=str(tmp_path))
+    other = replace(study, plan=replace(study.plan, study="second"))
+    with pytest.raises(ValueError, match=r"study-second is the name of another run, \w+: choose another --name"):
+        studies.run(other)
+
+
+def test_a_plan_that_was_cut_off_is_told(fake, small, capsys) -> None:
+    study = study_of(fake, [small], data=(small.uri,), methods=("ce",))
+    place = {"storage": fake.storage, "uri": fake.uri}
+    two = replace(
+        study.plan, tables=(*study.plan.tables, *grown((), Asked(data=("camvid",), methods=("ce",)), DEFAULTS))
+    )
+    two = plans.timed(two, two.tables, lambda experiment: Throughput(10.0, 1.0, "said"))
+    study_record.open_run(plan=two, data=small.uri, devices=study.devices, split="test", **place)
+    found = study_record.find(fake.uri, "first")
+    assert found is not None and found.data == [small.uri]
+    assert "study first ended before its plan on camvid was kept: add it again with --data" in capsys.readouterr().out
+    study_record.open_run(plan=two, data="camvid", devices=study.devices, split="val", **place)
+    assert study_record.find(fake.uri, "first") == two and not capsys.readouterr().out
+    assert study_record.find(fake.uri, "another") is None

@@ -1,0 +1,66 @@
+"""How fast a method trains: by a few steps here, or as earlier runs of the same work were."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from miseg.interface import Batch
+from miseg.methods.configs import BinaryCrossEntropy, PixelKMeans
+from miseg.networks.configs import UNet
+from miseg.recipes.experiment import Experiment
+from miseg.service import throughput, tracking
+from miseg.service.loop import Loop
+
+
+def test_a_few_steps_are_measured(small, tiny, monkeypatch) -> None:
+    taken = []
+    train_step = Loop.train_step
+
+    def slow(loop: Loop, batch: Batch) -> None:
+        train_step(loop, batch)
+        taken.append(batch.ids)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(Loop, "train_step", slow)
+    found = throughput.measure(replace(tiny, steps=1), small.uri, 1)
+    assert len(taken) == throughput.WARM_UP + throughput.TIMED and len(set(taken)) == throughput.BATCHES
+    assert tiny.batch_size / 2 < found.images_per_second <= tiny.batch_size / 0.1
+    assert found.validation_seconds > 0 and found.source == "5 steps measured"
+
+
+def test_clusters_are_measured_with_their_pass_over_the_training_images(small, tiny) -> None:
+    found = throughput.measure(replace(tiny, method=PixelKMeans(), steps=1), small.uri, 1)
+    assert found.images_per_second > 0 and found.validation_seconds > 0
+
+
+def record(uri: str, small, experiment: Experiment, name: str, rates: list[float], **metrics: float) -> None:
+    run_id = tracking.open_experiment_run(
+        uri, experiment, name, storage=str(Path(uri.removeprefix("sqlite:///")).parent), fingerprint="f"
+    )
+    for step, rate in enumerate(rates):
+        tracking.log_metrics(uri, run_id, {"images_per_second": rate} | metrics, step)
+    tracking.log_metrics(uri, run_id, {}, tags={"miseg.ended": "finished"})
+    started = MlflowClient(uri).get_run(run_id).info.start_time
+    # 24 steps of 4 images at 8 a second take 12 s, and there are 4 validations.
+    MlflowClient(uri).set_terminated(run_id, "FINISHED", started + 20_000)
+
+
+def test_earlier_runs_of_the_same_work_tell(small, tiny, uri) -> None:
+    assert throughput.recorded(uri, tiny, use_gpu=False) is None
+    record(uri, small, replace(tiny, method=BinaryCrossEntropy(UNet(2, "group"))), "other-method", [99.0])
+    record(uri, small, replace(tiny, method=replace(tiny.method, network=UNet(4, "group"))), "larger", [99.0])
+    record(uri, small, replace(tiny, batch_size=2), "other-batch", [99.0])
+    record(uri, small, tiny, "on-a-gpu", [99.0], **{"system/gpu_0_utilization_percentage": 5.0})
+    assert throughput.recorded(uri, tiny, use_gpu=False) is None
+    rate = replace(tiny.optimiser, learning_rate=0.1)
+    record(uri, small, tiny, "same", [6.0, 8.0, 10.0])
+    record(uri, small, replace(tiny, seed=3, optimiser=rate, label_budget=4), "as-fast", [8.0])
+    found = throughput.recorded(uri, tiny, use_gpu=False)
+    assert found is not None and found.source == "2 earlier runs"
+    assert found.images_per_second == 8.0 and found.validation_seconds == pytest.approx((20 - 12) / 4)
+    assert found.seconds(tiny) == pytest.approx(20.0)
