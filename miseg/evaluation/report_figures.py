@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -174,6 +174,11 @@ def _slice(axes: Axes, knob: Knob, trials: Sequence[Tried]) -> None:
         values = [names.index(str(value)) for value in values]
     elif knob.log:
         axes.set_xscale("log")
+        first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+        decades = range(first, last + 1, max(1, (last - first) // 3))
+        axes.xaxis.set_major_locator(FixedLocator([10.0**power for power in decades]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     elif all(isinstance(value, int) for value in values):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for value, trial in zip(values, known, strict=True):

@@ -11,9 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from miseg.recipes.catalog import RECIPES
-from miseg.service.report_content import EXTREMES, Content, address, data_uri
+from miseg.service.report_content import Content, address
+from miseg.service.report_papers import Beside
+from miseg.service.report_pictures import EXTREMES, data_uri
 from miseg.service.report_runs import Table
-from miseg.service.report_tables import NAMES, Beside, place
+from miseg.service.report_words import NAMES, place
 from miseg.service.reporting import write_table
 
 PAGE, MARKDOWN = "report.html", "report.md"

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from PIL import Image
 
 from miseg.evaluation.paired import ImageCounts
 from miseg.service.away import reachable
@@ -136,38 +135,6 @@ def read(uri: str, study: str | None = None, tuning: str | None = None, baseline
         return _tuning(client, uri, runs[0], baseline)
 
 
-def curve(client: MlflowClient, run: Run, metric: str = "val/mean_iou") -> dict[int, float]:
-    """A metric's values by step; of a step that was logged twice the last counts."""
-    return {point.step: point.value for point in client.get_metric_history(run.info.run_id, metric)}
-
-
-def panels(client: MlflowClient, seeded: Seeded) -> Image.Image | None:
-    """The picture of panels of the last evaluation of a row, where one was kept."""
-    run = seeded.evaluation or seeded.run
-    try:
-        paths = sorted(file.path for file in client.list_artifacts(run.info.run_id, "panels"))
-        paths = [path for path in paths if Path(path).name.startswith(f"panels-{seeded.split}-")]
-        if not paths:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            picture = Image.open(client.download_artifacts(run.info.run_id, paths[-1], folder))
-            picture.load()
-            return picture
-    except (MlflowException, OSError):
-        return None
-
-
-def tried(cell: Cell) -> tuple[list[str], str]:
-    """The parameters that a search varied, and the metric that compared its trials."""
-    seen: dict[str, set[str]] = {}
-    for run in cell.tried:
-        for name, value in run.data.params.items():
-            seen.setdefault(name, set()).add(value)
-    names = sorted(name for name, values in seen.items() if len(values) > 1 and name != "seed")
-    by_objective = cell.tuning is not None and cell.tuning.data.params.get("selection") == "objective"
-    return names, "val/objective" if by_objective else "val/mean_iou"
-
-
 def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) -> Found:
     found = Found(name, "study", uri, [])
     tables: dict[tuple[str, str], Table] = {}
@@ -218,7 +185,7 @@ def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -
     cell.rows = tuple(line.name for line in table.lines)
     own = [line.name for line in table.lines if not re.search(r" (tuned|as published)\b", line.name)]
     table.baseline = baseline or next(iter(own or cell.rows), "")
-    if baseline is not None and baseline not in cell.rows:
+    if baseline is not None and SAME.sub("", baseline) not in {SAME.sub("", name) for name in cell.rows}:
         raise ValueError(f"--baseline {baseline!r}: no row of {cell.id} is called so; {', '.join(cell.rows) or 'none'}")
     _name_missing(table)
     return Found(cell.id, "tuning", uri, [table])

@@ -6,37 +6,16 @@ Scores are in % and differences in points of %.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 
 from mlflow.entities import Run
 
 from miseg.evaluation.paired import Difference, compare, compare_scores
-from miseg.recipes.published import PUBLISHED, Published, claims
+from miseg.recipes.published import claims
 from miseg.service.report_runs import SAME, SCORES, Found, Line, Table
-
-NAMES = {
-    "camvid": "CamVid",
-    "embedded": "embedded scenes",
-    "voc": "VOC 2012",
-    "voc-aug": "VOC 2012 (trainaug)",
-    "cityscapes": "Cityscapes",
-    "ade20k": "ADE20K",
-    "potsdam": "Potsdam",
-    "coco-stuff-15": "COCO-Stuff-15",
-    "sentinel2-flanders": "Sentinel-2 series of Flanders",
-}
-NETWORKS = {"UNet": "U-Net", "DeepLab": "DeepLab", "VGG": "VGG trunk", "InfoSegNetwork": "InfoSeg network"}
-INFORMATION = {
-    "RegionMutualInformation": "RMI",
-    "InfoSeg": "InfoSeg",
-    "InvariantInformation": "IIC",
-    "MutualInformationSimilarity": "similarity",
-    "DeepInfoMax": "Deep InfoMax",
-}
-"""Methods that maximise mutual information."""
+from miseg.service.report_words import claimed, counted, gain, number, place, signed, system
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +73,9 @@ class Result:
     def verdict(self) -> str:
         """A sentence: the difference with its interval, where it was measured, and what it says."""
         base = self.table.baseline
+        base = self.table.baseline
         if self.difference is None:
-            return (
-                f"{self.line.name}: {base} has no seed in common with it on {place(self.table)}, so nothing is paired."
-            )
+            return f"{self.line.name}: no seed in common with {base} on {place(self.table)}, so nothing is paired."
         found = self.difference
         text = f"{self.line.name} − {base} = {signed(self.points)}"
         if not math.isnan(self.half):
@@ -152,43 +130,6 @@ class Result:
         }
 
 
-@dataclass(frozen=True)
-class Beside:
-    """A row of a paper, and those of ours on the same data by the same method."""
-
-    published: Published
-    ours: list[Result] = field(default_factory=list)
-
-    @property
-    def records(self) -> list[dict[str, object]]:
-        """The rows of `papers.csv`: one for each of ours, or one without."""
-        row = self.published
-        theirs = {
-            "paper": row.paper,
-            "table": row.table,
-            "data": row.data,
-            "system": row.system,
-            "row": row.row,
-            "metric": row.metric,
-            "published": number(row.value),
-            "published_gain": gain(row.gain),
-            "source": row.source,
-            "recipe": row.recipe,
-        }
-        return [
-            theirs
-            | {
-                "our_row": "" if ours is None else ours.line.name,
-                "our_system": "" if ours is None else ours.system,
-                "ours": number(None if ours is None else ours.scores.get(row.metric)),
-                "our_difference": number(None if ours is None else ours.points),
-                "our_half_width": number(None if ours is None else ours.half),
-                "runs": "" if ours is None else " ".join(run.info.run_id for run in ours.runs),
-            }
-            for ours in (self.ours or [None])
-        ]
-
-
 def results(table: Table) -> list[Result]:
     """The rows of a table, the best first, each beside the baseline."""
     base = baseline_of(table)
@@ -236,28 +177,10 @@ def difference(line: Line, base: Line) -> Difference | None:
 def baseline_of(table: Table) -> Line | None:
     """The line that the plan names, also where the search found that the published setting is the best."""
     names = {SAME.sub("", line.name): line for line in table.lines}
-    if (found := names.get(table.baseline)) is not None or not table.baseline.endswith(" tuned"):
+    if (found := names.get(SAME.sub("", table.baseline))) is not None or not table.baseline.endswith(" tuned"):
         return found
     cells = {cell.id for cell in table.cells if table.baseline in cell.rows}
     return next((line for line in table.lines if line.cell in cells and line.name.endswith("(= tuned)")), None)
-
-
-def beside(rows: Sequence[Result]) -> dict[str, list[Beside]]:
-    """The papers that a row of ours has a counterpart in, by name: all of their rows, ours beside them.
-
-    A counterpart is a row of the same method; ours stand beside it where the data are the same, with all labels.
-    """
-    methods = {row.line.method for row in rows}
-    papers = dict.fromkeys(one.paper for one in PUBLISHED if one.method in methods)
-    return {
-        paper: [Beside(one, [row for row in rows if _same(row, one)]) for one in PUBLISHED if one.paper == paper]
-        for paper in papers
-    }
-
-
-def _same(row: Result, one: Published) -> bool:
-    # Few-label tables of papers are of 50 points a class.
-    return row.line.method == one.method and row.table.data == one.data and row.table.budget in ("all", "50")
 
 
 def answer(found: Found, rows: Sequence[Result]) -> str:
@@ -300,57 +223,3 @@ def answer(found: Found, rows: Sequence[Result]) -> str:
 def against(row: Result) -> str:
     """A difference with its interval, for a sentence."""
     return signed(row.points) + ("" if math.isnan(row.half) else f" ± {row.half:.1f}")
-
-
-def place(table: Table) -> str:
-    """The data and the labels, in words."""
-    name = NAMES.get(table.data, table.data.rstrip("/").rsplit("/", 1)[-1])
-    if table.supervision == "none":
-        return f"{name} without labels"
-    if table.budget in ("all", "", "None"):
-        return name
-    what = "labelled pixels a class" if table.supervision == "few" else "labelled images"
-    return f"{name} with {table.budget} {what}"
-
-
-def system(line: Line, table: Table) -> str:
-    """The network and the steps, from the parameters of the line's first training."""
-    params = next(iter(line.seeds.values())).run.data.params
-    parts = []
-    for key in ("network", "trunk", "encoder"):
-        if key in params:
-            name = NETWORKS.get(params[key], params[key])
-            if name == "DeepLab":
-                name = f"DeepLab{params.get('network.version', '')}, {params.get('network.encoder', 'ResNet')}"
-            parts.append(name)
-            break
-    steps = params.get("steps") or next((cell.steps for cell in table.cells if cell.id == line.cell), None)
-    if steps is not None:
-        parts.append(f"{int(steps):,} steps")
-    return ", ".join(parts)
-
-
-def claimed(method: str) -> str:
-    """What the papers report of a method over their baselines, in points."""
-    by_author = {re.split(r"[ ,]", paper)[0]: span for paper, span in claims(method).items()}
-    return "; ".join(f"{author} {gain(span)}" for author, span in by_author.items())
-
-
-def gain(span: tuple[float, float] | None) -> str:
-    """A range of points, with its signs."""
-    return "" if span is None else f"{signed(span[0])} to {signed(span[1])}"
-
-
-def signed(value: float) -> str:
-    """A number with its sign and one digit."""
-    return f"{value:+.1f}".replace("-", "−")
-
-
-def counted(number_of: int, what: str) -> str:
-    """A number with its noun."""
-    return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"
-
-
-def number(value: float | None) -> float | str:
-    """A value for a CSV file, with four digits after the point; empty where there is none."""
-    return "" if value is None or math.isnan(value) else round(float(value), 4)
