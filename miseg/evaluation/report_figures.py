@@ -101,14 +101,23 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., str]:
 
 @styled
 def differences(rows: Sequence[Interval], baseline: str) -> Figure:
-    """A line for each method: the difference and its interval beside the line of the baseline; filled: told apart."""
+    """A line for each method: the difference and its interval beside the line of the baseline; filled: told apart.
+
+    An interval that is far wider than the others ends in an arrow at the edge.
+    """
     figure = Figure(figsize=(WIDTH, 0.36 * len(rows) + 0.9), layout="constrained")
     axes = figure.add_subplot()
+    low, high = _window(rows)
+    axes.set_xlim(low, high)
     axes.axvline(0, color=_INK, linewidth=1)
     for place, row in enumerate(rows):
         colour = COLOURS[0] if row.estimate >= 0 else COLOURS[1]
         if not math.isnan(row.half):
-            axes.plot([row.estimate - row.half, row.estimate + row.half], [place, place], color=colour, linewidth=2)
+            ends = row.estimate - row.half, row.estimate + row.half
+            axes.plot(ends, [place, place], color=colour, linewidth=2)
+            for end, edge, arrow in ((ends[0] < low, low, "<"), (ends[1] > high, high, ">")):
+                if end:
+                    axes.plot(edge, place, arrow, color=colour, markersize=8, clip_on=False)
         face = colour if row.told_apart else "white"
         axes.plot(row.estimate, place, "o", color=colour, markerfacecolor=face, markersize=7, markeredgewidth=1.6)
     axes.set_yticks(range(len(rows)), [short(row.name) for row in rows])
@@ -118,6 +127,16 @@ def differences(rows: Sequence[Interval], baseline: str) -> Figure:
     axes.set_axisbelow(True)
     axes.set_xlabel(f"mean IoU less that of {short(baseline)}, points")
     return figure
+
+
+def _window(rows: Sequence[Interval]) -> tuple[float, float]:
+    """What is shown: every estimate, and of an interval at most four times the usual, or one row hides the others."""
+    halves = sorted(row.half for row in rows if not math.isnan(row.half))
+    most = 4 * halves[(len(halves) - 1) // 2] if halves else 0.0
+    reach = [(row.estimate, 0.0 if math.isnan(row.half) else min(row.half, most)) for row in rows]
+    low, high = min(0.0, *(e - half for e, half in reach)), max(0.0, *(e + half for e, half in reach))
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 @styled

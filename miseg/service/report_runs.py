@@ -105,7 +105,8 @@ class Found:
     uri: str
     tables: list[Table]
     created: str = ""
-    cost: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What was expected, by data set."""
 
 
 def read(uri: str, study: str | None = None, tuning: str | None = None, baseline: str | None = None) -> Found:
@@ -137,11 +138,17 @@ def read(uri: str, study: str | None = None, tuning: str | None = None, baseline
 
 def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) -> Found:
     found = Found(name, "study", uri, [])
-    tables: dict[tuple[str, str], Table] = {}
-    for parent in parents:
-        plan = _plan(client, parent)
-        found.created = found.created or str(plan.get("created", ""))
-        found.cost |= plan.get("cost") or {}
+    tables: dict[tuple[str, str, str], Table] = {}
+    plans = [plan for parent in reversed(parents) if (plan := _plan(client, parent))]
+    if not plans:
+        ids = ", ".join(parent.info.run_id for parent in parents)
+        raise ValueError(
+            f"study {name!r}, run {ids}, holds no plan.json: jobs/study.py --resume --name {name} writes it"
+        )
+    # Each data set has a part of the plan, and the longest of the lists of all of them is the last that was written.
+    order = max((plan.get("data_sets", []) for plan in plans), key=len)
+    for plan in plans:
+        found.created = min(filter(None, (found.created, str(plan.get("created", "")))), default="")
         for planned in plan.get("tables", []):
             table = Table(
                 str(planned["data"]),
@@ -149,12 +156,13 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
                 str(planned.get("supervision", "dense")),
                 str(planned.get("baseline", "")),
             )
+            found.cost.setdefault(table.data, plan.get("cost") or {})
             for cell in planned.get("cells", []):
                 counts = {key: cell.get(key) for key in ("trials", "steps", "confirm_seeds")}
                 table.cells.append(
                     Cell(cell["id"], str(cell["method"]), str(cell.get("recipe", "")), tuple(cell["rows"]), **counts)
                 )
-            tables.setdefault((table.data, table.budget), table)
+            tables.setdefault((table.data, table.budget, table.supervision), table)
     places = list({parent.info.experiment_id for parent in parents})
     runs = [run for run in _runs(client, places, "tags.`miseg.study` != ''") if run.data.tags["miseg.study"] == name]
     for table in tables.values():
@@ -163,10 +171,12 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
             cell.tuning = next((run for run in own if run.data.tags.get("miseg.kind") == "tuning"), None)
             if cell.tuning is not None:
                 cell.tried = [run for run in _children(client, cell.tuning) if not _confirmed(run)]
-            _add_lines(table, cell, [run for run in own if _confirmed(run)], "miseg.row")
+            _add_lines(table, cell, [run for run in own if _confirmed(run)])
         _measure(client, table, [run for run in runs if run.data.tags.get("miseg.kind") == "evaluation"])
         _name_missing(table)
-    found.tables = list(tables.values())
+    found.tables = sorted(
+        tables.values(), key=lambda table: order.index(table.data) if table.data in order else len(order)
+    )
     return found
 
 
@@ -181,7 +191,7 @@ def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -
         if (text := parent.data.params.get(name, "")).isdigit():
             setattr(cell, name, int(text))
     table = Table(data, "all", "dense", "", [cell])
-    _add_lines(table, cell, confirmed, None)
+    _add_lines(table, cell, confirmed)
     cell.rows = tuple(line.name for line in table.lines)
     own = [line.name for line in table.lines if not re.search(r" (tuned|as published)\b", line.name)]
     table.baseline = baseline or next(iter(own or cell.rows), "")
@@ -191,14 +201,14 @@ def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -
     return Found(cell.id, "tuning", uri, [table])
 
 
-def _add_lines(table: Table, cell: Cell, runs: Sequence[Run], tag: str | None) -> None:
+def _add_lines(table: Table, cell: Cell, runs: Sequence[Run]) -> None:
     """A line for each row of the cell that was trained to its end on some seed; of a seed's runs the latest."""
     lines: dict[str, Line] = {}
     for run in sorted(runs, key=lambda run: run.info.start_time):
         seed = run.data.params.get("seed", "")
         if run.data.tags.get("miseg.ended") != "finished" or not seed.isdigit():
             continue
-        name = run.data.tags.get(tag, "") if tag else run.info.run_name.removesuffix(f" seed {seed}")
+        name = run.data.tags.get("miseg.row") or run.info.run_name.removesuffix(f" seed {seed}")
         method = run.data.tags.get("miseg.method", cell.method)
         line = lines.setdefault(name, Line(name, cell.id, method, cell.recipe))
         line.seeds[int(seed)] = Seeded(run)
@@ -256,14 +266,13 @@ def _name_missing(table: Table) -> None:
 
 
 def _plan(client: MlflowClient, run: Run) -> dict[str, Any]:
+    """A part of a study's plan; empty where a kill came before it was written."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             return json.loads(Path(client.download_artifacts(run.info.run_id, "plan.json", folder)).read_text())
     except (MlflowException, OSError, ValueError) as error:
-        raise ValueError(
-            f"study run {run.info.run_id} holds no plan.json that can be read ({str(error).splitlines()[0]}): "
-            "start jobs/study.py again under its name, which writes it"
-        ) from error
+        print(f"study run {run.info.run_id}: no plan.json that can be read ({str(error).splitlines()[0]})", flush=True)
+        return {}
 
 
 def _confirmed(run: Run) -> bool:

@@ -63,10 +63,23 @@ def test_a_difference_is_drawn_where_it_lies() -> None:
     figure = figures.differences.__wrapped__(rows, "base")
     axes = figure.axes[0]
     zero, first, dot, second, hollow = axes.lines
+    low, high = axes.get_xlim()
+    assert low < 0 and high > 2.5
     assert list(zero.get_xdata()) == [0, 0]
     assert list(first.get_xdata()) == [1.5, 2.5] and list(dot.get_xdata()) == [2.0]
     assert list(second.get_ydata()) == [1, 1]
     assert dot.get_markerfacecolor() == figures.COLOURS[0] and hollow.get_markerfacecolor() == "white"
+
+
+def test_an_interval_without_end_does_not_hide_the_others() -> None:
+    rows = [figures.Interval(name, 2.0, half, False) for name, half in (("a", 0.5), ("b", 0.6), ("c", 40.0))]
+    axes = figures.differences.__wrapped__(rows, "base").axes[0]
+    low, high = axes.get_xlim()
+    assert -1 < low < 0 and 4 < high < 5  # 2 ± 4 * 0.6 and a margin
+    assert [line.get_marker() for line in axes.lines if line.get_marker() in "<>"] == ["<", ">"]
+    # Without another to compare it with, a wide interval is shown whole.
+    low, high = figures.differences.__wrapped__(rows[2:], "base").axes[0].get_xlim()
+    assert low < -38 and high > 42
 
 
 def test_a_curve_is_the_mean_over_seeds() -> None:

@@ -190,6 +190,21 @@ def test_before_the_test_split_is_read_validations_stand(uri: str, tmp_path: Pat
     assert rows_of(report)["CE"].outcome == "above"
 
 
+def test_a_data_set_has_a_table_for_each_kind_of_label(uri: str, tmp_path: Path) -> None:
+    study = Study(uri, tmp_path, name="kinds")
+    cell = study.cell("ce", "CrossEntropy", ["CE tuned"], "camvid-ce", 1)
+    study.row(cell, "CE tuned", "CrossEntropy", 0.4, [1], pictures=False)
+    (tmp_path / "none").mkdir()
+    other = Study(uri, tmp_path / "none", name="kinds", supervision="none", baseline="K-means tuned")
+    cell = other.cell("kmeans", "PixelKMeans", ["K-means tuned"], "camvid-kmeans", 1)
+    other.row(cell, "K-means tuned", "PixelKMeans", 0.2, [1], pictures=False)
+    study.finish([other])
+    report = write(uri, tmp_path / "out")
+    assert [section.title for section in report.content.sections] == ["CamVid", "CamVid without labels"]
+    assert [[row.line.name for row in one.rows] for one in report.content.sections] == [["CE tuned"], ["K-means tuned"]]
+    assert report.content.missing == []
+
+
 def test_a_missing_baseline_is_no_error(uri: str, tmp_path: Path) -> None:
     study = Study(uri, tmp_path)
     cell = study.cell("ce", "CrossEntropy", ["CE"], "camvid-ce", 3)
@@ -338,7 +353,13 @@ def test_every_number_of_the_pages_tables_is_that_of_the_csv(report: Written) ->
         for name in ("micro_iou", "pixel_accuracy"):
             assert row[name] == rounded(record[name])
         assert row["seeds"] == record["seeds"]
-        assert row["difference"] == with_half(record["difference"], record["half_width"])
+        told = f"{report_page.GLYPHS[record['outcome']]} {record['outcome']}"
+        told = (
+            "baseline"
+            if record["outcome"] == "baseline"
+            else with_half(record["difference"], record["half_width"]) + told
+        )
+        assert row["difference"] == told
     found = [row for row in Page.of(report.page).rows if "published" in row]
     papers = report.table(report_page.PAPERS)
     assert len(found) == len(papers)
@@ -479,7 +500,7 @@ def test_what_is_not_there_is_told(uri: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--baseline 'CE': no row of tune-rmi is called so; BCE, RMI"):
         report_runs.read(uri, tuning="tune-rmi", baseline="CE")
     study = Study(uri, tmp_path / "second", name="without a plan")
-    with pytest.raises(ValueError, match=f"study run {study.parent} holds no plan.json"):
+    with pytest.raises(ValueError, match=f"study 'without a plan', run {study.parent}, holds no plan.json"):
         report_runs.read(uri)
 
 
