@@ -25,7 +25,7 @@ WIDTH = 7.6
 """Inches: the width of a page's text."""
 
 _INK, _FAINT = "#222222", "#9a9a9a"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.edgecolor": _FAINT,
     "axes.labelcolor": _INK,

@@ -14,7 +14,7 @@ from miseg.recipes.catalog import RECIPES
 from miseg.service.report_content import Content, address
 from miseg.service.report_papers import Beside
 from miseg.service.report_pictures import EXTREMES, data_uri
-from miseg.service.report_runs import Table
+from miseg.service.report_runs import TRAIN_MATCHED, Table
 from miseg.service.report_words import NAMES, place
 from miseg.service.reporting import write_table
 
@@ -69,6 +69,7 @@ def html(content: Content, written: str) -> str:
         metrics=METRICS,
         names=NAMES,
         split_text=split_text,
+        matched=matched,
         sources_of=sources,
         extremes=extremes,
         reproduce=reproduce(content),
@@ -91,20 +92,16 @@ def markdown(content: Content, written: str) -> str:
             text += ["Nothing is measured here yet.", ""]
             continue
         text += [split_text(section.table), ""]
-        header = ["row", "mean IoU", "lowest to highest", "micro IoU", "pixel accuracy", "seeds"]
+        header = ["row", "mean IoU", "lowest to highest"]
+        header += ["matched on train"] * matched(section.table) + ["micro IoU", "pixel accuracy", "seeds"]
         header += [f"less {section.table.baseline}", "verdict", "papers", "runs"]
         text.append(_header(header))
         for row in section.rows:
             r = row.record
             span = f"{_cell(r['mean_iou_lowest'])} to {_cell(r['mean_iou_highest'])}"
-            values = [
-                r["row"],
-                _cell(r["mean_iou"]),
-                span,
-                _cell(r["micro_iou"]),
-                _cell(r["pixel_accuracy"]),
-                r["seeds"],
-            ]
+            values = [r["row"], _cell(r["mean_iou"]), span]
+            values += [_cell(r["mean_iou_train_match"])] * matched(section.table)
+            values += [_cell(r["micro_iou"]), _cell(r["pixel_accuracy"]), r["seeds"]]
             values += [_delta(r["difference"], r["half_width"]), r["outcome"], r["published_gain"] or "–", r["runs"]]
             text.append(_line(values))
         text += ["", *(f"- {_plain(row.verdict)}" for row in section.rows if not row.baseline), ""]
@@ -140,20 +137,31 @@ def title(content: Content) -> str:
 
 
 def split_text(table: Table) -> str:
-    """Which split the scores are of."""
-    if table.split == "test":
-        return "Scores on the test split, which was read once, after all choices were made."
+    """Which split the scores are of, and how clusters became classes there."""
     measured = any(seeded.evaluation is not None for line in table.lines for seeded in line.seeds.values())
     told = "which the trials were compared on too, by other seeds"
-    if measured:
-        return f"Scores on the {table.split} split, {told if table.split == 'val' else 'measured after training'}."
-    return f"Scores on the validation split after the last step, {told}: the test split has not been read."
+    if table.split == "test":
+        text = "Scores on the test split, which was read once, after all choices were made."
+    elif measured:
+        text = f"Scores on the {table.split} split, {told if table.split == 'val' else 'measured after training'}."
+    else:
+        text = f"Scores on the validation split after the last step, {told}: the test split has not been read."
+    if table.supervision == "none":
+        text += " Clusters are matched with classes on these images themselves, as in the papers, which flatters"
+        text += "; by the match that training images give, the score is beside it." if matched(table) else "."
+    return text
+
+
+def matched(table: Table) -> bool:
+    """Whether there are scores by a match made on the training split."""
+    return any(TRAIN_MATCHED in seeded.scores for line in table.lines for seeded in line.seeds.values())
 
 
 def again(content: Content) -> str:
     """How the whole is run again."""
     if content.found.kind == "study":
-        return "The study itself goes on, or grows by methods and seeds, with jobs/study.py under its name."
+        name = content.found.name
+        return f"The whole study goes on, or grows, with: python jobs/study.py --resume --name {name}"
     return f"The tuning itself is printed again with --resume --name {content.found.name}."
 
 

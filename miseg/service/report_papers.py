@@ -20,8 +20,8 @@ class Beside:
     @property
     def records(self) -> list[dict[str, object]]:
         """The rows of `papers.csv`: one for each of ours, or one without."""
-        row = self.published
-        theirs = {
+        row, found = self.published, list[Result | None](self.ours) or [None]
+        theirs: dict[str, object] = {
             "paper": row.paper,
             "table": row.table,
             "data": row.data,
@@ -43,7 +43,7 @@ class Beside:
                 "our_half_width": number(None if ours is None else ours.half),
                 "runs": "" if ours is None else " ".join(run.info.run_id for run in ours.runs),
             }
-            for ours in (self.ours or [None])
+            for ours in found
         ]
 
 

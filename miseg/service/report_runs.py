@@ -21,10 +21,13 @@ from miseg.evaluation.paired import ImageCounts
 from miseg.service.away import reachable
 from miseg.service.tracking import RUN_KEY
 
+TRAIN_MATCHED = "train_match/mean_iou"
+"""Mean IoU of clusters that were matched with the classes on the training split, see `miseg.service.journal`."""
+
 # A line a file would bury what the report says.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-SCORES = ("mean_iou", "micro_iou", "pixel_accuracy")
+SCORES = ("mean_iou", "micro_iou", "pixel_accuracy", TRAIN_MATCHED)
 SAME = re.compile(r" \((= tuned|many to one)\)$")
 """What a tuning adds to the name of a row; see `miseg.service.tune`."""
 

