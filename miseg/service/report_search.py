@@ -38,13 +38,14 @@ def searched(cell: Cell) -> Search | None:
     percent = 1.0 if metric == "val/objective" else 100.0
     trials = [
         figures.Tried(
-            {name: _value(run.data.params[name]) for name in names if name in run.data.params},
+            {_short(name): _value(run.data.params[name]) for name in names if name in run.data.params},
             percent * run.data.metrics[metric],
             run.data.tags.get("miseg.ended") == "finished",
             run.data.tags.get("miseg.experiment_id") == base,
         )
         for run in runs
     ]
+    names = [_short(name) for name in names]
     whole = [trial for trial in trials if trial.whole]
     found_importances = importances(names, whole) if len(whole) >= ENOUGH_TRIALS else {}
     ranges = {name: _range(name, trials) for name in names}
@@ -58,6 +59,11 @@ def searched(cell: Cell) -> Search | None:
     else:
         note += f"Importances take at least {ENOUGH_TRIALS} whole trials with different scores, so there are none."
     return Search(cell, figures.knobs(found, trials, score), note)
+
+
+def _short(name: str) -> str:
+    """A parameter's name without the part of the experiment that it belongs to."""
+    return name.removeprefix("optimiser.").removeprefix("method.")
 
 
 def _value(text: str) -> int | float | str:

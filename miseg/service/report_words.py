@@ -19,7 +19,13 @@ NAMES = {
     "coco-stuff-15": "COCO-Stuff-15",
     "sentinel2-flanders": "Sentinel-2 series of Flanders",
 }
-NETWORKS = {"UNet": "U-Net", "DeepLab": "DeepLab", "VGG": "VGG trunk", "InfoSegNetwork": "InfoSeg network"}
+NETWORKS = {
+    "UNet": "U-Net",
+    "DeepLab": "DeepLab",
+    "VGG": "VGG trunk",
+    "InfoSegNetwork": "InfoSeg network",
+    "PatchEncoder": "patch encoder",
+}
 
 
 def place(table: Table) -> str:
@@ -37,11 +43,11 @@ def system(line: Line, table: Table) -> str:
     """The network and the steps of the line's first training, and what is to be known of its clusters."""
     params = next(iter(line.seeds.values())).run.data.params
     parts = []
-    for key in ("network", "trunk", "encoder"):
+    for key in ("method.network", "method.trunk", "method.encoder"):
         if key in params:
             name = NETWORKS.get(params[key], params[key])
             if name == "DeepLab":
-                name = f"DeepLab{params.get('network.version', '')}, {params.get('network.encoder', 'ResNet')}"
+                name = f"DeepLab{params.get('network.version', '').upper()}, {params.get('network.encoder', 'ResNet')}"
             parts.append(name)
             break
     steps = params.get("steps") or next((cell.steps for cell in table.cells if cell.id == line.cell), None)

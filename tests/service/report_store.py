@@ -77,7 +77,10 @@ class Study:
         for number in range(trials):
             weight, whole = self.rng.random(), number % 3 < 2
             params = {"seed": 0, "lambda": weight, "region_size": int(self.rng.integers(1, 5)), "steps": STEPS[-1]}
-            params |= {"downsampling": ("average", "max")[number % 2], "learning_rate": 10 ** self.rng.uniform(-4, -2)}
+            params |= {
+                "downsampling": ("average", "max")[number % 2],
+                "optimiser.learning_rate": 10 ** self.rng.uniform(-4, -2),
+            }
             score = 0.4 - (weight - 0.6) ** 2 + self.rng.normal(0, 0.01)
             trial = self.run(
                 f"trial {number}",
@@ -101,7 +104,7 @@ class Study:
             own = level + self.rng.normal(0, self.of_seed)
             metrics = [Metric("val/mean_iou", own * step / STEPS[-1], step, step) for step in STEPS]
             metrics += [Metric("val/micro_iou", own, 0, STEPS[-1]), Metric("val/pixel_accuracy", own, 0, STEPS[-1])]
-            params = {"seed": seed, "network": "UNet", "steps": STEPS[-1]}
+            params = {"seed": seed, "method.network": "UNet", "steps": STEPS[-1]}
             tags = {"miseg.kind": "trial", "miseg.confirmed": "yes", "mlflow.source.git.commit": "abcdef1234567890"}
             training = self.run(f"{row} seed {seed}", tags | common, params, metrics, self.tuning)
             if test:

@@ -477,7 +477,7 @@ def tuning(uri: str, root: Path) -> Study:
 
     def run(name: str, method: str, seed: int, score: float, **params: object) -> None:
         curve = [Metric("val/mean_iou", score * step / STEPS[-1], step, step) for step in STEPS]
-        own = {"seed": seed, "steps": STEPS[-1], "network": "UNet", **params}
+        own = {"seed": seed, "steps": STEPS[-1], "method.network": "UNet", **params}
         study.run(name, {"miseg.kind": "trial", "miseg.method": method}, own, curve, parent)
 
     for number in range(4):
