@@ -73,7 +73,6 @@ class Result:
     def verdict(self) -> str:
         """A sentence: the difference with its interval, where it was measured, and what it says."""
         base = self.table.baseline
-        base = self.table.baseline
         if self.difference is None:
             return f"{self.line.name}: no seed in common with {base} on {place(self.table)}, so nothing is paired."
         found = self.difference
@@ -134,32 +133,21 @@ class Result:
 def results(table: Table) -> list[Result]:
     """The rows of a table, the best first, each beside the baseline."""
     base = baseline_of(table)
-    found: dict[str, Difference | None] = {}
-    for line in table.lines:
-        if base is not None and line is not base:
-            found[line.name] = difference(line, base)
-    comparisons = sum(one is not None and not math.isnan(one.error) for one in found.values())
+    found = [None if base is None or line is base else difference(line, base) for line in table.lines]
+    comparisons = sum(one is not None and not math.isnan(one.error) for one in found)
     rows = []
-    for line in table.lines:
+    for line, one in zip(table.lines, found, strict=True):
         by_name = {
             name: [100 * seeded.scores[name] for seeded in line.seeds.values() if name in seeded.scores]
             for name in SCORES
         }
-        ious = by_name["mean_iou"]
+        if not (ious := by_name["mean_iou"]):
+            continue
+        means = {name: fmean(values) for name, values in by_name.items() if values}
         rows.append(
-            Result(
-                line,
-                table,
-                line is base,
-                system(line, table),
-                {name: fmean(values) for name, values in by_name.items() if values},
-                min(ious, default=math.nan),
-                max(ious, default=math.nan),
-                found.get(line.name),
-                comparisons,
-            )
+            Result(line, table, line is base, system(line, table), means, min(ious), max(ious), one, comparisons)
         )
-    return sorted(rows, key=lambda row: -row.scores.get("mean_iou", -math.inf))
+    return sorted(rows, key=lambda row: -row.scores["mean_iou"])
 
 
 def difference(line: Line, base: Line) -> Difference | None:
