@@ -26,8 +26,8 @@ TITLES = ("image", "truth", "prediction", "errors")
 
 _SMALLEST_SIDE, _LARGEST_SIDE = 192, 512
 _NARROWEST_COLUMN = 120  # room for a title where images are tall and narrow
-_GAP = 10
-_TEXT, _INK, _PAPER = 16, (30, 30, 30), (255, 255, 255)
+GAP = 10
+TEXT, INK, PAPER = 16, (30, 30, 30), (255, 255, 255)
 
 
 class Row(NamedTuple):
@@ -191,25 +191,25 @@ def _sheet(
     height, width = (max(cell.shape[axis] for row in cells for cell in row) for axis in (0, 1))
     enlarge = max(1, -(-_SMALLEST_SIDE // max(height, width)))
     shrink = max(1, -(-max(height, width) // _LARGEST_SIDE))
-    font = ImageFont.load_default(_TEXT)
+    font = ImageFont.load_default(TEXT)
     widest_title = max(math.ceil(font.getlength(title)) for title in titles)
-    step_x = max(width * enlarge // shrink, _NARROWEST_COLUMN, widest_title) + _GAP
+    step_x = max(width * enlarge // shrink, _NARROWEST_COLUMN, widest_title) + GAP
 
-    total_width = len(titles) * step_x + _GAP
-    drawn = [_legend(entries, font, total_width) for entries in legends]
+    total_width = len(titles) * step_x + GAP
+    drawn = [legend_picture(entries, font, total_width) for entries in legends]
     pictures = [
         [_resized(cell, enlarge, shrink, smooth=column == 0) for column, cell in enumerate(row)] for row in cells
     ]
-    top = 2 * _GAP + _TEXT
-    total_height = top + sum(row[0].height + _GAP for row in pictures) + sum(legend.height for legend in drawn)
-    canvas = Image.new("RGB", (total_width, total_height), _PAPER)
+    top = 2 * GAP + TEXT
+    total_height = top + sum(row[0].height + GAP for row in pictures) + sum(legend.height for legend in drawn)
+    canvas = Image.new("RGB", (total_width, total_height), PAPER)
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
-        draw.text((_GAP + column * step_x, _GAP // 2), title, _INK, font)
+        draw.text((GAP + column * step_x, GAP // 2), title, INK, font)
     for row_of_pictures in pictures:
         for column, picture in enumerate(row_of_pictures):
-            canvas.paste(picture, (_GAP + column * step_x, top))
-        top += row_of_pictures[0].height + _GAP
+            canvas.paste(picture, (GAP + column * step_x, top))
+        top += row_of_pictures[0].height + GAP
     for legend in drawn:
         canvas.paste(legend, (0, top))
         top += legend.height
@@ -246,20 +246,20 @@ def _resized(cell_HWC: np.ndarray, enlarge: int, shrink: int, *, smooth: bool) -
     return picture.resize(size, Image.Resampling.NEAREST)
 
 
-def _legend(
+def legend_picture(
     entries: Sequence[tuple[str, Sequence[int]]], font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
 ) -> Image.Image:
     """Swatches with their names, wrapped to `width`."""
-    places, x, y = [], _GAP, 0
+    places, x, y = [], GAP, 0
     for name, _ in entries:
-        entry_width = _TEXT + 6 + int(font.getlength(name)) + 2 * _GAP
-        if x > _GAP and x + entry_width > width:
-            x, y = _GAP, y + _TEXT + _GAP
+        entry_width = TEXT + 6 + int(font.getlength(name)) + 2 * GAP
+        if x > GAP and x + entry_width > width:
+            x, y = GAP, y + TEXT + GAP
         places.append((x, y))
         x += entry_width
-    legend = Image.new("RGB", (width, y + _TEXT + _GAP), _PAPER)
+    legend = Image.new("RGB", (width, y + TEXT + GAP), PAPER)
     draw = ImageDraw.Draw(legend)
     for (x, y), (name, colour) in zip(places, entries, strict=True):
-        draw.rectangle((x, y + 1, x + _TEXT, y + 1 + _TEXT), (colour[0], colour[1], colour[2]), _INK)
-        draw.text((x + _TEXT + 6, y), name, _INK, font)
+        draw.rectangle((x, y + 1, x + TEXT, y + 1 + TEXT), (colour[0], colour[1], colour[2]), INK)
+        draw.text((x + TEXT + 6, y), name, INK, font)
     return legend

@@ -1,0 +1,69 @@
+"""Write a study's report from MLflow alone: a page that works offline, Markdown and CSV.
+
+python jobs/report.py
+python jobs/report.py --study night --out report
+python jobs/report.py --tuning tune-rmi-camvid-20261128-1612-ab12 --baseline BCE
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from miseg.service.command import Place, main
+
+
+@dataclass
+class Report(Place):
+    """Tables beside the papers', differences with intervals, curves, what knobs did, classes, and how to repeat them.
+
+    A study that is not finished is reported as far as it is, with what is missing.
+    """
+
+    study: str | None = None
+    """Name of the study. Default: the last one in MLflow, or, where there is none, the last tuning."""
+    tuning: str | None = None
+    """Name of a tuning that was run without a study, in place of --study."""
+    baseline: str | None = None
+    """Row of a tuning that the others are compared with. Default: its first baseline."""
+    out: str | None = None
+    """Folder for the files. Default: reports/NAME in the storage, where that is a folder."""
+    quiet: bool = False
+    """Print the paths alone, without the verdicts."""
+
+
+def run(arguments: Report) -> int:
+    """Read, write, and print the answer; status 1 where a part of the plan is missing."""
+    if arguments.study is not None and arguments.tuning is not None:
+        raise ValueError(f"--study {arguments.study} --tuning {arguments.tuning}: give one of the two")
+    if arguments.baseline is not None and arguments.tuning is None:
+        raise ValueError("--baseline is for a --tuning; a study's plan names its own")
+    if arguments.out is None and "://" in arguments.root:
+        raise ValueError(f"--storage {arguments.root} is no folder: say with --out where the files go")
+    from miseg.service import report_content, report_page, report_runs, tracking
+
+    uri = tracking.tracking_uri(arguments.root, arguments.offline)
+    tracking.check(uri, arguments.root)
+    found = report_runs.read(uri, arguments.study, arguments.tuning, arguments.baseline)
+    content = report_content.content(found)
+    if arguments.out is None:
+        # A name is anybody's text, and must not lead out of the folder.
+        name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in found.name).strip(".")
+        folder = Path(arguments.root) / "reports" / (name or "report")
+    else:
+        folder = Path(arguments.out).expanduser()
+    paths = report_page.write(content, folder)
+    if not arguments.quiet:
+        print(content.answer)
+        for row in content.rows:
+            if not row.baseline:
+                print(f"- {row.verdict}")
+        for what in content.missing:
+            print(f"missing: {what}")
+    for path in paths:
+        print(path)
+    return 1 if content.missing else 0
+
+
+if __name__ == "__main__":
+    main(Report, run, __doc__)

@@ -1,0 +1,225 @@
+"""A report as files: a page that needs nothing else, Markdown, and the CSV files that both are written from."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from miseg.recipes.catalog import RECIPES
+from miseg.service.report_content import Content, address
+from miseg.service.report_papers import Beside
+from miseg.service.report_pictures import EXTREMES, data_uri
+from miseg.service.report_runs import TRAIN_MATCHED, Table
+from miseg.service.report_words import NAMES, place
+from miseg.service.reporting import write_table
+
+PAGE, MARKDOWN = "report.html", "report.md"
+RESULTS, PAPERS, CLASSES, IMAGES = "results.csv", "papers.csv", "classes.csv", "images.csv"
+
+GLYPHS = {
+    "above": "▲",
+    "below": "▼",
+    "not told apart": "○",
+    "no interval": "",
+    "not comparable": "",
+    "baseline": "",
+}
+METRICS = {"mean_iou": "mean IoU", "micro_iou": "micro IoU", "pixel_accuracy": "pixel accuracy"}
+
+
+def write(content: Content, folder: Path, now: datetime.datetime | None = None) -> list[Path]:
+    """Write the files into `folder`, which is made where it is missing; their paths, the page first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = f"{now or datetime.datetime.now():%Y-%m-%d %H:%M}"
+    tables = {
+        RESULTS: [row.record for row in content.rows],
+        PAPERS: [record for rows in content.papers.values() for row in rows for record in row.records],
+        CLASSES: [record for section in content.sections for record in section.class_records],
+        IMAGES: [record for one in content.sections if one.pictures for record in one.pictures.images],
+    }
+    (folder / PAGE).write_text(html(content, written), encoding="utf-8")
+    (folder / MARKDOWN).write_text(markdown(content, written), encoding="utf-8")
+    for name, records in tables.items():
+        if records:
+            write_table(folder / name, records[0], (record.values() for record in records))
+        else:
+            (folder / name).unlink(missing_ok=True)  # of an earlier report
+    return [folder / PAGE, folder / MARKDOWN, *(folder / name for name, records in tables.items() if records)]
+
+
+def html(content: Content, written: str) -> str:
+    """The page; whatever names hold is text there, and nothing on it is fetched."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    found = content.found
+    return environment.get_template("report.html.j2").render(
+        title=title(content),
+        written=written,
+        content=content,
+        found=found,
+        records={row: row.record for row in content.rows},
+        addresses={run.info.run_id: address(found.uri, run) for row in content.rows for run in row.runs},
+        glyphs=GLYPHS,
+        metrics=METRICS,
+        names=NAMES,
+        split_text=split_text,
+        matched=matched,
+        sources_of=sources,
+        extremes=extremes,
+        reproduce=reproduce(content),
+        again=again(content),
+        budgets=[cell for table in found.tables for cell in table.cells],
+        svg_uri=lambda svg: data_uri("image/svg+xml", svg.encode()),
+    )
+
+
+def markdown(content: Content, written: str) -> str:
+    """The same in words and tables, without figures."""
+    text = [f"# {_plain(title(content))}", "", f"Read from MLflow at {content.found.uri} on {written}. Scores in %, "]
+    text[-1] += f"differences in points of mean IoU. Figures are in {PAGE}."
+    text += ["", _plain(content.answer), ""]
+    if content.missing:
+        text += ["## Missing", "", *(f"- {_plain(what)}" for what in content.missing), ""]
+    for section in content.sections:
+        text += [f"## {_plain(section.title)}", ""]
+        if not section.rows:
+            text += ["Nothing is measured here yet.", ""]
+            continue
+        text += [split_text(section.table), ""]
+        header = ["row", "mean IoU", "lowest to highest"]
+        header += ["matched on train"] * matched(section.table) + ["micro IoU", "pixel accuracy", "seeds"]
+        header += [f"less {section.table.baseline}", "verdict", "papers", "runs"]
+        text.append(_header(header))
+        for row in section.rows:
+            r = row.record
+            span = f"{_cell(r['mean_iou_lowest'])} to {_cell(r['mean_iou_highest'])}"
+            values = [r["row"], _cell(r["mean_iou"]), span]
+            values += [_cell(r["mean_iou_train_match"])] * matched(section.table)
+            values += [_cell(r["micro_iou"]), _cell(r["pixel_accuracy"]), r["seeds"]]
+            values += [_delta(r["difference"], r["half_width"]), r["outcome"], r["published_gain"] or "–", r["runs"]]
+            text.append(_line(values))
+        text += ["", *(f"- {_plain(row.verdict)}" for row in section.rows if not row.baseline), ""]
+    if content.papers:
+        text += ["## Beside the papers", ""]
+    for paper, rows in content.papers.items():
+        text += [f"### {paper}", ""]
+        text.append(
+            _header(["row", "data", "system", "score", "theirs", "their gain", "our row", "ours", "our gain", "runs"])
+        )
+        for r in (record for row in rows for record in row.records):
+            values = [r["row"], NAMES.get(str(r["data"]), r["data"]), r["system"], METRICS[str(r["metric"])]]
+            values += [_cell(r["published"]), r["published_gain"] or "–", r["our_row"] or "–", _cell(r["ours"])]
+            text.append(_line([*values, _delta(r["our_difference"], r["our_half_width"]), r["runs"] or "–"]))
+        text += ["", *([f"Where their figures stand: {'; '.join(sources(rows))}.", ""] if sources(rows) else [])]
+    text += ["## Papers and their code", ""]
+    if not content.changed:
+        text += ["No row of this report is changed by a known difference between a paper and its code.", ""]
+    text += [f"- {one.study}. {one.what}" for one in content.changed]
+    text += ["", "## Run a row again", "", again(content), ""]
+    for entry in reproduce(content):
+        text += [f"### {_plain(str(entry['row']))}, {_plain(str(entry['place']))}", ""]
+        told = f"Recipe `{entry['recipe']}`. " if entry["recipe"] else ""
+        text += [told + str(entry["code"]), "", "```"]
+        text += [*(one["commands"] for one in entry["runs"]), "```", ""]
+    return "\n".join(text).rstrip() + "\n"
+
+
+def title(content: Content) -> str:
+    """What the page is called."""
+    what = "Study" if content.found.kind == "study" else "Tuning"
+    return f"{what} {content.found.name}"
+
+
+def split_text(table: Table) -> str:
+    """Which split the scores are of, and how clusters became classes there."""
+    measured = any(seeded.evaluation is not None for line in table.lines for seeded in line.seeds.values())
+    told = "which the trials were compared on too, by other seeds"
+    if table.split == "test":
+        text = "Scores on the test split, which was read once, after all choices were made."
+    elif measured:
+        text = f"Scores on the {table.split} split, {told if table.split == 'val' else 'measured after training'}."
+    else:
+        text = f"Scores on the validation split after the last step, {told}: the test split has not been read."
+    if table.supervision == "none":
+        text += " Clusters are matched with classes on these images themselves, as in the papers, which flatters"
+        text += "; by the match that training images give, the score is beside it." if matched(table) else "."
+    return text
+
+
+def matched(table: Table) -> bool:
+    """Whether there are scores by a match made on the training split."""
+    return any(TRAIN_MATCHED in seeded.scores for line in table.lines for seeded in line.seeds.values())
+
+
+def again(content: Content) -> str:
+    """How the whole is run again."""
+    if content.found.kind == "study":
+        name = content.found.name
+        return f"The whole study goes on, or grows, with: python jobs/study.py --resume --name {name}"
+    return f"The tuning itself is printed again with --resume --name {content.found.name}."
+
+
+def reproduce(content: Content) -> list[dict[str, Any]]:
+    """For each row its recipe, the code that ran, and the commands for every seed."""
+    entries = []
+    for row in content.rows:
+        first = next(iter(row.line.seeds.values())).run
+        commit = first.data.tags.get("mlflow.source.git.commit", "unknown")
+        code = f"Commit {commit[:12]}" + (", with changes." if first.data.tags.get("miseg.dirty") == "true" else ".")
+        recipe = row.line.recipe if row.line.recipe in RECIPES else ""
+        runs = []
+        for seed, seeded in sorted(row.line.seeds.items()):
+            training = seeded.run.info.run_id
+            commands = f"python jobs/train.py --from-run {training} --name again-{training[:8]}  # seed {seed}"
+            anchor = training
+            if seeded.evaluation is not None:
+                anchor = seeded.evaluation.info.run_id
+                commands += f"\npython jobs/evaluate.py --run {training} --role last --split {row.table.split}"
+                commands += f"  # was measured as {anchor}"
+            runs.append({"commands": commands, "anchor": anchor})
+        changed = "tuned" in row.line.name
+        entries.append(
+            {"row": row.line.name, "place": place(row.table), "recipe": recipe, "changed": changed}
+            | {"code": code, "runs": runs}
+        )
+    return entries
+
+
+def sources(rows: Sequence[Beside]) -> list[str]:
+    """Where a paper's figures stand in this project."""
+    return list(dict.fromkeys(row.published.source for row in rows if row.published.source))
+
+
+def extremes(images: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """The images with the largest gains and losses."""
+    return list(images) if len(images) <= 2 * EXTREMES else [*images[:EXTREMES], *images[-EXTREMES:]]
+
+
+def _cell(value: object) -> str:
+    return f"{value:.1f}".replace("-", "−") if isinstance(value, int | float) else "–"
+
+
+def _delta(value: object, half: object) -> str:
+    if not isinstance(value, int | float):
+        return "–"
+    told = f"{value:+.1f}".replace("-", "−")
+    return f"{told} ± {half:.1f}" if isinstance(half, int | float) else told
+
+
+def _plain(text: str) -> str:
+    """Text in which Markdown finds no markup of its own, and a renderer no HTML."""
+    return re.sub(r"([\\`*_\[\]<>|#$])", r"\\\1", " ".join(text.split()))
+
+
+def _header(names: Sequence[str]) -> str:
+    return _line(names) + "\n" + "|---" * len(names) + "|"
+
+
+def _line(values: Iterable[object]) -> str:
+    return "| " + " | ".join(_plain(str(value)) for value in values) + " |"

@@ -1,0 +1,65 @@
+"""The papers' rows with ours beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from miseg.recipes.published import PUBLISHED, Published
+from miseg.service.report_tables import Result
+from miseg.service.report_words import gain, number
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A row of a paper, and those of ours on the same data by the same method."""
+
+    published: Published
+    ours: list[Result] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[dict[str, object]]:
+        """The rows of `papers.csv`: one for each of ours, or one without."""
+        row, found = self.published, list[Result | None](self.ours) or [None]
+        theirs: dict[str, object] = {
+            "paper": row.paper,
+            "table": row.table,
+            "data": row.data,
+            "system": row.system,
+            "row": row.row,
+            "metric": row.metric,
+            "published": number(row.value),
+            "published_gain": gain(row.gain),
+            "source": row.source,
+            "recipe": row.recipe,
+        }
+        return [
+            theirs
+            | {
+                "our_row": "" if ours is None else ours.line.name,
+                "our_system": "" if ours is None else ours.system,
+                "ours": number(None if ours is None else ours.scores.get(row.metric)),
+                "our_difference": number(None if ours is None else ours.points),
+                "our_half_width": number(None if ours is None else ours.half),
+                "runs": "" if ours is None else " ".join(run.info.run_id for run in ours.runs),
+            }
+            for ours in found
+        ]
+
+
+def beside(rows: Sequence[Result]) -> dict[str, list[Beside]]:
+    """The papers that a row of ours has a counterpart in, by name: all of their rows, ours beside them.
+
+    A counterpart is a row of the same method; ours stand beside it where the data are the same, with all labels.
+    """
+    methods = {row.line.method for row in rows}
+    papers = dict.fromkeys(one.paper for one in PUBLISHED if one.method in methods)
+    return {
+        paper: [Beside(one, [row for row in rows if _same(row, one)]) for one in PUBLISHED if one.paper == paper]
+        for paper in papers
+    }
+
+
+def _same(row: Result, one: Published) -> bool:
+    # Few-label tables of papers are of 50 points a class.
+    return row.line.method == one.method and row.table.data == one.data and row.table.budget in ("all", "50")

@@ -1,0 +1,306 @@
+"""A study, or a tuning without one, as MLflow holds it: nothing that a report is made of is read from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from miseg.evaluation.paired import ImageCounts
+from miseg.service.away import reachable
+from miseg.service.tracking import RUN_KEY
+
+TRAIN_MATCHED = "train_match/mean_iou"
+"""Mean IoU of clusters that were matched with the classes on the training split, see `miseg.service.journal`."""
+
+# A line a file would bury what the report says.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+SCORES = ("mean_iou", "micro_iou", "pixel_accuracy", TRAIN_MATCHED)
+SAME = re.compile(r" \((= tuned|many to one)\)$")
+"""What a tuning adds to the name of a row; see `miseg.service.tune`."""
+
+
+@dataclass
+class Seeded:
+    """One row trained on one seed, and its measurement."""
+
+    run: Run
+    """The training."""
+    evaluation: Run | None = None
+    """The measurement on the table's split; None where the scores are those of the training's last validation."""
+    images: ImageCounts | None = None
+    """What was counted in each image; None where that was not kept."""
+    split: str = "val"
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Scores in 0..1 by the names of `SCORES`, as far as they were logged."""
+        metrics = (self.evaluation or self.run).data.metrics
+        return {name: metrics[f"{self.split}/{name}"] for name in SCORES if f"{self.split}/{name}" in metrics}
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """IoU in 0..1 by class."""
+        prefix = f"{self.split}/iou/"
+        metrics = (self.evaluation or self.run).data.metrics
+        return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+
+
+@dataclass
+class Line:
+    """A row of a table, by seed."""
+
+    name: str
+    cell: str
+    method: str
+    recipe: str
+    seeds: dict[int, Seeded] = field(default_factory=dict)
+
+
+@dataclass
+class Cell:
+    """A method family under one budget: its search, and what the plan says of it."""
+
+    id: str
+    method: str
+    recipe: str
+    rows: tuple[str, ...]
+    trials: int | None = None
+    steps: int | None = None
+    confirm_seeds: int | None = None
+    tuning: Run | None = None
+    tried: list[Run] = field(default_factory=list)
+
+
+@dataclass
+class Table:
+    """All that was run on one data set with one budget of labels."""
+
+    data: str
+    budget: str
+    supervision: str
+    baseline: str
+    cells: list[Cell] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    split: str = "val"
+    missing: list[str] = field(default_factory=list)
+    """What the plan has and MLflow has not, in words."""
+
+
+@dataclass
+class Found:
+    """A study, or a tuning as a study of one cell."""
+
+    name: str
+    kind: str
+    uri: str
+    tables: list[Table]
+    created: str = ""
+    cost: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What was expected, by data set."""
+
+
+def read(uri: str, study: str | None = None, tuning: str | None = None, baseline: str | None = None) -> Found:
+    """The study or tuning of that name; with neither name the last study, or, where there is none, the last tuning.
+
+    Raises:
+        ValueError: there is none, or no row is called as the baseline.
+        TrackingError: MLflow does not answer.
+    """
+    client = MlflowClient(uri)
+    with reachable(uri):
+        places = [found.experiment_id for found in _pages(client.search_experiments) if "miseg/" in found.name]
+        if tuning is None:
+            runs = _runs(client, places, "tags.`miseg.kind` = 'study'")
+            known = list(dict.fromkeys(run.data.tags.get("miseg.study", "") for run in runs))
+            if study is not None and study not in known:
+                raise ValueError(f"no study {study!r} at {uri}; there are: {', '.join(sorted(known)) or 'none'}")
+            if known:
+                name = known[0] if study is None else study
+                return _study(client, uri, name, [run for run in runs if run.data.tags.get("miseg.study") == name])
+        runs = _runs(client, places, "tags.`miseg.kind` = 'tuning'")
+        if tuning is not None:
+            runs = [run for run in runs if run.data.tags.get(RUN_KEY) == tuning]
+        if not runs:
+            what = f"tuning {tuning!r}" if tuning is not None else "study or tuning"
+            raise ValueError(f"no {what} at {uri}: run jobs/study.py or jobs/tune_rmi.py first")
+        return _tuning(client, uri, runs[0], baseline)
+
+
+def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) -> Found:
+    found = Found(name, "study", uri, [])
+    tables: dict[tuple[str, str, str], Table] = {}
+    plans = [plan for parent in reversed(parents) if (plan := _plan(client, parent))]
+    if not plans:
+        ids = ", ".join(parent.info.run_id for parent in parents)
+        raise ValueError(
+            f"study {name!r}, run {ids}, holds no plan.json: jobs/study.py --resume --name {name} writes it"
+        )
+    # Each data set has a part of the plan, and the longest of the lists of all of them is the last that was written.
+    order = max((plan.get("data_sets", []) for plan in plans), key=len)
+    for plan in plans:
+        found.created = min(filter(None, (found.created, str(plan.get("created", "")))), default="")
+        for planned in plan.get("tables", []):
+            table = Table(
+                str(planned["data"]),
+                str(planned.get("budget", "all")),
+                str(planned.get("supervision", "dense")),
+                str(planned.get("baseline", "")),
+            )
+            found.cost.setdefault(table.data, plan.get("cost") or {})
+            for cell in planned.get("cells", []):
+                counts = {key: cell.get(key) for key in ("trials", "steps", "confirm_seeds")}
+                table.cells.append(
+                    Cell(cell["id"], str(cell["method"]), str(cell.get("recipe", "")), tuple(cell["rows"]), **counts)
+                )
+            tables.setdefault((table.data, table.budget, table.supervision), table)
+    places = list({parent.info.experiment_id for parent in parents})
+    runs = [run for run in _runs(client, places, "tags.`miseg.study` != ''") if run.data.tags["miseg.study"] == name]
+    for table in tables.values():
+        for cell in table.cells:
+            own = [run for run in runs if run.data.tags.get("miseg.cell") == cell.id]
+            cell.tuning = next((run for run in own if run.data.tags.get("miseg.kind") == "tuning"), None)
+            if cell.tuning is not None:
+                cell.tried = [run for run in _children(client, cell.tuning) if not _confirmed(run)]
+            _add_lines(table, cell, [run for run in own if _confirmed(run)])
+        _measure(client, table, [run for run in runs if run.data.tags.get("miseg.kind") == "evaluation"])
+        _name_missing(table)
+    found.tables = sorted(
+        tables.values(), key=lambda table: order.index(table.data) if table.data in order else len(order)
+    )
+    return found
+
+
+def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -> Found:
+    seed = parent.data.params.get("seed", "0")
+    children = _children(client, parent)
+    searched = [run for run in children if run.data.params.get("seed") == seed]
+    confirmed = [run for run in children if run.data.params.get("seed") != seed]
+    data = parent.data.tags.get("miseg.data", "")
+    cell = Cell(parent.data.tags.get(RUN_KEY, ""), "", "", (), tuning=parent, tried=searched)
+    for name in ("trials", "confirm_seeds"):
+        if (text := parent.data.params.get(name, "")).isdigit():
+            setattr(cell, name, int(text))
+    table = Table(data, "all", "dense", "", [cell])
+    _add_lines(table, cell, confirmed)
+    cell.rows = tuple(line.name for line in table.lines)
+    own = [line.name for line in table.lines if not re.search(r" (tuned|as published)\b", line.name)]
+    table.baseline = baseline or next(iter(own or cell.rows), "")
+    if baseline is not None and SAME.sub("", baseline) not in {SAME.sub("", name) for name in cell.rows}:
+        raise ValueError(f"--baseline {baseline!r}: no row of {cell.id} is called so; {', '.join(cell.rows) or 'none'}")
+    _name_missing(table)
+    return Found(cell.id, "tuning", uri, [table])
+
+
+def _add_lines(table: Table, cell: Cell, runs: Sequence[Run]) -> None:
+    """A line for each row of the cell that was trained to its end on some seed; of a seed's runs the latest."""
+    lines: dict[str, Line] = {}
+    for run in sorted(runs, key=lambda run: run.info.start_time):
+        seed = run.data.params.get("seed", "")
+        if run.data.tags.get("miseg.ended") != "finished" or not seed.isdigit():
+            continue
+        name = run.data.tags.get("miseg.row") or run.info.run_name.removesuffix(f" seed {seed}")
+        method = run.data.tags.get("miseg.method", cell.method)
+        line = lines.setdefault(name, Line(name, cell.id, method, cell.recipe))
+        line.seeds[int(seed)] = Seeded(run)
+    table.lines += lines.values()
+
+
+def _measure(client: MlflowClient, table: Table, evaluations: Sequence[Run]) -> None:
+    """Put the measurements of the table's split beside their trainings; without any the validations stand."""
+    cells = {cell.id for cell in table.cells}
+    own = [run for run in evaluations if run.data.tags.get("miseg.cell") in cells]
+    own = [run for run in own if f"{run.data.params.get('split')}/mean_iou" in run.data.metrics]
+    if not own:
+        return
+    splits = Counter(run.data.params["split"] for run in own)
+    table.split = "test" if "test" in splits else splits.most_common(1)[0][0]
+    by_training = {}
+    for run in sorted(own, key=lambda run: run.info.start_time):
+        if run.data.params["split"] == table.split:
+            by_training[run.data.tags.get("mlflow.parentRunId")] = run
+    for line in table.lines:
+        for seeded in line.seeds.values():
+            seeded.evaluation, seeded.split = by_training.get(seeded.run.info.run_id), table.split
+            if seeded.evaluation is not None:
+                seeded.images = _images(client, seeded.evaluation, table.split)
+        line.seeds = {seed: seeded for seed, seeded in line.seeds.items() if seeded.evaluation is not None}
+    table.lines = [line for line in table.lines if line.seeds]
+
+
+def _images(client: MlflowClient, run: Run, split: str) -> ImageCounts | None:
+    name = f"{split}-images.parquet"
+    try:
+        if not any(Path(file.path).name == name for file in client.list_artifacts(run.info.run_id, "images")):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            columns = pq.read_table(client.download_artifacts(run.info.run_id, f"images/{name}", folder))
+    except (MlflowException, OSError) as error:
+        print(f"run {run.info.run_id}: images/{name} cannot be read ({str(error).splitlines()[0]})", flush=True)
+        return None
+    return ImageCounts.of(columns["id"].to_pylist(), columns["counts"].to_pylist())
+
+
+def _name_missing(table: Table) -> None:
+    for cell in table.cells:
+        if cell.tuning is None:
+            table.missing.append(f"{cell.id}: not begun")
+            continue
+        lines = {SAME.sub("", line.name): line for line in table.lines if line.cell == cell.id}
+        same = any(line.name.endswith("(= tuned)") for line in table.lines if line.cell == cell.id)
+        for row in cell.rows:
+            line = lines.get(SAME.sub("", row))
+            if line is None and not (same and row.endswith(" tuned")):
+                table.missing.append(f"{cell.id}: {row}: no seed measured")
+            elif line is not None and cell.confirm_seeds and len(line.seeds) < cell.confirm_seeds:
+                table.missing.append(f"{cell.id}: {row}: {len(line.seeds)} of {cell.confirm_seeds} seeds")
+
+
+def _plan(client: MlflowClient, run: Run) -> dict[str, Any]:
+    """A part of a study's plan; empty where a kill came before it was written."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return json.loads(Path(client.download_artifacts(run.info.run_id, "plan.json", folder)).read_text())
+    except (MlflowException, OSError, ValueError) as error:
+        print(f"study run {run.info.run_id}: no plan.json that can be read ({str(error).splitlines()[0]})", flush=True)
+        return {}
+
+
+def _confirmed(run: Run) -> bool:
+    return run.data.tags.get("miseg.confirmed") == "yes"
+
+
+def _children(client: MlflowClient, parent: Run) -> list[Run]:
+    which = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    found = _runs(client, [parent.info.experiment_id], which)
+    return sorted((run for run in found if run.data.tags.get("miseg.kind") == "trial"), key=lambda r: r.info.start_time)
+
+
+def _runs(client: MlflowClient, places: Sequence[str], which: str) -> list[Run]:
+    """Every run that a filter finds, the latest first."""
+    if not places:
+        return []
+    return _pages(client.search_runs, experiment_ids=list(places), filter_string=which, order_by=["start_time DESC"])
+
+
+def _pages(search: Any, **settings: Any) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(**settings, max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found

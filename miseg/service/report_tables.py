@@ -1,0 +1,214 @@
+"""A study's numbers as rows: what the page, the Markdown and the CSV files all say, each from the same values.
+
+Scores are in % and differences in points of %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from mlflow.entities import Run
+
+from miseg.evaluation.paired import Difference, compare, compare_scores
+from miseg.recipes.published import claims
+from miseg.service.report_runs import SAME, SCORES, TRAIN_MATCHED, Found, Line, Table
+from miseg.service.report_words import claimed, counted, gain, number, place, signed, system
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One row of a table; nan where something is not known."""
+
+    line: Line
+    table: Table
+    baseline: bool
+    system: str
+    """The network and the length of the training."""
+    scores: Mapping[str, float]
+    """Means over seeds, %."""
+    low: float
+    """Mean IoU of the lowest seed, %."""
+    high: float
+    difference: Difference | None
+    """To the baseline; None for the baseline itself, and where there is nothing to pair."""
+    comparisons: int
+
+    @property
+    def points(self) -> float:
+        """Mean IoU less the baseline's over the seeds and images of both."""
+        return math.nan if self.difference is None else 100 * self.difference.estimate
+
+    @property
+    def half(self) -> float:
+        """Half the width of its interval, points."""
+        return math.nan if self.difference is None else 100 * self.difference.half_width(self.comparisons)
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.difference is not None and self.difference.told_apart(self.comparisons)
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in a word or two."""
+        if self.baseline:
+            return "baseline"
+        if self.difference is None:
+            return "not comparable"
+        if math.isnan(self.half):
+            return "no interval"
+        if not self.told_apart:
+            return "not told apart"
+        return "above" if self.points > 0 else "below"
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that its numbers are of, by seed."""
+        return [seeded.evaluation or seeded.run for _, seeded in sorted(self.line.seeds.items())]
+
+    @property
+    def verdict(self) -> str:
+        """A sentence: the difference with its interval, where it was measured, and what it says."""
+        base = self.table.baseline
+        if self.difference is None:
+            return f"{self.line.name}: no seed in common with {base} on {place(self.table)}, so nothing is paired."
+        found = self.difference
+        text = f"{self.line.name} − {base} = {signed(self.points)}"
+        if not math.isnan(self.half):
+            text += f" ± {self.half:.1f}"
+        text += f" on {place(self.table)}, {self.system}"
+        over = f"over {counted(found.seeds, 'seed')} and {counted(found.images, 'image')}"
+        if found.images < 2:
+            over = f"over {counted(found.seeds, 'seed')} alone, because images were not counted one by one"
+        if found.seeds < 2:
+            over = f"over {counted(found.images, 'image')} alone: of one seed nothing is known of how trainings differ"
+        if math.isnan(self.half):
+            return f"{text}: one seed and no counts of images, so there is no interval."
+        meaning = {"above": f"above {base}", "below": f"below {base}", "not told apart": "not told apart"}
+        text += f" ({over}): {meaning[self.outcome]}."
+        if self.outcome == "not told apart":
+            needed = found.seeds_needed(self.comparisons)
+            if needed is not None:
+                text += f" A difference of this size would show with {needed} seeds."
+        return text
+
+    @property
+    def record(self) -> dict[str, object]:
+        """The row of `results.csv`."""
+        found = self.difference
+        return {
+            "data": self.table.data,
+            "budget": self.table.budget,
+            "supervision": self.table.supervision,
+            "split": self.table.split,
+            "row": self.line.name,
+            "method": self.line.method,
+            "recipe": self.line.recipe,
+            "system": self.system,
+            "seeds": len(self.line.seeds),
+            "mean_iou": number(self.scores.get("mean_iou")),
+            "mean_iou_lowest": number(self.low),
+            "mean_iou_highest": number(self.high),
+            "mean_iou_train_match": number(self.scores.get(TRAIN_MATCHED)),
+            "micro_iou": number(self.scores.get("micro_iou")),
+            "pixel_accuracy": number(self.scores.get("pixel_accuracy")),
+            "baseline": self.table.baseline,
+            "difference": number(self.points),
+            "half_width": number(self.half),
+            "standard_error_of_seeds": number(None if found is None else 100 * math.sqrt(found.of_seeds)),
+            "standard_error_of_images": number(None if found is None else 100 * math.sqrt(found.of_images)),
+            "paired_seeds": "" if found is None else found.seeds,
+            "paired_images": "" if found is None else found.images,
+            "comparisons": self.comparisons,
+            "outcome": self.outcome,
+            "published_gain": claimed(self.line.method),
+            "runs": " ".join(run.info.run_id for run in self.runs),
+            "verdict": "" if self.baseline else self.verdict,
+        }
+
+
+def results(table: Table) -> list[Result]:
+    """The rows of a table, the best first, each beside the baseline."""
+    base = baseline_of(table)
+    found = [None if base is None or line is base else difference(line, base) for line in table.lines]
+    comparisons = sum(one is not None and not math.isnan(one.error) for one in found)
+    rows = []
+    for line, one in zip(table.lines, found, strict=True):
+        by_name = {
+            name: [100 * seeded.scores[name] for seeded in line.seeds.values() if name in seeded.scores]
+            for name in SCORES
+        }
+        if not (ious := by_name["mean_iou"]):
+            continue
+        means = {name: fmean(values) for name, values in by_name.items() if values}
+        rows.append(
+            Result(line, table, line is base, system(line, table), means, min(ious), max(ious), one, comparisons)
+        )
+    return sorted(rows, key=lambda row: -row.scores["mean_iou"])
+
+
+def difference(line: Line, base: Line) -> Difference | None:
+    """Paired by seed and image, or by seed alone where a training of either has no counts of its images."""
+    counts = [{seed: one.images for seed, one in each.seeds.items() if one.images is not None} for each in (line, base)]
+    both = line.seeds.keys() & base.seeds.keys()
+    if both and both <= counts[0].keys() & counts[1].keys() and (found := compare(*counts)) is not None:
+        return found
+    scores = [
+        {seed: one.scores["mean_iou"] for seed, one in each.seeds.items() if "mean_iou" in one.scores}
+        for each in (line, base)
+    ]
+    return compare_scores(*scores)
+
+
+def baseline_of(table: Table) -> Line | None:
+    """The line that the plan names, also where the search found that the published setting is the best."""
+    names = {SAME.sub("", line.name): line for line in table.lines}
+    if (found := names.get(SAME.sub("", table.baseline))) is not None or not table.baseline.endswith(" tuned"):
+        return found
+    cells = {cell.id for cell in table.cells if table.baseline in cell.rows}
+    return next((line for line in table.lines if line.cell in cells and line.name.endswith("(= tuned)")), None)
+
+
+def answer(found: Found, rows: Sequence[Result]) -> str:
+    """The page's first paragraph: what was found, in words."""
+    compared = [row for row in rows if not row.baseline and row.difference is not None and not math.isnan(row.half)]
+    if not rows:
+        return "Nothing is measured yet, so there is no answer. What the plan has and MLflow has not is listed below."
+    kinds = {kind: sum(row.outcome == kind for row in compared) for kind in ("above", "below", "not told apart")}
+    parts = []
+    if compared:
+        by = "a 95 % interval"
+        if len(compared) > 1:
+            by = "intervals that hold together within each table with 95 % probability"
+        parts.append(
+            f"Of {counted(len(compared), 'comparison')} with a baseline, {kinds['above']} came out above it, "
+            f"{kinds['below']} below, and {kinds['not told apart']} cannot be told apart from it by {by}."
+        )
+    else:
+        parts.append("No row can be compared with its baseline by an interval yet.")
+    for table in found.tables:
+        own = [row for row in rows if row.table is table]
+        if own:
+            best = own[0]
+            text = f"On {place(table)} {best.line.name} has the highest mean IoU, {best.scores['mean_iou']:.1f} %"
+            if best.difference is not None:
+                text += f" ({against(best)} over {table.baseline})"
+            parts.append(text + ".")
+    rmi = [row for row in rows if row.line.method == "RegionMutualInformation" and row.difference is not None]
+    if rmi:
+        told = [f"{row.line.name} {against(row)} over {row.table.baseline} on {place(row.table)}" for row in rmi]
+        reports = claims("RegionMutualInformation").items()
+        papers = " and ".join(f"{paper.partition(':')[0]} report {gain(span)}" for paper, span in reports)
+        parts.append(f"For the RMI loss {papers} points over their baselines; here: {'; '.join(told)}.")
+    if missing := sum(len(table.missing) for table in found.tables):
+        are = "is" if missing == 1 else "are"
+        parts.append(f"{counted(missing, 'part')} of the plan {are} missing (listed below).")
+    return " ".join(parts)
+
+
+def against(row: Result) -> str:
+    """A difference with its interval, for a sentence."""
+    return signed(row.points) + ("" if math.isnan(row.half) else f" ± {row.half:.1f}")

@@ -1,0 +1,87 @@
+"""How a report says things: names of data and systems, and numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from miseg.recipes.published import claims
+from miseg.service.report_runs import Line, Table
+
+NAMES = {
+    "camvid": "CamVid",
+    "embedded": "embedded scenes",
+    "voc": "VOC 2012",
+    "voc-aug": "VOC 2012 (trainaug)",
+    "cityscapes": "Cityscapes",
+    "ade20k": "ADE20K",
+    "potsdam": "Potsdam",
+    "coco-stuff-15": "COCO-Stuff-15",
+    "sentinel2-flanders": "Sentinel-2 series of Flanders",
+}
+NETWORKS = {
+    "UNet": "U-Net",
+    "DeepLab": "DeepLab",
+    "VGG": "VGG trunk",
+    "InfoSegNetwork": "InfoSeg network",
+    "PatchEncoder": "patch encoder",
+}
+
+
+def place(table: Table) -> str:
+    """The data and the labels, in words."""
+    name = NAMES.get(table.data, table.data.rstrip("/").rsplit("/", 1)[-1])
+    if table.supervision == "none":
+        return f"{name} without labels"
+    if table.budget in ("all", "", "None"):
+        return name
+    what = "labelled pixels a class" if table.supervision == "few" else "labelled images"
+    return f"{name} with {table.budget} {what}"
+
+
+def system(line: Line, table: Table) -> str:
+    """The network and the steps of the line's first training, and what is to be known of its clusters."""
+    params = next(iter(line.seeds.values())).run.data.params
+    parts = []
+    for key in ("method.network", "method.trunk", "method.encoder"):
+        if key in params:
+            name = NETWORKS.get(params[key], params[key])
+            if name == "DeepLab":
+                name = f"DeepLab{params.get('network.version', '').upper()}, {params.get('network.encoder', 'ResNet')}"
+            parts.append(name)
+            break
+    steps = params.get("steps") or next((cell.steps for cell in table.cells if cell.id == line.cell), None)
+    if steps is not None:
+        parts.append(f"{int(steps):,} steps")
+    told = [(seeded.evaluation or seeded.run).data.tags for seeded in line.seeds.values()]
+    if any(tags.get("miseg.match", "").startswith("many to one") for tags in told):
+        parts.append("clusters matched many to one")
+    if collapsed := sum(tags.get("miseg.collapsed", "no") != "no" for tags in told):
+        parts.append(f"clusters collapsed on {counted(collapsed, 'seed')}")
+    return ", ".join(parts)
+
+
+def claimed(method: str) -> str:
+    """What the papers report of a method over their baselines, in points."""
+    by_author = {re.split(r"[ ,]", paper)[0]: span for paper, span in claims(method).items()}
+    return "; ".join(f"{author} {gain(span)}" for author, span in by_author.items())
+
+
+def gain(span: tuple[float, float] | None) -> str:
+    """A range of points, with its signs."""
+    return "" if span is None else f"{signed(span[0])} to {signed(span[1])}"
+
+
+def signed(value: float) -> str:
+    """A number with its sign and one digit."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def counted(number_of: int, what: str) -> str:
+    """A number with its noun."""
+    return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"
+
+
+def number(value: float | None) -> float | str:
+    """A value for a CSV file, with four digits after the point; empty where there is none."""
+    return "" if value is None or math.isnan(value) else round(float(value), 4)

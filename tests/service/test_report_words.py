@@ -1,0 +1,62 @@
+"""What a report calls things."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from miseg.recipes.catalog import RECIPES
+from miseg.service.report_runs import Line, Seeded, Table
+from miseg.service.report_words import claimed, counted, gain, number, place, signed, system
+from miseg.service.run_description import parameters
+
+
+@pytest.mark.parametrize(
+    ("recipe", "called"),
+    [
+        ("camvid-ce", "U-Net, 350 steps"),
+        ("camvid-v3plus-rmi", "DeepLabV3+, resnet101d, 6,000 steps"),
+        ("camvid-iic", "VGG trunk, 300 steps"),
+        ("camvid-infoseg", "InfoSeg network, 300 steps"),
+        ("camvid-kmeans", "300 steps"),
+        ("flanders-similarity", "patch encoder, 6,000 steps"),
+    ],
+)
+def test_the_network_is_named_from_what_mlflow_holds(recipe: str, called: str) -> None:
+    run = SimpleNamespace(data=SimpleNamespace(params=parameters(RECIPES[recipe]()), tags={}))
+    assert system(Line("row", "cell", "", recipe, {1: Seeded(run)}), Table("camvid", "all", "dense", "")) == called
+
+
+def test_what_is_to_be_known_of_clusters_is_said() -> None:
+    runs = [
+        SimpleNamespace(
+            data=SimpleNamespace(params={"steps": "10"}, tags={"miseg.match": match, "miseg.collapsed": how})
+        )
+        for match, how in (("many to one, 9 clusters with 3 classes", "no"), ("one to one", "step 9: one cluster"))
+    ]
+    line = Line("row", "cell", "", "", {seed: Seeded(run) for seed, run in enumerate(runs)})
+    told = "10 steps, clusters matched many to one, clusters collapsed on 1 seed"
+    assert system(line, Table("camvid", "all", "none", "")) == told
+
+
+@pytest.mark.parametrize(
+    ("data", "budget", "supervision", "called"),
+    [
+        ("camvid", "all", "dense", "CamVid"),
+        ("camvid", "20", "dense", "CamVid with 20 labelled images"),
+        ("camvid", "all", "none", "CamVid without labels"),
+        ("s3://bucket/own/", "all", "dense", "own"),
+        ("sentinel2-flanders", "50", "few", "Sentinel-2 series of Flanders with 50 labelled pixels a class"),
+    ],
+)
+def test_a_place_is_the_data_and_the_labels(data: str, budget: str, supervision: str, called: str) -> None:
+    assert place(Table(data, budget, supervision, "")) == called
+
+
+def test_numbers() -> None:
+    assert (signed(1.06), signed(-0.44), gain((-14.0, -7.0)), gain(None)) == ("+1.1", "−0.4", "−14.0 to −7.0", "")
+    assert (counted(1, "seed"), counted(1200, "image")) == ("1 seed", "1,200 images")
+    assert (number(None), number(float("nan")), number(1.23456)) == ("", "", 1.2346)
+    assert claimed("RegionMutualInformation") == "Zhao +1.5 to +2.6; Gonçalves −14.0 to −7.0"
+    assert claimed("CrossEntropy") == ""
