@@ -22,7 +22,7 @@ PAGES = {"study": study, "run": run, "data-path": data_path, "cluster": cluster}
 
 def written(page: object) -> str:
     """A dashboard as JSON; panels have ids in their order, so that links to them last."""
-    found = json.loads(json.dumps(page.build(), cls=JSONEncoder))  # type: ignore[attr-defined]
+    found = json.loads(json.dumps(page.build(), cls=JSONEncoder))
     for number, panel in enumerate(found["panels"], 1):
         panel["id"] = number
     return json.dumps(found, indent=1, sort_keys=True) + "\n"

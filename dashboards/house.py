@@ -14,6 +14,7 @@ from grafana_foundation_sdk.models.common import (
     LegendDisplayMode,
     LegendPlacement,
     StackingMode,
+    TableAutoCellOptions,
     TooltipDisplayMode,
 )
 from grafana_foundation_sdk.models.dashboard import (
@@ -144,7 +145,15 @@ def rows(title: str, description: str, key: str, columns: Sequence[tuple[str, st
         columns: heading, unit and expression; the first one's labels become columns too.
         link: where a click on `key` leads.
     """
-    built = table.Panel().title(title).description(description).datasource(SOURCE).span(24).height(HEIGHT)
+    built = (
+        table.Panel()
+        .cell_options(TableAutoCellOptions())
+        .title(title)
+        .description(description)
+        .datasource(SOURCE)
+        .span(24)
+        .height(HEIGHT)
+    )
     letters = [chr(ord("A") + number) for number in range(len(columns))]
     for letter, (_, _, expr) in zip(letters, columns, strict=True):
         query = prometheus.Dataquery().expr(expr).format(PromQueryFormat.TABLE).instant().ref_id(letter)

@@ -1,10 +1,12 @@
 """Show the dashboards: start Prometheus and Grafana beside the Ray of this machine, until Ctrl-C.
 
 python jobs/monitor.py
-ssh -L 3000:127.0.0.1:3000 -L 9090:127.0.0.1:9090 HEAD    # from your machine, where it runs on a cluster's head
 
-On the head of a cluster Prometheus sees every node. Prometheus comes with the system's packages; without Grafana,
-Prometheus' own pages show the metrics and the alerts.
+On a cluster it runs on the head, where Prometheus sees every node, and you look through a tunnel:
+
+ssh -L 3000:127.0.0.1:3000 -L 9090:127.0.0.1:9090 HEAD
+
+Prometheus comes with the system's packages. Without Grafana, Prometheus' own pages show the metrics and the alerts.
 """
 
 from __future__ import annotations
