@@ -117,14 +117,14 @@ def _work() -> list[object]:
             "Tasks by state",
             "Decoding tasks and the like.",
             "short",
-            Query('sum by (State) (ray_tasks{State!~"FINISHED|FAILED"})', "{{State}}"),
+            Query('clamp_min(sum by (State) (ray_tasks{State!~"FINISHED|FAILED"}), 0)', "{{State}}"),
             stacked=True,
         ),
         curves(
             "Actors by state",
             "Trials and training workers are actors.",
             "short",
-            Query('sum by (State) (ray_actors{State!="DEAD"})', "{{State}}"),
+            Query('sum by (State) (ray_actors{Source="gcs",State!="DEAD"})', "{{State}}"),
             stacked=True,
         ),
     ]

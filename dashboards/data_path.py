@@ -83,9 +83,9 @@ def _ray_data() -> list[object]:
         ),
         curves(
             "Spilled by pipelines",
-            "Since they began.",
+            "By the pipelines at work, since they began.",
             "bytes",
-            Query("sum by (dataset) (ray_data_spilled_bytes)", "{{dataset}}"),
+            Query("sum(ray_data_spilled_bytes)", "all pipelines"),
         ),
     ]
 
