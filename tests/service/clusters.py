@@ -70,7 +70,12 @@ def _pretend_cloud(started: Processes, address: str, node_types: Sequence[str]) 
     }
     path = started.folder / "autoscaling.json"
     config = {"cluster_name": "pretend", "provider": provider, "available_node_types": kinds, "head_node_type": head}
-    path.write_text(json.dumps(config | {"max_workers": len(workers)}))  # JSON is YAML
+    # What Ray has no defaults for where the cloud is none of its own.
+    config |= {"max_workers": len(workers), "upscaling_speed": 1, "idle_timeout_minutes": 1, "auth": {}, "docker": {}}
+    config |= {"file_mounts": {}, "cluster_synced_files": []}
+    for command in ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray"):
+        config[f"{command}_commands"] = []
+    path.write_text(json.dumps(config))  # JSON is YAML
     return path
 
 
