@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
@@ -129,13 +129,6 @@ def number(
     if decimals is not None:
         built = built.decimals(decimals)
     return _asking(built, [query])
-
-
-def bars(title: str, description: str, unit: str, *queries: Query, width: int = 12, high: float = 1) -> object:
-    """A bar for each series, as long as its last value."""
-    built = bargauge.Panel().title(title).description(description).unit(unit).datasource(SOURCE)
-    built = built.span(width).height(HEIGHT).min(0).max(high).thresholds(_steps([(None, "blue")]))
-    return _asking(built, queries)
 
 
 def rows(title: str, description: str, key: str, columns: Sequence[tuple[str, str, str]], *, link: str = "") -> object:

@@ -20,7 +20,7 @@ EXPORTED = {f"ray_{name}_total": keys for name, (_, keys) in metrics.COUNTERS.it
 }
 """miseg's own metrics under the names that Prometheus knows, with their labels."""
 
-KINDS = {"timeseries", "stat", "table", "bargauge", "row"}
+KINDS = {"timeseries", "stat", "table", "row"}
 OF_RAY = {"instance", "job", "WorkerId", "SessionName", "NodeAddress"}
 
 promtool = pytest.mark.skipif(
