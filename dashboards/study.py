@@ -117,7 +117,7 @@ def _trainings() -> list[object]:
         curves("Faults", "So far, by kind.", "short", Query(faults, "{{kind}}")),
         rows(
             "Runs",
-            "Those whose process is there. A click on a run opens it in MLflow.",
+            "Those that train. A click on a run opens it in MLflow.",
             "run",
             columns,
             link="${mlflow}/#/runs/${__data.fields.run_id}",

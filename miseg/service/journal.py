@@ -212,6 +212,7 @@ class Journal:
                 self._measure()
                 delay = PAUSE
                 if closing:
+                    metrics.forget({"run": self.labels["run"]}, "miseg_tracking")
                     return
                 self._closing.wait(PAUSE)
             except Exception as error:

@@ -1,8 +1,10 @@
 """What Prometheus learns of miseg: counters and gauges that Ray exports on the metrics port of every node.
 
 Names and units are Prometheus' (base units; a ratio is 0..1; a time is in seconds since 1970). Ray puts `ray_` before
-them and `_total` behind counters. A counter keeps its value on the node when its process ends; a gauge is gone some
-twenty seconds later. Where this process has no Ray, nothing is counted and nothing fails.
+them and `_total` behind counters. A counter keeps its value on the node when its process ends. Ray exports a gauge only
+where it was set in the last ten seconds, so a thread sets those again that `put` was told, until `forget` or the end of
+the process: a run that stalls would else vanish in place of showing. Where this process has no Ray, nothing is counted
+and nothing fails.
 """
 
 from __future__ import annotations
@@ -72,7 +74,13 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 Item = TypeVar("Item")
 
+REFRESH_S = 5.0
+"""Seconds between two settings of a gauge whose value stays."""
+
 _made: dict[str, Any] = {}
+_kept: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+"""The gauges' values, by name and labels."""
+_refreshing: list[threading.Thread] = []
 _lock = threading.Lock()
 
 
@@ -105,9 +113,37 @@ def add(name: str, labels: Mapping[str, str], value: float = 1.0) -> None:
 
 
 def put(name: str, labels: Mapping[str, str], value: float) -> None:
-    """Set one of `GAUGES` to `value`; nothing where it is not finite."""
+    """Set one of `GAUGES` to `value`, until `forget`; nothing where it is not finite."""
     if math.isfinite(value) and _connected():
+        with _lock:
+            _kept[name, frozenset(labels.items())] = value
+            if not _refreshing:
+                _refreshing.append(threading.Thread(target=_refresh, name="miseg-metrics", daemon=True))
+                _refreshing[0].start()
         _record(name, labels, value)
+
+
+def forget(labels: Mapping[str, str], prefix: str = "") -> None:
+    """Export the gauges with these labels, and names that start so, no longer."""
+    with _lock:
+        for name, found in list(_kept):
+            if found >= labels.items() and name.startswith(prefix):
+                del _kept[name, found]
+
+
+def _refresh() -> None:
+    while True:
+        time.sleep(REFRESH_S)
+        if _connected():
+            _set_again()
+
+
+def _set_again() -> None:
+    with _lock:
+        kept = list(_kept.items())
+    for (name, labels), value in kept:
+        if _kept.get((name, labels)) == value:  # not forgotten, nor set anew, since
+            _record(name, dict(labels), value)
 
 
 def _connected() -> bool:
@@ -214,8 +250,9 @@ class RunMetrics:
         add("miseg_checkpoint_seconds", self.labels, seconds)
 
     def close(self) -> None:
-        """The training has ended here; its process may go on, and export for the next one."""
+        """The training has ended here; its process may go on with the next one."""
         put("miseg_run_active", self._of_the_run, 0)
+        forget({"run": self.labels["run"]})
 
     def _got_on(self) -> None:
         put("miseg_run_progress_timestamp_seconds", self.labels, time.time())

@@ -56,6 +56,7 @@ class TuningMetrics(tune.Callback):
         """The phase is over; its driver may go on to the next."""
         self._count(trials)
         metrics.put("miseg_tuning_active", self.labels, 0)
+        metrics.forget(self.labels, "miseg_tuning")
 
     def _count(self, trials: list) -> None:
         metrics.put("miseg_tuning_active", self.labels, 1)

@@ -30,11 +30,13 @@ class Recorded:
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], float] = {}
+        self.runs: set[tuple[str, str]] = set()
 
     def __call__(self, name: str, labels: dict[str, str], value: float) -> None:
         keys = (metrics.COUNTERS | metrics.GAUGES)[name][1]
         own = [labels[key] for key in keys if key not in metrics.RUN and key not in metrics.TUNING]
         key = name, ",".join(own)
+        self.runs.add((name, labels.get("run", "")))
         self.values[key] = self.values.get(key, 0.0) + value if name in metrics.COUNTERS else value
 
     def of(self, name: str) -> dict[str, float]:
@@ -48,6 +50,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     found = Recorded()
     monkeypatch.setattr(metrics, "_connected", lambda: True)
     monkeypatch.setattr(metrics, "_record", found)
+    monkeypatch.setattr(metrics, "_kept", {})
     return found
 
 
@@ -85,6 +88,38 @@ def test_a_loss_that_is_not_finite_is_no_point_of_a_curve(recorded: Recorded) ->
         metrics.put("miseg_training_loss", {"run": "r"}, value)
     metrics.add("miseg_training_images", {"run": "r"}, 0)
     assert not recorded.values
+
+
+def test_a_gauge_is_set_again_until_it_is_forgotten(recorded: Recorded) -> None:
+    """Ray exports what was set since its last export alone: a run that stalls would show nothing."""
+    for run in ("stalled", "other"):
+        metrics.put("miseg_run_progress_ratio", {"run": run, "tuning": "t"}, 0.5)
+    metrics.put("miseg_tracking_backlog_bytes", {"run": "stalled", "tuning": "t"}, 7)
+
+    def again() -> set[tuple[str, str]]:
+        recorded.values.clear()
+        recorded.runs.clear()
+        metrics._set_again()
+        return recorded.runs
+
+    ratio, backlog = "miseg_run_progress_ratio", "miseg_tracking_backlog_bytes"
+    assert again() == {(ratio, "stalled"), (ratio, "other"), (backlog, "stalled")}
+    metrics.forget({"run": "stalled"}, "miseg_tracking")
+    assert again() == {(ratio, "stalled"), (ratio, "other")}
+    metrics.forget({"run": "stalled"})
+    assert again() == {(ratio, "other")}
+
+
+def test_what_has_ended_is_forgotten(trained, recorded: Recorded) -> None:
+    _, recorder, _ = trained
+    assert {name for name, _ in metrics._kept} >= {"miseg_run_active", "miseg_run_progress_timestamp_seconds"}
+    recorder.close()
+    assert not metrics._kept
+    tuning = tuning_metrics.TuningMetrics({"tuning": "t", "phase": "search"}, total=1, steps=10)
+    tuning.on_trial_start(0, [Trial("RUNNING")], None)
+    assert metrics._kept
+    tuning.on_experiment_end([Trial("TERMINATED", 10)])
+    assert not metrics._kept
 
 
 def test_waited_sums_what_was_waited_for_and_hands_all_on() -> None:
