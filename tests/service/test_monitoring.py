@@ -64,6 +64,11 @@ class Watched:
         found = self.api("query_range", query=expr, start=self.since, end=time.time(), step=5)["result"]
         return sum(any(not math.isnan(float(value)) for _, value in series["values"]) for series in found)
 
+    def last(self, expr: str) -> float:
+        """The last value of an expression with one series."""
+        [series] = self.api("query_range", query=expr, start=self.since, end=time.time(), step=5)["result"]
+        return float(series["values"][-1][1])
+
     def api(self, path: str, **parameters: Any) -> Any:
         """Prometheus' answer."""
         status, body = http(f"{self.prometheus}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=60)
@@ -176,13 +181,27 @@ def test_a_loss_that_is_not_finite_raises_its_alert_and_no_other_is_raised(watch
 def test_what_prometheus_has_is_what_the_trainings_did(watched: Watched) -> None:
     """Of the run without labels, which was trained once: 30 steps of 16 images, to its end."""
 
-    def last(expr: str) -> float:
-        [series] = watched.api("query_range", query=expr, start=watched.since, end=time.time(), step=5)["result"]
-        return float(series["values"][-1][1])
-
+    last = watched.last
     of = f'{{run="{UNLABELLED}"}}'
     assert last(f"sum(ray_miseg_training_steps_total{of})") == 30
     assert last(f"sum(ray_miseg_training_images_total{of})") == 30 * 16
     assert last(f"max(ray_miseg_run_progress_ratio{of})") == 1
     assert last(f'sum(ray_miseg_training_seconds_total{{run="{UNLABELLED}",part="compute"}})') > 0
     assert last(f'sum(ray_miseg_faults_total{{run="{BROKEN}",kind="non_finite_loss"}})') == 1
+
+
+def test_what_the_cluster_costs_is_nodes_by_price(watched: Watched) -> None:
+    """One head and no worker, by a price that the user typed."""
+    [hour] = [query for query in asked() if (query.page, query.panel) == ("cluster", "An hour costs")]
+    prices = {f"price_{name}": str(price) for name, price in zip(NODE_TYPES, (0.25, 1.5, 3.5), strict=True)}
+    assert watched.last(hour.filled(prices)) == 0.25
+
+
+def test_a_gauge_stays_as_long_as_its_run(watched: Watched) -> None:
+    """Ray lets go of what was set once; a run that makes no step for a while must not vanish, nor one that ended stay."""
+    of = f'{{run="{UNLABELLED}"}}'
+    [series] = watched.api("query_range", query=f"max(ray_miseg_run_active{of})", start=watched.since, end=time.time(),
+                           step=monitor.SCRAPE_S)["result"]  # fmt: skip
+    times = [when for when, _ in series["values"]]
+    assert times[-1] - times[0] <= (len(times) - 1) * monitor.SCRAPE_S, "no gap between the first and the last"
+    assert times[-1] < time.time() - monitor.SCRAPE_S
