@@ -198,7 +198,7 @@ def test_what_the_cluster_costs_is_nodes_by_price(watched: Watched) -> None:
 
 
 def test_a_gauge_stays_as_long_as_its_run(watched: Watched) -> None:
-    """Ray lets go of what was set once; a run that makes no step for a while must not vanish, nor one that ended stay."""
+    """Ray lets go of what was set once: a run that makes no step must not vanish, nor one that has ended stay."""
     of = f'{{run="{UNLABELLED}"}}'
     [series] = watched.api("query_range", query=f"max(ray_miseg_run_active{of})", start=watched.since, end=time.time(),
                            step=monitor.SCRAPE_S)["result"]  # fmt: skip
