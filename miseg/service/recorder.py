@@ -43,7 +43,7 @@ class Recorder:
         self,
         dataset: PackedDataset,
         store: CheckpointStore,
-        tracking: Mapping[str, str],
+        tracking: Mapping[str, Any],
         when_storage_fails: WhenStorageFails = "continue",
     ) -> None:
         self.dataset, self.store = dataset, store
