@@ -85,7 +85,7 @@ def evaluate(
         data={"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint} | dict(tags or {}),
     )
     files = checkpoint_files.files_of(folder)
-    journal = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
+    journal: dict[str, Any] = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
         scores, shown, match = ray.get(worker.remote(files, data, split, journal, resources.threads))

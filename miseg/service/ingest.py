@@ -22,6 +22,7 @@ from miseg.data.packed import PackedDataset
 from miseg.data.pairs import pair_batches, scene_batches
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import Experiment
+from miseg.service import metrics
 from miseg.service.data_context import quiet_data_context
 
 CHUNK_BYTES = 16 * 2**20
@@ -202,11 +203,17 @@ def _decoded(
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         where = {"label_selector": here, "fallback_strategy": [{"label_selector": {}}]}
 
+    labels = {"data": metrics.data_label(dataset.uri)}
+
     def chunk(rows: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         for key in rows["item"].tolist():
-            for batch in produce(key):
+            batches, images = metrics.Waited(produce(key)), 0
+            for batch in batches:
+                images += len(batch["ids"])
                 columns = {name: batch[name] for name in COLUMNS if batch.get(name) is not None}
                 yield columns | {"ids": np.array(batch["ids"])}
+            metrics.add("miseg_decoded_images", labels, images)
+            metrics.add("miseg_decoding_seconds", labels, batches.seconds)
 
     source = ray.data.from_items(keys, override_num_blocks=len(keys))
     return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS, **where)

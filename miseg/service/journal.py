@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from miseg.service import journal_copies
+from miseg.service import journal_copies, metrics
 from miseg.service.away import first_line
 from miseg.service.journal_files import Backlog, backlog, cut_torn_line, pending, read
 from miseg.service.sending import Sender
@@ -51,11 +51,20 @@ class Journal:
         tracking_uri: the MLflow server or store.
         run_id: the MLflow run.
         storage: where `keep` puts copies, if that is no folder.
+        labels: of the run's metrics; see `metrics.RUN`.
     """
 
-    def __init__(self, folder: str | Path, tracking_uri: str, run_id: str, storage: str = "") -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        tracking_uri: str,
+        run_id: str,
+        storage: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         self.storage, self._copied = storage if "://" in storage else "", False
         self.folder, self.tracking_uri, self.run_id = Path(folder), tracking_uri, run_id
+        self.labels = {"run": run_id} | dict(labels or {})
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / f"{run_id}.jsonl"
         self.files = self.folder / run_id
@@ -198,14 +207,18 @@ class Journal:
             self._wake.clear()
             closing = self._closing.is_set()
             try:
+                self._measure()
                 self._sender.send()
+                self._measure()
                 delay = PAUSE
                 if closing:
+                    metrics.forget({"run": self.labels["run"]}, "miseg_tracking")
                     return
                 self._closing.wait(PAUSE)
             except Exception as error:
                 self._failed += closing
                 delay = min(delay * 2, LONGEST_PAUSE)
+                metrics.add("miseg_tracking_failures", self.labels)
                 logger.warning(
                     "MLflow at %s does not answer (%s); trying again in %.0f s",
                     self.tracking_uri, first_line(error), delay,
@@ -216,3 +229,10 @@ class Journal:
                 elif self._waited.wait(min(delay, 2.0)):
                     time.sleep(delay)
                 self._wake.set()
+
+    def _measure(self) -> None:
+        """Before each sending too: one that hangs would else hide what waits."""
+        waiting = self.backlog
+        written = time.time() - waiting.seconds if waiting.bytes else 0.0
+        metrics.put("miseg_tracking_backlog_bytes", self.labels, waiting.bytes)
+        metrics.put("miseg_tracking_waiting_timestamp_seconds", self.labels, written)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from miseg.service.aside import Aside, BusyError
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.journal import Journal
 from miseg.service.loop import Loop, Record
+from miseg.service.metrics import RunMetrics
 from miseg.service.reporting import log_evaluation, watch_collapse
 from miseg.service.scoring import Evaluation
 from miseg.service.storage_failures import StorageFailures, WhenStorageFails
@@ -33,7 +35,7 @@ class Recorder:
     Args:
         dataset: what is trained on.
         store: where checkpoints stay.
-        tracking: the journal's `folder`, `tracking_uri` and `run_id`.
+        tracking: the journal's `folder`, `tracking_uri` and `run_id`, and the `labels` of the run's metrics.
         when_storage_fails: see `StorageFailures`.
     """
 
@@ -41,24 +43,34 @@ class Recorder:
         self,
         dataset: PackedDataset,
         store: CheckpointStore,
-        tracking: Mapping[str, str],
+        tracking: Mapping[str, Any],
         when_storage_fails: WhenStorageFails = "continue",
     ) -> None:
         self.dataset, self.store = dataset, store
         self.journal = Journal(**tracking)
         self._monitor = system_metrics.start(self.journal)
         self._aside = Aside()
-        self._failures = StorageFailures(when_storage_fails, self.journal.tags)
+        self._failures = StorageFailures(when_storage_fails, self._storage_failed)
+        self.metrics = RunMetrics(self.journal.labels, self.journal.run_id)
 
     def step(self, record: Record) -> None:
         """Keep a step's losses, or say that it was left out: to the user and as the tag `miseg.skipped`."""
         self.journal.metrics(record.step, record.values)
         if record.skipped:
+            self.metrics.fault("skipped_step")
             print(f"warning: {record.skipped}", flush=True)
             self.journal.tags({"miseg.skipped": f"the last of them: {record.skipped}"})
         if record.empty:
+            self.metrics.fault("empty_step")
             print(f"warning: {record.empty}", flush=True)
             self.journal.tags({"miseg.empty": f"the last of them: {record.empty}"})
+
+    def got_on(self, loop: Loop, records: Sequence[Record], steps: int, seconds: float) -> None:
+        """Keep how fast `steps` steps were made, in so many seconds; `records` are theirs, as `step` has them."""
+        images = steps * loop.experiment.batch_size
+        self.journal.metrics(loop.step, {"images_per_second": images / seconds})
+        kept = [record.values for record in records if not record.skipped]
+        self.metrics.flushed(loop.step / loop.experiment.steps, steps, images, kept[-1] if kept else {})
 
     def validation(
         self,
@@ -81,6 +93,7 @@ class Recorder:
             StorageError: a checkpoint could not be written, and the training shall stop then.
         """
         self.journal.metrics(loop.step, scores)
+        self.metrics.validated(scores)
         if found is not None:
             watch_collapse(self.journal, found, loop.step)
         try:
@@ -107,6 +120,7 @@ class Recorder:
         with self._failures.at(loop.step):
             self.store.add(loop.step, write)
         told = f"at step {loop.step}, {datetime.datetime.now(datetime.UTC):%F %T} UTC: {reason}"
+        self.metrics.fault("preemption")
         print(f"preempted {told}; the training goes on elsewhere", flush=True)
         self.journal.tags({"miseg.preempted": told})
 
@@ -114,8 +128,10 @@ class Recorder:
         self, taken: checkpoint.Snapshot, metrics: dict[str, Any], found: Evaluation | None, match_K: Tensor | None
     ) -> None:
         described = self._of_the_data(taken.experiment, match_K)
+        started = time.perf_counter()
         with self._failures.at(taken.step):
             self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
+            self.metrics.wrote_checkpoint(time.perf_counter() - started)
         self.journal.keep()
         if found is not None:
             try:
@@ -151,4 +167,9 @@ class Recorder:
         self._aside.close()
         if self._monitor is not None:
             self._monitor.finish()
+        self.metrics.close()
         self.journal.close(tries=CLOSING_TRIES)
+
+    def _storage_failed(self, tags: Mapping[str, str]) -> None:
+        self.journal.tags(tags)
+        self.metrics.fault("storage")

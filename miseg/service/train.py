@@ -19,7 +19,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service import cluster, tracking
+from miseg.service import cluster, metrics, tracking
 from miseg.service.away import first_line
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
@@ -66,6 +66,11 @@ class Run:
         """The run's folder in storage."""
         return f"{self.storage}/runs/{self.name}"
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of its metrics: see `metrics.RUN`."""
+        return metrics.run_labels(self.name, self.experiment, self.tags or {})
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -102,6 +107,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
                 if left == 0:
                     raise
                 left -= 1
+                metrics.add("miseg_faults", run.labels | {"kind": "controller"})
                 print(f"the controller of {run.name} died and is started again: {first_line(error)}", flush=True)
                 cluster.free_abandoned()
 
@@ -187,7 +193,7 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
         "decoded_bytes": run.resources.decoded_bytes,
         "selection": run.selection,
         "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id}
-        | {"storage": run.storage},
+        | {"storage": run.storage, "labels": run.labels},
     }
     try:
         ended = train(config)
@@ -275,7 +281,7 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     """
     store = CheckpointStore(run.folder)
     kept = {role: found for role, found in (("best", store.best()), ("last", store.last())) if found is not None}
-    journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage)
+    journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage, run.labels)
     for role, found in kept.items():
         journal.model(role, run.folder, found.step)
     journal.end(status, ended)

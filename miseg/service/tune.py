@@ -26,12 +26,13 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import cluster, repeats, tracking, train, tune_state
+from miseg.service import cluster, metrics, repeats, tracking, train, tune_state
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.progress import Progress
 from miseg.service.storage_failures import WhenStorageFails
 from miseg.service.tables import METRIC, SCORES, agreement, best_trial, describe, summaries
+from miseg.service.tuning_metrics import TuningMetrics
 
 TRIAL_FAILURES = 2
 """How often a trial that died is taken up again without getting on in between. Retries belong to Tune: Ray Train's own,
@@ -85,6 +86,11 @@ class Tuning:
     def folder(self) -> str:
         """Where Tune keeps its state."""
         return f"{self.storage}/tunings"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of its metrics: see `metrics.TUNING`."""
+        return {"tuning": self.name, "data": metrics.data_label(self.base.data)}
 
     @property
     def points(self) -> int:
@@ -228,7 +234,8 @@ def _record(
     tuning: Tuning, parent: str, trials: pd.DataFrame, confirmation: pd.DataFrame, found: float | None
 ) -> None:  # fmt: skip
     """Keep the tables and close the parent run; a server that is away gets them later, and the user sees them now."""
-    journal = Journal(journal_folder(tuning.storage), tuning.tracking_uri, parent)
+    labels = tuning.labels | {"run": tuning.name}
+    journal = Journal(journal_folder(tuning.storage), tuning.tracking_uri, parent, labels=labels)
     tables = {"trials": trials, "confirmation": confirmation}
     for score, table in summaries(confirmation).items():
         tables["summary" if score == "mean_iou" else f"summary-{score.replace('/', '-')}"] = table
@@ -360,7 +367,13 @@ def _tune(
         name=name,
         storage_path=tuning.folder,
         failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
-        callbacks=[Progress(total, tuning.base.steps), FreeResources(), StillGoing(), tune_state.KeepState()],
+        callbacks=[
+            Progress(total, tuning.base.steps),
+            TuningMetrics(tuning.labels | {"phase": name.rsplit("-", 1)[-1]}, total, tuning.base.steps),
+            FreeResources(),
+            StillGoing(),
+            tune_state.KeepState(),
+        ],
         verbose=0,
     )
     if tune_state.put_back(path, cluster.session_folder()):

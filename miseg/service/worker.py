@@ -25,6 +25,7 @@ from miseg.service.checkpoint_files import MANIFEST
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.journal import TRAIN_MATCH
 from miseg.service.loop import Loop, NonFiniteLossError, Record
+from miseg.service.metrics import Waited
 from miseg.service.preemption import Notice, PreemptedError
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import PANEL_ROWS, validation_metrics
@@ -91,12 +92,16 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
             validated = "score" in json.loads((resumed / MANIFEST).read_text())["metrics"]
     storage_fails = config["when_storage_fails"]
     recorder = Recorder(dataset, store, config["tracking"], storage_fails) if loop.rank == 0 else None
+    if recorder is not None and resumed is not None:
+        recorder.metrics.fault("restart")
     try:
         _Training(loop, dataset, recorder, report, config["selection"], notice).run(validated)
         return FINISHED
     except NonFiniteLossError as error:
         # A retry would meet the same loss, so the run ends here, as the worst there is, and says why.
         _log(recorder, error.records)
+        if recorder is not None:
+            recorder.metrics.fault("non_finite_loss")
         report({"step": loop.step, "mean_iou": 0.0, "score": -math.inf})
         return str(error)
     except StorageError as error:
@@ -182,22 +187,31 @@ def train_on(
 
     Ends early, before a validation, after a step at which `stop` is true.
     """
-    experiment = loop.experiment
-    started, images = time.perf_counter(), 0
-    for batch in stream:
+    batches = Waited(iter(stream))
+    started, first = time.perf_counter(), loop.step
+    for batch in batches:
         loop.train_step(batch)
-        images += experiment.batch_size
         stopping = stop()
         if not stopping and not validation_due(loop) and loop.step % LOG_EVERY:
             continue
-        _log(recorder, loop.flush())
+        records = loop.flush()
+        computed = time.perf_counter()
+        _log(recorder, records)
         if stopping:
             return
+        recorded = time.perf_counter()
         if recorder is not None:
-            recorder.journal.metrics(loop.step, {"images_per_second": images / (time.perf_counter() - started)})
+            recorder.got_on(loop, records, loop.step - first, recorded - started)
         if validation_due(loop):
             validate()
-        started, images = time.perf_counter(), 0
+        if recorder is not None:
+            recorder.metrics.spent(
+                data=batches.seconds,
+                compute=computed - started - batches.seconds,
+                record=recorded - computed,
+                validation=time.perf_counter() - recorded,
+            )
+        started, first, batches.seconds = time.perf_counter(), loop.step, 0.0
 
 
 def _log(recorder: Recorder | None, records: Iterable[Record]) -> None:

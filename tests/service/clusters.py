@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from processes import Processes, free_ports
 
@@ -24,14 +26,57 @@ class Head:
     """Where jobs are submitted."""
 
 
-def start_head(started: Processes, environment: Mapping[str, str], cpus: int) -> Head:
-    """Start `ray start --head`; it answers some seconds later."""
+def start_head(
+    started: Processes, environment: Mapping[str, str], cpus: int, node_types: Sequence[str] = ()
+) -> Head:  # fmt: skip
+    """Start `ray start --head`; it answers some seconds later.
+
+    With `node_types`, the first of which is the head's own, an autoscaler with a pretend cloud counts nodes by them;
+    nothing that a job of miseg asks for starts one.
+    """
     gcs, dashboard, client = free_ports(3)
     options = ["--head", "--port", str(gcs), "--temp-dir", str(started.folder / "ray")]
     options += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)]
     options += ["--ray-client-server-port", str(client)]
+    if node_types:
+        options += ["--autoscaling-config", str(_pretend_cloud(started, f"127.0.0.1:{gcs}", node_types))]
+        environment = dict(environment) | _OF_PRETEND_CLOUDS | {"AUTOSCALER_METRIC_PORT": str(free_ports(1)[0])}
     process = started.start("head", [*_ray_start(cpus), *options], environment, started.folder)
     return Head(process, f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}")
+
+
+_HEAD_ID = 51 * "f" + 5 * "0"
+_OF_PRETEND_CLOUDS = {
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_enable_autoscaler_v2": "1",
+    "RAY_CLOUD_INSTANCE_ID": _HEAD_ID,
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,
+}
+
+
+def _pretend_cloud(started: Processes, address: str, node_types: Sequence[str]) -> Path:
+    head, *workers = node_types
+    kinds: dict[str, Any] = {head: {"resources": {}, "min_workers": 0, "max_workers": 0, "node_config": {}}}
+    for name in workers:
+        kinds[name] = {"resources": {f"of-{name}": 1}, "min_workers": 0, "max_workers": 1, "node_config": {}}
+    provider = {
+        "type": "external",
+        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "gcs_address": address,
+        "head_node_id": _HEAD_ID,
+        "launch_multiple": True,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+    }
+    path = started.folder / "autoscaling.json"
+    config = {"cluster_name": "pretend", "provider": provider, "available_node_types": kinds, "head_node_type": head}
+    # What Ray has no defaults for where the cloud is none of its own.
+    config |= {"max_workers": len(workers), "upscaling_speed": 1, "idle_timeout_minutes": 1, "auth": {}, "docker": {}}
+    config |= {"file_mounts": {}, "cluster_synced_files": []}
+    for command in ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray"):
+        config[f"{command}_commands"] = []
+    path.write_text(json.dumps(config))  # JSON is YAML
+    return path
 
 
 def start_node(

@@ -1,0 +1,18 @@
+"""Show the dashboards: start Prometheus and Grafana beside the Ray of this machine, until Ctrl-C.
+
+python jobs/monitor.py
+
+On a cluster it runs on the head, where Prometheus sees every node, and you look through a tunnel:
+
+ssh -L 3000:127.0.0.1:3000 -L 9090:127.0.0.1:9090 HEAD
+
+Prometheus comes with the system's packages. Without Grafana, Prometheus' own pages show the metrics and the alerts.
+"""
+
+from __future__ import annotations
+
+from miseg.service.command import main
+from miseg.service.monitor import Monitor, run
+
+if __name__ == "__main__":
+    main(Monitor, run, __doc__)
