@@ -19,7 +19,7 @@ class Published:
     paper: str
     """Authors, year and title."""
     table: str
-    """Its number there, as far as it is known."""
+    """The table there, or those that it is one of, as far as that is known."""
     data: str
     """The data set by its name here."""
     system: str
@@ -83,7 +83,7 @@ def _rmi() -> list[Published]:
     return [
         Published(
             RMI_PAPER,
-            "of tables 1 to 4",
+            "tables 1 to 4",
             data,
             system,
             row,
@@ -101,7 +101,7 @@ def _porto() -> list[Published]:
     return [
         Published(
             PORTO,
-            "of tables 1 to 3",
+            "tables 1 to 3",
             data,
             "U-Net, 200 epochs",
             row,
@@ -139,7 +139,7 @@ def _few_labels() -> list[Published]:
     return [
         Published(
             SIMILARITY,
-            "2",
+            "table 2",
             "potsdam",
             "patches of 13 x 13, 50 points a class",
             row,
