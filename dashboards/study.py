@@ -78,7 +78,7 @@ def _trials() -> list[object]:
             "Time left",
             "Until the planned trials have ended, as fast as in the last hour.",
             "s",
-            Query(f"({planned} - {ended}) / (deriv(({ended})[1h:1m]) > 0)", "{{tuning}} {{phase}}"),
+            Query(f"({planned} - {ended}) / (deriv(({ended})[1h:15s]) > 0)", "{{tuning}} {{phase}}"),
         ),
         curves(
             "Best mean IoU so far",
