@@ -90,7 +90,8 @@ class Tuning:
     @property
     def labels(self) -> dict[str, str]:
         """Of its metrics: see `metrics.TUNING`."""
-        return {"tuning": self.name, "data": metrics.data_label(self.base.data)}
+        study = self.tags.get("miseg.study", "")
+        return {"study": study, "tuning": self.name, "data": metrics.data_label(self.base.data)}
 
     @property
     def points(self) -> int:

@@ -87,3 +87,8 @@ def test_a_tuning_is_recognised_by_all_that_its_result_depends_on(tuning, uri, t
         assert repeats.tuned(uri, other) is None
     with pytest.raises(ValueError, match=f"street is the name of a tuning, run {run_id}: choose another --name"):
         repeats.check_name(uri, tuning)
+
+
+def test_a_tunings_metrics_say_which_study_it_is_of(tuning):
+    assert tuning.labels["study"] == ""
+    assert replace(tuning, tags={"miseg.study": "first"}).labels["study"] == "first"
