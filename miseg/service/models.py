@@ -123,7 +123,7 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
     """
     try:
         # The function's own argument tracking_uri does not reach the model's files.
-        with _tracking_uri(uri):
+        with pointed_at(uri):
             path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
     except (mlflow.MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} at {uri} holds no model {role}: {str(error).splitlines()[0]}") from error
@@ -138,7 +138,7 @@ def of_run(uri: str, run_id: str) -> list[LoggedModel]:
 
 
 @contextlib.contextmanager
-def _tracking_uri(uri: str) -> Iterator[None]:
+def pointed_at(uri: str) -> Iterator[None]:
     """Point MLflow's fluent functions at `uri` for a while, and leave this process and its children as they were."""
     with _SETTING:
         variable = os.environ.get("MLFLOW_TRACKING_URI")

@@ -293,7 +293,7 @@ def test_a_logged_model_predicts_what_the_method_predicts_and_is_no_pickle(
     with torch.no_grad():
         expected = method.predict((images_NCHW - mean) / std)
 
-    with models._tracking_uri(uri):
+    with models.pointed_at(uri):
         model = mlflow.pyfunc.load_model(f"runs:/{run_id}/best")
         place = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/best", dst_path=str(tmp_path / "model")))
     found = model.predict(images_NHWC)

@@ -17,8 +17,8 @@ import ray
 import torch
 from clusters import start_node
 from mlflow import MlflowClient
+from own_ray import actors
 from processes import processes
-from ray.util.state import list_actors
 
 from miseg.data.batches import evaluation_batches
 from miseg.data.decoded import DecodedImages
@@ -176,8 +176,7 @@ def test_two_workers_survive_a_worker_their_controller_and_their_node(place, sma
 def held() -> list[str]:
     """What a training has beside the processes that stay: placement groups and Train's actors."""
     groups = [str(group) for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
-    actors = list_actors(filters=[("state", "=", "ALIVE")])
-    return groups + [actor.class_name for actor in actors if not actor.class_name.startswith("_")]
+    return groups + list(actors().values())
 
 
 def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):

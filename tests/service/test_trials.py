@@ -10,8 +10,8 @@ import pandas as pd
 import psutil
 import pytest
 import ray
+from own_ray import actors
 from ray.util.placement_group import placement_group
-from ray.util.state import list_actors
 
 from miseg.recipes import spaces
 from miseg.service import cluster, tracking, train, tune
@@ -21,15 +21,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytes
 TRIALS = 30
 
 
-def actors() -> dict[str, str]:
-    """The classes of those that live, by their ids; Ray Data keeps some, for all pipelines of a driver."""
-    alive = list_actors(filters=[("state", "=", "ALIVE")], limit=1000, timeout=60)
-    return {actor.actor_id: actor.class_name for actor in alive if not actor.class_name.startswith("_")}
-
-
 @pytest.fixture(scope="module")
 def before() -> set[str]:
-    """The actors of tests that used this Ray before."""
+    """The actors of tests that used this Ray before, such as those that Ray Data keeps for a driver's pipelines."""
     return set(actors())
 
 

@@ -196,8 +196,8 @@ class TestUnderRay:
             assert scores[key] == pytest.approx(logged[key], abs=1e-6), key
         assert 0 < scores["val/train_match/boundary_iou"] < 1
         # What K-means found is a part of the checkpoint: the model needs no images to be fitted again.
-        mlflow.set_tracking_uri(uri)
-        served = mlflow.pyfunc.load_model(f"runs:/{outcome.run_id}/last")
+        with models.pointed_at(uri):
+            served = mlflow.pyfunc.load_model(f"runs:/{outcome.run_id}/last")
         images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
         probabilities = served.predict(images)
         assert probabilities.shape == (2, 2, 32, 32)
