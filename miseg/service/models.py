@@ -75,7 +75,8 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     if measured:
         client.log_batch(run_id, metrics=measured)
     client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
-    _delete(client, earlier)
+    # Asked anew: the client asks again where an answer was lost on its way, and the server then makes a second model.
+    _delete(client, [m for m in of_run(uri, run_id) if m.name == role and m.model_id != made.model_id])
 
 
 def _delete(client: mlflow.MlflowClient, models: Sequence[LoggedModel]) -> None:
