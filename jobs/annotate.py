@@ -33,7 +33,7 @@ class Annotate(Place):
     labels: Path | None = None
     """Labels to begin with: GeoJSON, CSV of row, column, class, or a label raster. They are added once."""
     out: Path | None = None
-    """Folder for the labels and exported files. Default: labels/NAME in the storage, NAME being the scene's or series'."""
+    """Folder for the labels and exported files. Default: labels/NAME in the storage, by the scene's or series' name."""
     host: str = "127.0.0.1"
     """Address to listen on. On any but the loopback the page wants a token, which is printed with its address."""
     port: int = 8300

@@ -58,7 +58,7 @@ export function showDrawings(list, count, state, scene, selected, told) {
       erase.setAttribute("aria-label", `Erase ${what}`);
       erase.addEventListener("click", () => told.erase([one.id]));
       const item = element("li", {}, pick, erase);
-      item.setAttribute("aria-selected", selected.has(one.id));
+      pick.setAttribute("aria-pressed", selected.has(one.id));
       for (const reason of state.problems[one.id] || []) {
         item.append(element("span", { className: "problem", textContent: `left out: ${reason}` }));
       }

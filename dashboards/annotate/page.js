@@ -106,6 +106,7 @@ async function showScene(scene) {
   page.selected.clear();
   image.showMap(null);
   showState();
+  $("told").textContent = "";
   notice(`Loading ${scene} …`, "loading");
   try {
     const url = URL.createObjectURL(await (await ask("image", { scene })).blob());
@@ -148,7 +149,7 @@ async function showMap() {
     image.showMap({ classes: bytes.subarray(0, half), confidence: bytes.subarray(half), ids: made.classes, colours: made.classes.map((id) => colours.get(id) || "#000000") });
     await image.whenPainted();
     const seconds = began === null ? null : (performance.now() - began) / 1000;
-    if (began !== null) window.miseg.timings.push({ seconds, whole: made.whole, first: !whole || made.whole, server: made.seconds });
+    if (began !== null) window.miseg.timings.push({ seconds, whole: made.whole, first: !whole, server: made.seconds });
     const after = seconds === null ? "" : `, ${seconds.toFixed(2)} s after the click`;
     $("told").textContent = `Map from ${made.pixels} labelled pixels, ${made.classes.length} classes${after}${made.whole ? "" : "; from a part of them, the rest follows …"}`;
     if (made.whole) return;
@@ -292,8 +293,8 @@ const KEYS = [
   ...TOOLS.map(([tool, name, key]) => [key, `tool ${name}`, () => chooseTool(tool)]),
   ["u", "undo (also Ctrl+Z)", () => history("undo")],
   ["r", "redo (also Ctrl+Y)", () => history("redo")],
-  ["[", "date before", () => step(-1)],
-  ["]", "date after", () => step(1)],
+  ["[", "date before (also Page up)", () => step(-1)],
+  ["]", "date after (also Page down)", () => step(1)],
   ["m", "show classes, confidence, or the image alone", nextLook],
   ["f", "fade where unsure", () => (($("fade").checked = !$("fade").checked), setLook())],
   ["n", "new class", () => $("new-class").focus()],
@@ -315,7 +316,8 @@ document.addEventListener("keydown", (event) => {
   if (typing || event.altKey || event.ctrlKey || event.metaKey) return;
   if (!$("single-keys").checked && event.key.length === 1) return;
   const digit = page.state.classes[Number(event.key) - 1];
-  const found = KEYS.find(([key]) => key === event.key);
+  const pressed = { PageUp: "[", PageDown: "]" }[event.key] || (event.key.length === 1 ? event.key.toLowerCase() : event.key);
+  const found = KEYS.find(([key]) => key === pressed);
   if (digit) chooseClass(digit.id);
   else if (found) found[2]();
   else return;

@@ -246,9 +246,7 @@ def _contradicted(pixels: LabelledPixels, grid: Grid, _: Valid | None) -> tuple[
     return (lowest != highest)[group], "labelled with another class too"
 
 
-def _listed(
-    pixels: LabelledPixels, bad: np.ndarray, marks: Sequence[Mark], reason: str
-) -> list[tuple[int, Problem]]:
+def _listed(pixels: LabelledPixels, bad: np.ndarray, marks: Sequence[Mark], reason: str) -> list[tuple[int, Problem]]:
     """One problem a mark that has bad pixels, with the first of them, and the mark's index."""
     found, first, counts = np.unique(pixels.origin[bad], return_index=True, return_counts=True)
     rows, columns = pixels.rows[bad][first], pixels.columns[bad][first]

@@ -58,7 +58,9 @@ class LabelStore:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise ValueError(f"{folder}: another labelling page has these labels: end it, or give another --out") from None
+            raise ValueError(
+                f"{folder}: another labelling page has these labels: end it, or give another --out"
+            ) from None
         try:
             self._load()
         except ValueError:
@@ -155,10 +157,10 @@ class LabelStore:
             return
         try:
             found = json.loads(path.read_bytes())
-            kind, self.revision, grid = found["format"], int(found["revision"]), Grid.from_json(json.dumps(found["grid"]))
-            if kind != FORMAT:
-                raise ValueError(f"format {kind!r}, this version reads {FORMAT}")
-            self.drawings = Drawings.from_json(found)
+            if found["format"] != FORMAT:
+                raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
+            grid = Grid.from_json(json.dumps(found["grid"]))
+            self.revision, self.drawings = int(found["revision"]), Drawings.from_json(found)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: these labels cannot be read ({error}): put a copy back, or move the file away to start anew"

@@ -108,7 +108,7 @@ class StandardScene:
             yield tile.images, labels[None]
 
     def patches(self, rows: np.ndarray, columns: np.ndarray, side: int) -> np.ndarray:
-        """The patches of `side` pixels, odd, around pixels of the scene: float32 [n, C, side, side], as a tile's images.
+        """The patches of `side` pixels, odd, around pixels of the scene: float32 [n, C, side, side], standardised.
 
         Beyond the scene's border they are reflected.
 

@@ -80,7 +80,9 @@ class NearestLabelMethod(Method):
         return {
             "representation": Comparison(lambda image: self.encoder.maps(image)[1], self._by_representation),
             "patches": Comparison(self._patches, lambda found, patches: nearest_by_distance(found, patches.flatten(1))),
-            "pixels": Comparison(self._middles, lambda found, patches: nearest_by_distance(found, self._middle(patches))),
+            "pixels": Comparison(
+                self._middles, lambda found, patches: nearest_by_distance(found, self._middle(patches))
+            ),
         }
 
     def prepare(self, compare: str, image_BHW: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:

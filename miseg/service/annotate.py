@@ -128,7 +128,7 @@ class Session:
         chosen = [self.bands.index(name) for name in (shown if len(shown) == 3 else shown[:1])]
         values, _ = self.scenes[scene].read(self.window)
         missing = (values == 0).all(2)
-        bands = np.ma.masked_array(values.transpose(2, 0, 1)[chosen], np.broadcast_to(missing, (len(chosen), *missing.shape)))
+        bands = np.ma.masked_array(values.transpose(2, 0, 1)[chosen], np.stack([missing] * len(chosen)))
         file = io.BytesIO()
         Image.fromarray(stretched(bands)).save(file, "PNG", compress_level=1)
         return file.getvalue()

@@ -132,7 +132,7 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
 
 
 def folder_of(model: str, role: str, storage: str, offline: bool, beside: Path) -> Path:
-    """The checkpoint folder that a user names: of a run as runs:/ID, which is copied under `beside`, or the folder itself.
+    """The checkpoint folder that a user names: runs:/ID of a run, which is copied under `beside`, or the folder itself.
 
     Raises:
         TrackingError: MLflow does not answer, no such run, or it holds no such model.

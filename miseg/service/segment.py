@@ -21,7 +21,7 @@ from miseg.data.samples import IGNORE_LABEL
 from miseg.data.scenes import Scene
 from miseg.data.tiles import TILE, StandardScene
 from miseg.interface import Batch, Task
-from miseg.methods.nearest import NearestLabelMethod, classified
+from miseg.methods.nearest import NearestLabelMethod
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, ingest, tracking
 from miseg.service.cluster import Resources
@@ -269,5 +269,8 @@ def map_window(
     """
     tile = scene.tile(window, method.patch)
     probabilities_KHW = method.predict(torch.from_numpy(tile.images).to(device))[0][:, *tile.inner].cpu()
-    classes, confidence = (found.numpy() for found in classified(probabilities_KHW))
-    return np.where(tile.valid[tile.inner], classes, np.uint8(IGNORE_LABEL)), confidence
+    best, second = probabilities_KHW.topk(2, dim=0).values
+    confidence = ((best - second) / (best + second).clamp_min(1e-30)).numpy()
+    # Of equal classes the first, which topk does not promise.
+    classes = probabilities_KHW.argmax(0).to(torch.uint8).numpy()
+    return np.where(tile.valid[tile.inner], classes, np.uint8(IGNORE_LABEL)), confidence.astype(np.float32)
