@@ -171,7 +171,8 @@ def checked_geometry(geometry: Any) -> str:
     kinds = {part.shape for part in parts}
     if len(kinds) > 1:
         raise ValueError("a drawing of points, lines and polygons together: draw each by itself")
-    rings = [[ring.round(_DECIMALS).tolist() for ring in part.rings] for part in parts]
+    # Adding 0 makes −0 a 0.
+    rings = [[(ring.round(_DECIMALS) + 0.0).tolist() for ring in part.rings] for part in parts]
     kind = {"point": "Point", "line": "LineString", "polygon": "Polygon"}[kinds.pop()]
     members = rings if kind == "Polygon" else [part[0] for part in rings]
     members = [member[0] for member in members] if kind == "Point" else members

@@ -83,8 +83,8 @@ class Session:
     ) -> None:
         check_bands(method, scenes)
         self.scenes, self.name, self.folder = dict(scenes), name, folder
-        first = next(iter(self.scenes.values()))
-        self.grid, self.bands = first.grid, tuple(band.name for band in first.bands)
+        scene = next(iter(self.scenes.values()))
+        self.grid, self.bands = scene.grid, tuple(band.name for band in scene.bands)
         self.window = window or middle(self.grid.height, self.grid.width)
         self.shown_grid = self.grid.part(self.window)
         self.maps = MapMaker(method, self.scenes, self.window, device or torch.device("cpu"))

@@ -135,7 +135,7 @@ class MapMaker:
         self._scores: Kept[Tensor] = Kept(SCORE_BYTES)
         self._patches: Kept[Tensor] = Kept(SCORE_BYTES // 4)
         self._computing = threading.Lock()
-        self._waiting = 0
+        self._waiting: set[object] = set()
 
     def make(
         self,
@@ -161,7 +161,8 @@ class MapMaker:
             ValueError: no valid pixel in the scene, it is smaller than a patch, or as `Scene.read`.
             SupersededError: `superseded` said so.
         """
-        self._waiting += 1
+        asked = object()
+        self._waiting.add(asked)
         try:
             with self._computing:
                 began = time.perf_counter()
@@ -184,7 +185,7 @@ class MapMaker:
                 probabilities = self.method.vote(torch.cat([scores for _, scores in found]), labels)
                 of_classes, confidence = (values.cpu().numpy() for values in classified(probabilities))
         finally:
-            self._waiting -= 1
+            self._waiting.discard(asked)
         seen = np.where(self.valid(scene), of_classes, np.uint8(IGNORE_LABEL))
         return LabelMap(seen, confidence, whole, time.perf_counter() - began)
 

@@ -202,7 +202,8 @@ def test_exported_labels_give_jobs_segment_the_same_map(session, model, method, 
     assert (name, parts) == (f"{stem}.zip", [f"{stem}.tif", f"{stem}.tif.aux.xml", f"{stem}_confidence.tif"])
     with rasterio.open(tmp_path / "unpacked" / f"{stem}.tif") as source:
         assert np.array_equal(source.read(1), made.classes)
-        assert source.transform == place() @ source.transform.translation(*(window or (0, 0))[1::-1])
+        row, column, *_ = window or (0, 0)
+        assert (source.transform.c, source.transform.f) == (place().c + 10 * column, place().f - 10 * row)
         assert source.colormap(1)[0][:3] == (44, 160, 44), "beet was the third class to be added"
     session.close()
 
@@ -232,8 +233,7 @@ def test_large_drawings_are_thinned_out_first_and_compared_whole_after(session, 
     monkeypatch.setattr(annotate, "QUICK_SECONDS", 20 * session.maps._prepared(DATES[0], "local").seconds)
     quick = session.map(DATES[0], "local", whole=False)
     assert not quick.whole and set(np.unique(quick.classes)) == {0, 1, 2}
-    agreement = (quick.classes == whole.classes).mean()
-    assert 0.5 < agreement < 1
+    assert (quick.classes == whole.classes).mean() > 0.5
     again = session.map(DATES[0], "local", whole=True)
     assert again.whole and np.array_equal(again.classes, whole.classes)
     known = session.map(DATES[0], "local", whole=False)
@@ -295,9 +295,7 @@ def test_what_is_left_out_is_told_by_drawing(session):
     out = draw(session, "maize", box(36, 44, 60, 60))
     used = session.used()
     assert "12 of 32 pixels (first row 24, column 2) are on nodata or cloud" in used.problems[cloud][0]
-    assert "4 of 20 pixels (first row 22, column 2) are labelled with another class too" in used.problems[cloud][1] or (
-        "labelled with another class too" in used.problems[cloud][1]
-    )
+    assert "4 of 32 pixels (first row 22, column 2) are labelled with another class too" in used.problems[cloud][1]
     assert "labelled with another class too" in used.problems[twice][0]
     assert "no valid pixel" in used.problems[gone][0]
     assert "the 24 pixels inside are used" in used.problems[out][0]
@@ -417,12 +415,13 @@ def test_the_page_does_over_http_what_the_session_does(client, session):
     told = json.loads(answer.headers["x-miseg-map"])
     values = np.frombuffer(answer.content, np.uint8).reshape(2, *SIZE)
     made = session.map(DATES[1], "local")
-    assert np.array_equal(values[0], made.classes) and told["whole"] and told["pixels"] == 35
+    assert np.array_equal(values[0], made.classes) and told["whole"]
+    assert told["pixels"] == sum(len(one.rows) for one in session.used().labelled) > 24
     assert np.abs(values[1] / 255 - made.confidence).max() <= 0.5 / 255 + 1e-6
     assert client.get("/api/image", params={"scene": DATES[1]}).headers["content-type"] == "image/png"
 
     revision = session.store.revision
-    change = {"do": "erase", "ids": ["d1"]}
+    change = {"do": "erase", "ids": ["d2"]}
     state = client.post("/api/change", json={"revision": revision, "change": change}).json()
     assert state["revision"] == revision + 1 and len(state["drawings"]) == 4
     stale = client.post("/api/undo", json={"revision": revision})

@@ -44,7 +44,9 @@ class Server:
         scenes = {str(scene.date): scene for scene in open_series(self.series, SceneOptions(bands=BANDS))}
         session = Session(method, scenes, self.labels, name="fields")
         app = annotate_http.application(session, PAGE, ["127.0.0.1"])
-        server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="error", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(
+            uvicorn.Config(app, port=self.port, log_level="error", ws="none", timeout_graceful_shutdown=1)
+        )
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:
