@@ -89,6 +89,7 @@ class LabellingPage:
     def drag(self, places: Sequence[tuple[float, float]], *, touch: bool = False) -> None:
         """Press at the first (column, row), go on to the others, and let go; at one place a click or a tap."""
         kind = interaction.POINTER_TOUCH if touch else interaction.POINTER_MOUSE
+        self.driver.execute_script("document.getElementById('map').scrollIntoView({block: 'nearest'})")
         actions = ActionBuilder(self.driver, mouse=PointerInput(kind, kind), duration=20)
         first, *others = (self.place(*place) for place in places)
         actions.pointer_action.move_to_location(*first)

@@ -144,7 +144,7 @@ def test_a_map_after_clicks_is_the_map_that_the_method_makes_at_once(session, me
     assert removed not in {one.id for one in session.store.drawings.drawings}
     draw(session, "beet", point(12, 40), DATES[2])
     made = session.map(DATES[0], compare)
-    assert made.whole and set(np.unique(made.classes)) == {0, 1, 2}
+    assert made.whole and len(np.unique(made.classes)) > 1
 
     reference = checkpoint_copy(method)
     used = session.used()
@@ -232,7 +232,7 @@ def test_large_drawings_are_thinned_out_first_and_compared_whole_after(session, 
     session.maps._scores = Kept(annotate_maps.SCORE_BYTES)
     monkeypatch.setattr(annotate, "QUICK_SECONDS", 20 * session.maps._prepared(DATES[0], "local").seconds)
     quick = session.map(DATES[0], "local", whole=False)
-    assert not quick.whole and set(np.unique(quick.classes)) == {0, 1, 2}
+    assert not quick.whole and len(np.unique(quick.classes)) > 1
     assert (quick.classes == whole.classes).mean() > 0.5
     again = session.map(DATES[0], "local", whole=True)
     assert again.whole and np.array_equal(again.classes, whole.classes)
