@@ -9,10 +9,14 @@ import secrets
 import socket
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# Serve ends a proxy that is not there after 5 s, and starts another: on a machine with other work none ever came up.
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
 
 import ray
 import torch
@@ -130,7 +134,8 @@ def start(opened: Opened, host: str, port: int, resources: Resources) -> None:
         OSError: the port is taken.
     """
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    serve.start(proxy_location=ProxyLocation.HeadOnly, http_options={"host": host, "port": port})
+    http = {"host": host, "port": port}
+    _patiently(lambda: serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=http))
     options = {
         "num_cpus": 0.1,
         "num_gpus": int(resources.use_gpu),
@@ -138,7 +143,19 @@ def start(opened: Opened, host: str, port: int, resources: Resources) -> None:
         "resources": {f"node:{ray.util.get_node_ip_address()}": 0.001},
     }
     page = LabellingPage.options(ray_actor_options=options, logging_config={"log_level": "ERROR"})  # type: ignore[attr-defined]
-    serve.run(page.bind([ray.put(opened)]), name=APP, route_prefix="/")
+    app = page.bind([ray.put(opened)])
+    _patiently(lambda: serve.run(app, name=APP, route_prefix="/"))
+
+
+def _patiently(work: Callable[[], object]) -> None:
+    # Serve gives its proxy a minute, in which a machine with other work does not always start a process.
+    for left in (2, 1, 0):
+        try:
+            work()
+            return
+        except TimeoutError as error:
+            if not left:
+                raise RuntimeError(f"Ray Serve does not answer ({error}): the machine may be too busy") from error
 
 
 def stop() -> None:

@@ -50,7 +50,8 @@ def start(started: Processes, place: Path, labels: Path, *options: str) -> tuple
     name = f"annotate-{len(list(started.folder.glob('annotate*')))}"
     environment = started.environment(MISEG_STORAGE=str(started.folder / "storage"), RAY_TMPDIR=str(started.folder))
     job = started.start(name, command(place, labels, *options), environment, ROOT)
-    wait_until(lambda: "Ctrl-C ends it" in started.text(name), SECONDS, name, [job])
+    with started.explained():
+        wait_until(lambda: "Ctrl-C ends it" in started.text(name), SECONDS, name, [job])
     address = re.search(r"labelling page: (\S+)", started.text(name))
     assert address is not None
     return job, address.group(1)
