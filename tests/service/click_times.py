@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder of a checkpoint, or runs:/ID")
     parser.add_argument("--clicks", type=int, default=25, help="single points for each comparison")
     parser.add_argument("--compare", nargs="+", default=["local", "representation"])
+    parser.add_argument("--picture", type=Path, help="PNG of the page after the last click")
     arguments = parser.parse_args()
     data = Path(os.environ["MISEG_DATA"]) / "sentinel2_flanders"
     with tempfile.TemporaryDirectory() as folder, processes() as started:
@@ -56,6 +57,8 @@ def main() -> None:
                 page.add_class(name)
             for compare in arguments.compare:
                 _measure(page, compare, arguments.clicks)
+            if arguments.picture is not None:
+                page.picture(arguments.picture)
 
 
 def _measure(page: LabellingPage, compare: str, clicks: int) -> None:
