@@ -140,7 +140,8 @@ def preempt(training: Training, way: str, fresh: int) -> Found:
     else:
         notified = time.gmtime(noticed + 120)
         Metadata.notice = {"action": "terminate", "time": time.strftime("%FT%TZ", notified)}
-    wait_until(lambda: set(training.checkpoints()) > earlier, 60, "the checkpoint")
+    # Those of before go, as a run keeps its best one and its last.
+    wait_until(lambda: training.checkpoints().keys() - earlier, 60, "the checkpoint")
     [(step, kept)] = [item for item in training.checkpoints().items() if item[0] not in earlier]
     wait_until(lambda: training.last() >= step, 240, "a step after it")
     logged = training.steps()
