@@ -24,20 +24,10 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import (
-    cluster,
-    metrics,
-    repeats,
-    tracking,
-    train,
-    tune_state,
-    tuning_description,
-    tuning_record,
-    views,
-)
+from miseg.service import cluster, metrics, tracking, train, tune_state, tuning_record
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.progress import Progress
-from miseg.service.run_description import parameter_name, source_tags
+from miseg.service.run_description import source_tags
 from miseg.service.storage_failures import WhenStorageFails
 from miseg.service.tables import MANY_TO_ONE, METRIC, SCORES, agreement, best_trial, describe
 from miseg.service.tuning_metrics import TuningMetrics
@@ -193,28 +183,7 @@ class Report:
 def run(tuning: Tuning) -> Report:
     """Search, confirm and report; a name that was started before continues, and finished trials stay as they are."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    opened = partial(
-        tracking.open_run,
-        tuning.tracking_uri,
-        tracking.experiment_name(tuning.base.data),
-        tuning.name,
-        storage=tuning.storage,
-        parent=tuning.parent,
-        tags={
-            "miseg.kind": "tuning",
-            "miseg.data": tuning.base.data,
-            "miseg.experiment_id": tuning.base.id,
-            repeats.SETTINGS: repeats.settings_of(tuning),
-            views.SEARCHED: ",".join(parameter_name(knob, tuning.base) for knob in tuning.grid or tuning.default_point),
-        }
-        | dict(tuning.tags),
-        params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
-        | {"selection": tuning.selection},
-        description=tuning_description.planned(tuning),
-    )
-    parent = tracking.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
-    viewed = partial(views.save, tuning.tracking_uri, parent)
-    tracking.patiently(tuning.tracking_uri, f"the view of {tuning.name}", viewed)
+    parent = tuning_record.open_run(tuning)
     try:
         trials = search(tuning, parent)
         rows = dict(tuning.rivals)

@@ -1,21 +1,50 @@
-"""The end of a tuning in MLflow: its tables, its description, and the models that it found."""
+"""A tuning's own run in MLflow: how it is opened, its tables and its description, and the models that it found."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from miseg.recipes.experiment import Experiment
-from miseg.service import registry, train, tuning_description
+from miseg.service import registry, repeats, tracking, train, tuning_description, views
 from miseg.service.journal import Journal, journal_folder
+from miseg.service.run_description import parameter_name
 from miseg.service.tables import MANY_TO_ONE, METRIC, summaries
 
 if TYPE_CHECKING:
     from miseg.service.tune import Tuning
+
+
+def open_run(tuning: Tuning) -> str:
+    """The id of the tuning's MLflow run, set running, with its view; waits for a server that is away."""
+    opened = partial(
+        tracking.open_run,
+        tuning.tracking_uri,
+        tracking.experiment_name(tuning.base.data),
+        tuning.name,
+        storage=tuning.storage,
+        parent=tuning.parent,
+        tags={
+            "miseg.kind": "tuning",
+            "miseg.data": tuning.base.data,
+            "miseg.experiment_id": tuning.base.id,
+            repeats.SETTINGS: repeats.settings_of(tuning),
+            views.SEARCHED: ",".join(parameter_name(knob, tuning.base) for knob in tuning.grid or tuning.default_point),
+        }
+        | dict(tuning.tags),
+        params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
+        | {"selection": tuning.selection},
+        description=tuning_description.planned(tuning),
+    )
+    run_id = tracking.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
+    viewed = partial(views.save, tuning.tracking_uri, run_id)
+    tracking.patiently(tuning.tracking_uri, f"the view of {tuning.name}", viewed)
+    return run_id
 
 
 def register(tuning: Tuning, confirmation: pd.DataFrame, rows: Mapping[str, Experiment]) -> list[str]:
