@@ -77,7 +77,8 @@ def register(uri: str, run_id: str, name: str, metric: str, tags: Mapping[str, s
     if not _of_run(client, name, run_id):
         client.create_model_version(
             name,
-            source=f"models:/{model.model_id}",
+            # Its files: by the model's id a store that is no server looks for it where MLflow's settings point.
+            source=model.artifact_location,
             run_id=run_id,
             tags=kept,
             description=_of_one(run, kept),

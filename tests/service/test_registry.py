@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -48,8 +49,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(uri: str, tmp_path: Path, folder: Path) -> Trained:
     """Makes a run that was trained, with a score and its best model."""
 
+    numbers = itertools.count()
+
     def make(score: float, data: str = "f00d", metric: str = IoU, uri: str = uri, model: bool = True) -> str:
-        name = f"seed {score} {data} {metric}"
+        name = f"run {next(numbers)}"
         run_id = tracking.open_experiment_run(uri, EXPERIMENT, name, storage=str(tmp_path), fingerprint=data)
         tracking.log_metrics(uri, run_id, {metric: score})
         if model:
@@ -60,12 +63,12 @@ def trained(uri: str, tmp_path: Path, folder: Path) -> Trained:
 
 
 def register(uri: str, run_id: str, metric: str = IoU) -> str:
-    return registry.register(uri, run_id, NAME, metric, {registry.CLASSES: json.dumps(CLASSES)}).version
+    return str(registry.register(uri, run_id, NAME, metric, {registry.CLASSES: json.dumps(CLASSES)}).version)
 
 
 def standing(uri: str) -> str | None:
     found = registry.best(uri, NAME)
-    return None if found is None else found.version
+    return None if found is None else str(found.version)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_a_name_that_was_given_by_hand_is_left_alone(uri: str, trained: Trained,
     client, run_id = MlflowClient(uri), trained(0.1)
     client.create_registered_model(NAME)
     [model] = models.of_run(uri, run_id)
-    client.create_model_version(NAME, f"models:/{model.model_id}", model_id=model.model_id)
+    client.create_model_version(NAME, model.artifact_location)
     client.set_registered_model_alias(NAME, "best", "1")
     register(uri, trained(0.9))
     assert standing(uri) == "1" and registry.told(uri, NAME) == f"models:/{NAME}@best is version 1"
