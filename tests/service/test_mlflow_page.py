@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 
 @pytest.fixture(scope="module")
 def written(template: Path, small, tiny, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """In a store that is no server: writing to it takes half the time."""
+    """In a store that is no server, like a newcomer's."""
     storage = tmp_path_factory.mktemp("storage")
     shutil.copyfile(template, storage / "mlflow.db")
     return tuning_store.write(f"sqlite:///{storage}/mlflow.db", small, tiny, storage)
