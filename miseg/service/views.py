@@ -37,7 +37,8 @@ def state(run: Run) -> dict[str, Any] | None:
         searched = [_column("params", name) for name in filter(None, tags.get(SEARCHED, "").split(","))]
         # Where clusters are selected without labels, mean IoU stands beside what selects.
         scores = [_column("metrics", name) for name in dict.fromkeys((selected, "val/mean_iou", "step"))]
-        shown = [*searched, *scores, _column("tags", "miseg.ended"), _column("params", "seed")]
+        # First what they are compared by: in a narrow window the last ones are out of sight.
+        shown = [scores[0], *searched, *scores[1:], _column("tags", "miseg.ended"), _column("params", "seed")]
         return _state(_column("tags", "mlflow.parentRunId"), run.info.run_id, _column("metrics", selected), shown)
     if kind == "study":
         measured = [_column("metrics", f"{split}/{score}") for split in ("test", "val") for score in SCORES]

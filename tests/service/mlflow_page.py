@@ -46,20 +46,34 @@ class Page:
         for text in texts:
             self.until(lambda text=text: text in self.text(), repr(text))
 
-    def headers(self) -> list[str]:
-        """The titles of a table's columns, from left to right."""
-        found = self.driver.find_elements(By.CSS_SELECTOR, "[role=columnheader]")
-        placed = [(header.rect["x"], header.text.strip()) for header in found if header.text.strip()]
-        return [title.split("\n")[0] for _, title in sorted(placed)]
+    def columns(self) -> list[str]:
+        """The runs table's columns by MLflow's names for them, such as params.`lambda`, from left to right."""
+        return self.driver.execute_script(
+            """return [...document.querySelectorAll("[role=columnheader][col-id*='`']")]
+                .sort((a, b) => a.getBoundingClientRect().left - b.getBoundingClientRect().left)
+                .map(header => header.getAttribute("col-id"))"""
+        )
 
-    def rows(self) -> list[list[str]]:
-        """A table's cells from left to right, row by row from the top; AG Grid keeps a row in several parts."""
-        parts: dict[str, list[tuple[float, str]]] = {}
-        for row in self.driver.find_elements(By.CSS_SELECTOR, "[role=row][row-index]"):
-            cells = row.find_elements(By.CSS_SELECTOR, "[role=gridcell]")
-            index = row.get_attribute("row-index") or ""
-            parts.setdefault(index, []).extend((cell.rect["x"], cell.text.strip()) for cell in cells)
-        return [[text for _, text in sorted(parts[index])] for index in sorted(parts, key=int) if parts[index]]
+    def rows(self) -> list[dict[str, str]]:
+        """The runs table from the top, each row's texts by column; AG Grid keeps a row in several parts."""
+        found: dict[int, dict[str, str]] = {}
+        for index, column, text in self.driver.execute_script(
+            """return [...document.querySelectorAll("[role=row][row-index] > [role=gridcell][col-id]")]
+                .map(cell => [cell.parentElement.getAttribute("row-index"), cell.getAttribute("col-id"),
+                              cell.textContent.trim()])"""
+        ):
+            found.setdefault(int(index), {})[column] = text
+        return [found[index] for index in sorted(found)]
+
+    def choose(self, row: int) -> None:
+        """Tick the box of a row of the runs table."""
+        self.until(lambda: self._tick(row), f"the box of row {row}")
+
+    def _tick(self, row: int) -> bool:
+        box = self.driver.find_element(By.CSS_SELECTOR, f"[role=row][row-index='{row}'] input[type=checkbox]")
+        if not box.is_selected():
+            box.click()
+        return box.is_selected()
 
     def button(self, name: str) -> WebElement:
         """The button of that name, once it can be clicked."""

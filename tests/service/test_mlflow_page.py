@@ -11,13 +11,15 @@ import tuning_store
 from mlflow import MlflowClient
 from mlflow_page import Page, mlflow_page
 from mlflow_servers import MlflowServer
+from PIL import Image
 from processes import processes
-from selenium.webdriver.common.by import By
 from tuning_store import Written
 
-from miseg.service import registry, tables, views
+from miseg.service import registry, views
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
+SCORE = "metrics.`val/mean_iou`"
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(480)]
 
 
 @pytest.fixture(scope="module")
@@ -53,58 +55,46 @@ def test_the_printed_address_shows_a_tunings_runs_by_their_score(
     runs_table: Page, written: Written, server: MlflowServer, tmp_path: Path
 ) -> None:
     runs_table.picture(tmp_path / "runs.png")
-    expected = ["lambda", "downsampling_factor", "region_size", "downsampling", "optimiser.learning_rate"]
-    expected += ["val/mean_iou", "step", "miseg.ended", "seed"]
-    assert [title for title in runs_table.headers() if title in expected] == expected
+    searched = ["lambda", "downsampling_factor", "region_size", "downsampling", "optimiser.learning_rate"]
+    of_searched = [f"params.`{name}`" for name in searched]
+    ended = ["metrics.`step`", "tags.`miseg.ended`", "params.`seed`"]
+    assert runs_table.columns() == ["attributes.`Run Name`", SCORE, *of_searched, *ended]
     client = MlflowClient(server.url)
+    runs = [client.get_run(run_id) for run_id in (*written.trials["run_id"], *written.confirmation["run_id"])]
+    runs.sort(key=lambda run: run.data.metrics["val/mean_iou"], reverse=True)
     table = runs_table.rows()
-    everything = [*written.trials["run_id"], *written.confirmation["run_id"]]
-    scores = sorted((client.get_run(run_id).data.metrics["val/mean_iou"] for run_id in everything), reverse=True)
-    column = [row for row in table if any(cell.startswith("stopped early by ASHA") for cell in row)]
-    assert len(table) == 5 and len(column) == 1
-    shown = [[cell for cell in row if _number(cell) in {_rounded(score) for score in scores}] for row in table]
-    assert [_number(cells[0]) for cells in shown] == [_rounded(score) for score in scores]
-    for run_id in everything:
-        run = client.get_run(run_id)
-        of_run = next(row for row in table if any(run.info.run_name in cell for cell in row))
-        for name in expected[:5]:
-            if name in run.data.params:
-                assert run.data.params[name] in of_run
+    assert len(table) == len(runs) == 5
+    for row, run in zip(table, runs, strict=True):
+        assert run.info.run_name in row["attributes.`Run Name`"]
+        assert float(row[SCORE]) == pytest.approx(run.data.metrics["val/mean_iou"])
+        assert row["metrics.`step`"] == f"{run.data.metrics['step']:.0f}"
+        assert row["tags.`miseg.ended`"] == run.data.tags["miseg.ended"]
+        for name in (*searched, "seed"):
+            assert row[f"params.`{name}`"] == run.data.params.get(name, "-")
+    assert [row["metrics.`step`"] for row in table if "ASHA" in row["tags.`miseg.ended`"]] == ["8"]
 
 
-def _number(cell: str) -> float | None:
-    try:
-        return _rounded(float(cell))
-    except ValueError:
-        return None
-
-
-def _rounded(value: float) -> float:
-    return round(value, 3)
-
-
-def test_two_runs_are_compared_by_what_they_differ_in(runs_table: Page, written: Written, tmp_path: Path) -> None:
-    names = [
-        tables.describe({key.removeprefix("params/"): row[key] for key in row.index if key.startswith("params/")})
-        for _, row in written.trials.head(2).iterrows()
-    ]
-    for box in _boxes(runs_table, names):
-        box.click()
+def test_two_runs_are_compared_by_what_they_differ_in(runs_table: Page, tmp_path: Path) -> None:
+    table = runs_table.rows()
+    trials = [index for index, row in enumerate(table) if row["params.`seed`"] == "0"][:2]
+    for index in trials:
+        runs_table.choose(index)
     runs_table.button("Compare").click()
     runs_table.until(lambda: "compare-runs" in runs_table.driver.current_url, "the comparison")
-    runs_table.shows(*names, "lambda", "downsampling_factor", "0.125", "val/mean_iou", "Show diff only")
+    runs_table.shows("Comparing 2 Runs", "Show diff only", "val/mean_iou")
+    told = _by_name(runs_table)
+    for name in ("lambda", "downsampling_factor", "region_size"):
+        values = [table[index][f"params.`{name}`"] for index in trials]
+        assert told[name] in (values, values[::-1]) and len(set(values)) == 2
     runs_table.picture(tmp_path / "compared.png")
 
 
-def _boxes(page: Page, names: list[str]) -> list:
-    """The boxes that choose the runs of these names."""
-    found = []
-    for name in names:
-        [row] = [row for row in page.driver.find_elements(By.CSS_SELECTOR, "[role=row][row-index]") if name in row.text]
-        index = row.get_attribute("row-index")
-        parts = page.driver.find_elements(By.CSS_SELECTOR, f"[role=row][row-index='{index}'] input[type=checkbox]")
-        found.append(parts[0])
-    return found
+def _by_name(page: Page) -> dict[str, list[str]]:
+    """The rows of the comparison's tables: what is compared, and each run's value."""
+    rows = page.driver.execute_script(
+        "return [...document.querySelectorAll('tr')].map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+    )
+    return {name: values for name, *values in filter(None, rows)}
 
 
 def test_a_run_shows_its_picture(page: Page, server: MlflowServer, written: Written, tmp_path: Path) -> None:
@@ -113,8 +103,10 @@ def test_a_run_shows_its_picture(page: Page, server: MlflowServer, written: Writ
     [*_, newest] = sorted(item.path for item in client.list_artifacts(run.info.run_id, "panels"))
     start = f"{server.url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     page.driver.get(f"{start}/artifacts/{newest}")
-    wide = "return Math.max(0, ...[...document.images].map(one => one.naturalWidth))"
-    page.until(lambda: page.driver.execute_script(wide) > 300, "the picture")
+    with Image.open(client.download_artifacts(run.info.run_id, newest, str(tmp_path))) as logged:
+        size = list(logged.size)
+    sizes = "return [...document.images].map(one => [one.naturalWidth, one.naturalHeight])"
+    page.until(lambda: size in page.driver.execute_script(sizes), f"the picture of {size}")
     page.shows(newest.rsplit("/", 1)[1])
     seen = page.picture(tmp_path / "picture.png")
     # The colours of the classes, which only the panels have.

@@ -48,7 +48,7 @@ def test_a_tuning_and_a_study_have_a_view_and_other_runs_none(uri: str, tmp_path
     assert state["searchFilter"] == f"tags.`mlflow.parentRunId` = '{tuning}'"
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`val/mean_iou`", False)
     assert state["columnOrder"] == state["selectedColumns"] == [
-        "params.`lambda`", "params.`optimiser.learning_rate`", "metrics.`val/mean_iou`", "metrics.`step`",
+        "metrics.`val/mean_iou`", "params.`lambda`", "params.`optimiser.learning_rate`", "metrics.`step`",
         "tags.`miseg.ended`", "params.`seed`",
     ]  # fmt: skip
     # MLflow itself finds what the page asks for.
