@@ -64,7 +64,8 @@ def find(places: Sequence[str], out: str, *, scenes: bool) -> tuple[list[Found],
     Args:
         places: files, folders, URIs.
         out: folder or URI of the maps.
-        scenes: whether a folder with a date in its name that holds rasters is one scene, as for `open_scene`.
+        scenes: whether scenes are wanted: SAFE products, and folders with a date in their names that hold rasters, as
+            for `open_scene`. Else files are, and products are left out.
 
     Raises:
         ValueError: nothing at a place, or it cannot be listed; maps would lie among the images of a place.
@@ -79,6 +80,8 @@ def find(places: Sequence[str], out: str, *, scenes: bool) -> tuple[list[Found],
     for name in [name for name in found if name.removesuffix(_CONFIDENCE) in found.keys() - {name}]:
         of = found[name.removesuffix(_CONFIDENCE)].uri
         left_out[found.pop(name).uri] = f"its map would be the confidence of that of {of}: rename one of them"
+    for name in [name for name, one in found.items() if not scenes and one.uri.endswith(SAFE)]:
+        left_out[found.pop(name).uri] = "bands of 16 bits, and the model was trained on 8-bit images: give such images"
     return sorted(found.values(), key=lambda one: one.name), left_out
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pyarrow as pa
 from pyarrow import fs
 
 from miseg.data.maps import confidence_path
@@ -99,11 +100,15 @@ def whole(out: str, made_from: Mapping[str, Mapping[str, Any]]) -> set[str]:
         made_from: by name, what decides each.
 
     Raises:
-        OSError: what is there cannot be listed.
+        ValueError: what is there cannot be listed.
     """
     system, folder = file_system(out)
     selector = fs.FileSelector(folder, allow_not_found=True, recursive=True)
-    there = {info.path: info.size for info in patiently(system, lambda: system.get_file_info(selector)) if info.is_file}
+    try:
+        infos = patiently(system, lambda: system.get_file_info(selector))
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{out} is no folder that can be listed ({error}): give another place for the maps") from None
+    there = {info.path: info.size for info in infos if info.is_file}
 
     def is_whole(name: str) -> bool:
         path = f"{folder}/{name}.json"

@@ -197,7 +197,8 @@ def enlarged(pieces: Iterable[Piece], size: tuple[int, int], target: tuple[int, 
             yield Piece((start, 0, values.shape[1], target[1]), values[:-1], values[-1] > 0.5)
         done = whole
         if done < target[0]:
-            kept, first = kept[:, int(low[done]) - first :], int(low[done])
+            start = min(int(low[done]), top + band.shape[1])
+            kept, first = kept[:, start - first :], start
 
 
 def _bands(pieces: Iterable[Piece]) -> Iterator[tuple[int, Tensor]]:

@@ -148,7 +148,7 @@ def map_image(
         opened = stack.enter_context(predictor.open(found.fetch(beside / "image"), settings.options))
         size = opened.grid.height, opened.grid.width
         yield {"size": size[0] * size[1]}
-        with _storing(place.uri):
+        with storing(place.uri):
             target = place.begin(beside)
         tiles = 0
 
@@ -170,7 +170,7 @@ def map_image(
                     yield {"pixels": pixels, "tiles": tiles}
                     pixels, tiles, told = 0, 0, time.monotonic()
         counts.update(zip(names, classes_K.tolist(), strict=True))
-        with _storing(place.uri):
+        with storing(place.uri):
             place.keep(target, {MADE_FROM: made_from, "pixels": counts})
         yield {"pixels": pixels, "tiles": tiles}
 
@@ -179,20 +179,20 @@ class _Writer(MapWriter):
     """Tells what fails in writing from what fails in reading."""
 
     def __enter__(self) -> MapWriter:
-        with _storing(str(self.path)):
+        with storing(str(self.path)):
             return super().__enter__()
 
     def write(self, window: tuple[int, int, int, int], classes: np.ndarray, confidence: np.ndarray) -> None:
-        with _storing(str(self.path)):
+        with storing(str(self.path)):
             super().write(window, classes, confidence)
 
     def __exit__(self, *error: Any) -> None:
-        with _storing(str(self.path)):
+        with storing(str(self.path)):
             super().__exit__(*error)
 
 
 @contextlib.contextmanager
-def _storing(uri: str) -> Iterator[None]:
+def storing(uri: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RasterioError, CPLE_BaseError) as error:

@@ -150,8 +150,6 @@ class Predictor:
 
             yield Opened(grid, (grid.height, grid.width), tile)
             return
-        if path.is_dir():
-            raise ValueError(f"{path}: a scene of 16 bits, and the model was trained on 8-bit images: give such images")
         with open_picture(path, self.channels) as picture:
             grid = picture.grid
             size = target_size(grid.height, grid.width, self.resize)

@@ -25,7 +25,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint_files, ingest, tracking
 from miseg.service.cluster import Resources
 from miseg.service.data_context import quiet_data_context
-from miseg.service.image_mapper import ImageMapper, Settings, StoreError
+from miseg.service.image_mapper import ImageMapper, Settings, StoreError, storing
 from miseg.service.segment_progress import Progress
 
 LEFT_OUT = "left_out.jsonl"
@@ -88,8 +88,7 @@ def plan(files: Mapping[str, bytes], places: Sequence[str], out: str, settings: 
         settings: how they are mapped.
 
     Raises:
-        ValueError: nothing to map at a place; or as `Predictor` and `Tiling`.
-        OSError: `out` cannot be listed.
+        ValueError: nothing to map at a place, `out` cannot be listed; or as `Predictor` and `Tiling`.
     """
     # Here too, so that a wrong setting is told before a process is started for it.
     with tempfile.TemporaryDirectory() as folder:
@@ -118,8 +117,7 @@ def carry_out(plan: Plan, resources: Resources) -> Outcome:
     in left_out.jsonl under `out`. How far it is is told every few seconds.
 
     Raises:
-        StoreError: a map cannot be written.
-        OSError: left_out.jsonl cannot be.
+        StoreError: a map, or left_out.jsonl, cannot be written.
     """
     outcome = Outcome(left_out=dict(plan.left_out))
     for uri, reason in plan.left_out.items():
@@ -143,7 +141,11 @@ def carry_out(plan: Plan, resources: Resources) -> Outcome:
                 outcome.made += 1
                 outcome.classes.update(json.loads(row["classes"]))
             progress.end(image)
-    finally:
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _list_left_out(plan.out, outcome.left_out)
+        raise
+    with storing(f"{plan.out}/{LEFT_OUT}"):
         _list_left_out(plan.out, outcome.left_out)
     outcome.pixels, outcome.tiles, outcome.seconds = progress.pixels, progress.tiles, progress.seconds
     return outcome

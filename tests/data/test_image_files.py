@@ -45,8 +45,10 @@ def test_what_belongs_to_one_scene_is_one(tmp_path):
     assert names([here / "2019-08-24"], tmp_path / "maps", scenes=True) == ["2019-08-24"]
     found, _ = find([str(here)], str(tmp_path / "maps"), scenes=True)
     assert [len(one.files) for one in found][:2] == [2, 3] and found[0].bytes == 20
-    # For a method that takes images each file is one, but for a product's bands.
-    assert names([here], tmp_path / "maps") == ["2019-07-20", "2019-08-24/B02", "2019-08-24/B03", stem]
+    # For a method that takes images each file is one, and a product is none.
+    found, left_out = find([str(here)], str(tmp_path / "maps"), scenes=False)
+    assert [one.name for one in found] == ["2019-07-20", "2019-08-24/B02", "2019-08-24/B03"]
+    assert list(left_out) == [str(product)] and "16 bits" in left_out[str(product)]
 
 
 def test_two_images_of_one_map_and_names_that_meet_are_left_out(tmp_path):

@@ -154,7 +154,8 @@ def test_enlarged_pieces_are_the_whole_interpolated(target, monkeypatch):
     pieces = blended(size, reader(image, valid), of_pixels, Tiling(32, 8))
     found = assembled(enlarged(pieces, size, target), target, 4)
     whole = interpolate(of_pixels(image[None]), target, mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(found.probabilities_KHW, whole, rtol=0, atol=1e-5)
+    # torch takes the places in single precision.
+    torch.testing.assert_close(found.probabilities_KHW, whole, rtol=0, atol=1e-4)
     assert found.valid_HW.all()
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 import torch
 from faulty_s3 import BUCKET, faulty_s3
 from mlflow import MlflowClient
@@ -26,6 +25,9 @@ from scene_layouts import UTM, place, raster, reflectances
 from miseg.data.augmentation import prepare
 from miseg.data.configs import Augmentation
 from miseg.data.maps import MapWriter
+from miseg.data.rasters import open_raster
+from miseg.data.scene_files import SceneOptions, open_scene
+from miseg.data.tiles import StandardScene
 from miseg.evaluation.clusters import of_classes
 from miseg.evaluation.tiled import Tiling
 from miseg.interface import Batch, Task
@@ -111,7 +113,8 @@ def planned(checkpoint_folder: Path, places: list[Any], out: Any, settings: Sett
 
 
 def classes_in(path: Path) -> np.ndarray:
-    with rasterio.open(path) as file:
+    """The one band of a map or its confidence."""
+    with open_raster(path) as file:
         return file.read(1)
 
 
@@ -130,8 +133,7 @@ def predicted(folder: Path, pixels: np.ndarray, resize: Any = None) -> np.ndarra
 
 def assert_is_the_map_of(path: Path, probabilities: np.ndarray) -> None:
     classes = classes_in(path)
-    with rasterio.open(path.with_name(f"{path.stem}_confidence.tif")) as file:
-        confidence = file.read(1)
+    confidence = classes_in(path.with_name(f"{path.stem}_confidence.tif"))
     second, best = np.sort(probabilities, 0)[-2:]
     np.testing.assert_allclose(confidence, (best - second) / (best + second), atol=2e-4)
     assert ((classes == probabilities.argmax(0)) | (confidence < 2e-4)).all() and len(np.unique(classes)) > 1
@@ -143,7 +145,7 @@ def test_maps_are_what_evaluation_predicts(dense, images, tmp_path):
     for name, source in (("a", "a.png"), ("below/b", "below/b.jpg")):
         pixels = np.asarray(Image.open(images / source))
         assert_is_the_map_of(tmp_path / "maps" / f"{name}.tif", predicted(dense, pixels))
-    with rasterio.open(tmp_path / "maps" / "c.tif") as file:
+    with open_raster(tmp_path / "maps" / "c.tif") as file:
         assert file.crs == UTM and file.transform == place()
         assert [file.colormap(1)[label][:3] for label in range(3)] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     made = json.loads((tmp_path / "maps" / "below" / "b.json").read_text())
@@ -184,20 +186,17 @@ def test_a_few_label_method_maps_scenes_tiled_as_whole(tmp_path):
     folder = checkpoint.save(tmp_path / "checkpoint", loop, {}, {})
     scene = raster(tmp_path / "scenes" / "2019-07-20.tif", reflectances(0, (70, 90)))
     raster(tmp_path / "scenes" / "2019-08-24.tif", reflectances(1, (5, 90)))
-    labels = np.full((1, 9, 9), 255, np.uint8)
-    labels[0, 4, 2:5] = (0, 1, 2)
-    generator = np.random.default_rng(0)
-    examples = Examples(((generator.normal(size=(1, 4, 9, 9)).astype(np.float32), labels),), ("a", "b", "c"))
-    from miseg.data.scene_files import SceneOptions
-
     options = SceneOptions(bands=("B04", "B03", "B02", "B08"))
+    labels = np.full((1, 70, 90), 255, np.uint8)
+    labels[0, 40, (10, 30, 60)] = (0, 1, 2)
+    seen = StandardScene.measure(open_scene(scene, options)).tile((0, 0, 70, 90), 0)
+    examples = Examples(((seen.images, labels),), ("a", "b", "c"))
     whole = Settings(Tiling(512, 64), options, examples)
     left_out = mapped(folder, [scene.parent], tmp_path / "whole", whole)
     assert list(left_out) == ["2019-08-24"] and "5 x 90 pixels is smaller than a patch of 7" in left_out["2019-08-24"]
     mapped(folder, [scene], tmp_path / "tiled", Settings(Tiling(32, 8), options, examples))
     expected, found = (classes_in(tmp_path / name / "2019-07-20.tif") for name in ("whole", "tiled"))
-    with rasterio.open(tmp_path / "whole" / "2019-07-20_confidence.tif") as file:
-        sure = file.read(1)
+    sure = classes_in(tmp_path / "whole" / "2019-07-20_confidence.tif")
     assert ((found == expected) | (sure < 1e-4)).all() and set(np.unique(expected)) == {0, 1, 2}
     with pytest.raises(ValueError, match="overlap = 6: this method needs 7 or more pixels"):
         planned(folder, [scene], tmp_path / "x", Settings(Tiling(32, 6), options, examples))
@@ -329,8 +328,7 @@ def test_a_kill_leaves_whole_maps_alone_and_the_next_run_goes_on(dense, tmp_path
             assert classes_in(out / f"{name}.tif").shape == (500, 700)
         # What has its place is whole, record or not.
         for path in out.glob("[!.]*.tif"):
-            with rasterio.open(path) as file:
-                file.read()
+            classes_in(path)
         second = started.start("second", command, started.environment(), JOB.parents[1])
         assert second.wait(timeout=150) == 0, started.text("second")
         assert f"12 images, of {len(before)} there is a whole map" in started.text("second")
