@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -51,7 +52,7 @@ class Found:
         for file in self.files:
             target = folder / PurePosixPath(file).relative_to(PurePosixPath(path).parent)
             target.parent.mkdir(parents=True, exist_ok=True)
-            patiently(system, lambda file=file, target=target: fs.copy_files(file, str(target), system))  # type: ignore[misc]
+            patiently(system, functools.partial(fs.copy_files, file, str(target), system))
         return folder / PurePosixPath(path).name
 
 

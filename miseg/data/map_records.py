@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -55,7 +56,7 @@ class MapPlace:
             return beside / PurePosixPath(self.path).name
         place = Path(self.path)
         for left in place.parent.glob(f".{_literal(place.name)}.writing-*"):
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         return place
 
     def keep(self, written: Path, record: Mapping[str, Any]) -> None:
@@ -69,17 +70,15 @@ class MapPlace:
         sizes = {file.name: file.stat().st_size for file in files}
         text = json.dumps(dict(record) | {"files": sizes}, indent=1).encode()
         if is_local(self.system):
-            beside = f"{self.record_path}.{os.getpid()}"
-            Path(beside).write_bytes(text)
+            beside = written.with_name(f".{written.name}.writing-record")
+            beside.write_bytes(text)
             os.replace(beside, self.record_path)
             return
         folder = str(PurePosixPath(self.path).parent)
         for file in files:
-            self._put(lambda file=file: fs.copy_files(str(file), f"{folder}/{file.name}", None, self.system))  # type: ignore[misc]
-        self._put(lambda: put(self.system, self.record_path, text))
-
-    def _put(self, work: Any) -> None:
-        patiently(self.system, work)
+            copy = partial(fs.copy_files, str(file), f"{folder}/{file.name}", destination_filesystem=self.system)
+            patiently(self.system, copy)
+        patiently(self.system, partial(put, self.system, self.record_path, text))
 
 
 def put(system: fs.FileSystem, path: str, content: bytes) -> None:

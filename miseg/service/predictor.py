@@ -14,7 +14,7 @@ from torch import Tensor
 from miseg.data.augmentation import target_size
 from miseg.data.grid import Grid
 from miseg.data.maps import MAX_CLASSES, default_colours
-from miseg.data.pictures import Resized, open_picture
+from miseg.data.pictures import Picture, Resized, open_picture
 from miseg.data.scene_files import SceneOptions, open_scene
 from miseg.data.tiles import StandardScene
 from miseg.evaluation.clusters import of_classes
@@ -153,7 +153,7 @@ class Predictor:
         with open_picture(path, self.channels) as picture:
             grid = picture.grid
             size = target_size(grid.height, grid.width, self.resize)
-            seen = picture if size == (grid.height, grid.width) else Resized(picture, size)
+            seen: Picture = picture if size == (grid.height, grid.width) else Resized(picture, size)
 
             def read(window: Window) -> tuple[Tensor, Tensor]:
                 pixels, valid = seen.read(window)

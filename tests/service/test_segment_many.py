@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from processes import processes, wait_until
 from pyarrow import fs
-from scene_layouts import UTM, place, raster, reflectances
+from scene_layouts import UTM, SafeTree, place, raster, reflectances
 
 from miseg.data.augmentation import prepare
 from miseg.data.configs import Augmentation
@@ -234,6 +234,7 @@ def test_an_attempt_that_failed_leaves_no_record_and_nothing_half_written(dense,
     # As a kill leaves it.
     (out / ".a.tif.writing-killed").mkdir()
     (out / ".a.tif.writing-killed" / "a.tif").write_bytes(b"half")
+    (out / ".a.tif.writing-record").write_bytes(b"half")
     before = (out / "a.tif").read_bytes()
 
     def full(*arguments: Any) -> None:
@@ -296,9 +297,9 @@ def test_the_job_maps_a_folder_and_makes_nothing_twice(dense, images, tmp_path, 
     assert "4 images, of 4 there is a whole map" in capsys.readouterr().out
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").rglob("*.tif")}
     assert not (tmp_path / "maps" / "left_out.jsonl").exists()
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "a.png").write_bytes(b"no picture")
-    assert job.run(job.Segment(**common | {"images": (str(tmp_path / "bad"),), "out": str(tmp_path / "none")})) == 1
+    products = SafeTree(tmp_path / "products").add().parent
+    assert job.run(job.Segment(**common | {"images": (str(products),), "out": str(tmp_path / "none")})) == 1
+    assert "bands of 16 bits" in capsys.readouterr().err
 
 
 @pytest.mark.ray
