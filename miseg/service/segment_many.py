@@ -210,9 +210,15 @@ def record(
         parent=parent,
         params=settings,
     )
-    values = {"images_mapped": outcome.made, "images_there": plan.there, "images_left_out": len(outcome.left_out)}
-    values |= {"tiles": outcome.tiles, "pixels": outcome.pixels, "seconds": outcome.seconds}
-    values["pixels_per_second"] = outcome.pixels / max(outcome.seconds, 1e-9)
+    values = {
+        "images_mapped": outcome.made,
+        "images_there": plan.there,
+        "images_left_out": len(outcome.left_out),
+        "tiles": outcome.tiles,
+        "pixels": outcome.pixels,
+        "seconds": outcome.seconds,
+        "pixels_per_second": outcome.pixels / max(outcome.seconds, 1e-9),
+    }
     tracking.log_metrics(tracking_uri, run_id, values)
     rows = [{"class": name, "pixels": number} for name, number in outcome.classes.items()]
     tracking.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))
