@@ -81,7 +81,7 @@ def test_two_runs_are_compared_by_what_they_differ_in(runs_table: Page, tmp_path
         runs_table.choose(index)
     runs_table.button("Compare").click()
     runs_table.until(lambda: "compare-runs" in runs_table.driver.current_url, "the comparison")
-    runs_table.shows("Comparing 2 Runs", "Show diff only", "val/mean_iou")
+    runs_table.shows("Comparing 2 Runs", "Show diff only", "train/loss")
     told = _by_name(runs_table)
     for name in ("lambda", "downsampling_factor", "region_size"):
         values = [table[index][f"params.`{name}`"] for index in trials]
