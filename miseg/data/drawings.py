@@ -92,7 +92,7 @@ class Drawings:
             raise ValueError(f"{len(self.drawings)} drawings: the page holds {MOST_DRAWINGS}")
         for what, names in (
             ("class", [one.name for one in self.classes]),
-            ("id", [one.id for one in (*self.classes, *self.drawings)]),
+            ("id", [one.id for one in self.classes] + [one.id for one in self.drawings]),
         ):
             twice = [name for name, times in Counter(names).items() if times > 1]
             if twice:

@@ -168,7 +168,7 @@ def _of_features(path: Path, grid: Grid, scene: str, scenes: Sequence[str], clas
             continue
         colour = feature.properties.get("colour")
         try:
-            colour = LabelClass("any", feature.name, colour).colour
+            colour = None if colour is None else LabelClass("any", feature.name, colour).colour
         except ValueError:
             colour = None
         for shape in ("point", "line", "polygon"):

@@ -210,11 +210,3 @@ def nearest_by_distance(represented_1ZHW: Tensor, support_LZ: Tensor) -> Tensor:
     height, width = represented_1ZHW.shape[-2:]
     distances = torch.cdist(represented_1ZHW[0].flatten(1).T.contiguous(), support_LZ, p=1)
     return -distances.clamp_min(torch.finfo(distances.dtype).tiny).log().T.reshape(-1, height, width)
-
-
-def classified(probabilities_KHW: Tensor) -> tuple[Tensor, Tensor]:
-    """The class of each pixel, uint8 [H, W], and the confidence (p₁ − p₂) / (p₁ + p₂) of its two best, float32 0..1."""
-    best, second = probabilities_KHW.topk(2, dim=0).values
-    confidence = (best - second) / (best + second).clamp_min(1e-30)
-    # Of equal classes the first, which topk does not promise.
-    return probabilities_KHW.argmax(0).to(torch.uint8), confidence.float()

@@ -285,8 +285,8 @@ class Session:
             try:
                 found[scene], left_out = usable_pixels(of_scene, classes, self.grid, self._valid(scene))
             except ValueError as error:
-                for one in of_scene:
-                    problems.setdefault(one.place, []).append(str(error))
+                for drawn in of_scene:
+                    problems.setdefault(drawn.place, []).append(str(error))
                 continue
             for _, problem in left_out:
                 problems.setdefault(problem.place, []).append(problem.reason)

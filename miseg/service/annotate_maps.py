@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from miseg.data.grid import Window
-from miseg.data.samples import IGNORE_LABEL
 from miseg.data.scenes import Scene
 from miseg.data.tiles import StandardScene
-from miseg.methods.nearest import NearestLabelMethod, classified
+from miseg.evaluation.tiled import decided
+from miseg.methods.nearest import NearestLabelMethod
 
 FEATURE_BYTES = 2**30
 """Of features that are kept: 69 MB a date of 512x512 pixels by local information, with 64 hidden units."""
@@ -183,10 +183,9 @@ class MapMaker:
                 found = [(label, scores) for label, scores in enumerate(best) if scores is not None]
                 labels = torch.tensor([label for label, scores in found for _ in scores], device=self.device)
                 probabilities = self.method.vote(torch.cat([scores for _, scores in found]), labels)
-                of_classes, confidence = (values.cpu().numpy() for values in classified(probabilities))
+                seen, confidence = decided(probabilities, torch.from_numpy(self.valid(scene)))
         finally:
             self._waiting.discard(asked)
-        seen = np.where(self.valid(scene), of_classes, np.uint8(IGNORE_LABEL))
         return LabelMap(seen, confidence, whole, time.perf_counter() - began)
 
     def prepare(self, scene: str, compare: str) -> bool:
