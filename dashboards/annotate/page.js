@@ -36,6 +36,9 @@ function notice(text, kind = "") {
   $("notice").className = kind;
 }
 
+// Where the printed address is opened once more in this window, only what follows the # changes.
+addEventListener("hashchange", () => location.reload());
+
 async function start() {
   takeToken();
   notice("Opening…", "loading");

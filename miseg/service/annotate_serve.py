@@ -21,12 +21,13 @@ os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
 import ray
 import torch
 from ray import serve
+from ray.serve._private import replica
 from ray.serve.config import ProxyLocation
 from starlette.applications import Starlette
 
 from miseg.data import label_files
 from miseg.data.grid import Window
-from miseg.data.label_store import LabelStore, write_whole
+from miseg.data.label_store import LabelStore
 from miseg.data.marks import Problem
 from miseg.data.scenes import Scene
 from miseg.methods.nearest import NearestLabelMethod
@@ -104,6 +105,7 @@ class LabellingPage:
     """Holds the session; whatever is asked of it goes through `annotate_http`."""
 
     def __init__(self, opened: Any) -> None:
+        _listen_on_the_loopback()
         found: Opened = ray.get(opened[0])
         torch.set_num_threads(os.cpu_count() or 1)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,6 +127,15 @@ class LabellingPage:
     def __del__(self) -> None:
         if hasattr(self, "session"):
             self.session.close()
+
+
+def _listen_on_the_loopback() -> None:
+    # Once this object is there, Serve has its process listen on all addresses for other deployments, whose requests are
+    # pickles: whoever reached it could run anything. There are none here, and no setting turns it off.
+    listen = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: listen(
+        server, f"{LOOPBACK[0]}:{address.rpartition(':')[2]}"
+    )
 
 
 def start(opened: Opened, host: str, port: int, resources: Resources) -> None:
@@ -174,8 +185,10 @@ def token(folder: Path, host: str) -> str:
     path = folder / TOKEN
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        write_whole(path, secrets.token_urlsafe(24).encode())
+        descriptor, beside = tempfile.mkstemp(dir=folder)  # which nobody else may read
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(24))
+        os.replace(beside, path)
     return path.read_text().strip()
 
 
