@@ -41,11 +41,11 @@ class Tune(Search):
     """What the winner and the published setting are confirmed against."""
 
 
-def run(arguments: Tune) -> None:
-    """Tune and print the two tables."""
+def run(arguments: Tune) -> int:
+    """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
     base, rivals = experiments(arguments)
-    search(
+    return search(
         arguments,
         f"tune-infoseg-{base.data.rstrip('/').rsplit('/', 1)[-1]}",
         base,

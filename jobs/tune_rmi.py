@@ -38,13 +38,13 @@ class Tune(Search):
     """What the winner and the published setting are confirmed against: sigmoid or softmax cross-entropy."""
 
 
-def run(arguments: Tune) -> None:
-    """Tune and print the two tables."""
+def run(arguments: Tune) -> int:
+    """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
     rmi, baselines = experiments(arguments)
     grid = arguments.grid.values(rmi) if arguments.grid else None
     subject = arguments.recipe or rmi.data.rstrip("/").rsplit("/", 1)[-1]
-    search(
+    return search(
         arguments,
         f"{'grid' if grid else 'tune'}-rmi-{subject}",
         rmi,

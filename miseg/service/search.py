@@ -13,7 +13,6 @@ from miseg.service.storage_failures import WhenStorageFails
 
 if TYPE_CHECKING:
     from miseg.service.train import Selection
-    from miseg.service.tune import Report
 
 
 @dataclass
@@ -65,10 +64,11 @@ def search(
     label: str,
     grid: Mapping[str, Sequence[Any]] | None = None,
     selection: Selection = "labels",
-) -> Report | None:
+) -> int:
     """Tune `base`, confirm the winner beside it and its rivals, and print the tables.
 
-    None where the same was tuned before under another name, and no name asks for it once more.
+    Returns 1 where a confirmation failed, or every trial, else 0. Nothing is done where the same was tuned before under
+    another name, and no name asks for it once more.
 
     Args:
         arguments: the job's options.
@@ -116,7 +116,7 @@ def search(
     if first and (before := repeats.tuned(job.tracking_uri, tuning)) is not None:
         print(repeats.of_tuning(before))
         print(f"look at it with: {job.look(before.info.run_id)}")
-        return None
+        return 0
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
     subject = repeats.settings_of(tuning) if first else ""
@@ -139,4 +139,8 @@ def search(
         print(f"\n{registry.told(job.tracking_uri, registered)}")
     print(f"\nMLflow run {report.parent_run} with a child for each trial")
     print(f"compare them with: {job.look(report.parent_run)}")
-    return report
+    for failure in report.failures:
+        print(f"failed: {failure}")
+    if report.failures:
+        print(f"--resume --name {name} tries again")
+    return 1 if report.failures else 0

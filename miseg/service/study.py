@@ -154,6 +154,9 @@ def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
     except Exception as error:
         print(f"{name} failed: {error}", flush=True)
         return _reason(error)
+    if report.failures:
+        print(f"{name} failed: {'; '.join(report.failures)}", flush=True)
+        return report.failures[0]
     tags = {study_record.SEEDS: str(table.confirm_seeds)}
     tracking.log_metrics(uri, report.parent_run, {}, tags=tags)
     cells = study_record.done(uri, study.plan)

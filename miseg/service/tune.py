@@ -179,6 +179,13 @@ class Report:
     registered: Sequence[str] = ()
     """Names of MLflow's models that have a version of this tuning."""
 
+    @property
+    def failures(self) -> list[str]:
+        """What keeps the tables from being whole, in words: confirmations that failed, or trials without any score."""
+        told = [] if self.trials["mean_iou"].notna().any() else ["no trial has a score"]
+        rows = self.confirmation[["row", "seed", "ended"]].itertuples(index=False)
+        return told + [f"{row} seed {seed}: {ended}" for row, seed, ended in rows if ended != train.FINISHED]
+
 
 def run(tuning: Tuning) -> Report:
     """Search, confirm and report; a name that was started before continues, and finished trials stay as they are."""

@@ -134,7 +134,7 @@ def test_trials_that_fail_are_rows_with_their_reason_and_the_tuning_goes_on(smal
         base=base,
         space=spaces.region_mutual_information,
         default_point=point,
-        rivals={},
+        rivals={"diverging": replace(base, optimiser=replace(base.optimiser, learning_rate=1e30))},
         tuned="RMI tuned",
         data=small.uri,
         storage=str(tmp_path),
@@ -151,8 +151,12 @@ def test_trials_that_fail_are_rows_with_their_reason_and_the_tuning_goes_on(smal
     assert re.match(r"the loss is \S+ at step \d \(learning rate .*, images train/", found[1e30, 3])
     for learning_rate in (3e-3, 1e30):
         assert found[learning_rate, 9].startswith("failed: downsampling factor 4 with region size 9 needs images")
-    assert list(report.confirmation["ended"]) == [train.FINISHED]
-    assert report.confirmation["mean_iou"].notna().all()
+    confirmed = report.confirmation.set_index("row")
+    assert confirmed["ended"]["RMI tuned"] == train.FINISHED and confirmed["mean_iou"].notna()["RMI tuned"]
+    [failure] = report.failures
+    assert re.match(r"diverging seed 1: the loss is \S+ at step \d", failure)
+    assert replace(report, confirmation=report.confirmation.query("row == 'RMI tuned'")).failures == []
+    assert replace(report, trials=report.trials.iloc[:0]).failures[0] == "no trial has a score"
 
 
 @pytest.mark.faults
