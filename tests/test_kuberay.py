@@ -187,7 +187,9 @@ def test_its_shell_is_valid_and_starts_mlflow_as_the_head_does(parts: dict[tuple
     checked = subprocess.run(["bash", "-n", "-c", script], capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")
     there = (ROOT / "cluster/mlflow.sh").read_text()
-    for line in re.findall(r"(?:export MLFLOW_AUTH\w+_(?:USERNAME|PASSWORD)=.*|--backend-store-uri postgresql\S+)", there):
+    for line in re.findall(
+        r"(?:export MLFLOW_AUTH\w+_(?:USERNAME|PASSWORD)=.*|--backend-store-uri postgresql\S+)", there
+    ):
         assert line in script
 
 
@@ -202,6 +204,11 @@ def test_the_guards_file_has_a_price_for_each_group(
     path.write_text(text.replace("SET-ME", "2"))
     plan = budget.read_plan(path)
     assert set(plan.prices) == {"head", *(group["groupName"] for group in cluster["spec"]["workerGroupSpecs"])}
+    made = _derive_autoscaling_config_from_ray_cr(cluster | {"metadata": {"name": "miseg", "namespace": "miseg"}})
+    for name, told in yaml.safe_load(text)["available_node_types"].items():
+        real = made["available_node_types"][name]
+        assert told["max_workers"] == real["max_workers"]
+        assert told["resources"] == {kind: real["resources"][kind] for kind in ("CPU", "GPU")}
 
 
 class Kubernetes(BaseHTTPRequestHandler):

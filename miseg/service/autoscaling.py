@@ -75,6 +75,39 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+def announce(address: str, config: dict[str, Any]) -> None:
+    """Tell Ray's control store how far the cluster may grow, which Ray 2.60's autoscaler does not.
+
+    Without this a job that comes while there is no worker takes the cluster for one without CPUs and GPUs
+    (`miseg.service.cluster.resources`); Ray Train and Ray Data ask, too.
+
+    Args:
+        address: of Ray's control store, host:port.
+        config: the autoscaler's configuration.
+
+    Raises:
+        Exception: Ray is away.
+    """
+    from ray import _raylet  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import ClusterConfig  # type: ignore[attr-defined]
+
+    told = ClusterConfig()
+    for name, node_type in config["available_node_types"].items():
+        if name != config.get("head_node_type"):
+            group = told.node_group_configs.add(name=name, max_count=node_type.get("max_workers", 0))
+            for kind, amount in node_type.get("resources", {}).items():
+                group.resources[kind] = int(amount)
+                if "max_workers" in config:
+                    limit = int(amount) * config["max_workers"]
+                    told.max_resources[kind] = max(told.max_resources.get(kind, 0), limit)
+    _raylet.GcsClient(address=address).internal_kv_put(
+        _raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
+        told.SerializeToString(),
+        True,
+        _raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
+    )
+
+
 def drain(address: str, node_id: str, reason: str, deadline: float) -> None:
     """Tell Ray that a node is taken away: it starts nothing there any more, and trainings there keep a checkpoint.
 

@@ -2,6 +2,8 @@
 
 python -m miseg.service.budget 10.0.0.1:6379
 
+It also tells Ray how far the cluster may grow (`autoscaling.announce`).
+
 It reads `budget` and `prices` from `metadata` of the autoscaler's configuration, at every look. At 80 % it warns. At
 100 % no worker starts any more and those that run are drained: trainings keep a checkpoint of their current step
 (`miseg.service.preemption`), leave, and wait; the head stays. With a larger budget (`ray up --no-restart`) they go on.
@@ -29,6 +31,10 @@ import psutil
 import tyro
 
 from miseg.service import autoscaling
+
+SETTLE_S = 2.0
+"""Between the draining of workers and the word that there may be none: more than the autoscaler takes between its looks
+at both, and less than a training takes to leave and to ask for another worker."""
 
 WARNING = 0.8
 """Share of the budget from which on it warns."""
@@ -245,26 +251,31 @@ class Stop:
     def look(self, found: Any) -> None:
         """Drain the workers that do not drain, let none start, and end those whose time is up.
 
-        In this order: a worker that the autoscaler does not see draining it would end at once where there may be none.
+        In this order, and with a pause: where there may be none, the autoscaler ends at once what it does not see
+        draining, and it asks Ray which nodes drain before it reads its configuration.
 
         Raises:
             Exception: Ray is away; to be called again.
         """
+        began = False
         for node in autoscaling.workers(found):
             if node.node_id not in self._deadlines:
                 deadline = time.time() + self._notice
                 if node.node_status != "DRAINING":
                     autoscaling.drain(self._address, node.node_id, "the budget is spent", deadline)
-                    autoscaling.say(f"draining {node.ray_node_type_name} {node.node_id[:8]}")
+                    autoscaling.say(f"draining {node.ray_node_type_name} {node.node_id}")
+                    began = True
                 self._deadlines[node.node_id] = deadline
             elif time.time() > self._deadlines[node.node_id]:
                 self._end(node.node_id)
+        if began:
+            time.sleep(SETTLE_S)
         self._forbid()
 
     def _end(self, node_id: str) -> None:
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
-        autoscaling.say(f"{node_id[:8]} has not left in {self._notice:g} s: ending it")
+        autoscaling.say(f"{node_id} has not left in {self._notice:g} s: ending it")
         GcsClient(address=self._address).drain_nodes([bytes.fromhex(node_id)])
 
 
@@ -288,6 +299,7 @@ def main(guard: Guard) -> None:
         try:
             plan, found = read_plan(path), autoscaling.status(guard.address)
             ledger.look(nodes_by_type(found, plan.head), time.time(), psutil.boot_time())
+            autoscaling.announce(guard.address, autoscaling.read(path))
             _tell(ledger, plan)
             ledger.save(kept)
             exported.put(ledger, plan)

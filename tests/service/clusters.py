@@ -37,7 +37,8 @@ def start_head(
 
     With `node_types`, the first of which is the head's own, an autoscaler with a pretend cloud counts nodes by them;
     nothing that a job of miseg asks for starts one. With `config`, in the form of cluster.yaml, it starts what that
-    says, as processes on this machine; the file is `autoscaling.json` in the folder of `started`.
+    says, as processes on this machine (`pretend_cloud`, so `environment` has this folder on PYTHONPATH); the file is
+    `autoscaling.json` in the folder of `started`.
     """
     gcs, dashboard, client = free_ports(3)
     options = ["--head", "--port", str(gcs), "--temp-dir", str(started.folder / "ray")]
@@ -45,12 +46,15 @@ def start_head(
     options += ["--ray-client-server-port", str(client)]
     if node_types or config:
         found = config or _counted(node_types)
-        options += ["--autoscaling-config", str(_pretend_cloud(started, f"127.0.0.1:{gcs}", found))]
+        provider = "pretend_cloud.PretendCloud" if config else _OF_RAY
+        path = _pretend_cloud(started, f"127.0.0.1:{gcs}", found, provider)
+        options += ["--autoscaling-config", str(path)]
         environment = dict(environment) | _OF_PRETEND_CLOUDS | {"AUTOSCALER_METRIC_PORT": str(free_ports(1)[0])}
     process = started.start("head", [*_ray_start(cpus), *options], environment, started.folder)
     return Head(process, f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}")
 
 
+_OF_RAY = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
 _HEAD_ID = 51 * "f" + 5 * "0"
 _OF_PRETEND_CLOUDS = {
     "RAY_FAKE_CLUSTER": "1",
@@ -70,10 +74,10 @@ def _counted(node_types: Sequence[str]) -> dict[str, Any]:
     return kept | {"metadata": metadata}
 
 
-def _pretend_cloud(started: Processes, address: str, asked: Mapping[str, Any]) -> Path:
+def _pretend_cloud(started: Processes, address: str, asked: Mapping[str, Any], module: str) -> Path:
     provider = {
         "type": "external",
-        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "module": module,
         "gcs_address": address,
         "head_node_id": _HEAD_ID,
         "launch_multiple": True,

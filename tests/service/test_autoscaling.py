@@ -89,6 +89,8 @@ class Pretended:
     watched: Watched
     needs: list[subprocess.Popen]
     idle_s: float
+    port: int
+    """Of the budget guard's metrics."""
 
     @property
     def config(self) -> Path:
@@ -166,10 +168,16 @@ def pretended() -> Iterator[Pretended]:
         assert pack.returncode == 0, started.text("pack")
         wait_until(lambda: http(f"{mlflow}/health")[0] == 200, 120, "the MLflow server", needs)
         wait_until(lambda: http(f"{head.dashboard}/api/jobs/")[0] == 200, 120, "the dashboard", needs)
+        (port,) = free_ports(1)
+        guard = [sys.executable, "-m", "miseg.service.budget", head.address, "--every", "0.5", "--port", str(port)]
+        guard += ["--config", str(started.folder / "autoscaling.json"), "--ledger", str(started.folder / "budget.json")]
+        guard += ["--targets", str(started.folder / "targets")]
+        needs.append(started.start("budget", guard, environment, started.folder))
+        wait_until(lambda: (started.folder / "budget.json").exists(), 60, "the guard's first look", needs)
         watched = Watched(head.address)
         thread = threading.Thread(target=watched.run, daemon=True)
         thread.start()
-        yield Pretended(started, head, mlflow, data, environment, watched, needs, idle_s)
+        yield Pretended(started, head, mlflow, data, environment, watched, needs, idle_s, port)
         watched.ended = True
         thread.join(20)
 
@@ -202,11 +210,7 @@ def test_a_tuning_of_four_trials_at_a_time_gets_four_gpu_workers_and_gives_them_
 
 def test_once_the_budget_is_spent_the_training_is_kept_and_goes_on_when_there_is_more(pretended: Pretended) -> None:
     watched, began = pretended.watched, time.monotonic()
-    folder, (port,) = pretended.started.folder, free_ports(1)
-    command = [sys.executable, "-m", "miseg.service.budget", pretended.head.address, "--config", str(pretended.config)]
-    command += ["--ledger", str(folder / "budget.json"), "--targets", str(folder / "targets"), "--port", str(port)]
-    guard = pretended.started.start("budget", [*command, "--every", "0.5"], pretended.environment, folder)
-    pretended.needs.append(guard)
+    folder = pretended.started.folder
     once = ["--trials", "1", "--confirm-seeds", "1", "--steps", str(LONGER), "--name", "spent"]
     job = pretended.submit("spent", "tune_rmi", "--data", str(pretended.data), *once, *SMALL)
     wait_until(lambda: watched.now() == 1, 200, "a worker", [*pretended.needs, job])
@@ -226,7 +230,9 @@ def test_once_the_budget_is_spent_the_training_is_kept_and_goes_on_when_there_is
     said = pretended.started.text("budget")
     assert "STOPPED" in said and "draining gpu_spot" in said and "has not left" not in said, said
     assert json.loads((folder / "budget.json").read_text())["state"] == "stopped"
-    ratio = [line for line in http(f"http://127.0.0.1:{port}/metrics")[1].splitlines() if "used_ratio " in line][-1]
+    ratio = [
+        line for line in http(f"http://127.0.0.1:{pretended.port}/metrics")[1].splitlines() if "used_ratio " in line
+    ][-1]
     assert float(ratio.split()[-1]) >= 1
     time.sleep(15)  # the training waits for a GPU, and the autoscaler looks every five seconds
     assert watched.now() == 0 and job.poll() is None, "no worker starts while nothing is left"
