@@ -12,7 +12,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow_servers import Postgres, postgres_programs
-from processes import Processes, free_ports, http, processes, wait_until
+from processes import Processes, free_ports, http, processes
 
 from miseg.service import tracking
 from miseg.service.journal import Journal
@@ -73,7 +73,13 @@ def server() -> Iterator[Server]:
         for name, text in SHIMS.items():
             (home / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
             (home / "bin" / name).chmod(0o755)
-        environment = started.environment(HOME=str(home), MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+        (home / "mlflow").mkdir()
+        (home / "mlflow" / "server.log").touch()
+        (home / "server.log").symlink_to("mlflow/server.log")  # where `Processes.tails` looks
+        # One worker of MLflow's four, each of which imports it.
+        environment = started.environment(
+            HOME=str(home), MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_WORKERS="1"
+        )
         environment |= {"PGHOST": str(postgres.socket), "PGPORT": str(postgres.port), "MISEG_MLFLOW_PORT": str(port)}
         environment["PATH"] = f"{home}/bin:{environment['PATH']}"
         found = Server(f"http://127.0.0.1:{port}", password, started, environment)
@@ -81,8 +87,8 @@ def server() -> Iterator[Server]:
             done = found.run("databases.sh")
             assert done.returncode == 0, done.stderr
         start = started.start("start", ["bash", str(ROOT / "cluster/mlflow.sh")], environment, home)
-        wait_until(lambda: http(f"{found.uri}/health")[0] == 200, 300, (home / "mlflow" / "server.log").as_posix())
-        assert start.wait(120) == 0
+        assert start.wait(250) == 0
+        assert http(f"{found.uri}/health")[0] == 200
         yield found
 
 
