@@ -111,8 +111,9 @@ class Pretended:
         }
         variables |= {"PYTHONPATH": self.environment["PYTHONPATH"]}
         wanted = {"env_vars": variables, "worker_process_setup_hook": "pretend_gpu.use_the_cpu"}
-        command = ["ray", "job", "submit", "--address", self.head.dashboard, "--working-dir", "."]
-        command += ["--runtime-env-json", json.dumps(wanted), "--", "python", f"jobs/{job}.py", *arguments]
+        # Without --working-dir: all nodes unpack it to one folder here, and a new one takes it from those that use it.
+        command = ["ray", "job", "submit", "--address", self.head.dashboard]
+        command += ["--runtime-env-json", json.dumps(wanted), "--", "python", f"{ROOT}/jobs/{job}.py", *arguments]
         return self.started.start(name, command, self.environment, ROOT)
 
     def runs(self, name: str) -> list[Any]:
