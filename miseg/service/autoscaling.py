@@ -88,7 +88,11 @@ def announce(address: str, config: dict[str, Any]) -> None:
     Raises:
         Exception: Ray is away.
     """
-    from ray import _raylet  # type: ignore[attr-defined]
+    from ray._raylet import (  # type: ignore[attr-defined]
+        GCS_AUTOSCALER_CLUSTER_CONFIG_KEY,
+        GCS_AUTOSCALER_STATE_NAMESPACE,
+        GcsClient,
+    )
     from ray.core.generated.autoscaler_pb2 import ClusterConfig  # type: ignore[attr-defined]
 
     told = ClusterConfig()
@@ -100,11 +104,11 @@ def announce(address: str, config: dict[str, Any]) -> None:
                 if "max_workers" in config:
                     limit = int(amount) * config["max_workers"]
                     told.max_resources[kind] = max(told.max_resources.get(kind, 0), limit)
-    _raylet.GcsClient(address=address).internal_kv_put(
-        _raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
+    GcsClient(address=address).internal_kv_put(
+        GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
         told.SerializeToString(),
         True,
-        _raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
+        GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
     )
 
 

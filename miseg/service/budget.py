@@ -259,15 +259,16 @@ class Stop:
         """
         began = False
         for node in autoscaling.workers(found):
-            if node.node_id not in self._deadlines:
+            node_id = str(node.node_id)
+            if node_id not in self._deadlines:
                 deadline = time.time() + self._notice
                 if node.node_status != "DRAINING":
-                    autoscaling.drain(self._address, node.node_id, "the budget is spent", deadline)
-                    autoscaling.say(f"draining {node.ray_node_type_name} {node.node_id}")
+                    autoscaling.drain(self._address, node_id, "the budget is spent", deadline)
+                    autoscaling.say(f"draining {node.ray_node_type_name} {node_id}")
                     began = True
-                self._deadlines[node.node_id] = deadline
-            elif time.time() > self._deadlines[node.node_id]:
-                self._end(node.node_id)
+                self._deadlines[node_id] = deadline
+            elif time.time() > self._deadlines[node_id]:
+                self._end(node_id)
         if began:
             time.sleep(SETTLE_S)
         self._forbid()
