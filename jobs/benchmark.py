@@ -97,7 +97,7 @@ def run(arguments: Benchmark) -> int:
         details = {"unit": row.unit, "steps": steps, "values": dict(row.values)}
         tracking.log_json(job.tracking_uri, run_id, f"{row.name}.json", details)
     tracking.end_run(job.tracking_uri, run_id, "FINISHED", "finished")
-    print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
+    print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
 
 

@@ -119,7 +119,7 @@ def run(arguments: Evaluate) -> int:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for name, *values in lines:
         print(f"{name:<{widths[0]}}", *(f"{v:>{width}}" for v, width in zip(values, widths[1:], strict=True)), sep="  ")
-    print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
+    print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
 
 
@@ -139,7 +139,7 @@ def _few(arguments: Evaluate, places: dict[str, Path], job: Job) -> int:
             parent=parent or None,
         )
         print(table.to_string(index=False, float_format="{:.3f}".format))
-        print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
+        print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
 
 

@@ -95,7 +95,7 @@ def run(arguments: Bound) -> int:
         print(f"{quantity}: no estimate for {len(group)} of {len(table) // table['quantity'].nunique()}: {failure}")
     if arguments.out is not None:
         print("written:", bound.write(table, Path(arguments.out)))
-    print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
+    print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
 
 

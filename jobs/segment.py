@@ -1,8 +1,11 @@
-"""Map a scene from a few labelled pixels, with a model that was trained without labels.
+"""Map images of any size with a trained model: folders and buckets of them, or scenes from a few labelled pixels.
 
+python jobs/segment.py --model runs:/3f0c9d… --images FOLDER --out maps/
+python jobs/segment.py --model runs:/3f0c9d… --images s3://bucket/prefix --out s3://bucket/maps --tile 1024
 python jobs/segment.py --model runs:/3f0c9d… --scene 2019-07-20.tif --labels points.geojson --out map.tif
 python jobs/segment.py --model runs:/3f0c9d… --scene 2019-07-20.tif --labels points.geojson --series FOLDER --out maps/
 python jobs/segment.py --model FOLDER --scene a.tif --labels points.csv --apply-to b.tif --out b_map.tif
+python jobs/segment.py --model FOLDER --scene a.tif --labels points.csv --images FOLDER --out maps/
 """
 
 from __future__ import annotations
@@ -11,34 +14,50 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from miseg.service.command import Place, main
+from miseg.service.command import Place, check_no_keys, main
+
+if TYPE_CHECKING:
+    from miseg.data.scene_files import SceneOptions
+    from miseg.recipes.experiment import Experiment
 
 
 @dataclass
 class Segment(Place):
-    """Write class maps (GeoTIFF), their confidence beside them, and a PNG to look at."""
+    """Write class maps (GeoTIFF) and their confidence beside them; of single scenes and series also a PNG to look at.
+
+    With --images what is there whole, made from the same model, settings and image, is not made again.
+    """
 
     model: str = ""
-    """runs:/ID of an MLflow run, or the folder of a checkpoint, of a few-label method."""
+    """runs:/ID of an MLflow run, or the folder of a checkpoint; without --images, of a few-label method."""
+    images: tuple[str, ...] = ()
+    """Files, folders and URIs such as s3://bucket/prefix: every PNG, JPEG, TIFF, JPEG 2000 and SAFE product there is
+    mapped. Of a few-label method they are scenes, mapped from the labels of --scene."""
     scene: Path | None = None
     """The labelled scene: a stacked GeoTIFF, a SAFE folder, or a folder of single-band files."""
     labels: Path | None = None
     """Labelled pixels: GeoJSON points, lines or polygons; CSV of row, column, class; or a label raster."""
-    out: Path | None = None
-    """GeoTIFF to write; with --series a folder."""
+    out: str | None = None
+    """GeoTIFF to write; with --series a folder, with --images a folder or URI."""
     series: Path | None = None
     """Folder of dates of the same place, which are all mapped from the labels of --scene."""
     apply_to: Path | None = None
     """Another scene, which is mapped from the labels of --scene."""
-    role: Literal["best", "last"] = "last"
-    """Which of a run's two models."""
+    tile: int = 512
+    """Pixels of a side of the tiles into which --images are cut, a multiple of 16."""
+    overlap: int = 64
+    """Pixels that neighbouring tiles share at least; over them one fades into the other."""
+    batch: int | None = None
+    """Tiles that are predicted at once. Default: 8 on a GPU, 1 without; more take more memory."""
+    role: Literal["best", "last"] | None = None
+    """Which of a run's two models. Default: the last of a few-label method, the best of others."""
     class_property: str = "class"
     """Property of the GeoJSON features, or column of the table, that holds the class."""
     bands: tuple[str, ...] | None = None
-    """Bands in the channels' order. Default: those that the files name, or B02 B03 B04 B08. A stack that does not name
-    its bands has exactly these."""
+    """Bands of scenes in the channels' order. Default: those that the files name, or B02 B03 B04 B08. A stack that does
+    not name its bands has exactly these."""
     offset: float | None = None
     """Added to stored values. Default: what the metadata say."""
     full_scale: float | None = None
@@ -51,29 +70,125 @@ class Segment(Place):
 
 def run(arguments: Segment) -> int:
     """Map, and say what was left out; status 1 where nothing was mapped."""
-    for option in ("model", "scene", "labels", "out"):
-        if not getattr(arguments, option):
-            raise ValueError(f"--{option} is missing")
-    if arguments.series is not None and arguments.apply_to is not None:
-        raise ValueError("give one of --series and --apply-to")
-    if arguments.neighbours is not None and arguments.neighbours < 1:
-        raise ValueError(f"--neighbours {arguments.neighbours}: use 1 or more")
-    from miseg.data.annotations import read_annotations
-    from miseg.data.scene_files import SceneOptions, open_scene, open_series
-    from miseg.data.tiles import StandardScene
-    from miseg.service import checkpoint_files, cluster, segment, tracking
+    _check(arguments)
+    from miseg.data.scene_files import SceneOptions
+    from miseg.service import checkpoint_files, tracking
 
-    assert arguments.scene is not None and arguments.labels is not None and arguments.out is not None
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
-    scene = open_scene(arguments.scene, options)
     uri = tracking.tracking_uri(arguments.root, arguments.offline)
     tracking.check(uri, arguments.root)
     with tempfile.TemporaryDirectory() as beside:
         folder = _model(arguments, Path(beside))
         experiment = checkpoint_files.read_experiment(folder)
         files = checkpoint_files.files_of(folder)
+    run_id = (_many if arguments.images else _scenes)(arguments, files, experiment, options, uri)
+    if run_id is None:
+        return 1
+    if run_id:
+        print(f"MLflow run {run_id} at {uri}")
+    return 0
+
+
+def _check(arguments: Segment) -> None:
+    for option in ("model", "out") if arguments.images else ("model", "scene", "labels", "out"):
+        if not getattr(arguments, option):
+            also = " (or give --images)" if option in ("scene", "labels") else ""
+            raise ValueError(f"--{option} is missing{also}")
+    if sum(bool(other) for other in (arguments.images, arguments.series, arguments.apply_to)) > 1:
+        raise ValueError("give one of --images, --series and --apply-to")
+    if (arguments.scene is None) != (arguments.labels is None):
+        raise ValueError("--scene and --labels go together: the labels are of that scene's pixels")
+    if arguments.neighbours is not None and arguments.neighbours < 1:
+        raise ValueError(f"--neighbours {arguments.neighbours}: use 1 or more")
+    if "://" in str(arguments.out) and not arguments.images:
+        raise ValueError(f"--out {arguments.out}: without --images maps are written to files and folders")
+    for option, places in (("images", arguments.images), ("out", (str(arguments.out),))):
+        for place in places:
+            check_no_keys(option, place)
+
+
+def _scenes(
+    arguments: Segment, files: dict[str, bytes], experiment: Experiment, options: SceneOptions, uri: str
+) -> str | None:
+    """The id of the MLflow run; None where nothing was mapped."""
+    from miseg.data.scene_files import open_scene, open_series
+    from miseg.service import cluster, segment
+
     if experiment.patch is None:
-        raise ValueError(f"{arguments.model} holds {type(experiment.method).__name__}, which takes no labelled pixels")
+        raise ValueError(
+            f"{arguments.model} holds {type(experiment.method).__name__}, which takes no labelled pixels: "
+            "give --images, and neither --scene nor --labels"
+        )
+    scene, examples, colours = _labelled(arguments, experiment, options)
+    assert arguments.out is not None
+    out = Path(arguments.out)
+    targets = {out: scene}
+    if arguments.apply_to is not None:
+        targets = {out: open_scene(arguments.apply_to, options)}
+    elif arguments.series is not None:
+        series = open_series(arguments.series, options)
+        targets = {out / f"{target.date or target.name}.tif": target for target in series}
+    cluster.connect(arguments.address)
+    comparison = segment.Comparison(arguments.compare, arguments.neighbours)
+    found = segment.segment(files, targets, examples, cluster.resources(1, 1), comparison, colours)
+    for reason in found.left_out.values():
+        print(f"left out: {reason}", file=sys.stderr)
+    if not found.made:
+        return None
+    settings = {name: str(getattr(arguments, name)) for name in ("model", "scene", "labels", "compare", "neighbours")}
+    return segment.record(
+        found.made, experiment, uri, storage=arguments.root, parent=_parent(arguments), settings=settings
+    )
+
+
+def _many(
+    arguments: Segment, files: dict[str, bytes], experiment: Experiment, options: SceneOptions, uri: str
+) -> str | None:
+    """The id of the MLflow run, empty where all was there already; None where nothing was mapped."""
+    from dataclasses import replace
+
+    from miseg.evaluation.tiled import Tiling
+    from miseg.service import cluster, segment, segment_many
+    from miseg.service.image_mapper import Settings
+
+    tiling = Tiling(arguments.tile, arguments.overlap, 1 if arguments.batch is None else arguments.batch)
+    settings = Settings(tiling, options, None, segment.Comparison(arguments.compare, arguments.neighbours))
+    if arguments.labels is not None and experiment.patch is not None:
+        _, examples, colours = _labelled(arguments, experiment, options)
+        settings = replace(settings, examples=examples, colours=colours)
+    elif arguments.labels is not None:
+        raise ValueError(f"{arguments.model} holds a method that takes no labelled pixels: leave --labels out")
+    plan = segment_many.plan(files, arguments.images, str(arguments.out), settings)
+    print(f"{plan.there + len(plan.todo):,} images, of {plan.there:,} there is a whole map", flush=True)
+    if plan.todo:
+        cluster.connect(arguments.address)
+    resources = cluster.resources(1, 1) if plan.todo else cluster.Resources(0, 0, 1, 1)
+    if arguments.batch is None and resources.use_gpu:
+        plan = replace(plan, settings=replace(settings, tiling=replace(tiling, batch=8)))
+    outcome = segment_many.carry_out(plan, resources)
+    if not outcome.made:
+        return "" if plan.there and not plan.todo else None
+    names = ("model", "images", "out", "tile", "overlap", "scene", "labels", "compare", "neighbours")
+    return segment_many.record(
+        plan,
+        outcome,
+        experiment,
+        uri,
+        storage=arguments.root,
+        parent=_parent(arguments),
+        settings={name: str(getattr(arguments, name))[:500] for name in names},
+    )
+
+
+def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions) -> tuple[Any, Any, Any]:
+    """The labelled scene, its labelled pixels as `segment.Examples`, and the classes' colours."""
+    from miseg.data.annotations import read_annotations
+    from miseg.data.scene_files import open_scene
+    from miseg.data.tiles import StandardScene
+    from miseg.service.segment import Examples
+
+    assert arguments.scene is not None and arguments.labels is not None and experiment.patch is not None
+    scene = open_scene(arguments.scene, options)
     labelled = StandardScene.measure(scene)
     annotations, problems = read_annotations(
         arguments.labels, scene.grid, labelled.valid_at, class_property=arguments.class_property
@@ -81,48 +196,26 @@ def run(arguments: Segment) -> int:
     for problem in problems:
         print(f"left out: {problem.place}: {problem.reason}", file=sys.stderr)
     print(f"labelled pixels: {', '.join(f'{name} {n}' for name, n in annotations.counts().items())}", flush=True)
-    examples = segment.Examples(tuple(labelled.examples(annotations, experiment.patch)), annotations.classes)
-    targets = {arguments.out: scene}
-    if arguments.apply_to is not None:
-        targets = {arguments.out: open_scene(arguments.apply_to, options)}
-    elif arguments.series is not None:
-        series = open_series(arguments.series, options)
-        targets = {arguments.out / f"{target.date or target.name}.tif": target for target in series}
-    cluster.connect(arguments.address)
-    found = segment.segment(
-        files,
-        targets,
-        examples,
-        cluster.resources(1, 1),
-        segment.Comparison(arguments.compare, arguments.neighbours),
-        annotations.colours,
-    )
-    for reason in found.left_out.values():
-        print(f"left out: {reason}", file=sys.stderr)
-    if not found.made:
-        return 1
-    run_id = segment.record(
-        found.made,
-        experiment,
-        uri,
-        storage=arguments.root,
-        parent=arguments.model.removeprefix("runs:/").split("/")[0] if arguments.model.startswith("runs:/") else None,
-        settings={
-            name: str(getattr(arguments, name)) for name in ("model", "scene", "labels", "compare", "neighbours")
-        },
-    )
-    print(f"MLflow run {run_id} at {uri}")
-    return 0
+    tiles = tuple(labelled.examples(annotations, experiment.patch))
+    return scene, Examples(tiles, annotations.classes), annotations.colours
+
+
+def _parent(arguments: Segment) -> str | None:
+    """The MLflow run that trained the model, where it is known."""
+    if not arguments.model.startswith("runs:/"):
+        return None
+    return arguments.model.removeprefix("runs:/").split("/")[0]
 
 
 def _model(arguments: Segment, beside: Path) -> Path:
     """The folder of the checkpoint that --model names."""
-    if not arguments.model.startswith("runs:/"):
-        return Path(arguments.model).expanduser()
     from miseg.service import models, tracking
 
-    run_id = arguments.model.removeprefix("runs:/").split("/")[0]
-    return models.download(tracking.tracking_uri(arguments.root, arguments.offline), run_id, arguments.role, beside)
+    run_id = _parent(arguments)
+    if run_id is None:
+        return Path(arguments.model).expanduser()
+    role = arguments.role or ("best" if arguments.images and arguments.labels is None else "last")
+    return models.download(tracking.tracking_uri(arguments.root, arguments.offline), run_id, role, beside)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ def run(arguments: Options) -> int:
     place = tracking.experiment_name(study.plan.data[0])
     with claimed(uri, place, study_record.name_of(study.plan), storage=study.job.storage):
         failed = running.run(study)
-    print(f"\nStudy {name} at {uri}; look at it with: {study.job.ui_command}")
+    print(f"\nStudy {name} at {uri}")
+    for job, run_id in running.runs(study):
+        print(f"look at it with: {job.look(run_id)}")
     return 1 if failed else 0
 
 

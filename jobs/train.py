@@ -32,6 +32,9 @@ class How(Place):
     """How many lost workers are replaced before the run is given up; -1 for no limit."""
     keep_all: bool = False
     """Keep the checkpoint of every validation in the storage's runs/NAME, not only the best and the last."""
+    register: str | None = None
+    """Register the best checkpoint as a version of MLflow's model of this name: models:/NAME@best is the best of its
+    versions that were measured on the same data. Default: none is registered."""
     when_storage_fails: WhenStorageFails = "continue"
     """Where a checkpoint cannot be written (a full disk): go on, with a warning, and try again at the next validation,
     or stop. A run whose last one is missing has failed either way; under its name it goes on from the one before."""
@@ -56,10 +59,12 @@ class Again(How):
 
 def run(arguments: Train | Again) -> int:
     """Train, and say how it ended; status 1 where it did not get to its last step."""
-    from miseg.service import repeats, tracking, train
+    from miseg.service import registry, repeats, tracking, train
     from miseg.service.claims import claimed
     from miseg.service.start import prepare
 
+    if arguments.register is not None:
+        registry.check_name(arguments.register)
     if isinstance(arguments, Again):
         uri = tracking.tracking_uri(arguments.root, arguments.offline)
         experiment = tracking.read_experiment(uri, arguments.from_run)
@@ -68,11 +73,18 @@ def run(arguments: Train | Again) -> int:
     job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=True)
     name = arguments.name or f"{experiment.id}-{job.stamp}"
     again = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
+
+    def register(run_id: str) -> None:
+        if arguments.register is not None:
+            train.register(job.storage, job.tracking_uri, run_id, arguments.register, job.data)
+            print(registry.told(job.tracking_uri, arguments.register))
+
     # A name, and --from-run, ask for it once more.
     first = arguments.name is None and not again
     if first and (before := repeats.trained(job.tracking_uri, experiment, job.data)) is not None:
         print(repeats.of_training(before))
-        print(f"look at it with: {job.ui_command}")
+        register(before.info.run_id)
+        print(f"look at it with: {job.look(before.info.run_id)}")
         return 0
     place = tracking.experiment_name(experiment.data)
     with claimed(job.tracking_uri, place, name, experiment.id if first else "", storage=job.storage):
@@ -84,6 +96,7 @@ def run(arguments: Train | Again) -> int:
                 job.storage,
                 job.tracking_uri,
                 job.resources,
+                display=arguments.name or f"{type(experiment.method).__name__} seed {experiment.seed}",
                 tags=again,
                 keep_all=arguments.keep_all,
                 when_storage_fails=arguments.when_storage_fails,
@@ -92,7 +105,9 @@ def run(arguments: Train | Again) -> int:
             max_failures=arguments.max_failures,
         )
     print(f"{outcome.ended} at step {outcome.step}: mean IoU {outcome.mean_iou:.4f} (best {outcome.best_mean_iou:.4f})")
-    print(f"MLflow run {outcome.run_id} at {job.tracking_uri}; look at it with: {job.ui_command}")
+    if outcome.ended == train.FINISHED:
+        register(outcome.run_id)
+    print(f"MLflow run {outcome.run_id} at {job.tracking_uri}; look at it with: {job.look(outcome.run_id)}")
     return 0 if outcome.ended == train.FINISHED else 1
 
 

@@ -225,6 +225,21 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("evaluate", "--run a b a", "--run a b a: name each run once"),
         ("evaluate", "--run nonsense", "run nonsense at sqlite"),
         ("evaluate", "--checkpoint /nowhere", "/nowhere/checkpoint.json cannot be read"),
+        ("segment", "--model m --images x", "--out is missing"),
+        ("segment", "--model m --out maps", "--scene is missing (or give --images)"),
+        ("segment", "--model m --out o --images x --series y", "give one of --images, --series and --apply-to"),
+        ("segment", "--model m --out o --images x --labels y", "--scene and --labels go together"),
+        (
+            "segment",
+            "--model m --out s3://b/o --scene x --labels y",
+            "--out s3://b/o: without --images maps are written",
+        ),
+        (
+            "segment",
+            f"--model m --out o --images s3://{'key'}:{'secret'}@b/x",
+            "images = s3://…@b…: keys in it would be printed",
+        ),
+        ("segment", "--model /nowhere --images x --out o", "/nowhere/checkpoint.json cannot be read"),
     ],
 )
 def test_a_wrong_argument_is_told_in_a_line_before_ray_starts(
@@ -263,6 +278,25 @@ def trained(storage: Path) -> Callable[..., str]:
         return run_id
 
     return record
+
+
+def test_mapping_nothing_or_by_wrong_tiles_is_told_before_ray_starts(call: Callable[..., Done], tmp_path: Path) -> None:
+    from miseg.service import checkpoint
+    from miseg.service.loop import Loop
+
+    loop = Loop(Experiment(RegionMutualInformation(UNet(2))), Task(num_classes=11))
+    folder = checkpoint.save(tmp_path / "checkpoint", loop, {}, {"mean": [0.5] * 3, "std": [0.2] * 3})
+    arguments = ("segment", "--model", str(folder), "--out", str(tmp_path / "maps"), "--images")
+    for more, said in (
+        ((str(tmp_path / "none"),), "nothing there: give an image, a folder of images"),
+        ((str(tmp_path), "--tile", "100"), "tile = 100: use a multiple of 16 pixels"),
+        ((str(tmp_path), "--tile", "64", "--overlap", "40"), "overlap = 40: use 0..32 pixels"),
+    ):
+        done = call(*arguments, *more)
+        assert done.status == 2 and said in done.output, done.output
+    (tmp_path / "a.png").write_bytes(b"to be found")
+    with pytest.raises(RayStartedError):
+        call(*arguments, str(tmp_path / "a.png"))
 
 
 @pytest.mark.parametrize("option", ["--storage", "--data"])

@@ -44,19 +44,27 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
         ValueError: it is missing, no raster, truncated or damaged.
     """
     import rasterio
-    from rasterio._err import CPLE_BaseError  # what GDAL raises where rasterio has no error of its own
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import NotGeoreferencedWarning
 
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    # GDAL's fast path for whole PNGs returns a truncated one's garbage without an error.
+    with told(path), rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            source = rasterio.open(path, driver=_format(path))
+        with source:
+            yield source
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """What GDAL raises in the block is told with the file's name, as a ValueError."""
+    from rasterio._err import CPLE_BaseError  # what GDAL raises where rasterio has no error of its own
+    from rasterio.errors import RasterioError
+
     try:
-        # GDAL's fast path for whole PNGs returns a truncated one's garbage without an error.
-        with rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                source = rasterio.open(path, driver=_format(path))
-            with source:
-                yield source
+        yield
     except (RasterioError, CPLE_BaseError) as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         raise ValueError(f"{path}: no raster, truncated or damaged ({reason}): copy or export it again") from None

@@ -52,18 +52,35 @@ def training_stream(
         row = dataset.read("train", 0)
         size = experiment.training_size or (row.height, row.width)
         of_one = size[0] * size[1] * (dataset.info.channels + 1)
-    chunk = max(1, CHUNK_BYTES // max(1, local * of_one))
-    starts = range(start_step, experiment.steps, chunk)
-
+    steps = chunks(start_step, experiment.steps, max(1, CHUNK_BYTES // max(1, local * of_one)))
     plan = training_plan(dataset, experiment, rank, world)
-
-    def produce(start: int) -> Iterator[dict[str, Any]]:
-        return plan(start_step=start, stop_step=min(start + chunk, experiment.steps))
-
     convert = Converter(dataset, experiment)
-    for first in range(0, len(starts), SEGMENT_TASKS):
-        for columns in _batches(_decoded(list(starts[first : first + SEGMENT_TASKS]), produce, dataset), local):
+    for first in range(0, len(steps), SEGMENT_TASKS):
+        stops = {chunk.start: chunk.stop for chunk in steps[first : first + SEGMENT_TASKS]}
+
+        def produce(start: int, stops: dict[int, int] = stops) -> Iterator[dict[str, Any]]:
+            return plan(start_step=start, stop_step=stops[start])
+
+        for columns in _batches(_decoded(list(stops), produce, dataset), local):
             yield convert(columns)
+
+
+def chunks(start: int, stop: int, largest: int) -> list[range]:
+    """The training steps `start` to `stop`, divided among decoding tasks: one step, then twice as many each time.
+
+    A task's batches come when all of them are decoded. With `largest` steps from the beginning, a trial of 20 steps had
+    its first batch when one core had decoded the last one.
+
+    Args:
+        start: the first step, 0 or more.
+        stop: the step after the last.
+        largest: steps of a task at most, 1 or more.
+    """
+    found, size = [], 1
+    while start < stop:
+        found.append(range(start, min(start + size, stop)))
+        start, size = start + size, min(2 * size, largest)
+    return found
 
 
 def training_plan(

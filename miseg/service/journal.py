@@ -115,6 +115,10 @@ class Journal:
         """Log the checkpoint of `step` in the run's folder of storage as the model `role`."""
         self._append({"kind": "model", "role": role, "folder": folder, "step": step})
 
+    def register(self, name: str, metric: str, tags: Mapping[str, str]) -> None:
+        """Register the run's best model, which was logged before, as `registry.register` does."""
+        self._append({"kind": "register", "name": name, "metric": metric, "tags": dict(tags)})
+
     def end(self, status: str, reason: str) -> None:
         """Close the run as of now: FINISHED, FAILED or KILLED, with the tag `miseg.ended` to say why."""
         self._append({"kind": "end", "status": status, "tags": {"miseg.ended": reason[:4000]}})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,24 @@ def parameters(experiment: Experiment) -> dict[str, str]:
     return flat
 
 
+def parameter_name(knob: str, experiment: Experiment) -> str:
+    """What a search space's `knob` is called among the parameters of `experiment`."""
+    known = parameters(experiment)
+    name = PAPER_NAMES.get(f"method.{knob}", knob)
+    return name if name in known else next((key for key in known if key.endswith(f".{knob}")), knob)
+
+
+def job() -> str:
+    """The job that this process runs, such as jobs/train.py; "" for a worker, or a program that is none of miseg's."""
+    program = Path(sys.argv[0])
+    return f"jobs/{program.name}" if program.suffix == ".py" and program.parent.name == "jobs" else ""
+
+
+def command() -> str:
+    """The command that started this process; "" as for `job`."""
+    return shlex.join(["python", job(), *sys.argv[1:]]) if job() else ""
+
+
 def code_tags() -> dict[str, str]:
     """The commit that ran and whether the tree had changes: from git, or $MISEG_COMMIT where there is no repository."""
 
@@ -54,6 +74,11 @@ def code_tags() -> dict[str, str]:
         "mlflow.source.git.commit": commit,
         "miseg.dirty": "unknown" if changed is None else str(bool(changed)).lower(),
     }
-    if job := os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_SUBMISSION_ID"):
-        tags["miseg.ray_job_id"] = job
-    return tags
+    if ray_job := os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_SUBMISSION_ID"):
+        tags["miseg.ray_job_id"] = ray_job
+    return tags | source_tags()
+
+
+def source_tags() -> dict[str, str]:
+    """What MLflow shows as a run's source."""
+    return {"mlflow.source.name": job(), "mlflow.source.type": "LOCAL"} if job() else {}

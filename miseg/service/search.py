@@ -86,7 +86,7 @@ def search(
             process is at.
     """
     from miseg.data.packed import PackedDataset
-    from miseg.service import repeats, tables, tracking, tune
+    from miseg.service import registry, repeats, tables, tracking, tune
     from miseg.service.claims import claimed
     from miseg.service.start import prepare, tuning_name
 
@@ -115,7 +115,7 @@ def search(
     first = arguments.name is None and not arguments.resume
     if first and (before := repeats.tuned(job.tracking_uri, tuning)) is not None:
         print(repeats.of_tuning(before))
-        print(f"look at it with: {job.ui_command}")
+        print(f"look at it with: {job.look(before.info.run_id)}")
         return None
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
@@ -135,5 +135,8 @@ def search(
     for score, table in tables.summaries(report.confirmation).items():
         print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {arguments.confirm_seeds} fresh seeds")
         print(tables.summary_text(table))
-    print(f"\nMLflow run {report.parent_run} with a child for each trial; compare them with: {job.ui_command}")
+    for registered in report.registered:
+        print(f"\n{registry.told(job.tracking_uri, registered)}")
+    print(f"\nMLflow run {report.parent_run} with a child for each trial")
+    print(f"compare them with: {job.look(report.parent_run)}")
     return report

@@ -20,6 +20,7 @@ from miseg.data.quicklook import quicklook
 from miseg.data.samples import IGNORE_LABEL
 from miseg.data.scenes import Scene
 from miseg.data.tiles import TILE, StandardScene
+from miseg.evaluation.tiled import decided
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.recipes.experiment import Experiment
@@ -269,8 +270,4 @@ def map_window(
     """
     tile = scene.tile(window, method.patch)
     probabilities_KHW = method.predict(torch.from_numpy(tile.images).to(device))[0][:, *tile.inner].cpu()
-    best, second = probabilities_KHW.topk(2, dim=0).values
-    confidence = ((best - second) / (best + second).clamp_min(1e-30)).numpy()
-    # Of equal classes the first, which topk does not promise.
-    classes = probabilities_KHW.argmax(0).to(torch.uint8).numpy()
-    return np.where(tile.valid[tile.inner], classes, np.uint8(IGNORE_LABEL)), confidence.astype(np.float32)
+    return decided(probabilities_KHW, torch.from_numpy(tile.valid[tile.inner]))

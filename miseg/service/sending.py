@@ -127,6 +127,8 @@ class Sender:
                 self._upload(client, entry)
             elif entry["kind"] == "model":
                 self._log_model(entry)
+            elif entry["kind"] == "register":
+                self._register(entry)
             elif entry["kind"] == "end":
                 self._end(client, entry)
             elif entry["kind"] == UNREADABLE:
@@ -165,6 +167,11 @@ class Sender:
                 models.log_model(self.tracking_uri, self.run_id, entry["role"], folder)
         except CheckpointError as error:
             raise RefusedError(str(error)) from error
+
+    def _register(self, entry: Entry) -> None:
+        from miseg.service import registry
+
+        registry.register(self.tracking_uri, self.run_id, entry["name"], entry["metric"], entry["tags"])
 
     def _end(self, client: MlflowClient, entry: Entry) -> None:
         ended = client.get_run(self.run_id).data.tags.get(ENDED_TAG, "0")

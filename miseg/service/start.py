@@ -23,7 +23,7 @@ from miseg.data.storage import file_system, listed, patiently
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, journal, journal_copies, kept_images, sending, tracking
+from miseg.service import cluster, journal, journal_copies, kept_images, sending, tracking, views
 from miseg.service.command import Place, check_no_keys
 
 START_PATIENCE = 15.0
@@ -48,6 +48,13 @@ class Job:
             return f"a browser at {self.tracking_uri}"
         folder = str(Path(self.tracking_uri.removeprefix("sqlite:///")).parent)
         return "make ui" if folder == Place().root else f"make ui STORAGE={folder}"
+
+    def look(self, run_id: str) -> str:
+        """How a person sees a run, or of a tuning or study its runs side by side."""
+        place = views.address(self.tracking_uri, run_id)
+        if not self.tracking_uri.startswith("sqlite"):
+            return f"a browser at {place}" if place else self.ui_command
+        return f"{self.ui_command}, then a browser at {place}" if place else self.ui_command
 
 
 def unique() -> str:

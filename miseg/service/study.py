@@ -107,6 +107,16 @@ def run(study: Study) -> list[str]:
     return list(failed)
 
 
+def runs(study: Study) -> list[tuple[Job, str]]:
+    """The study's MLflow run on each of its data sets."""
+    found = []
+    for data, job in study.jobs.items():
+        place = tracking.experiment_name(data)
+        run = tracking.find_run(job.tracking_uri, place, study_record.name_of(study.plan))
+        found += [(job, run.info.run_id)] if run is not None else []
+    return found
+
+
 def check(study: Study) -> None:
     """Raise ValueError where a name is taken, or a cell was tuned with other settings than it would be now."""
     for data, job in study.jobs.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.recipes.study import Cell, Table
-from miseg.service import tracking, train
+from miseg.service import tracking, train, views
 from miseg.service.plan import Devices, Plan, from_json, to_json
 
 PLAN = "plan.json"
@@ -68,6 +69,7 @@ def open_run(uri: str, plan: Plan, data: str, devices: Devices, split: str, stor
         description=f"{len(cells)} cells: {', '.join(cells)}",
     )
     tracking.log_json(uri, run_id, PLAN, to_json(plan, data, devices, split))
+    tracking.patiently(uri, f"the view of study {plan.study}", partial(views.save, uri, run_id))
     return run_id
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Param, Run, RunTag
 
-from miseg.service import models, tracking
+from miseg.service import models, registry, tracking, views
 
 SYNCED = "miseg.synced"
 """Tag of an offline run: the run at the server that has all of it."""
@@ -115,5 +115,8 @@ def _copy(
     for role in {model.name for model in models.of_run(offline, run_id)} - there:
         with tempfile.TemporaryDirectory() as folder:
             models.log_model(uri, copy, role, models.download(offline, run_id, role, folder))
+    for version in registry.of_run(offline, run_id):
+        registry.register(uri, copy, version.name, version.tags.get(registry.METRIC, ""), version.tags)
+    views.save(uri, copy)
     target.set_terminated(copy, run.info.status, run.info.end_time)
     return copy

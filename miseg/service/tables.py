@@ -14,6 +14,8 @@ from miseg.service.journal import TRAIN_MATCH
 METRIC = "score"
 """What trials report and are compared by: mean IoU, or, without labels, the objective; see `train.Selection`."""
 
+MANY_TO_ONE = " (many to one)"
+"""End of a confirmed row's name whose clusters were matched with classes so."""
 
 SCORES = {
     "mean_iou": "Mean IoU",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import signal
 import threading
@@ -32,6 +33,9 @@ FINISHED = "finished"
 
 CLOSING_TIMEOUT = 60.0
 """Seconds that a training which has ended waits for MLflow to take what it logged."""
+
+CLOSING_TRIES = 3
+"""How often a model that is to be registered asks an MLflow that does not answer; then it waits."""
 
 Selection = Literal["labels", "objective"]
 """What tells a better checkpoint or trial: mean IoU, or the objective of a method without labels on held-out images."""
@@ -282,6 +286,9 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     store = CheckpointStore(run.folder)
     kept = {role: found for role, found in (("best", store.best()), ("last", store.last())) if found is not None}
     journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage, run.labels)
+    if "last" in kept:
+        # How far it got, as a column that runs are sorted by.
+        journal.metrics(kept["last"].step, {"step": kept["last"].step})
     for role, found in kept.items():
         journal.model(role, run.folder, found.step)
     journal.end(status, ended)
@@ -296,6 +303,24 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     whole = step == run.experiment.steps and status == "FINISHED"
     mean_iou, score = (last.get(name, math.nan) if whole else math.nan for name in ("mean_iou", "score"))
     return Outcome(run_id, step, mean_iou, best.get("mean_iou", math.nan), ended, score)
+
+
+def register(storage: str, uri: str, run_id: str, name: str, data: str, selection: Selection = "objective") -> bool:
+    """Register the best model of a run that ended; False where MLflow is away, and it waits in the run's journal.
+
+    Args:
+        storage: where the journals are.
+        uri: the MLflow server or store.
+        run_id: the run.
+        name: see `registry.name_of`.
+        data: the packed data set.
+        selection: what selected the model.
+    """
+    journal = Journal(journal_folder(storage), uri, run_id, storage)
+    classes = json.dumps(list(PackedDataset.open(data).info.classes))
+    metric = "val/objective" if selection == "objective" else "val/mean_iou"
+    journal.register(name, metric, {"miseg.classes": classes})
+    return journal.close(CLOSING_TIMEOUT, CLOSING_TRIES)
 
 
 class Say(UserCallback):

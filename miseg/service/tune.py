@@ -7,12 +7,10 @@ import json
 import math
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,12 +24,12 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import cluster, metrics, repeats, tracking, train, tune_state
+from miseg.service import cluster, metrics, tracking, train, tune_state, tuning_record
 from miseg.service.cluster import HEAD, Resources
-from miseg.service.journal import Journal, journal_folder
 from miseg.service.progress import Progress
+from miseg.service.run_description import source_tags
 from miseg.service.storage_failures import WhenStorageFails
-from miseg.service.tables import METRIC, SCORES, agreement, best_trial, describe, summaries
+from miseg.service.tables import MANY_TO_ONE, METRIC, SCORES, agreement, best_trial, describe
 from miseg.service.tuning_metrics import TuningMetrics
 
 TRIAL_FAILURES = 2
@@ -178,30 +176,14 @@ class Report:
     confirmation: pd.DataFrame
     agreement: float | None = None
     """Spearman's rank correlation of objective and mean IoU over whole trials, where labels did not select."""
+    registered: Sequence[str] = ()
+    """Names of MLflow's models that have a version of this tuning."""
 
 
 def run(tuning: Tuning) -> Report:
     """Search, confirm and report; a name that was started before continues, and finished trials stay as they are."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    opened = partial(
-        tracking.open_run,
-        tuning.tracking_uri,
-        tracking.experiment_name(tuning.base.data),
-        tuning.name,
-        storage=tuning.storage,
-        parent=tuning.parent,
-        tags={
-            "miseg.kind": "tuning",
-            "miseg.data": tuning.base.data,
-            "miseg.experiment_id": tuning.base.id,
-            repeats.SETTINGS: repeats.settings_of(tuning),
-        }
-        | dict(tuning.tags),
-        params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
-        | {"selection": tuning.selection},
-        description=f"{tuning.points} trials of {tuning.base.steps} steps, confirmed on {tuning.confirm_seeds} seeds",
-    )
-    parent = tracking.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
+    parent = tuning_record.open_run(tuning)
     try:
         trials = search(tuning, parent)
         rows = dict(tuning.rivals)
@@ -227,29 +209,9 @@ def run(tuning: Tuning) -> Report:
         tracking.fail_run(tuning.tracking_uri, parent, error)
         raise
     found = agreement(trials, tuning.base.steps)
-    _record(tuning, parent, trials, confirmation, found)
-    return Report(parent, trials, confirmation, found)
-
-
-def _record(
-    tuning: Tuning, parent: str, trials: pd.DataFrame, confirmation: pd.DataFrame, found: float | None
-) -> None:  # fmt: skip
-    """Keep the tables and close the parent run; a server that is away gets them later, and the user sees them now."""
-    labels = tuning.labels | {"run": tuning.name}
-    journal = Journal(journal_folder(tuning.storage), tuning.tracking_uri, parent, labels=labels)
-    tables = {"trials": trials, "confirmation": confirmation}
-    for score, table in summaries(confirmation).items():
-        tables["summary" if score == "mean_iou" else f"summary-{score.replace('/', '-')}"] = table
-    with tempfile.TemporaryDirectory() as folder:
-        for name, table in tables.items():
-            path = Path(folder) / f"{name}.csv"
-            table.to_csv(path, index=False)
-            journal.artifact(path)
-    if found is not None:
-        journal.metrics(0, {"rank_correlation": found})
-    journal.end("FINISHED", train.FINISHED)
-    if not journal.close(train.CLOSING_TIMEOUT):
-        print(f"MLflow at {tuning.tracking_uri} does not answer: jobs/sync.py sends the tables later", flush=True)
+    registered = tuning_record.register(tuning, confirmation, rows)
+    tuning_record.record(tuning, parent, trials, confirmation, found, registered)
+    return Report(parent, trials, confirmation, found, registered)
 
 
 def search(tuning: Tuning, parent: str) -> pd.DataFrame:
@@ -306,7 +268,7 @@ def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.
     found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
     if "match" in found:
         # No result beside one-to-one matches: see `match_clusters`.
-        found["row"] += np.where(found["match"] == "many to one", " (many to one)", "")
+        found["row"] += np.where(found["match"] == "many to one", MANY_TO_ONE, "")
     return found.sort_values(["row", "seed"]).reset_index(drop=True)
 
 
@@ -329,6 +291,8 @@ def _tune(
     param_space: dict[str, Any],
     total: int,
 ) -> pd.DataFrame:
+    source = source_tags()  # of the job: a trial's process has none
+
     def trial_run(params: Mapping[str, Any], trial_id: str) -> train.Run:
         display, experiment, tags = resolve(params)
         return train.Run(
@@ -344,6 +308,7 @@ def _tune(
             parent=parent,
             tags={"miseg.kind": "trial", "miseg.tuning": tuning.name, "miseg.trial_id": trial_id}
             | {"selection": tuning.selection}
+            | source
             | dict(tags),
             selection=tuning.selection,
             when_storage_fails=tuning.when_storage_fails,

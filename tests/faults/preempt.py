@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "service"))
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # else the training's thread starts a Ray when its own is gone
 
 from metadata_service import Metadata, serving
 from processes import processes, wait_until
@@ -140,7 +141,8 @@ def preempt(training: Training, way: str, fresh: int) -> Found:
     else:
         notified = time.gmtime(noticed + 120)
         Metadata.notice = {"action": "terminate", "time": time.strftime("%FT%TZ", notified)}
-    wait_until(lambda: set(training.checkpoints()) > earlier, 60, "the checkpoint")
+    # Those of before go, as a run keeps its best one and its last.
+    wait_until(lambda: training.checkpoints().keys() - earlier, 60, "the checkpoint")
     [(step, kept)] = [item for item in training.checkpoints().items() if item[0] not in earlier]
     wait_until(lambda: training.last() >= step, 240, "a step after it")
     logged = training.steps()
@@ -188,8 +190,10 @@ def main() -> None:
         lost = sum(one.lost for one in all_of)
         print(
             f"| {WAYS[way]} | {len(all_of)} | {statistics.median(kept):.1f} ({max(kept):.1f}) | {lost} "
-            f"| {statistics.median(new):.1f} ({max(new):.1f}) |"
+            f"| {statistics.median(new):.1f} ({max(new):.1f}) |",
+            flush=True,
         )
+    os._exit(0)  # the training's thread waits in Ray's own code, and would for good
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def open_journals(among: Sequence[psutil.Process]) -> set[str]:
 
 
 def logged(storage: Path) -> dict[str, int]:
-    """Steps whose loss is in the journal, by MLflow run."""
+    """Steps whose loss is in the journal, by MLflow run; of trainings that have logged any."""
     found = {}
     for path in storage.glob("journals/*.jsonl"):
         steps = -1
@@ -147,7 +147,8 @@ def logged(storage: Path) -> dict[str, int]:
                 entry = json.loads(line)
                 if "train/loss" in entry.get("values", {}):
                     steps = max(steps, entry["step"])
-        found[path.stem] = steps + 1
+        if steps >= 0:  # a tuning's own run has none
+            found[path.stem] = steps + 1
     return found
 
 

@@ -1,5 +1,6 @@
 """Ray Data hands a trainer the plan that plain generators make, whatever the number of workers."""
 
+import functools
 import itertools
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray.data
 import torch
 
 from miseg.data.batches import evaluation_batches, training_batches
@@ -49,9 +51,21 @@ def test_training_stream_is_the_plan_in_order(small, tiny, monkeypatch, chunk_by
         assert torch.equal(batch.labels_NHW, torch.from_numpy(columns["labels"]).long())
 
 
+@pytest.mark.parametrize(("start", "stop", "largest"), [(0, 20, 27), (5, 24, 1), (7, 8, 4), (3, 3, 4), (2, 100_000, 6)])
+def test_tasks_divide_the_steps_and_the_first_has_one(start, stop, largest):
+    found = ingest.chunks(start, stop, largest)
+    assert list(itertools.chain.from_iterable(found)) == list(range(start, stop))
+    sizes = [len(chunk) for chunk in found]
+    assert sizes[:1] in ([], [1]) and all(after <= min(largest, 2 * size) for size, after in itertools.pairwise(sizes))
+    assert all(size == largest for size in sizes[largest.bit_length() : -1]), "no more tasks than it takes"
+
+
 @pytest.mark.timeout(120)
-def test_a_decoding_task_imports_no_torch(small, tiny):
+def test_a_decoding_task_imports_no_torch(small, tiny, monkeypatch):
     """Neither by the plan nor by the pipeline's settings, which Ray ships with it."""
+    # Ray hands a worker's process on to the next task of alike environment: one that measured has torch already.
+    own = functools.partialmethod(ray.data.Dataset.map_batches, runtime_env={"env_vars": {"MISEG_TEST_OF": "ingest"}})
+    monkeypatch.setattr(ray.data.Dataset, "map_batches", own)
     plan = ingest.training_plan(small, tiny)
 
     # Pickled by value, as this module imports torch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 import subprocess
@@ -49,8 +50,12 @@ def mounted(arguments: list[str]) -> int:
 
 
 def fill(disk: Path, left: int = 0) -> None:
-    """Take the disk's room but for `left` bytes."""
-    (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - left))
+    """Take the disk's room but for `left` bytes; what is written meanwhile, such as pictures, may take of it too."""
+    try:
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - left))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 def free(disk: Path) -> None:

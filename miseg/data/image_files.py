@@ -1,0 +1,169 @@
+"""Which images lie under files, folders and buckets, and how one is told from what was there before."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+from pyarrow import fs
+
+from miseg.data import sentinel2
+from miseg.data.storage import file_system, is_local, patiently
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2")
+"""Endings of the files that count as images."""
+
+SAFE = ".SAFE"
+
+_MASK = "_SCL"
+_CONFIDENCE = "_confidence"
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image, or a scene of several files.
+
+    Attributes:
+        name: of its map, without the ending: the path below the folder that was searched.
+        uri: path or URI of the file or folder.
+        files: paths, in their file system, of the files that belong to it.
+        bytes: their size together.
+        modified_ns: when the last of them was changed, nanoseconds since 1970.
+    """
+
+    name: str
+    uri: str
+    files: tuple[str, ...]
+    bytes: int
+    modified_ns: int
+
+    def fetch(self, folder: Path) -> Path:
+        """Its file or folder on this machine: itself, or a copy in `folder`.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        system, path = file_system(self.uri)
+        if is_local(system):
+            return Path(path)
+        for file in self.files:
+            target = folder / PurePosixPath(file).relative_to(PurePosixPath(path).parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            patiently(system, functools.partial(fs.copy_files, file, str(target), system))
+        return folder / PurePosixPath(path).name
+
+
+def find(places: Sequence[str], out: str, *, scenes: bool) -> tuple[list[Found], dict[str, str]]:
+    """The images in `places`, sorted by name, and why others are left out, by their URIs.
+
+    In a folder or below a URI every PNG, JPEG, TIFF and JPEG 2000 file counts, in folders below it too, but for hidden
+    ones and what is under `out`. A SAFE product is one, and `<stem>_SCL.tif` belongs to `<stem>.tif`.
+
+    Args:
+        places: files, folders, URIs.
+        out: folder or URI of the maps.
+        scenes: whether scenes are wanted: SAFE products, and folders with a date in their names that hold rasters, as
+            for `open_scene`. Else files are, and products are left out.
+
+    Raises:
+        ValueError: nothing at a place, or it cannot be listed; maps would lie among the images of a place.
+    """
+    found: dict[str, Found] = {}
+    left_out: dict[str, str] = {}
+    for place in places:
+        for one in _at(place, out, scenes):
+            earlier = found.setdefault(one.name, one)
+            if earlier.uri != one.uri:
+                left_out[one.uri] = f"its map would be that of {earlier.uri}, {one.name}.tif: rename one of them"
+    for name in [name for name in found if name.removesuffix(_CONFIDENCE) in found.keys() - {name}]:
+        of = found[name.removesuffix(_CONFIDENCE)].uri
+        left_out[found.pop(name).uri] = f"its map would be the confidence of that of {of}: rename one of them"
+    for name in [name for name, one in found.items() if not scenes and one.uri.endswith(SAFE)]:
+        left_out[found.pop(name).uri] = "bands of 16 bits, and the model was trained on 8-bit images: give such images"
+    return sorted(found.values(), key=lambda one: one.name), left_out
+
+
+def _at(place: str, out: str, scenes: bool) -> list[Found]:
+    try:
+        system, path = file_system(place)
+        info = patiently(system, lambda: system.get_file_info(path))
+        files = [info, *_mask_of(system, path)] if info.type == fs.FileType.File else []
+        if info.type == fs.FileType.Directory:
+            selector = fs.FileSelector(path, recursive=True)
+            files = [one for one in patiently(system, lambda: system.get_file_info(selector)) if one.is_file]
+    except (OSError, ValueError, pa.ArrowException) as error:
+        told = str(error).split("\n")[0]
+        raise ValueError(f"{place} cannot be listed ({told}): check its name and your access to it") from None
+    if info.type == fs.FileType.NotFound:
+        raise ValueError(f"{place}: nothing there: give an image, a folder of images, or a URI that holds some")
+    own = PurePosixPath(file_system(out)[1])
+    parent = PurePosixPath(path).parent
+    whole = info.type == fs.FileType.File or _is_scene(path, files, scenes)
+    if own == (parent if whole else PurePosixPath(path)):
+        raise ValueError(f"--out {out} is where the images of {place} are: give another folder")
+    there = {file.path for file in files}
+    grouped: dict[str, list[fs.FileInfo]] = {}
+    for file in files:
+        if whole or own not in PurePosixPath(file.path).parents:
+            key = path if whole else _key(file.path, path, there, scenes)
+            grouped.setdefault(key or "", []).append(file)
+    grouped.pop("", None)
+    images = {key: some for key, some in grouped.items() if any(_is_raster(file.path) for file in some)}
+    if not images:
+        raise ValueError(f"{place}: no image there ({' '.join(PICTURES)}, or a {SAFE} folder)")
+    # A place that is itself an image has its own name; in a folder names are of what is below.
+    base = str(parent) if whole else path
+    prefix = "" if is_local(system) else place.partition("://")[0] + "://"
+    return [
+        Found(
+            _name(PurePosixPath(key).relative_to(base)),
+            prefix + key,
+            tuple(file.path for file in some),
+            sum(file.size for file in some),
+            max(file.mtime_ns or 0 for file in some),
+        )
+        for key, some in images.items()
+    ]
+
+
+def _key(file: str, base: str, there: set[str], scenes: bool) -> str | None:
+    """The path of the image that a file belongs to; None where it is none."""
+    *folders, _ = PurePosixPath(file).relative_to(base).parts
+    place = PurePosixPath(base)
+    for part in folders:
+        place /= part
+        if part.startswith("."):
+            return None
+        if part.endswith(SAFE) or (scenes and sentinel2.date_in(part) is not None):
+            return str(place)
+    path = PurePosixPath(file)
+    if path.name.startswith(".") or not _is_raster(file):
+        return None
+    image = str(path.with_name(f"{path.stem.removesuffix(_MASK)}{path.suffix}"))
+    return image if image in there else file
+
+
+def _is_raster(file: str) -> bool:
+    return PurePosixPath(file).suffix.lower() in PICTURES
+
+
+def _is_scene(path: str, files: Sequence[fs.FileInfo], scenes: bool) -> bool:
+    """Whether a folder is one scene."""
+    name = PurePosixPath(path).name
+    inside = any(PurePosixPath(file.path).parent == PurePosixPath(path) and _is_raster(file.path) for file in files)
+    return name.endswith(SAFE) or (scenes and sentinel2.date_in(name) is not None and inside)
+
+
+def _name(relative: PurePosixPath) -> str:
+    endings = (SAFE.lower(), *PICTURES)
+    return str(relative.with_suffix("") if relative.suffix.lower() in endings else relative)
+
+
+def _mask_of(system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
+    """The scene classification beside a stack, which `open_scene` takes with it."""
+    stack = PurePosixPath(path)
+    beside = str(stack.with_name(f"{stack.stem}{_MASK}{stack.suffix}"))
+    return [info for info in patiently(system, lambda: system.get_file_info([beside])) if info.is_file]

@@ -1,0 +1,165 @@
+"""8-bit images of any size, read by window, for the methods that learn from images; and at another size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from PIL import Image
+
+from miseg.data.checks import BadFileError, check_image
+from miseg.data.grid import Grid, Window
+from miseg.data.rasters import grid_of, open_raster, told
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+SMALL = 2**22
+"""Pixels up to which PNG and JPEG files are read whole, as packing reads them; larger ones are read row by row."""
+
+
+class Picture(Protocol):
+    """An open image.
+
+    Attributes:
+        grid: its pixels.
+    """
+
+    grid: Grid
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels uint8 [h, w, C], and which have data, bool [h, w].
+
+        Raises:
+            ValueError: the file is truncated or damaged.
+        """
+
+
+@contextmanager
+def open_picture(path: Path, channels: int) -> Iterator[Picture]:
+    """The image of `channels` channels in a PNG, JPEG or TIFF file.
+
+    Small PNG and JPEG files are understood as packing understands them. Of others, which GDAL reads, grey becomes three
+    equal channels, and a further channel that is marked as alpha says where there is data, as the nodata value does
+    that all channels of a pixel hold.
+
+    Raises:
+        ValueError: no such file; no raster, truncated or damaged; other than 8 bits; another number of channels.
+    """
+    with open_raster(path) as source:
+        grid = grid_of(source)
+        if channels == 3 and source.driver in ("PNG", "JPEG") and grid.height * grid.width <= SMALL:
+            try:
+                yield _Whole(grid, check_image(path.read_bytes())[1])
+            except BadFileError as error:
+                raise ValueError(f"{path}: {error}") from None
+            return
+        _check(path, source, channels)
+        yield _Opened(path, source, grid, channels)
+
+
+class _Whole:
+    """An image in memory."""
+
+    def __init__(self, grid: Grid, pixels_HWC: np.ndarray) -> None:
+        self.grid, self.pixels = grid, pixels_HWC
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        row, column, height, width = window
+        part = self.pixels[row : row + height, column : column + width]
+        return part, np.ones(part.shape[:2], bool)
+
+
+class _Opened:
+    """An image that stays in its file. GDAL keeps the rows that it read last, so that tiles beside each other, and the
+    row of tiles below, do not begin again where a format is read from its top."""
+
+    def __init__(self, path: Path, source: DatasetReader, grid: Grid, channels: int) -> None:
+        self.path, self.source, self.grid, self.channels = path, source, grid, channels
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        from rasterio import windows
+
+        row, column, height, width = window
+        # Else what fails in writing beside it would be told as this file's.
+        with told(self.path):
+            stored = self.source.read(window=windows.Window(column, row, width, height))
+        values = np.repeat(stored[:1], self.channels, 0) if len(stored) < self.channels else stored[: self.channels]
+        valid = np.ones((height, width), bool) if len(stored) <= self.channels else stored[self.channels] > 0
+        if self.source.nodata is not None:
+            valid &= (values != self.source.nodata).any(0)
+        return np.ascontiguousarray(values.transpose(1, 2, 0)), valid
+
+
+def _check(path: Path, source: DatasetReader, channels: int) -> None:
+    from rasterio.enums import ColorInterp
+
+    kinds = sorted(set(source.dtypes))
+    if kinds != ["uint8"]:
+        raise ValueError(
+            f"{path}: pixels of type {', '.join(kinds)}: the model was trained on 8 bits; convert it to 8 bits as its "
+            "training images were"
+        )
+    if source.colorinterp[0] is ColorInterp.palette:
+        raise ValueError(f"{path}: a palette's numbers: save it as RGB")
+    grey = source.count == 1 and channels == 3
+    masked = source.count == channels + 1 and source.colorinterp[-1] is ColorInterp.alpha
+    if source.count != channels and not grey and not masked:
+        raise ValueError(f"{path}: {source.count} channels, the model takes {channels}: save it with those alone")
+
+
+class Resized:
+    """A picture at another size, bilinear: what `augmentation.prepare` makes of the whole, by window.
+
+    Args:
+        picture: what is read.
+        size: (height, width) in pixels.
+    """
+
+    def __init__(self, picture: Picture, size: tuple[int, int]) -> None:
+        self.picture, self.grid = picture, Grid(*size)
+        self.scale = picture.grid.height / size[0], picture.grid.width / size[1]
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """As a `Picture`'s, in pixels of this size."""
+        row, column, height, width = window
+        # A strip at a time: what a few rows are made of may be much of a large picture.
+        rows = max(1, int(SMALL / (self.scale[0] * self.scale[1] * width)))
+        strips = [
+            self._strip((top, column, min(rows, row + height - top), width)) for top in range(row, row + height, rows)
+        ]
+        pixels, valid = zip(*strips, strict=True)
+        return np.concatenate(pixels), np.concatenate(valid)
+
+    def _strip(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        row, column, height, width = window
+        own = self.picture.grid
+        top, bottom = _reach(row, height, self.scale[0], own.height)
+        left, right = _reach(column, width, self.scale[1], own.width)
+        pixels, valid = self.picture.read((top, left, bottom - top, right - left))
+        down, across = self.scale
+        box = (column * across - left, row * down - top, (column + width) * across - left, (row + height) * down - top)
+        # Rounding may lie a little outside.
+        box = (max(box[0], 0), max(box[1], 0), min(box[2], right - left), min(box[3], bottom - top))
+        layers = [pixels] if pixels.shape[2] == 3 else np.moveaxis(pixels, 2, 0)
+        resized = [
+            np.asarray(Image.fromarray(np.ascontiguousarray(layer)).resize((width, height), _BILINEAR, box))
+            for layer in layers
+        ]
+        rows = ((row + np.arange(height) + 0.5) * down).astype(int) - top
+        columns = ((column + np.arange(width) + 0.5) * across).astype(int) - left
+        image = (resized[0] if len(resized) == 1 else np.stack(resized, -1)).reshape(height, width, -1)
+        return image, valid[np.ix_(rows, columns)]
+
+
+_BILINEAR = Image.Resampling.BILINEAR
+
+
+def _reach(first: int, number: int, scale: float, have: int) -> tuple[int, int]:
+    """The pixels, first and one after the last, that `number` resized ones are interpolated from."""
+    reach = max(scale, 1.0) + 1
+    return max(0, int(first * scale - reach)), min(have, math.ceil((first + number) * scale + reach))

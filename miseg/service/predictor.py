@@ -1,0 +1,162 @@
+"""A trained method of any kind as what maps images: how it sees them, and what its classes are called."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from miseg.data.augmentation import target_size
+from miseg.data.grid import Grid
+from miseg.data.maps import MAX_CLASSES, default_colours
+from miseg.data.pictures import Picture, Resized, open_picture
+from miseg.data.scene_files import SceneOptions, open_scene
+from miseg.data.tiles import StandardScene
+from miseg.evaluation.clusters import of_classes
+from miseg.evaluation.tiled import Read, Tiling, Window
+from miseg.interface import Method, Task
+from miseg.service import checkpoint, checkpoint_files
+from miseg.service.loop import resolve_precision
+from miseg.service.segment import Comparison, Examples, open_for_maps
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An image that is open.
+
+    Attributes:
+        grid: its pixels.
+        size: (height, width) at which the method sees it.
+        read: gives windows at that size.
+    """
+
+    grid: Grid
+    size: tuple[int, int]
+    read: Read
+
+
+class Predictor:
+    """What a checkpoint makes of images.
+
+    A method that learns from images sees them in 8 bits, at the size at which evaluation does, standardised with what
+    its checkpoint says; clusters are the classes that they were matched with when the checkpoint was taken, or, where
+    none was made, themselves. A few-label method sees scenes, standardised by the statistics of their own date.
+
+    Args:
+        folder: the checkpoint.
+        device: where it computes.
+        examples: the labelled pixels of a few-label method; None for others.
+        comparison: how it compares.
+        colours: of a few-label method's classes.
+
+    Attributes:
+        class_names: K names.
+        colours: K (red, green, blue), the data set's where the checkpoint has them, else `default_colours`.
+        margin: pixels along a tile's sides of which it has seen only a part.
+
+    Raises:
+        ValueError: examples for another method, or none for a few-label method; more classes than a map holds; or as
+            `open_for_maps`.
+        CheckpointError: a damaged checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        examples: Examples | None = None,
+        comparison: Comparison | None = None,
+        colours: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        experiment = checkpoint_files.read_experiment(folder)
+        self.device, self.margin, self.of_scenes = device, 0, experiment.patch is not None
+        self.resize = experiment.augmentation.resize
+        self.precision = resolve_precision(experiment.precision, device)
+        data = checkpoint_files.verify(folder)["data"]
+        self.match: Tensor | None = None
+        self.method: Method
+        if self.of_scenes:
+            if examples is None:
+                raise ValueError(f"{type(experiment.method).__name__} maps from labelled pixels: give --labels")
+            few = open_for_maps(folder, examples, comparison or Comparison(), device)
+            self.method, task, self.margin = few, few.task, few.patch // 2
+        elif examples is not None:
+            raise ValueError(f"{type(experiment.method).__name__} takes no labelled pixels: leave --labels out")
+        else:
+            self.method, _, task = checkpoint.open_method(folder, device)
+            if self.method.emits == "clusters" and "match" in data:
+                self.match = torch.tensor(data["match"], device=device)
+            elif self.method.emits == "clusters":
+                names = tuple(f"cluster {number}" for number in range(self.method.num_clusters))
+                task = Task(len(names), task.in_channels, names)
+            try:
+                constants = (torch.tensor(data[name], device=device).view(-1, 1, 1) for name in ("mean", "std"))
+                self.mean, self.std = constants
+            except KeyError as error:
+                raise ValueError(f"{folder} does not say how images are standardised ({error}): train again") from None
+        self.channels = task.in_channels
+        self.class_names = task.class_names or tuple(f"class {number}" for number in range(task.num_classes))
+        classes = len(self.class_names)
+        if not 2 <= classes <= MAX_CLASSES:
+            raise ValueError(f"{folder} has {classes} classes: a map holds 2..{MAX_CLASSES}")
+        own = (colours if self.of_scenes else data.get("colours")) or ()
+        self.colours = tuple(map(tuple, own)) if len(own) == classes else default_colours(classes)
+
+    @torch.no_grad()
+    def __call__(self, images_NCHW: Tensor) -> Tensor:
+        """Probabilities, float32 [N, K, H, W] on the device, of what `open` reads."""
+        images = images_NCHW.to(self.device)
+        if not self.of_scenes:
+            images = (images.float().div_(255) - self.mean) / self.std
+            images = images.contiguous(memory_format=torch.channels_last)
+        autocast = self.precision is not torch.float32 and not self.of_scenes
+        with torch.autocast(self.device.type, self.precision, enabled=autocast):
+            probabilities = self.method.predict(images)
+        if self.match is not None:
+            probabilities = of_classes(probabilities, self.match, len(self.class_names))
+        return probabilities.float()
+
+    def tiling(self, tiling: Tiling) -> Tiling:
+        """The same with a margin of a quarter of the overlap, where padding is felt most, or what the method needs."""
+        return replace(tiling, margin=max(self.margin, tiling.overlap // 4))
+
+    @contextlib.contextmanager
+    def open(self, path: Path, options: SceneOptions) -> Iterator[Opened]:
+        """The image or scene at `path`.
+
+        Args:
+            path: a picture; of a few-label method a scene, as `open_scene` takes it.
+            options: how scenes are understood.
+
+        Raises:
+            ValueError: no such image, damaged, of other channels or bits than the method was trained on.
+        """
+        if self.of_scenes:
+            standard = StandardScene.measure(open_scene(path, options))
+            grid = standard.scene.grid
+            if len(standard.scene.bands) != self.channels:
+                raise ValueError(
+                    f"{path}: {len(standard.scene.bands)} bands, the model was trained on {self.channels}: give --bands"
+                )
+
+            def tile(window: Window) -> tuple[Tensor, Tensor]:
+                found = standard.tile(window, 0)
+                return torch.from_numpy(found.images[0]), torch.from_numpy(found.valid)
+
+            yield Opened(grid, (grid.height, grid.width), tile)
+            return
+        with open_picture(path, self.channels) as picture:
+            grid = picture.grid
+            size = target_size(grid.height, grid.width, self.resize)
+            seen: Picture = picture if size == (grid.height, grid.width) else Resized(picture, size)
+
+            def read(window: Window) -> tuple[Tensor, Tensor]:
+                pixels, valid = seen.read(window)
+                return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")), torch.from_numpy(valid)
+
+            yield Opened(grid, size, read)

@@ -1,0 +1,185 @@
+"""Trained models under names: `models:/<data>-<method>@best` is the best one of a method on a data set.
+
+One registered model for a method and a data set, because its versions can be compared: they answer in the same classes,
+and what selected them is the same score. Of other methods an objective without labels says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from miseg.service.away import UNREACHABLE, TrackingError
+
+BEST = "best"
+"""Alias of a registered model's best version, and the role of the model that is registered of a run."""
+
+METRIC, SCORE, DATA = "miseg.metric", "miseg.score", "miseg.data_fingerprint"
+"""Tags of a version: what it was selected by, its value, and the data on which that was measured."""
+
+CLASSES = "miseg.classes"
+"""Tag of a version: the names of its classes, a JSON list."""
+
+KEPT = ("miseg.method", "miseg.data", DATA, "miseg.experiment_id", "mlflow.source.git.commit")
+"""Tags that a version has from its run."""
+
+
+def name_of(method: str, data: str) -> str:
+    """The name for the models of a method's configuration on a data set: RegionMutualInformation on camvid is
+    camvid-region-mutual-information."""
+    place = re.sub(r"[^\w.-]", "-", data.rstrip("/").rsplit("/", 1)[-1])
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", method).lower()
+    return f"{place}-{words}"
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError where MLflow takes no such name, or an address cannot hold it."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"--register {name!r}: use letters, digits, points, hyphens and underscores")
+
+
+def register(uri: str, run_id: str, name: str, metric: str, tags: Mapping[str, str] | None = None) -> ModelVersion:
+    """Register a run's best model as a version of `name`; the version that is there where it was registered before.
+
+    The alias `best` then stands at the version of the highest score, of those that were measured by the same metric on
+    the same data as the one that it stood at. One that cannot be compared never takes it.
+
+    Args:
+        uri: the MLflow server or store.
+        run_id: the run.
+        name: the registered model, which is made where it is not there.
+        metric: what selected the model, such as val/mean_iou; val/mean_iou where the run has no such metric.
+        tags: further tags of the version.
+
+    Raises:
+        TrackingError: the run has no such model, or not yet.
+        MlflowException: MLflow does not answer, or takes no such name.
+    """
+    client = MlflowClient(uri)
+    run = client.get_run(run_id)
+    model = _model(uri, run_id)
+    measured = {found.key: found.value for found in model.metrics or []}
+    chosen = metric if metric in measured else "val/mean_iou"
+    kept = {key: run.data.tags[key] for key in KEPT if key in run.data.tags} | dict(tags or {})
+    kept |= {METRIC: chosen} | (
+        {SCORE: repr(measured[chosen])} if math.isfinite(measured.get(chosen, math.nan)) else {}
+    )
+    with contextlib.suppress(MlflowException):  # it is there; of another error the next request tells
+        client.create_registered_model(name, tags=_shared(kept), description=_of_all(kept, chosen))
+    if not _of_run(client, name, run_id):
+        client.create_model_version(
+            name,
+            # Its files: by the model's id a store that is no server looks for it where MLflow's settings point.
+            source=model.artifact_location,
+            run_id=run_id,
+            tags=kept,
+            description=_of_one(run, kept),
+            model_id=model.model_id,
+        )
+    # Asked anew: a second machine may have sent the same, and of an answer that was lost the client asks again.
+    mine, *others = _of_run(client, name, run_id)
+    for other in others:
+        client.delete_model_version(name, other.version)
+    _move_best(client, name, mine)
+    return client.get_model_version(name, mine.version)
+
+
+def best(uri: str, name: str) -> ModelVersion | None:
+    """The version at which `best` stands; None where there is none."""
+    client = MlflowClient(uri)
+    version = _best_of(client, name)
+    return None if version is None else client.get_model_version(name, version)
+
+
+def told(uri: str, name: str) -> str:
+    """A line for the user: which version of `name` is the best, or that it is registered later."""
+    try:
+        found = best(uri, name)
+    except UNREACHABLE:
+        found = None
+    if found is None:
+        return f"models:/{name}@{BEST} is there once MLflow has all that waits for it"
+    score = f", {found.tags[METRIC]} {float(found.tags[SCORE]):.4f}" if SCORE in found.tags else ""
+    return f"models:/{name}@{BEST} is version {found.version}{score}"
+
+
+def of_run(uri: str, run_id: str) -> list[ModelVersion]:
+    """The versions that a run's models were registered as."""
+    return list(MlflowClient(uri).search_model_versions(f"run_id = '{run_id}'"))
+
+
+def _model(uri: str, run_id: str) -> LoggedModel:
+    from miseg.service import models
+
+    for model in models.of_run(uri, run_id):
+        if model.name == BEST and model.status == LoggedModelStatus.READY:
+            return model
+    raise TrackingError(f"run {run_id} at {uri} holds no model {BEST}, so none is registered")
+
+
+def _of_run(client: MlflowClient, name: str, run_id: str) -> list[ModelVersion]:
+    return [version for version in _versions(client, name) if version.run_id == run_id]
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    return sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
+
+
+def _best_of(client: MlflowClient, name: str) -> str | None:
+    version = client.get_registered_model(name).aliases.get(BEST)
+    return None if version is None else str(version)
+
+
+def _move_best(client: MlflowClient, name: str, mine: ModelVersion) -> None:
+    # MLflow has no comparison with what was there: others may register meanwhile. Whoever moved the alias looks once
+    # more, so that the last move of all is one that was looked at after every version was there.
+    while True:
+        versions = _versions(client, name)
+        current = _best_of(client, name)
+        standing = next((version for version in versions if str(version.version) == current), mine)
+        found = _highest(versions, standing)
+        if found is None or str(found.version) == current:
+            return
+        client.set_registered_model_alias(name, BEST, str(found.version))
+
+
+def _highest(versions: Sequence[ModelVersion], standing: ModelVersion) -> ModelVersion | None:
+    """The best version of those that compare with `standing`; of equal ones the earliest."""
+    if SCORE not in standing.tags:
+        return None  # of what somebody else put there nothing is known
+    rivals = [
+        version
+        for version in versions
+        if SCORE in version.tags and all(version.tags.get(key) == standing.tags.get(key) for key in (METRIC, DATA))
+    ]
+    return max(rivals, key=lambda version: (float(version.tags[SCORE]), -int(version.version)), default=None)
+
+
+def _shared(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: tags[key] for key in ("miseg.method", "miseg.data") if key in tags}
+
+
+def _of_all(tags: Mapping[str, str], metric: str) -> str:
+    return (
+        f"{tags.get('miseg.method', 'Models')} on {tags.get('miseg.data', 'their data')}. The alias `{BEST}` stands at "
+        f"the version of the highest {metric} on one state of the data (tag `{DATA}`).\n\n"
+        "Takes uint8 images [N, H, W, C] and answers class probabilities [N, K, H, W]."
+    )
+
+
+def _of_one(run: Run, tags: Mapping[str, str]) -> str:
+    params, named = run.data.params, json.loads(tags.get(CLASSES, "[]"))
+    score = f"{tags[METRIC]} {float(tags[SCORE]):.4f}" if SCORE in tags else "not measured"
+    classes = f"\n\nClasses: {', '.join(named)}." if named else ""
+    return (
+        f"{run.info.run_name}: {score}; {params.get('steps', '?')} steps, seed {params.get('seed', '?')}, data "
+        f"{tags.get(DATA, 'unknown')}.{classes}"
+    )

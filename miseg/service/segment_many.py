@@ -1,0 +1,229 @@
+"""Maps of many images, in folders and buckets, by any trained method: an image a task, in memory that does not grow."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import ray
+import torch
+
+from miseg.data.image_files import Found, find
+from miseg.data.map_records import put, whole
+from miseg.data.storage import file_system, is_local, patiently
+from miseg.recipes.experiment import Experiment
+from miseg.service import checkpoint_files, ingest, tracking
+from miseg.service.cluster import Resources
+from miseg.service.data_context import quiet_data_context
+from miseg.service.image_mapper import ImageMapper, Settings, StoreError, storing
+from miseg.service.segment_progress import Progress
+
+LEFT_OUT = "left_out.jsonl"
+
+TASKS = 2048
+"""Blocks of images that go through the pipeline: Ray Data sets up all before the first runs; see `ingest`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be mapped.
+
+    Attributes:
+        files: a checkpoint's files.
+        out: folder or URI of the maps.
+        settings: how.
+        todo: the images whose maps are not there.
+        made_from: of each, what its map's record will say.
+        there: number of maps that are there whole.
+        left_out: why images are left out, by path or URI.
+    """
+
+    files: Mapping[str, bytes]
+    out: str
+    settings: Settings
+    todo: tuple[Found, ...]
+    made_from: tuple[Mapping[str, Any], ...]
+    there: int
+    left_out: dict[str, str]
+
+
+@dataclass
+class Outcome:
+    """What came of many images.
+
+    Attributes:
+        made: number of maps that were written.
+        left_out: why there is no map, by the image's path or URI.
+        classes: pixels of the maps that were written, by class.
+        pixels: that were mapped.
+        tiles: that were predicted.
+        seconds: since the first image was opened.
+    """
+
+    made: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    classes: Counter[str] = field(default_factory=Counter)
+    pixels: int = 0
+    tiles: int = 0
+    seconds: float = 0.0
+
+
+def plan(files: Mapping[str, bytes], places: Sequence[str], out: str, settings: Settings) -> Plan:
+    """Find the images of `places` that have no whole map from the same model, settings and image under `out` yet.
+
+    Args:
+        files: a checkpoint, as `checkpoint_files.files_of` gives it.
+        places: files, folders, URIs, which every machine of the cluster sees.
+        out: folder or URI.
+        settings: how they are mapped.
+
+    Raises:
+        ValueError: nothing to map at a place, `out` cannot be listed; or as `Predictor` and `Tiling`.
+    """
+    # Here too, so that a wrong setting is told before a process is started for it.
+    with tempfile.TemporaryDirectory() as folder:
+        place = checkpoint_files.unpack(files, Path(folder))
+        predictor = settings.predictor(place, torch.device("cpu"))
+    predictor.tiling(settings.tiling)
+    found, left_out = find(places, out, scenes=predictor.of_scenes)
+    same = {
+        "model": hashlib.sha256(files[checkpoint_files.MANIFEST]).hexdigest(),
+        "settings": settings.description(),
+    }
+    made_from = {
+        one.name: same | {"image": {"uri": one.uri, "bytes": one.bytes, "modified_ns": one.modified_ns}}
+        for one in found
+    }
+    there = whole(out, made_from)
+    todo = tuple(one for one in found if one.name not in there)
+    return Plan(files, out, settings, todo, tuple(made_from[one.name] for one in todo), len(there), left_out)
+
+
+def carry_out(plan: Plan, resources: Resources) -> Outcome:
+    """Map what is to be mapped.
+
+    Of an image a/b.png below a place there is a/b.tif, its confidence a/b_confidence.tif (see `MapWriter`) and
+    a/b.json, which says what it was made from and is written last. An image that cannot be mapped is told, and listed
+    in left_out.jsonl under `out`. How far it is is told every few seconds.
+
+    Raises:
+        StoreError: a map, or left_out.jsonl, cannot be written.
+    """
+    outcome = Outcome(left_out=dict(plan.left_out))
+    for uri, reason in plan.left_out.items():
+        print(f"left out: {uri}: {reason}", file=sys.stderr, flush=True)
+    progress = Progress([one.bytes for one in plan.todo])
+    try:
+        for row in _rows(plan, resources) if plan.todo else ():
+            image = int(row["image"])
+            if row["stored"]:
+                raise StoreError(str(row["stored"]))
+            if row["size"]:
+                progress.opened(image, int(row["size"]))
+            progress.add(image, int(row["pixels"]), int(row["tiles"]))
+            if not row["ended"]:
+                continue
+            uri = plan.todo[image].uri
+            if row["problem"]:
+                outcome.left_out[uri] = str(row["problem"])
+                print(f"left out: {uri}: {row['problem']}", file=sys.stderr, flush=True)
+            else:
+                outcome.made += 1
+                outcome.classes.update(json.loads(row["classes"]))
+            progress.end(image)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _list_left_out(plan.out, outcome.left_out)
+        raise
+    with storing(f"{plan.out}/{LEFT_OUT}"):
+        _list_left_out(plan.out, outcome.left_out)
+    outcome.pixels, outcome.tiles, outcome.seconds = progress.pixels, progress.tiles, progress.seconds
+    return outcome
+
+
+def _rows(plan: Plan, resources: Resources) -> Iterator[dict[str, Any]]:
+    """The rows that `ImageMapper` gives, as they come."""
+    quiet_data_context()
+    gpus, images = int(resources.use_gpu), len(plan.todo)
+    actors = max(1, min(images, int(resources.gpus if gpus else min(resources.cpus // 2, 8))))
+    shared = ray.put((dict(plan.files), plan.todo, plan.made_from, plan.settings))
+    rows = ray.data.from_items(
+        [{"image": index} for index in range(images)], override_num_blocks=min(images, TASKS)
+    ).map_batches(
+        ImageMapper,
+        fn_constructor_args=(shared, plan.out, actors, resources),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=ingest.TASK_CPUS,
+        num_gpus=gpus,
+    )
+    # How far a scene is shall be known while it is mapped: a row is a block, and waits for no earlier one's.
+    rows.context.target_max_block_size = 1
+    rows.context.execution_options.preserve_order = False
+    for columns in rows.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
+        for index in range(len(columns["image"])):
+            yield {name: values[index] for name, values in columns.items()}
+
+
+def _list_left_out(out: str, left_out: Mapping[str, str]) -> None:
+    system, folder = file_system(out)
+    lines = [json.dumps({"image": uri, "reason": reason}, ensure_ascii=False) for uri, reason in left_out.items()]
+    path = f"{folder}/{LEFT_OUT}"
+    if not lines:
+        with contextlib.suppress(FileNotFoundError):
+            patiently(system, lambda: system.delete_file(path))
+        return
+    if is_local(system):
+        system.create_dir(folder, recursive=True)
+    patiently(system, lambda: put(system, path, ("\n".join(lines) + "\n").encode()))
+
+
+def record(
+    plan: Plan,
+    outcome: Outcome,
+    experiment: Experiment,
+    tracking_uri: str,
+    *,
+    storage: str,
+    parent: str | None,
+    settings: Mapping[str, str],
+) -> str:
+    """An MLflow run of what was mapped: settings, counts, throughput, the pixels of each class, what was left out."""
+    now = f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}"
+    run_id = tracking.open_model_run(
+        tracking_uri,
+        experiment,
+        f"maps-{now}",
+        "maps",
+        storage=storage,
+        display=f"maps in {plan.out.rstrip('/').rsplit('/', 1)[-1]}",
+        parent=parent,
+        params=settings,
+    )
+    values = {
+        "images_mapped": outcome.made,
+        "images_there": plan.there,
+        "images_left_out": len(outcome.left_out),
+        "tiles": outcome.tiles,
+        "pixels": outcome.pixels,
+        "seconds": outcome.seconds,
+        "pixels_per_second": outcome.pixels / max(outcome.seconds, 1e-9),
+    }
+    tracking.log_metrics(tracking_uri, run_id, values)
+    rows = [{"class": name, "pixels": number} for name, number in outcome.classes.items()]
+    tracking.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))
+    if outcome.left_out:
+        lines = [{"image": uri, "reason": reason} for uri, reason in outcome.left_out.items()]
+        tracking.log_table(tracking_uri, run_id, "left_out.csv", pd.DataFrame(lines))
+    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
+    return run_id

@@ -1,0 +1,72 @@
+"""What the MLflow run of a tuning says of itself: what was tried, what came of it, and how to do it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from miseg.service import tables, tracking
+from miseg.service.run_description import command
+
+if TYPE_CHECKING:
+    from miseg.service.tune import Tuning
+
+SHOWN = 10
+"""Trials in the description; all are in trials.csv. MLflow takes 8,000 characters."""
+
+
+def planned(tuning: Tuning) -> str:
+    """What is going to be done."""
+    base = tuning.base
+    manner = "a grid of" if tuning.grid is not None else "TPE and ASHA over"
+    done = command()
+    return (
+        f"**{type(base.method).__name__}** on **{base.data}**: {manner} {tuning.points} trials of {base.steps} steps, "
+        f"compared by {_selected(tuning)}, then confirmed on {tuning.confirm_seeds} seeds that no trial used."
+        + (f"\n\nRun with\n\n```\n{done}\n```" if done else "")
+        + f"\n\nIts runs side by side: the view *tuning {tuning.name}* in the menu of views of the runs table."
+    )
+
+
+def found(tuning: Tuning, trials: pd.DataFrame, confirmation: pd.DataFrame, registered: Sequence[str]) -> str:
+    """What came of it: the confirmed rows, the best trials, the models and how to repeat each."""
+    parts = [planned(tuning)]
+    for score, summary in tables.summaries(confirmation).items():
+        parts.append(
+            f"### {tables.SCORES[score].rstrip(',')} after step {tuning.base.steps}, fresh seeds\n\n{_table(summary)}"
+        )
+    shown = trials.rename(columns=lambda name: name.removeprefix("params/"))
+    order = tables.METRIC if tables.METRIC in shown else "mean_iou"
+    knobs = [name.removeprefix("params/") for name in trials.columns if name.startswith("params/")]
+    shown = shown.sort_values(order, ascending=False)[[*knobs, *dict.fromkeys((order, "mean_iou")), "step", "ended"]]
+    parts.append(f"### Best {min(SHOWN, len(shown))} of {len(shown)} trials\n\n{_table(shown.head(SHOWN))}")
+    parts += [f"### Models\n\n{_list(registered)}"] if registered else []
+    again = [f"`python jobs/train.py --from-run {run}` trains {row} once more" for row, run in _one_a_row(confirmation)]
+    parts.append(f"### Again\n\n{_list(again)}")
+    text = "\n\n".join(parts)
+    return text if len(text) <= tracking.LONGEST_TAG else f"{text[: tracking.LONGEST_TAG - 2]} …"
+
+
+def _selected(tuning: Tuning) -> str:
+    return "mean IoU on val" if tuning.selection == "labels" else "the objective on held-out images"
+
+
+def _one_a_row(confirmation: pd.DataFrame) -> list[tuple[str, str]]:
+    return [(row, of_row["run_id"].iloc[0]) for row, of_row in confirmation.groupby("row") if of_row["run_id"].iloc[0]]
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,91 @@
+"""A tuning's own run in MLflow: how it is opened, its tables and its description, and the models that it found."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from miseg.recipes.experiment import Experiment
+from miseg.service import registry, repeats, tracking, train, tuning_description, views
+from miseg.service.journal import Journal, journal_folder
+from miseg.service.run_description import parameter_name
+from miseg.service.tables import MANY_TO_ONE, METRIC, summaries
+
+if TYPE_CHECKING:
+    from miseg.service.tune import Tuning
+
+
+def open_run(tuning: Tuning) -> str:
+    """The id of the tuning's MLflow run, set running, with its view; waits for a server that is away."""
+    opened = partial(
+        tracking.open_run,
+        tuning.tracking_uri,
+        tracking.experiment_name(tuning.base.data),
+        tuning.name,
+        storage=tuning.storage,
+        parent=tuning.parent,
+        tags={
+            "miseg.kind": "tuning",
+            "miseg.data": tuning.base.data,
+            "miseg.experiment_id": tuning.base.id,
+            repeats.SETTINGS: repeats.settings_of(tuning),
+            views.SEARCHED: ",".join(parameter_name(knob, tuning.base) for knob in tuning.grid or tuning.default_point),
+        }
+        | dict(tuning.tags),
+        params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
+        | {"selection": tuning.selection},
+        description=tuning_description.planned(tuning),
+    )
+    run_id = tracking.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
+    viewed = partial(views.save, tuning.tracking_uri, run_id)
+    tracking.patiently(tuning.tracking_uri, f"the view of {tuning.name}", viewed)
+    return run_id
+
+
+def register(tuning: Tuning, confirmation: pd.DataFrame, rows: Mapping[str, Experiment]) -> list[str]:
+    """Register, of each method that was confirmed, the model with the best score; the registered models' names.
+
+    Not the trials': their seed is the one that they were selected on, and there are many of them.
+    """
+    method = {row: type(experiment.method).__name__ for row, experiment in rows.items()}
+    whole = confirmation[(confirmation["ended"] == train.FINISHED) & confirmation[METRIC].notna()]
+    names = []
+    for of, runs in whole.groupby(whole["row"].str.removesuffix(MANY_TO_ONE).map(method)):
+        name = registry.name_of(str(of), tuning.base.data)
+        run_id = str(runs.loc[runs[METRIC].idxmax(), "run_id"])
+        train.register(tuning.storage, tuning.tracking_uri, run_id, name, tuning.data, tuning.selection)
+        names.append(name)
+    return names
+
+
+def record(
+    tuning: Tuning,
+    parent: str,
+    trials: pd.DataFrame,
+    confirmation: pd.DataFrame,
+    found: float | None,
+    registered: Sequence[str],
+) -> None:
+    """Keep the tables and close the parent run; a server that is away gets them later, and the user sees them now."""
+    labels = tuning.labels | {"run": tuning.name}
+    journal = Journal(journal_folder(tuning.storage), tuning.tracking_uri, parent, labels=labels)
+    tables = {"trials": trials, "confirmation": confirmation}
+    for score, table in summaries(confirmation).items():
+        tables["summary" if score == "mean_iou" else f"summary-{score.replace('/', '-')}"] = table
+    with tempfile.TemporaryDirectory() as folder:
+        for name, table in tables.items():
+            path = Path(folder) / f"{name}.csv"
+            table.to_csv(path, index=False)
+            journal.artifact(path)
+    if found is not None:
+        journal.metrics(0, {"rank_correlation": found})
+    models = [f"`models:/{name}@{registry.BEST}`" for name in registered]
+    journal.tags({"mlflow.note.content": tuning_description.found(tuning, trials, confirmation, models)})
+    journal.end("FINISHED", train.FINISHED)
+    if not journal.close(train.CLOSING_TIMEOUT):
+        print(f"MLflow at {tuning.tracking_uri} does not answer: jobs/sync.py sends the tables later", flush=True)

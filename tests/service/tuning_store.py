@@ -1,0 +1,108 @@
+"""A tiny tuning, really trained by this process and recorded as a tuning is, but without Ray Tune."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from miseg.data.batches import evaluation_batches
+from miseg.data.packed import PackedDataset
+from miseg.interface import Batch
+from miseg.methods.configs import BinaryCrossEntropy
+from miseg.networks.configs import UNet
+from miseg.recipes import spaces
+from miseg.recipes.experiment import Experiment
+from miseg.recipes.spaces import FixedTrial
+from miseg.service import ingest, tables, tracking, train, tune, tuning_record, worker
+from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.cluster import Resources
+from miseg.service.journal import journal_folder
+from miseg.service.loop import Loop
+from miseg.service.recorder import Recorder
+from miseg.service.reporting import validation_metrics
+
+STEPS, VALIDATE_EVERY = 16, 8
+RATES = {"lambda": (0.5, 0.125, 0.875), "downsampling_factor": (4, 2, 3), "region_size": (3, 2, 1)}
+
+
+@dataclass
+class Written:
+    """What is in the store."""
+
+    tuning: tune.Tuning
+    parent: str
+    trials: pd.DataFrame
+    confirmation: pd.DataFrame
+    registered: list[str]
+
+
+def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> Written:
+    """Three trials, the last of them stopped early, and a confirmation of RMI and of BCE."""
+    base = replace(tiny, steps=STEPS, validate_every=VALIDATE_EVERY)
+    rivals = {"BCE": replace(base, method=BinaryCrossEntropy(UNet(2, "group"))), "RMI as published": base}
+    point = spaces.region_mutual_information_point(base)
+    tuning = tune.Tuning(
+        "tune-rmi-small", base, spaces.region_mutual_information, point, rivals, "RMI tuned", dataset.uri, str(folder),
+        uri, Resources(1, 0, 1, 1), trials=3, confirm_seeds=1,
+    )  # fmt: skip
+    parent = tuning_record.open_run(tuning)
+    rows = []
+    for number in range(3):
+        config = point | {name: values[number] for name, values in RATES.items()}
+        experiment = tuning.space(FixedTrial(config), base)
+        steps = STEPS if number < 2 else VALIDATE_EVERY
+        row = _train(tuning, parent, tables.describe(config), experiment, {}, dataset, steps)
+        rows.append(row | {f"params/{key}": value for key, value in config.items()})
+    confirmed = []
+    for name, experiment in rivals.items():
+        tags = {"miseg.row": name, "miseg.confirmed": "yes"}
+        seeded = replace(experiment, seed=1)
+        row = _train(tuning, parent, f"{name} seed 1", seeded, tags, dataset, STEPS)
+        confirmed.append(row | {"row": name, "seed": 1})
+    trials, confirmation = pd.DataFrame(rows), pd.DataFrame(confirmed)
+    registered = tuning_record.register(tuning, confirmation, rivals)
+    tuning_record.record(tuning, parent, trials.drop(columns=tables.METRIC), confirmation, None, registered)
+    return Written(tuning, parent, trials, confirmation, registered)
+
+
+def _train(
+    tuning: tune.Tuning, parent: str, display: str, experiment: Experiment, tags: Mapping[str, str],
+    dataset: PackedDataset, steps: int,
+) -> dict[str, Any]:  # fmt: skip
+    run = train.Run(
+        f"{tuning.name}-{experiment.id}", experiment, dataset.uri, tuning.storage, tuning.tracking_uri,
+        tuning.resources, selection="labels",
+    )  # fmt: skip
+    run_id = tracking.open_experiment_run(
+        run.tracking_uri, experiment, run.name, storage=run.storage, fingerprint=dataset.fingerprint, display=display,
+        parent=parent, tags={"miseg.kind": "trial", "miseg.tuning": tuning.name} | dict(tags),
+    )  # fmt: skip
+    loop = Loop(replace(experiment, steps=steps), ingest.task_of(dataset), torch.device("cpu"))
+    settings = {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id}
+    recorder = Recorder(dataset, CheckpointStore(run.folder), settings)
+
+    def validate() -> None:
+        found = loop.evaluate(_read(dataset, experiment, "val"), keep=2)
+        score = found.matrix.mean_iou()
+        metrics = {"step": loop.step, "mean_iou": score, "score": score}
+        recorder.validation(loop, metrics, validation_metrics(found, loop.task.class_names, "val"), found)
+
+    batches = itertools.islice(itertools.cycle(_read(dataset, experiment, "train")), steps)
+    worker.train_on(loop, batches, recorder, validate)
+    recorder.finish()
+    recorder.close()
+    ended = train.FINISHED if steps == experiment.steps else f"stopped early by ASHA at step {steps}"
+    train.finish(run, run_id, "FINISHED", ended)
+    score = tracking.history(run.tracking_uri, run_id, "val/mean_iou")[steps]
+    return {"run_id": run_id, "mean_iou": score, tables.METRIC: score, "step": steps, "ended": ended}
+
+
+def _read(dataset: PackedDataset, experiment: Experiment, split: str) -> list[Batch]:
+    columns = evaluation_batches(dataset, split, experiment.augmentation, batch_size=experiment.batch_size)
+    return [ingest.Converter(dataset, experiment)(batch) for batch in columns]
