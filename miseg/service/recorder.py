@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -51,6 +52,8 @@ class Recorder:
         self._monitor = system_metrics.start(self.journal)
         self._aside = Aside()
         self._failures = StorageFailures(when_storage_fails, self._storage_failed)
+        self._tried = threading.Event()
+        self._tried.set()
         self.metrics = RunMetrics(self.journal.labels, self.journal.run_id)
 
     def step(self, record: Record) -> None:
@@ -96,10 +99,16 @@ class Recorder:
         self.metrics.validated(scores)
         if found is not None:
             watch_collapse(self.journal, found, loop.step)
+        tried = threading.Event()
         try:
-            self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, found, match_K))
+            self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, found, match_K, tried))
+            self._tried = tried
         except BusyError as error:
             self._failures.failed(loop.step, error)
+
+    def wait_for_checkpoint(self) -> None:
+        """Until the checkpoint of the last validation is whole, or could not be written."""
+        self._tried.wait(self._aside.patience)
 
     def preempted(self, loop: Loop, reason: str) -> None:
         """Keep the training as it is now, scored by no validation, and say why: to the user and as `miseg.preempted`.
@@ -125,13 +134,21 @@ class Recorder:
         self.journal.tags({"miseg.preempted": told})
 
     def _write(
-        self, taken: checkpoint.Snapshot, metrics: dict[str, Any], found: Evaluation | None, match_K: Tensor | None
+        self,
+        taken: checkpoint.Snapshot,
+        metrics: dict[str, Any],
+        found: Evaluation | None,
+        match_K: Tensor | None,
+        tried: threading.Event,
     ) -> None:
-        described = self._of_the_data(taken.experiment, match_K)
-        started = time.perf_counter()
-        with self._failures.at(taken.step):
-            self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
-            self.metrics.wrote_checkpoint(time.perf_counter() - started)
+        try:
+            described = self._of_the_data(taken.experiment, match_K)
+            started = time.perf_counter()
+            with self._failures.at(taken.step):
+                self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
+                self.metrics.wrote_checkpoint(time.perf_counter() - started)
+        finally:
+            tried.set()
         self.journal.keep()
         if found is not None:
             try:

@@ -150,7 +150,8 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
 def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
     """As `fit`, by this process alone, which needs what one worker does; each validation is handed to `report`.
 
-    What `report` raises ends the training, and leaves the run open.
+    Its checkpoint is whole then, or could not be written. What `report` raises ends the training, and leaves the run
+    open.
 
     Raises:
         tracking.TrackingError: MLflow stays away at the start; see `tracking.patiently`.
@@ -163,7 +164,9 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
 
         from miseg.service import worker
 
-        return worker.train(config, report, torch.device("cuda" if run.resources.use_gpu else "cpu"))
+        device = torch.device("cuda" if run.resources.use_gpu else "cpu")
+        # Tune ends the process of the last trial that it stops within seconds.
+        return worker.train(config, report, device, kept_first=True)
 
     # Until the run is closed: a notice that comes once all is trained changes nothing any more.
     with Notice():

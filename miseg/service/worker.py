@@ -53,8 +53,11 @@ def train_under_ray(config: dict[str, Any]) -> str:
     return train(config, lambda found: ray.train.report(found | held), get_device())
 
 
-def train(config: dict[str, Any], report: Report, device: torch.device) -> str:
+def train(config: dict[str, Any], report: Report, device: torch.device, *, kept_first: bool = False) -> str:
     """This worker's share of each step, and on rank 0 the logging and the checkpoints. Returns why it ended.
+
+    With `kept_first`, a validation is reported once its checkpoint is whole, or could not be written: whoever hears of
+    it may end this process at once.
 
     Raises:
         PreemptedError: this process or a node of the training goes away; a checkpoint of the last step is kept.
@@ -63,7 +66,7 @@ def train(config: dict[str, Any], report: Report, device: torch.device) -> str:
     world = dist.get_world_size() if dist.is_initialized() else 1
     try:
         with Notice(_nodes(world)) as notice:
-            return _train(config, report, device, notice)
+            return _train(config, report, device, notice, kept_first)
     except PreemptedError:
         if world > 1:
             # Ray ends the other ranks as soon as it sees that one has stopped.
@@ -80,7 +83,7 @@ def _nodes(world: int) -> list[str]:
     return nodes
 
 
-def _train(config: dict[str, Any], report: Report, device: torch.device, notice: Notice) -> str:
+def _train(config: dict[str, Any], report: Report, device: torch.device, notice: Notice, kept_first: bool) -> str:
     experiment: Experiment = from_dict(config["experiment"])
     dataset = kept_images.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
     store = CheckpointStore(config["folder"], config["keep_all"])
@@ -94,6 +97,8 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
     recorder = Recorder(dataset, store, config["tracking"], storage_fails) if loop.rank == 0 else None
     if recorder is not None and resumed is not None:
         recorder.metrics.fault("restart")
+    if recorder is not None and kept_first:
+        report = _once_kept(recorder, report)
     try:
         _Training(loop, dataset, recorder, report, config["selection"], notice).run(validated)
         return FINISHED
@@ -110,6 +115,14 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
     finally:
         if recorder is not None:
             recorder.close()
+
+
+def _once_kept(recorder: Recorder, report: Report) -> Report:
+    def reported(found: dict[str, Any]) -> None:
+        recorder.wait_for_checkpoint()
+        report(found)
+
+    return reported
 
 
 class _Training:

@@ -322,7 +322,8 @@ def test_a_kill_leaves_whole_maps_alone_and_the_next_run_goes_on(dense, tmp_path
         wait_until(lambda: len(whole()) >= 2, 120, "two maps", [first])
         first.kill()
         first.wait()
-        wait_until(lambda: not started.alive(), 60, "the end of its Ray")
+        # Ray's two agents may stay; they write no maps.
+        wait_until(lambda: not [one for one in started.alive() if "Agent" not in one.name()], 60, "its Ray's end")
         before = whole()
         assert 2 <= len(before) < 12
         for name in before:

@@ -26,6 +26,7 @@ from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, cluster, ingest, models, system_metrics, tracking, train
+from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal
 
@@ -264,3 +265,24 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_images_and_rate(p
     assert run.info.status == "FAILED"
     assert math.isnan(outcome.mean_iou)
     assert re.search(r"the loss is \S+ at step \d+ \(learning rate .*, images train/", run.data.tags["miseg.ended"])
+
+
+@pytest.mark.timeout(120)
+def test_a_validation_is_told_once_its_checkpoint_is_whole(small, tiny, uri, tmp_path, monkeypatch):
+    """Tune ends the process of a trial that it stops within seconds, however long the checkpoint takes."""
+    add = CheckpointStore.add
+
+    def slowly(*arguments):
+        time.sleep(0.5)
+        return add(*arguments)
+
+    monkeypatch.setattr(CheckpointStore, "add", slowly)
+    run = train.Run("run", tiny, small.uri, str(tmp_path), uri, replace(cluster.resources(1, 1), cpus=1))
+    told = []
+
+    def report(found):
+        last = CheckpointStore(run.folder).last()
+        told.append((found["step"], last is not None and last.step))
+
+    train.fit_here(run, report)
+    assert told == [(step, step) for step in (6, 12, 18, 24)]
