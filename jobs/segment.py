@@ -209,13 +209,10 @@ def _parent(arguments: Segment) -> str | None:
 
 def _model(arguments: Segment, beside: Path) -> Path:
     """The folder of the checkpoint that --model names."""
-    from miseg.service import models, tracking
+    from miseg.service import models
 
-    run_id = _parent(arguments)
-    if run_id is None:
-        return Path(arguments.model).expanduser()
     role = arguments.role or ("best" if arguments.images and arguments.labels is None else "last")
-    return models.download(tracking.tracking_uri(arguments.root, arguments.offline), run_id, role, beside)
+    return models.folder_of(arguments.model, role, arguments.root, arguments.offline, beside)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ from miseg.data.marks import Mark, Problem, class_name, class_order
 from miseg.data.raster_files import Colour
 from miseg.data.samples import IGNORE_LABEL
 
-__all__ = ["Annotations", "Problem", "SampledPoints", "Valid", "read_annotations", "sample_points"]
+__all__ = [
+    "Annotations",
+    "LabelledPixels",
+    "Problem",
+    "SampledPoints",
+    "Valid",
+    "read_annotations",
+    "sample_points",
+    "usable_pixels",
+]
 
 Valid = np.ndarray | Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Which pixels of an image can be labelled (neither nodata nor cloud): bool [H, W], or a function from rows and
@@ -102,13 +111,8 @@ def read_annotations(
         marks = [mark for mark in marks if mark.name in named]
     else:
         named = tuple(sorted({mark.name for mark in marks}, key=class_order))
-    pixels = _Pixels.of(marks, named)
-    for check in (_outside, _invalid, _contradicted):
-        bad, reason = check(pixels, grid, valid)
-        problems += _listed(pixels, bad, marks, reason)
-        pixels = pixels.kept(~bad)
-    _, first = np.unique(pixels.rows * grid.width + pixels.columns, return_index=True)
-    pixels = pixels.kept(np.sort(first))
+    pixels, unusable = usable_pixels(marks, named, grid, valid)
+    problems += [problem for _, problem in unusable]
     present = np.isin(np.arange(len(named)), pixels.labels)
     without = [name for name, there in zip(named, present, strict=True) if not there]
     _check_enough(path, named, without, problems, given=classes is not None)
@@ -119,6 +123,49 @@ def read_annotations(
     known = tuple(colours[name] for name in left) if all(name in colours for name in left) else None
     places = tuple(mark.place for mark in marks)
     return Annotations(pixels.rows, pixels.columns, labels, left, places, pixels.origin, known), problems
+
+
+class LabelledPixels(NamedTuple):
+    """Pixels of several marks, int64 [n] each; `origin` is the index of the mark."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    labels: np.ndarray
+    origin: np.ndarray
+
+    @classmethod
+    def of(cls, marks: Sequence[Mark], classes: Sequence[str]) -> LabelledPixels:
+        """All pixels of the marks, labelled by the place of their class in `classes`."""
+        number = {name: label for label, name in enumerate(classes)}
+        sizes = [mark.rows.size for mark in marks]
+        empty = np.empty(0, np.int64)
+        return cls(
+            np.concatenate([empty, *(mark.rows for mark in marks)]),
+            np.concatenate([empty, *(mark.columns for mark in marks)]),
+            np.repeat(np.array([number[mark.name] for mark in marks], np.int64), sizes),
+            np.repeat(np.arange(len(marks)), sizes),
+        )
+
+    def kept(self, chosen: np.ndarray) -> LabelledPixels:
+        """Those that bool [n] or indices choose."""
+        return LabelledPixels(*(values[chosen] for values in self))
+
+
+def usable_pixels(
+    marks: Sequence[Mark], classes: Sequence[str], grid: Grid, valid: Valid | None = None
+) -> tuple[LabelledPixels, list[tuple[int, Problem]]]:
+    """What `read_annotations` keeps of marks that have a class of `classes`, and what it leaves out, by mark.
+
+    Each pixel is there once, in the order of the marks.
+    """
+    pixels = LabelledPixels.of(marks, classes)
+    problems: list[tuple[int, Problem]] = []
+    for check in (_outside, _invalid, _contradicted):
+        bad, reason = check(pixels, grid, valid)
+        problems += _listed(pixels, bad, marks, reason)
+        pixels = pixels.kept(~bad)
+    _, first = np.unique(pixels.rows * grid.width + pixels.columns, return_index=True)
+    return pixels.kept(np.sort(first)), problems
 
 
 class SampledPoints(NamedTuple):
@@ -170,36 +217,12 @@ def sample_points(truth_HW: np.ndarray, per_class: int, seed: int, ignore: int =
     return SampledPoints(rows, columns, np.repeat(classes, [len(part) for part in drawn]), short)
 
 
-class _Pixels(NamedTuple):
-    """Pixels of all marks, int64 [n] each; `origin` is the index of the mark."""
-
-    rows: np.ndarray
-    columns: np.ndarray
-    labels: np.ndarray
-    origin: np.ndarray
-
-    @classmethod
-    def of(cls, marks: list[Mark], classes: tuple[str, ...]) -> _Pixels:
-        number = {name: label for label, name in enumerate(classes)}
-        sizes = [mark.rows.size for mark in marks]
-        empty = np.empty(0, np.int64)
-        return cls(
-            np.concatenate([empty, *(mark.rows for mark in marks)]),
-            np.concatenate([empty, *(mark.columns for mark in marks)]),
-            np.repeat(np.array([number[mark.name] for mark in marks], np.int64), sizes),
-            np.repeat(np.arange(len(marks)), sizes),
-        )
-
-    def kept(self, chosen: np.ndarray) -> _Pixels:
-        return _Pixels(*(values[chosen] for values in self))
-
-
-def _outside(pixels: _Pixels, grid: Grid, _: Valid | None) -> tuple[np.ndarray, str]:
+def _outside(pixels: LabelledPixels, grid: Grid, _: Valid | None) -> tuple[np.ndarray, str]:
     bad = (pixels.rows < 0) | (pixels.rows >= grid.height) | (pixels.columns < 0) | (pixels.columns >= grid.width)
     return bad, f"outside the image of {grid.height} x {grid.width} pixels"
 
 
-def _invalid(pixels: _Pixels, grid: Grid, valid: Valid | None) -> tuple[np.ndarray, str]:
+def _invalid(pixels: LabelledPixels, grid: Grid, valid: Valid | None) -> tuple[np.ndarray, str]:
     if valid is None:
         return np.zeros(len(pixels.rows), bool), ""
     if callable(valid):
@@ -215,7 +238,7 @@ def _invalid(pixels: _Pixels, grid: Grid, valid: Valid | None) -> tuple[np.ndarr
     return ~good, "on nodata or cloud"
 
 
-def _contradicted(pixels: _Pixels, grid: Grid, _: Valid | None) -> tuple[np.ndarray, str]:
+def _contradicted(pixels: LabelledPixels, grid: Grid, _: Valid | None) -> tuple[np.ndarray, str]:
     at, group = np.unique(pixels.rows * grid.width + pixels.columns, return_inverse=True)
     lowest, highest = np.full(len(at), np.iinfo(np.int64).max), np.full(len(at), -1)
     np.minimum.at(lowest, group, pixels.labels)
@@ -223,8 +246,8 @@ def _contradicted(pixels: _Pixels, grid: Grid, _: Valid | None) -> tuple[np.ndar
     return (lowest != highest)[group], "labelled with another class too"
 
 
-def _listed(pixels: _Pixels, bad: np.ndarray, marks: list[Mark], reason: str) -> list[Problem]:
-    """One problem a mark that has bad pixels, with the first of them."""
+def _listed(pixels: LabelledPixels, bad: np.ndarray, marks: Sequence[Mark], reason: str) -> list[tuple[int, Problem]]:
+    """One problem a mark that has bad pixels, with the first of them, and the mark's index."""
     found, first, counts = np.unique(pixels.origin[bad], return_index=True, return_counts=True)
     rows, columns = pixels.rows[bad][first], pixels.columns[bad][first]
     listed = []
@@ -232,7 +255,7 @@ def _listed(pixels: _Pixels, bad: np.ndarray, marks: list[Mark], reason: str) ->
         mark = marks[index]
         where = f"row {row}, column {column}"
         which = f"{where} is" if mark.rows.size == 1 else f"{count} of {mark.rows.size} pixels (first {where}) are"
-        listed.append(Problem(mark.place, f"{mark.name!r}: {which} {reason}"))
+        listed.append((int(index), Problem(mark.place, f"{mark.name!r}: {which} {reason}")))
     return listed
 
 

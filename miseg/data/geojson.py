@@ -27,17 +27,20 @@ _FARTHEST = 2.0**53
 _SHAPES = {"Point": "point", "LineString": "line", "Polygon": "polygon"}
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A point, a line or a polygon: its positions [n, 2], x and y; of a polygon one array a ring, the outer first."""
 
     shape: Literal["point", "line", "polygon"]
     rings: list[np.ndarray]
 
 
-class _Feature(NamedTuple):
+class Feature(NamedTuple):
+    """A feature with a class and at least one part; `place` is as in `Problem`."""
+
     place: str
     name: str
-    parts: list[_Part]
+    parts: list[Part]
+    properties: dict[str, Any]
 
 
 def read_geojson(path: Path, grid: Grid, class_property: str = "class") -> tuple[list[Mark], list[Problem]]:
@@ -53,17 +56,34 @@ def read_geojson(path: Path, grid: Grid, class_property: str = "class") -> tuple
         class_property: property of a feature that holds its class, a text or a number.
 
     Raises:
+        ValueError: as `read_features`.
+    """
+    features, problems = read_features(path, grid, class_property)
+    marks = []
+    for feature in features:
+        mark, problem = mark_of(feature, grid)
+        marks += [mark] if mark.rows.size else []
+        problems += [problem] if problem else []
+    return marks, problems
+
+
+def read_features(path: Path, grid: Grid, class_property: str = "class") -> tuple[list[Feature], list[Problem]]:
+    """The features with positions as (column, row) in pixels, and those that have no class or no geometry.
+
+    Arguments and rules are those of `read_geojson`. Positions are infinite where the image's CRS has no place for them.
+
+    Raises:
         ValueError: no GeoJSON, a broken geometry, an unknown CRS, coordinates that cannot be what the file says.
     """
     document = _parsed(path)
-    features: list[_Feature] = []
+    features: list[Feature] = []
     problems: list[Problem] = []
     for number, feature in enumerate(_features(document, path), 1):
         where = f"{path}, feature {number}"
         place = f"{path.name}, feature {number}"
         if not isinstance(feature, dict) or feature.get("type") != "Feature":
             raise ValueError(f"{where}: no object of type Feature: export the layer as GeoJSON again")
-        parts = list(_parts(feature.get("geometry"), where))
+        parts = list(parts_of(feature.get("geometry"), where))
         properties = feature.get("properties")
         properties = properties if isinstance(properties, dict) else {}
         name = class_name(properties.get(class_property))
@@ -73,13 +93,8 @@ def read_geojson(path: Path, grid: Grid, class_property: str = "class") -> tuple
             found = repr(properties[class_property]) if class_property in properties else f"among {list(properties)}"
             problems.append(Problem(place, f"no class: property {class_property!r} is no text or number ({found})"))
         else:
-            features.append(_Feature(place, name, parts))
-    marks = []
-    for feature_in_pixels in _in_pixels(features, _declared_crs(document, grid, path), grid, path):
-        mark, problem = _mark(feature_in_pixels, grid)
-        marks += [mark] if mark.rows.size else []
-        problems += [problem] if problem else []
-    return marks, problems
+            features.append(Feature(place, name, parts, properties))
+    return list(_in_pixels(features, _declared_crs(document, grid, path), grid, path)), problems
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -107,13 +122,18 @@ def _features(document: dict[str, Any], path: Path) -> list[Any]:
     return document["features"]
 
 
-def _parts(geometry: Any, where: str) -> Iterator[_Part]:
+def parts_of(geometry: Any, where: str) -> Iterator[Part]:
+    """The parts of a GeoJSON geometry, in its own coordinates.
+
+    Raises:
+        ValueError: no geometry of GeoJSON, or a broken one; the message starts with `where`.
+    """
     if geometry is None:
         return
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind == "GeometryCollection" and isinstance(geometry.get("geometries"), list):
         for member in geometry["geometries"]:
-            yield from _parts(member, where)
+            yield from parts_of(member, where)
         return
     shape = _SHAPES.get(str(kind).removeprefix("Multi"))
     if shape is None:
@@ -124,7 +144,7 @@ def _parts(geometry: Any, where: str) -> Iterator[_Part]:
         members = coordinates if str(kind).startswith("Multi") else [coordinates] if coordinates != [] else []
         for member in members:
             rings = member if shape == "polygon" else [member] if shape == "line" else [[member]]
-            yield _Part(shape, [_ring(ring, shape) for ring in rings or [[]]])  # type: ignore[arg-type]
+            yield Part(shape, [_ring(ring, shape) for ring in rings or [[]]])  # type: ignore[arg-type]
     except (TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{where}: broken coordinates of a {kind} ({error}): draw it again or remove it") from None
 
@@ -168,8 +188,7 @@ def _declared_crs(document: dict[str, Any], grid: Grid, path: Path) -> CRS | Non
     return known_crs(str(name), where)
 
 
-def _in_pixels(features: list[_Feature], crs: CRS | None, grid: Grid, path: Path) -> Iterator[_Feature]:
-    """The features with positions as (column, row); infinite where the image's CRS has no place for them."""
+def _in_pixels(features: list[Feature], crs: CRS | None, grid: Grid, path: Path) -> Iterator[Feature]:
     for feature in features:
         for part in feature.parts:
             _check_range(feature, np.concatenate(part.rings), crs, grid, path)
@@ -189,7 +208,7 @@ def _in_pixels(features: list[_Feature], crs: CRS | None, grid: Grid, path: Path
         yield feature._replace(parts=parts)
 
 
-def _check_range(feature: _Feature, points: np.ndarray, crs: CRS | None, grid: Grid, path: Path) -> None:
+def _check_range(feature: Feature, points: np.ndarray, crs: CRS | None, grid: Grid, path: Path) -> None:
     where = f"{path}, {feature.place.removeprefix(f'{path.name}, ')}"
     if crs is None:
         outside = ((points < 0) | (points > (grid.width, grid.height))).any(1)
@@ -221,7 +240,7 @@ def _moved_if_possible(points: np.ndarray, crs: CRS, target: CRS, to_pixels: Aff
         return np.full_like(points, np.inf)
 
 
-def _mark(feature: _Feature, grid: Grid) -> tuple[Mark, Problem | None]:
+def mark_of(feature: Feature, grid: Grid) -> tuple[Mark, Problem | None]:
     """The feature's pixels, and what of it lies outside the image; points outside are among the pixels."""
     rows, columns = [], []
     leaves = False
@@ -244,7 +263,7 @@ def _mark(feature: _Feature, grid: Grid) -> tuple[Mark, Problem | None]:
     return mark, Problem(feature.place, reason) if leaves else None
 
 
-def _covered(part: _Part, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _covered(part: Part, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows and columns of the image's pixels on a line or in a polygon, strip by strip."""
     points = np.concatenate(part.rings)
     left, top = np.clip(np.floor(points.min(0)), 0, (grid.width, grid.height)).astype(int)

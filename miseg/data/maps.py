@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -86,10 +87,7 @@ class MapWriter:
             stack.callback(shutil.rmtree, self._work, ignore_errors=True)
             names = self.path.name, confidence_path(self.path).name
             self._classes = stack.enter_context(self._created(names[0], "uint8", IGNORE_LABEL))
-            # A TIFF takes its colour table before the first pixel, or not at all.
-            colours = {label: (*colour, 255) for label, colour in enumerate(self.colours)}
-            self._classes.write_colormap(1, colours | {IGNORE_LABEL: (0, 0, 0, 0)})
-            self._classes.set_band_description(1, "class")
+            _describe(self._classes, self.colours)
             self._confidence = stack.enter_context(self._created(names[1], "float32", float("nan"), predictor=3))
             self._confidence.set_band_description(1, "confidence")
             self._stack = stack.pop_all()
@@ -144,25 +142,55 @@ class MapWriter:
         self._confidence.write(np.where(known, confidence, np.nan).astype(np.float32), 1, window=place)
 
     def _created(self, name: str, dtype: str, nodata: float, **more: Any) -> Any:
-        transform = Affine(*self.grid.transform)
-        return created(
-            self._work / name,
-            driver="GTiff",
-            height=self.grid.height,
-            width=self.grid.width,
-            count=1,
-            dtype=dtype,
-            nodata=nodata,
-            crs=self._crs,
-            # An identity would be written as a georeference, which the input does not have.
-            transform=None if self._crs is None and transform.is_identity else transform,
-            tiled=True,
-            blockxsize=BLOCK,
-            blockysize=BLOCK,
-            compress="deflate",
-            bigtiff="IF_SAFER",
-            **more,
-        )
+        return _created(self._work / name, self.grid, self._crs, dtype, nodata, **more)
+
+
+def write_raster(
+    path: Path,
+    grid: Grid,
+    labels_HW: np.ndarray,
+    class_names: Sequence[str],
+    colours: Sequence[Sequence[int]],
+) -> None:
+    """Writes labels, uint8 [H, W] of 0..K-1 and 255 for none, as `MapWriter` writes a map; there is no confidence.
+
+    Raises:
+        ValueError: an unknown CRS.
+    """
+    crs = None if grid.crs is None else known_crs(grid.crs, f"{path}")
+    with _created(path, grid, crs, "uint8", IGNORE_LABEL) as raster:
+        _describe(raster, colours)
+        raster.write(labels_HW, 1)
+    _write_category_names(path, class_names)
+
+
+def _describe(raster: Any, colours: Sequence[Sequence[int]]) -> None:
+    # A TIFF takes its colour table before the first pixel, or not at all.
+    table = {label: (*colour, 255) for label, colour in enumerate(colours)}
+    raster.write_colormap(1, table | {IGNORE_LABEL: (0, 0, 0, 0)})
+    raster.set_band_description(1, "class")
+
+
+def _created(path: Path, grid: Grid, crs: CRS | None, dtype: str, nodata: float, **more: Any) -> Any:
+    transform = Affine(*grid.transform)
+    return created(
+        path,
+        driver="GTiff",
+        height=grid.height,
+        width=grid.width,
+        count=1,
+        dtype=dtype,
+        nodata=nodata,
+        crs=crs,
+        # An identity would be written as a georeference, which the input does not have.
+        transform=None if crs is None and transform.is_identity else transform,
+        tiled=True,
+        blockxsize=BLOCK,
+        blockysize=BLOCK,
+        compress="deflate",
+        bigtiff="IF_SAFER",
+        **more,
+    )
 
 
 def default_colours(classes: int) -> tuple[Colour, ...]:

@@ -79,7 +79,7 @@ def quicklook(
         raise ValueError(f"the map holds {wrong[0]}: {len(colours)} colours are for 0..{len(colours) - 1}")
     palette = np.array([*checked_colours(colours), NO_DATA], np.uint8)
     without = labels == IGNORE_LABEL
-    panels = {"image": _stretched(_read(image, shown, shape, Resampling.average))}
+    panels = {"image": stretched(_read(image, shown, shape, Resampling.average))}
     panels["map"] = palette[np.where(without, len(colours), labels)]
     if confidence is not None:
         panels["confidence"] = _shaded(_read(confidence, [0], shape, Resampling.average)[0])
@@ -113,8 +113,11 @@ def _read(
     return np.ma.masked_invalid(stack[np.ix_(list(bands), rows, columns)])
 
 
-def _stretched(values_CHW: np.ma.MaskedArray) -> np.ndarray:
-    """uint8 [H, W, 3]; grey where a band has no data."""
+def stretched(values_CHW: np.ma.MaskedArray) -> np.ndarray:
+    """One or three bands, masked where there is no data, as colours to look at: uint8 [H, W, 3], `NO_DATA` there.
+
+    Each is stretched from its 2nd to its 98th percentile.
+    """
     layers = []
     for values in values_CHW.astype(np.float64):
         low, high = np.percentile(values.compressed(), (2, 98)) if values.count() else (0.0, 0.0)

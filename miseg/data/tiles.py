@@ -107,6 +107,31 @@ class StandardScene:
             labels[places] = annotations.labels[inside]
             yield tile.images, labels[None]
 
+    def patches(self, rows: np.ndarray, columns: np.ndarray, side: int) -> np.ndarray:
+        """The patches of `side` pixels, odd, around pixels of the scene: float32 [n, C, side, side], standardised.
+
+        Beyond the scene's border they are reflected.
+
+        Raises:
+            ValueError: a scene smaller than a patch, or as `Scene.read`.
+        """
+        grid, border = self.scene.grid, side // 2
+        if min(grid.height, grid.width) < side:
+            raise ValueError(
+                f"{self.scene.name}: {grid.height} x {grid.width} pixels are smaller than a patch of {side} a side"
+            )
+        found = np.empty((len(rows), len(self.scene.bands), side, side), np.float32)
+        for window, inside in self._tiles_of(rows, columns):
+            row, column, height, width = window
+            tile = self.tile(window, border)
+            _, _, there, across = tile.images.shape
+            up, left = border - tile.inner[0].start, border - tile.inner[1].start
+            beyond = (up, height + 2 * border - there - up), (left, width + 2 * border - across - left)
+            padded = np.pad(tile.images[0], ((0, 0), *beyond), mode="reflect")
+            windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2))
+            found[inside] = windows[:, rows[inside] - row, columns[inside] - column].transpose(1, 0, 2, 3)
+        return found
+
     def _tiles_of(self, rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[Window, np.ndarray]]:
         for window in self.scene.grid.windows(TILE):
             row, column, height, width = window

@@ -38,6 +38,23 @@ class Support:
     labels_L: Tensor
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How near labelled pixels are to every pixel of an image, which is padded by half a patch.
+
+    Attributes:
+        of_image: [1, B, h + P − 1, w + P − 1] -> features [1, D, h', w'], which no labelled pixel changes.
+        scores: (features, patches [L, B, P, P]) -> scores [L, h, w], higher is nearer.
+    """
+
+    of_image: Callable[[Tensor], Tensor]
+    scores: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
+        """The scores of an image that is compared once."""
+        return self.scores(self.of_image(image_1BHW), patches_LBPP)
+
+
 class NearestLabelMethod(Method):
     """A method that learns without labels and maps by the nearest labelled pixels.
 
@@ -55,12 +72,34 @@ class NearestLabelMethod(Method):
         self.encoder = PatchEncoder(encoder, task.in_channels)
         self.support: Support | None = None
 
-    def comparisons(self) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-        """By name: (image [1, B, h + P − 1, w + P − 1], patches [L, B, P, P]) -> scores [L, h, w], higher is nearer.
+    def comparisons(self) -> dict[str, Comparison]:
+        """By name: L1 between representations, between patches as they are and between their middle pixels.
 
-        L1 between representations, between whole patches and between their middle pixels; a method may have more.
+        The last two learn nothing: what a method is compared with. A method may have more.
         """
-        return {"representation": self._by_representation, "patches": raw_patches, "pixels": raw_pixels}
+        return {
+            "representation": Comparison(lambda image: self.encoder.maps(image)[1], self._by_representation),
+            "patches": Comparison(self._patches, lambda found, patches: nearest_by_distance(found, patches.flatten(1))),
+            "pixels": Comparison(
+                self._middles, lambda found, patches: nearest_by_distance(found, self._middle(patches))
+            ),
+        }
+
+    def prepare(self, compare: str, image_BHW: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+        """The features of an image for a comparison, to be kept, and the function that scores patches with them.
+
+        See `Comparison`; the image is not padded yet.
+
+        Raises:
+            ValueError: no such comparison, or an image smaller than a patch.
+        """
+        if compare not in self.comparisons():
+            raise ValueError(f"compare = {compare!r}: this model has {', '.join(self.comparisons())}")
+        comparison = self.comparisons()[compare]
+        with torch.no_grad():
+            features = comparison.of_image(self._padded(image_BHW[None]))
+        # A pixel's features side by side, as the scores read them: else each comparison would copy them all.
+        return features.contiguous(memory_format=torch.channels_last), torch.no_grad()(comparison.scores)
 
     def fit_support(self, labels: Iterable[Batch]) -> None:
         """Take every labelled pixel of `labels` (all others hold the ignore index) as an example of its class.
@@ -103,11 +142,24 @@ class NearestLabelMethod(Method):
         with torch.no_grad():
             return torch.stack([self._probabilities(compare, image, self.support) for image in images_NCHW])
 
-    def _by_representation(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
-        return nearest_by_distance(self.encoder.maps(image_1BHW)[1], self.encoder(patches_LBPP)[1])
+    def _by_representation(self, represented_1ZHW: Tensor, patches_LBPP: Tensor) -> Tensor:
+        return nearest_by_distance(represented_1ZHW, self.encoder(patches_LBPP)[1])
+
+    def _patches(self, image_1BHW: Tensor) -> Tensor:
+        height, width = (size - self.patch + 1 for size in image_1BHW.shape[-2:])
+        return unfold(image_1BHW, self.patch).view(1, -1, height, width)
+
+    def _middles(self, image_1BHW: Tensor) -> Tensor:
+        border = self.patch // 2
+        middle = slice(border, -border) if border else slice(None)
+        return image_1BHW[..., middle, middle]
+
+    def _middle(self, patches_LBPP: Tensor) -> Tensor:
+        border = self.patch // 2
+        return patches_LBPP[:, :, border, border]
 
     def _probabilities(self, compare: str, image_BHW: Tensor, support: Support) -> Tensor:
-        strips = [self._vote(scores, support.labels_L) for scores in self.scores(compare, image_BHW)]
+        strips = [self.vote(scores, support.labels_L) for scores in self.scores(compare, image_BHW)]
         return torch.cat(strips, 1)
 
     def scores(self, compare: str, image_BHW: Tensor) -> Iterator[Tensor]:
@@ -131,7 +183,8 @@ class NearestLabelMethod(Method):
             raise ValueError(f"an image of {height} x {width} pixels is smaller than a patch of {self.patch} a side")
         return pad(images_NBHW, (border,) * 4, mode="reflect") if border else images_NBHW
 
-    def _vote(self, scores_LHW: Tensor, labels_L: Tensor) -> Tensor:
+    def vote(self, scores_LHW: Tensor, labels_L: Tensor) -> Tensor:
+        """Probabilities [K, H, W] by the scores of labelled pixels, whose classes ascend: see `predict`."""
         scores_LHW = scores_LHW.float() if scores_LHW.dtype != torch.float64 else scores_LHW
         classes = self.task.num_classes
         best_KHW = scores_LHW.new_full((classes, *scores_LHW.shape[1:]), -torch.inf)
@@ -157,18 +210,3 @@ def nearest_by_distance(represented_1ZHW: Tensor, support_LZ: Tensor) -> Tensor:
     height, width = represented_1ZHW.shape[-2:]
     distances = torch.cdist(represented_1ZHW[0].flatten(1).T.contiguous(), support_LZ, p=1)
     return -distances.clamp_min(torch.finfo(distances.dtype).tiny).log().T.reshape(-1, height, width)
-
-
-def raw_patches(image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
-    """Scores [L, h, w] by the L1 distance between patches as they are: the baseline that learns nothing."""
-    side = patches_LBPP.shape[-1]
-    height, width = (size - side + 1 for size in image_1BHW.shape[-2:])
-    columns = unfold(image_1BHW, side).view(1, -1, height, width)
-    return nearest_by_distance(columns, patches_LBPP.flatten(1))
-
-
-def raw_pixels(image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
-    """Scores [L, h, w] by the L1 distance between the bands of the patches' middle pixels."""
-    border = patches_LBPP.shape[-1] // 2
-    middle = slice(border, -border) if border else slice(None)
-    return nearest_by_distance(image_1BHW[..., middle, middle], patches_LBPP[:, :, border, border])

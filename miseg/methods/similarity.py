@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
@@ -11,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 from miseg.interface import Batch, Step, Task
 from miseg.losses import jensen_shannon_parts
 from miseg.methods.configs import DeepInfoMax, MutualInformationSimilarity
-from miseg.methods.nearest import NearestLabelMethod
+from miseg.methods.nearest import Comparison, NearestLabelMethod
 from miseg.networks.patches import StatisticsNetwork
 
 LABELS = 8
@@ -86,30 +84,32 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
             scalars[f"{name}_mi"] = -(total.detach() / count).sum()
         return totals, counts, scalars
 
-    def comparisons(self) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    def comparisons(self) -> dict[str, Comparison]:
         """L1 distances, and global and local mutual information where they are trained."""
         found = super().comparisons()
         if self.of_whole is not None:
-            found["global"] = self._by_whole
+            found["global"] = Comparison(lambda image: self._windows(self.of_whole, image), self._by_whole)
         if self.of_parts is not None:
-            found["local"] = self._by_parts
+            found["local"] = Comparison(lambda image: self._windows(self.of_parts, image), self._by_parts)
         return found
 
-    def _by_whole(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
-        assert self.of_whole is not None
-        windows = self.of_whole.of_window(self.encoder.local_map(image_1BHW))
-        return _each(self.of_whole, windows, self.encoder(patches_LBPP)[1])
+    def _windows(self, network: StatisticsNetwork | None, image_1BHW: Tensor) -> Tensor:
+        assert network is not None
+        return network.of_window(self.encoder.local_map(image_1BHW))
 
-    def _by_parts(self, image_1BHW: Tensor, patches_LBPP: Tensor) -> Tensor:
+    def _by_whole(self, windows_1DHW: Tensor, patches_LBPP: Tensor) -> Tensor:
+        assert self.of_whole is not None
+        return _each(self.of_whole, windows_1DHW, self.encoder(patches_LBPP)[1])
+
+    def _by_parts(self, windows_1DHW: Tensor, patches_LBPP: Tensor) -> Tensor:
         assert self.of_parts is not None
         side = self.config.encoder.local_size
         representations_LZ = self.encoder(patches_LBPP)[1]
-        windows = self.of_parts.of_window(self.encoder.local_map(image_1BHW))
         if self.config.discriminator == "dot":
             # The mean over a patch of inner products is the inner product with the mean.
-            return _each(self.of_parts, avg_pool2d(windows, side, 1), representations_LZ)
-        scores_LHW = _each(self.of_parts, windows, representations_LZ)
-        del windows
+            return _each(self.of_parts, avg_pool2d(windows_1DHW, side, 1), representations_LZ)
+        scores_LHW = _each(self.of_parts, windows_1DHW, representations_LZ)
+        del windows_1DHW
         return _means(scores_LHW, side)
 
 

@@ -18,7 +18,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from miseg.service import checkpoint_files
+from miseg.service import checkpoint_files, tracking
 from miseg.service.tracking import TrackingError
 
 SERVED = Path(__file__).with_name("served_model.py")
@@ -129,6 +129,19 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
     except (mlflow.MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} at {uri} holds no model {role}: {str(error).splitlines()[0]}") from error
     return Path(path) / "artifacts" / "checkpoint"
+
+
+def folder_of(model: str, role: str, storage: str, offline: bool, beside: Path) -> Path:
+    """The checkpoint folder that a user names: runs:/ID of a run, which is copied under `beside`, or the folder itself.
+
+    Raises:
+        TrackingError: MLflow does not answer, no such run, or it holds no such model.
+    """
+    if not model.startswith("runs:/"):
+        return Path(model).expanduser()
+    uri = tracking.tracking_uri(storage, offline)
+    tracking.check(uri, storage)
+    return download(uri, model.removeprefix("runs:/").split("/")[0], role, beside)
 
 
 def of_run(uri: str, run_id: str) -> list[LoggedModel]:

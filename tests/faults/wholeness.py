@@ -15,6 +15,7 @@ History = dict[str, list[tuple[int, str]]]
 
 OF_THE_MACHINE = ("system/", "images_per_second")
 """Metrics that say how fast a machine was."""
+STEP = "step"
 
 
 def history(client: MlflowClient, run: Run) -> History:
@@ -24,6 +25,9 @@ def history(client: MlflowClient, run: Run) -> History:
         if not key.startswith(OF_THE_MACHINE):
             logged = client.get_metric_history(run.info.run_id, key)
             found[key] = sorted((metric.step, repr(metric.value)) for metric in logged)
+    # How far a run got is logged whenever it is closed, and so once more for each interruption.
+    if STEP in found:
+        found[STEP] = found[STEP][-1:]
     return found
 
 

@@ -116,6 +116,20 @@ def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(method.predict(batch.images_NCHW), whole)
 
 
+@pytest.mark.parametrize("compare", ["global", "local", "representation", "patches", "pixels"])
+def test_an_image_that_is_kept_is_scored_as_one_that_is_not(compare: str) -> None:
+    method = trained()
+    batch = labelled(10, 11, PIXELS)
+    method.fit_support([batch])
+    assert method.support is not None
+    expected = torch.cat(list(method.scores(compare, batch.images_NCHW[0])), 1)
+    features, score = method.prepare(compare, batch.images_NCHW[0])
+    patches = method.support.patches_LBPP
+    found = torch.cat([score(features, part) for part in patches.split([1, 4, 2])])
+    assert not found.requires_grad
+    torch.testing.assert_close(found.clamp_max(20), expected.clamp_max(20))
+
+
 def test_of_equally_near_labels_the_first_class_counts() -> None:
     method = trained()
     batch = labelled(10, 11, PIXELS)
@@ -128,7 +142,7 @@ def test_of_equally_near_labels_the_first_class_counts() -> None:
         # Not by what a network makes of them: equal patches of one batch may differ in their last digits.
         for compare in ("patches", "pixels"):
             assert (method.predict_by(compare, batch.images_NCHW).argmax(1) == 0).all()
-        assert (method._vote(torch.zeros(4, 3, 5), torch.arange(4)).argmax(0) == 0).all()
+        assert (method.vote(torch.zeros(4, 3, 5), torch.arange(4)).argmax(0) == 0).all()
 
 
 def test_a_labelled_pixel_has_its_own_class() -> None:
@@ -160,6 +174,10 @@ def test_bad_use_is_named() -> None:
         method.fit_support([labelled(10, 11, [])])
     with pytest.raises(ValueError, match="without labels"):
         method.fit_support([labelled(10, 11, []).without_labels()])
+    with pytest.raises(ValueError, match="compare = 'nearest': this model has representation, patches, pixels, global"):
+        method.prepare("nearest", torch.zeros(3, 9, 9, dtype=torch.float64))
+    with pytest.raises(ValueError, match="6 x 9 pixels is smaller than a patch of 7"):
+        method.prepare("local", torch.zeros(3, 6, 9, dtype=torch.float64))
     with pytest.raises(ValueError, match="6 x 9 pixels is smaller than a patch of 7"):
         method.fit_support([labelled(6, 9, [(0, 0, 0)])])
 

@@ -98,24 +98,18 @@ def _pretend_cloud(started: Processes, address: str, asked: Mapping[str, Any], m
 
 
 def start_node(
-    started: Processes,
-    name: str,
-    address: str,
-    environment: Mapping[str, str],
-    cpus: int,
-    resources: Mapping[str, int] | None = None,
-) -> subprocess.Popen:
+    started: Processes, name: str, address: str, environment: Mapping[str, str], cpus: int
+) -> subprocess.Popen:  # fmt: skip
     """Start `ray start --address` under `name`: a further node of the cluster at `address`, on the same machine."""
-    command = [*_ray_start(cpus, address.rsplit(":", 1)[0]), "--address", address]
     # In a folder that it shared with the head, either would remove the other's copies of what jobs were submitted with.
-    command += ["--temp-dir", str(started.folder / name), "--resources", json.dumps(dict(resources or {}))]
+    command = [*_ray_start(cpus), "--address", address, "--temp-dir", str(started.folder / name)]
     return started.start(name, command, environment, started.folder)
 
 
-def _ray_start(cpus: int, ip: str = "127.0.0.1") -> list[str]:
+def _ray_start(cpus: int) -> list[str]:
     # Not one port that Ray would choose by itself, and no fixed range for workers: another Ray may be running here.
     agent, agent_grpc, runtime_env, metrics = free_ports(4)
-    command = ["ray", "start", "--block", "--node-ip-address", ip, "--num-cpus", str(cpus)]
+    command = ["ray", "start", "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus)]
     command += ["--num-gpus", "0", "--object-store-memory", str(OBJECT_STORE)]
     command += ["--dashboard-agent-listen-port", str(agent), "--dashboard-agent-grpc-port", str(agent_grpc)]
     command += ["--runtime-env-agent-port", str(runtime_env), "--metrics-export-port", str(metrics)]

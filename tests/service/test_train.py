@@ -8,17 +8,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import ray
 import torch
-from clusters import start_node
 from mlflow import MlflowClient
-from own_ray import actors
-from processes import processes
 
 from miseg.data.batches import evaluation_batches
 from miseg.data.decoded import DecodedImages
@@ -33,10 +30,9 @@ from miseg.service.journal import Journal
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
 
-def titled(part: str, raylet: int | None = None) -> list[psutil.Process]:
+def titled(part: str) -> list[psutil.Process]:
     """Processes with `part` in their title, of this test's own Ray: another Ray may run on the machine."""
-    if raylet is None:
-        raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+    raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
     return [child for child in psutil.Process(raylet).children(recursive=True) if part in title(child)]
 
 
@@ -123,61 +119,6 @@ def test_two_workers_train_as_one_with_the_whole_batch(place, whole, two):
     # the steps: 1e-5 holds for a dozen, and the rest stays near.
     assert found[:12] == pytest.approx(expected[:12], rel=1e-5)
     assert found == pytest.approx(expected, rel=1e-2)
-
-
-@dataclass(frozen=True)
-class Away(cluster.Resources):
-    """Workers that run on a node of their own."""
-
-    @property
-    def per_worker(self) -> dict[str, float]:
-        """Resources of one worker."""
-        return super().per_worker | {"away": 1}
-
-
-@pytest.mark.faults
-@pytest.mark.long
-@pytest.mark.timeout(600)
-def test_two_workers_survive_a_worker_their_controller_and_their_node(place, small, experiment, two):
-    """One after the other, each after ten steps more; a new node comes, as an autoscaler's does."""
-    killed: list[int] = []
-    storage = place[0] / "hunted"
-    with processes() as started:
-        environment = started.environment(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token")
-        address = ray.get_runtime_context().gcs_address
-        nodes = [start_node(started, "away-0", address, environment, cpus=2, resources={"away": 2})]
-
-        def of_the_node(part: str = "") -> list[psutil.Process]:
-            return titled(part, nodes[0].pid)
-
-        def hunt() -> None:
-            kill_at(storage, 10, lambda: of_the_node("RayTrainWorker")[-1:], killed)
-            kill_at(storage, 20, lambda: titled("TrainController"), killed)
-            kill_at(storage, 30, of_the_node, killed)
-            nodes.append(start_node(started, "away-1", address, environment, cpus=2, resources={"away": 2}))
-
-        hunter = threading.Thread(target=hunt)
-        hunter.start()
-        resources = Away(2, 0, 2, 1)
-        run = train.Run("hunted", experiment, small.uri, str(storage), place[1], replace(resources, cpus=1))
-        with started.explained():
-            outcome = train.fit(run, max_failures=3)
-        hunter.join()
-        assert killed == [10, 20, 30]
-        assert nodes[0].wait(30) != 0
-    assert (outcome.ended, outcome.step, outcome.mean_iou) == (train.FINISHED, 40, two.mean_iou)
-    for key in ("train/loss", "val/mean_iou"):
-        assert history(place, outcome, key) == history(place, two, key)
-    deadline = time.monotonic() + 30
-    while (left := held()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not left, left
-
-
-def held() -> list[str]:
-    """What a training has beside the processes that stay: placement groups and Train's actors."""
-    groups = [str(group) for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
-    return groups + list(actors().values())
 
 
 def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):

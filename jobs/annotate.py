@@ -1,0 +1,117 @@
+"""Label an image or a series on a web page, and see the map change with every click.
+
+python jobs/annotate.py --model runs:/3f0c9d… --scene 2019-07-20.tif --bands B04 B03 B02 B08
+python jobs/annotate.py --model runs:/3f0c9d… --series FOLDER --labels points.geojson
+
+It prints the page's address and runs until Ctrl-C. Labels are kept in --out, and are there again the next time.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from miseg.service.command import Place, main
+
+PAGE = Path(__file__).resolve().parents[1] / "dashboards" / "annotate"
+
+
+@dataclass
+class Annotate(Place):
+    """Serve the labelling page."""
+
+    model: str = ""
+    """runs:/ID of an MLflow run, or the folder of a checkpoint, of a few-label method."""
+    scene: Path | None = None
+    """The image: a GeoTIFF, PNG or JPEG, a SAFE folder, or a folder of single-band files."""
+    series: Path | None = None
+    """Folder of dates of the same place, in the place of --scene."""
+    labels: Path | None = None
+    """Labels to begin with: GeoJSON, CSV of row, column, class, or a label raster. They are added once."""
+    out: Path | None = None
+    """Folder for the labels and exported files. Default: labels/NAME in the storage, by the scene's or series' name."""
+    host: str = "127.0.0.1"
+    """Address to listen on. On any but the loopback the page wants a token, which is printed with its address."""
+    port: int = 8300
+    """Port to listen on; 0 takes a free one."""
+    date: str | None = None
+    """Date of the series that is shown first, and that --labels are of where they do not say. Default: the first."""
+    window: tuple[int, int, int, int] | None = None
+    """Row, column, height and width, in pixels, of the part of a large image to label. Default: all of it, or the 1024
+    x 1024 pixels in its middle."""
+    role: Literal["best", "last"] = "last"
+    """Which of a run's two models."""
+    class_property: str = "class"
+    """Property of the GeoJSON features, or column of the table, that holds the class."""
+    bands: tuple[str, ...] | None = None
+    """Bands in the channels' order. Default: those that the files name, or B02 B03 B04 B08. A file that does not name
+    its bands has exactly these."""
+    offset: float | None = None
+    """Added to stored values. Default: what the metadata say."""
+    full_scale: float | None = None
+    """Stored value of 1.0. Default: what the metadata say, or 10000 for 16 bits and 255 for 8."""
+
+
+def run(arguments: Annotate) -> int:
+    """Serve until Ctrl-C."""
+    if not arguments.model:
+        raise ValueError("--model is missing")
+    if (arguments.scene is None) == (arguments.series is None):
+        raise ValueError("give one of --scene and --series")
+    if not 0 <= arguments.port < 2**16:
+        raise ValueError(f"--port {arguments.port}: use 0 to 65535")
+    from miseg.data.scene_files import SceneOptions, open_scene, open_series
+    from miseg.service import annotate_serve, checkpoint_files, cluster, models
+
+    options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
+    if arguments.series is not None:
+        series = open_series(arguments.series, options)
+        name, scenes = series.name, {str(scene.date): scene for scene in series}
+    else:
+        assert arguments.scene is not None
+        scene = open_scene(arguments.scene, options)
+        name, scenes = scene.name, {scene.date or scene.name: scene}
+    first = arguments.date or next(iter(scenes))
+    if first not in scenes:
+        raise ValueError(f"--date {first}: there are {', '.join(scenes)}")
+    out = arguments.out.expanduser().resolve() if arguments.out is not None else _default_out(arguments.root, name)
+    with tempfile.TemporaryDirectory() as beside:
+        folder = models.folder_of(arguments.model, arguments.role, arguments.root, arguments.offline, Path(beside))
+        files = checkpoint_files.files_of(folder)
+    port = annotate_serve.free_port(arguments.host, arguments.port)
+    token = annotate_serve.token(out, arguments.host)
+    hosts = ("*",) if token else annotate_serve.LOOPBACK
+    opened = annotate_serve.Opened(files, scenes, out, PAGE, arguments.window, name, first, hosts, token)
+    for problem in opened.check(arguments.labels, arguments.class_property):
+        print(f"left out: {problem.place}: {problem.reason}", file=sys.stderr)
+    cluster.connect(arguments.address)
+    try:
+        annotate_serve.start(opened, arguments.host, port, cluster.resources(1, 1))
+        print(f"labelling page: http://{_shown(arguments.host)}:{port}/{f'#token={token}' if token else ''}")
+        print(f"labels: {out}; Ctrl-C ends it", flush=True)
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        annotate_serve.stop()
+
+
+def _default_out(storage: str, name: str) -> Path:
+    if "://" in storage:
+        raise ValueError(f"--storage {storage} is no folder: say with --out where the labels are kept")
+    return Path(storage) / "labels" / name
+
+
+def _shown(host: str) -> str:
+    """The host as an address names it; of all of this machine's addresses, one."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
+if __name__ == "__main__":
+    main(Annotate, run, __doc__)

@@ -1,0 +1,349 @@
+"""A labelling session: the labels of an image or a series, its maps, and files in and out. Neither Ray nor HTTP."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from miseg.data import label_files
+from miseg.data.annotations import LabelledPixels, Valid, usable_pixels
+from miseg.data.drawings import Drawings, mark
+from miseg.data.grid import Window
+from miseg.data.label_store import LabelStore
+from miseg.data.maps import MapWriter, confidence_path
+from miseg.data.marks import Mark, class_order
+from miseg.data.quicklook import stretched
+from miseg.data.scenes import Scene
+from miseg.methods.nearest import NearestLabelMethod
+from miseg.service.annotate_maps import Labelled, LabelMap, MapMaker
+
+QUICK_SECONDS = 0.5
+"""For the comparisons of a first answer; a whole one follows where that is not it."""
+
+LARGEST_SIDE = 1024
+"""Pixels of the side of the part that is shown of a larger image."""
+
+_READ_AT_ONCE = 2**24
+_NATURAL = (("B04", "B03", "B02"), ("red", "green", "blue"))
+
+
+@dataclass(frozen=True)
+class Used:
+    """The labels that maps are made from.
+
+    Attributes:
+        labelled: pixels by drawing.
+        class_ids: K classes in label order, which is `read_annotations`': those with a usable pixel.
+        problems: what of each drawing is left out, by its id.
+    """
+
+    labelled: tuple[Labelled, ...]
+    class_ids: tuple[str, ...]
+    problems: dict[str, list[str]]
+
+
+class Session:
+    """Labels on scenes of one grid.
+
+    Args:
+        method: a trained few-label method.
+        scenes: by date or name, in the order in which they are stepped through.
+        folder: where the labels are kept and exported files are written.
+        window: the part that is shown; None: all of it, or the middle of a large image.
+        name: what the page calls it.
+        first: the scene that is shown first; None: the first of all.
+        device: where maps are computed.
+
+    Raises:
+        ValueError: bands that the model does not take, a window that leaves the image, or as `LabelStore`.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        method: NearestLabelMethod,
+        scenes: Mapping[str, Scene],
+        folder: Path,
+        *,
+        window: Window | None = None,
+        name: str = "",
+        first: str | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        check_bands(method, scenes)
+        self.scenes, self.name, self.folder = dict(scenes), name, folder
+        scene = next(iter(self.scenes.values()))
+        self.grid, self.bands = scene.grid, tuple(band.name for band in scene.bands)
+        self.window = window or middle(self.grid.height, self.grid.width)
+        self.shown_grid = self.grid.part(self.window)
+        self.maps = MapMaker(method, self.scenes, self.window, device or torch.device("cpu"))
+        self.store = LabelStore(folder, self.grid, tuple(self.scenes))
+        self._tickets: Counter[str] = Counter()
+        self._used: tuple[int, Used] | None = None
+        self._of_scene: dict[str, Valid] = {}
+        self._closed = threading.Event()
+        self._bad: set[str] = set()
+        self.first = first or next(iter(self.scenes))
+        self._shown = self.first, method.compare
+
+    def view(self) -> dict[str, Any]:
+        """What the page shows before there is a label."""
+        row, column, height, width = self.window
+        return {
+            "name": self.name,
+            "scenes": list(self.scenes),
+            "first": self.first,
+            "window": {"row": row, "column": column, "height": height, "width": width},
+            "image": {"height": self.grid.height, "width": self.grid.width, "crs": self.grid.crs},
+            "comparisons": list(self.maps.method.comparisons()),
+            "compare": self.maps.method.compare,
+            "folder": str(self.folder),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The labels, their revision, and what of each drawing is left out."""
+        state = self.store.state()
+        return state | {"problems": self.used().problems}
+
+    def image(self, scene: str) -> bytes:
+        """PNG of the window of a scene, in natural colours where the bands' names tell them.
+
+        Raises:
+            ValueError: no such scene, or as `Scene.read`.
+        """
+        self._check_scene(scene)
+        self._shown = scene, self._shown[1]
+        shown = next((names for names in _NATURAL if set(names) <= set(self.bands)), self.bands[:3])
+        chosen = [self.bands.index(name) for name in (shown if len(shown) == 3 else shown[:1])]
+        values, _ = self.scenes[scene].read(self.window)
+        missing = (values == 0).all(2)
+        bands = np.ma.masked_array(values.transpose(2, 0, 1)[chosen], np.stack([missing] * len(chosen)))
+        file = io.BytesIO()
+        Image.fromarray(stretched(bands)).save(file, "PNG", compress_level=1)
+        return file.getvalue()
+
+    def used(self) -> Used:
+        """The labels that maps are made from, as they are now."""
+        with self.store.lock:
+            revision, drawings = self.store.revision, self.store.drawings
+        if self._used is None or self._used[0] != revision:
+            self._used = revision, self._usable(drawings)
+        return self._used[1]
+
+    def map(
+        self,
+        scene: str,
+        compare: str,
+        used: Used | None = None,
+        *,
+        client: str = "",
+        ticket: int = 0,
+        whole: bool = True,
+    ) -> LabelMap:
+        """The map of a scene.
+
+        Args:
+            scene: its date or name.
+            compare: one of the method's comparisons.
+            used: the labels; None: as they are now.
+            client: who asks.
+            ticket: number of the request; one with a higher number supersedes it.
+            whole: compare every labelled pixel, however long it takes.
+
+        Raises:
+            ValueError: no such scene or comparison, fewer than two labelled classes, or as `MapMaker.make`.
+            SupersededError: the client has asked for another map meanwhile.
+        """
+        self._check_scene(scene)
+        self._check_comparison(compare)
+        used = used or self.used()
+        if len(used.class_ids) < 2:
+            raise ValueError("label at least two classes: then there is a map")
+        self._tickets[client] = max(self._tickets[client], ticket)
+        self._shown = scene, compare
+        return self.maps.make(
+            scene,
+            compare,
+            used.labelled,
+            len(used.class_ids),
+            seconds=None if whole else QUICK_SECONDS,
+            superseded=lambda: self._closed.is_set() or self._tickets[client] > ticket,
+        )
+
+    def load(self, name: str, content: bytes, scene: str) -> dict[str, Any]:
+        """Add the labels of a file to those that are there, as one change; how many, and what is left out.
+
+        Raises:
+            ValueError: the file cannot be read as it is, or nothing of it can be used.
+            OSError: the labels cannot be saved.
+        """
+        self._check_scene(scene)
+        # What a browser calls a file says where it is from, and never where it goes.
+        plain = Path(name.replace("\\", "/")).name or "labels"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / plain
+            try:
+                path.write_bytes(content)
+                loaded = label_files.load(path, self.grid, scene, tuple(self.scenes))
+            except OSError as error:
+                raise ValueError(f"{plain}: cannot be read ({error.strerror}): give it another name") from None
+            except ValueError as error:
+                raise ValueError(str(error).replace(f"{folder}/", "")) from None
+        before = len(self.store.drawings.drawings)
+        self.store.replace(lambda drawings: label_files.added(drawings, loaded))
+        return {
+            "added": len(self.store.drawings.drawings) - before,
+            "found": len(loaded.found),
+            "problems": [problem._asdict() for problem in loaded.problems],
+        }
+
+    def export(self, kind: str, scene: str, compare: str = "") -> tuple[str, bytes]:
+        """A file's name and content; a copy stays in the session's folder.
+
+        Args:
+            kind: "geojson" of one scene's labels, "all" of those of all scenes, "labels" for a GeoTIFF of one scene's
+                labelled pixels, "map" for a scene's map and its confidence. GeoTIFFs come with the sidecars that hold
+                class names, in a .zip.
+            scene: which.
+            compare: one of the method's comparisons, for the map.
+
+        Raises:
+            ValueError: no such kind or scene, nothing to export, or as `map`.
+            OSError: the copy cannot be written.
+        """
+        self._check_scene(scene)
+        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in scene)
+        drawings = self.store.drawings
+        if kind in ("geojson", "all"):
+            text = label_files.geojson(drawings, self.grid, scene if kind == "geojson" else None)
+            name = f"{'labels' if kind == 'all' else f'{stem}-labels'}.geojson"
+            (self.folder / name).write_text(text, encoding="utf-8")
+            return name, text.encode()
+        if kind == "labels":
+            path = self.folder / f"{stem}-labels.tif"
+            label_files.write_label_raster(path, drawings, self.grid, scene, self._valid(scene))
+            return _packed(path)
+        if kind == "map":
+            path = self.folder / f"{stem}-map.tif"
+            used = self.used()
+            made = self.map(scene, compare, used)
+            classes = {one.id: one for one in drawings.classes}
+            named = [classes[one] for one in used.class_ids]
+            with MapWriter(path, self.shown_grid, [one.name for one in named], [one.rgb for one in named]) as writer:
+                writer.write((0, 0, *self.window[2:]), made.classes, made.confidence)
+            return _packed(path, confidence_path(path))
+        raise ValueError(f"export {kind!r}: there are geojson, all, labels and map")
+
+    def progress(self, compare: str) -> dict[str, Any]:
+        """How many scenes are as ready to be mapped by a comparison as they get, of how many; the labels' revision."""
+        self._check_comparison(compare)
+        ready = sum(scene in self._bad or self.maps.is_prepared(scene, compare) for scene in self.scenes)
+        return {"ready": ready, "of": len(self.scenes), "full": self.maps.full, "revision": self.store.revision}
+
+    def prepare_all(self) -> None:
+        """Prepare scene after scene, those beside the shown one first, until `close`: for a thread of its own."""
+        while not self._closed.wait(0.02):
+            scene, compare = self._shown
+            names = list(self.scenes)
+            by_distance = sorted(names, key=lambda name: abs(names.index(name) - names.index(scene)))
+            left = (one for one in by_distance if one not in self._bad and not self.maps.is_prepared(one, compare))
+            wanted = next(left, None)
+            try:
+                if wanted is None or not self.maps.prepare(wanted, compare):
+                    self._closed.wait(0.25)
+            except ValueError:
+                self._bad.add(str(wanted))
+
+    def close(self) -> None:
+        """Give the labels free; maps that are being made are given up."""
+        self._closed.set()
+        self.store.close()
+
+    def _usable(self, drawings: Drawings) -> Used:
+        names = {one.id: one.name for one in drawings.classes}
+        marks: dict[str, list[Mark]] = {}
+        problems: dict[str, list[str]] = {}
+        for one in drawings.drawings:
+            drawn, problem = mark(one, names[one.class_id], self.grid)
+            marks.setdefault(one.scene, []).append(drawn)
+            if problem is not None:
+                problems.setdefault(one.id, []).append(problem.reason)
+        classes = sorted(names.values(), key=class_order)
+        found: dict[str, LabelledPixels] = {}
+        for scene, of_scene in marks.items():
+            try:
+                found[scene], left_out = usable_pixels(of_scene, classes, self.grid, self._valid(scene))
+            except ValueError as error:
+                for drawn in of_scene:
+                    problems.setdefault(drawn.place, []).append(str(error))
+                continue
+            for _, problem in left_out:
+                problems.setdefault(problem.place, []).append(problem.reason)
+        present = sorted({label for pixels in found.values() for label in np.unique(pixels.labels).tolist()})
+        label_of = {label: index for index, label in enumerate(present)}
+        labelled = [
+            Labelled(scene, label_of[int(pixels.labels[of_mark][0])], pixels.rows[of_mark], pixels.columns[of_mark])
+            for scene, pixels in found.items()
+            for of_mark in (pixels.origin == index for index in np.unique(pixels.origin))
+        ]
+        ids = {one.name: one.id for one in drawings.classes}
+        return Used(tuple(labelled), tuple(ids[classes[label]] for label in present), problems)
+
+    def _valid(self, scene: str) -> Valid:
+        if scene not in self._of_scene:
+            small = self.grid.height * self.grid.width <= _READ_AT_ONCE
+            standard = self.maps.standard(scene)
+            self._of_scene[scene] = standard.scene.read()[1] if small else standard.valid_at
+        return self._of_scene[scene]
+
+    def _check_scene(self, scene: str) -> None:
+        if scene not in self.scenes:
+            raise ValueError(f"there is no scene {scene!r}: reload the page")
+
+    def _check_comparison(self, compare: str) -> None:
+        if compare not in self.maps.method.comparisons():
+            known = ", ".join(self.maps.method.comparisons())
+            raise ValueError(f"compare = {compare!r}: this model has {known}")
+
+
+def check_bands(method: NearestLabelMethod, scenes: Mapping[str, Scene]) -> None:
+    """Raise ValueError where the scenes have another number of bands than the model takes, or are of no use to it."""
+    for scene in scenes.values():
+        if len(scene.bands) != method.task.in_channels:
+            raise ValueError(
+                f"{scene.name} has {len(scene.bands)} bands, the model was trained on {method.task.in_channels}: "
+                "give --bands"
+            )
+        if min(scene.grid.height, scene.grid.width) < method.patch:
+            raise ValueError(
+                f"{scene.name}: {scene.grid.height} x {scene.grid.width} pixels are smaller than a patch of "
+                f"{method.patch} a side"
+            )
+
+
+def middle(height: int, width: int) -> Window:
+    """The whole of an image, or the middle of a large one."""
+    shown = min(height, LARGEST_SIDE), min(width, LARGEST_SIDE)
+    return (height - shown[0]) // 2, (width - shown[1]) // 2, *shown
+
+
+def _packed(*paths: Path) -> tuple[str, bytes]:
+    """An archive of rasters and their sidecars, named as the first."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in paths:
+            for part in (path, path.with_name(f"{path.name}.aux.xml")):
+                if part.exists():
+                    archive.write(part, part.name)
+    return f"{paths[0].stem}.zip", file.getvalue()
