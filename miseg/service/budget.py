@@ -34,7 +34,7 @@ from miseg.service import autoscaling
 
 SETTLE_S = 2.0
 """Between the draining of workers and the word that there may be none: more than the autoscaler takes between its looks
-at both, and less than a training takes to leave and to ask for another worker."""
+at both. A training that leaves sooner may get another worker, which then drains too."""
 
 WARNING = 0.8
 """Share of the budget from which on it warns."""

@@ -30,7 +30,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
             execute(module)
             train = module.train
-            module.train = lambda config, report, device: train(config, report, torch.device("cpu"))
+            module.train = lambda config, report, device, **rest: train(config, report, torch.device("cpu"), **rest)
 
         spec.loader.exec_module = executed  # type: ignore[method-assign]
         return spec

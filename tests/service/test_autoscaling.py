@@ -10,6 +10,7 @@ The times are printed: `python -m pytest -m long -s tests/service/test_autoscali
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import subprocess
@@ -36,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FASTER = 20
 """What the file's idle time-outs are divided by."""
 STEPS = 12
-LONGER = 600
+LONGER = 300
 """Steps of the training that the budget ends."""
 SMALL = ("--size", "64", "96", "--initial-features", "4")
 PRICES = {"head": 0.0, "gpu_spot": 3600.0, "gpu_on_demand": 7200.0}
@@ -71,6 +72,15 @@ class Watched:
     def when(self, count: int, since: float) -> float:
         """When there were first that many workers, from `since` on."""
         return next(at for at, counts in self.seen if at >= since and counts.total() == count)
+
+    def starts(self, since: float) -> int:
+        """Workers that came, from `since` on."""
+        totals = [(at, counts.total()) for at, counts in self.seen]
+        return sum(max(0, b - a) for (_, a), (at, b) in itertools.pairwise(totals) if at >= since)
+
+    def still_at_0(self) -> float:
+        """Seconds since there were workers; 0 where there are some."""
+        return 0.0 if self.now() else time.monotonic() - self.seen[-1][0]
 
     def now(self) -> int:
         """Workers that there are."""
@@ -226,8 +236,11 @@ def test_once_the_budget_is_spent_the_training_is_kept_and_goes_on_when_there_is
     limits = {name: node_type["max_workers"] for name, node_type in types.items()}
     spent_at = time.monotonic()
     set_budget(1.0)
-    wait_until(lambda: watched.now() == 0, 200, "the end of the worker", [*pretended.needs, job])
-    gone = time.monotonic()
+    # The training waits for a GPU, and the autoscaler looks every five seconds. A worker that it has asked for
+    # when there may be none any more comes, drains and leaves like the others.
+    wait_until(lambda: watched.still_at_0() > 15, 200, "the end of the worker", [*pretended.needs, job])
+    gone, starts = watched.seen[-1][0], watched.starts(spent_at)
+    assert starts <= 1 and job.poll() is None, watched.seen
     said = pretended.started.text("budget")
     assert "STOPPED" in said and "draining gpu_spot" in said and "has not left" not in said, said
     assert json.loads((folder / "budget.json").read_text())["state"] == "stopped"
@@ -235,8 +248,6 @@ def test_once_the_budget_is_spent_the_training_is_kept_and_goes_on_when_there_is
         line for line in http(f"http://127.0.0.1:{pretended.port}/metrics")[1].splitlines() if "used_ratio " in line
     ][-1]
     assert float(ratio.split()[-1]) >= 1
-    time.sleep(15)  # the training waits for a GPU, and the autoscaler looks every five seconds
-    assert watched.now() == 0 and job.poll() is None, "no worker starts while nothing is left"
 
     # As `ray up --no-restart` with a larger budget: its file in place of the one that the guard changed.
     def restore(config: dict[str, Any]) -> None:
@@ -248,8 +259,12 @@ def test_once_the_budget_is_spent_the_training_is_kept_and_goes_on_when_there_is
     wait_until(lambda: job.poll() is not None, 500, "the training", pretended.needs)
     assert job.returncode == 0, pretended.started.text("spent")
     assert "within the budget" in pretended.started.text("budget")
-    [run] = [run for run in pretended.runs("spent") if run.data.tags.get("miseg.kind") == "trial"]
-    losses = MlflowClient(pretended.mlflow).get_metric_history(run.info.run_id, "train/loss")
-    assert [loss.step for loss in losses] == list(range(LONGER)), "a step is missing, or logged twice"
-    assert "Ray drains node" in run.data.tags["miseg.preempted"]
-    print(f"\nbudget spent to the worker gone: {gone - spent_at:.1f} s, {time.monotonic() - began:.0f} s in all")
+    trials = [run for run in pretended.runs("spent") if run.data.tags.get("miseg.kind") == "trial"]
+    client = MlflowClient(pretended.mlflow)
+    for run in trials:
+        losses = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [loss.step for loss in losses] == list(range(LONGER)), "a step is missing, or logged twice"
+    [preempted] = [run.data.tags["miseg.preempted"] for run in trials if "miseg.preempted" in run.data.tags]
+    assert "Ray drains node" in preempted
+    print(f"\nbudget spent to all workers gone: {gone - spent_at:.1f} s; {starts} came meanwhile")
+    print(f"{time.monotonic() - began:.0f} s in all")
