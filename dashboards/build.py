@@ -10,11 +10,12 @@ import argparse
 import json
 from pathlib import Path
 
-import cluster
 import data_path
 import run
 import study
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+import cluster
 
 HERE = Path(__file__).resolve().parent
 PAGES = {"study": study, "run": run, "data-path": data_path, "cluster": cluster}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from house import Query, curves, entry, number, page, row
 
 NODE_TYPES = {"head": "Head", "gpu_spot": "Spot GPU worker", "gpu_on_demand": "On-demand GPU worker"}
-"""Node types of cluster.yaml."""
+"""Node types of cluster.yaml; Kubernetes has no underscores, so in cluster/kuberay.yaml they have dashes."""
 
 NODES = {
     # The head reports itself; the autoscaler knows it under its type only where it started it.
     "head": 'count(ray_node_cpu_count{RayNodeType="head"})',
-    "gpu_spot": 'sum(autoscaler_active_nodes{NodeType="gpu_spot"})',
-    "gpu_on_demand": 'sum(autoscaler_active_nodes{NodeType="gpu_on_demand"})',
+    "gpu_spot": 'sum(autoscaler_active_nodes{NodeType=~"gpu[-_]spot"})',
+    "gpu_on_demand": 'sum(autoscaler_active_nodes{NodeType=~"gpu[-_]on[-_]demand"})',
 }
 PRICE = " + ".join(f"$price_{name} * ({counted} or vector(0))" for name, counted in NODES.items())
 """Of all nodes, an hour."""
@@ -70,7 +70,7 @@ def _cost() -> list[object]:
             "That run Ray.",
             "short",
             *(Query(counted, NODE_TYPES[name]) for name, counted in NODES.items()),
-            width=8,
+            width=6,
             stacked=True,
         ),
         curves(
@@ -78,7 +78,7 @@ def _cost() -> list[object]:
             "By type of node.",
             "none",
             *(Query(f"$price_{name} * {counted}", NODE_TYPES[name]) for name, counted in NODES.items()),
-            width=8,
+            width=6,
             stacked=True,
         ),
         curves(
@@ -87,7 +87,15 @@ def _cost() -> list[object]:
             "short",
             Query("sum by (NodeType) (autoscaler_pending_nodes)", "starting: {{NodeType}}"),
             Query("sum by (NodeType) (autoscaler_recently_failed_nodes)", "ending: {{NodeType}}"),
-            width=8,
+            width=6,
+        ),
+        curves(
+            "Budget",
+            "What the budget guard has counted since it began, by the prices that it was given.",
+            "none",
+            Query("max(miseg_budget_spent)", "spent"),
+            Query("max(miseg_budget_limit)", "budget"),
+            width=6,
         ),
     ]
 

@@ -1,12 +1,14 @@
-"""cluster.yaml, as far as it can be checked without a cloud account: nothing here calls AWS or needs boto3."""
+"""cluster.yaml and cluster/, as far as they can be checked without a cloud account: nothing here calls a cloud."""
 
 import copy
 import importlib.util
 import json
+import os
 import re
+import resource
 import subprocess
+import sys
 import time
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,40 +18,33 @@ import pytest
 import ray.autoscaler
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
-from ray.autoscaler.node_launch_exception import NodeLaunchException
-from ray.autoscaler.tags import TAG_RAY_LAUNCH_REQUEST, TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
-from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig, FileConfigReader
-from ray.autoscaler.v2.instance_manager.instance_manager import InstanceManager
-from ray.autoscaler.v2.instance_manager.instance_storage import InstanceStorage
-from ray.autoscaler.v2.instance_manager.node_provider import NodeProviderAdapter
-from ray.autoscaler.v2.instance_manager.reconciler import Reconciler
-from ray.autoscaler.v2.instance_manager.storage import InMemoryStorage
-from ray.autoscaler.v2.instance_manager.subscribers.cloud_instance_updater import CloudInstanceUpdater
-from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import CloudResourceMonitor
-from ray.autoscaler.v2.scheduler import ResourceDemandScheduler
-from ray.autoscaler.v2.schema import Stats
-from ray.autoscaler.v2.utils import ClusterStatusParser
-from ray.core.generated.autoscaler_pb2 import (
-    ClusterResourceState,
-    GetClusterStatusReply,
-    NodeState,
-    NodeStatus,
-    ResourceRequestByCount,
-)
 
-FILE = Path(__file__).parent.parent / "cluster.yaml"
+ROOT = Path(__file__).parent.parent
+FILES = {"aws": ROOT / "cluster.yaml", "gcp": ROOT / "cluster/gcp.yaml"}
+SHELL = {path.name: path for path in sorted((ROOT / "cluster").glob("*.sh"))}
 SCHEMA = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
 START, END = "# ---- set these ---", "# ---- nothing below needs a change ---"
+GUARDED = {"budget", "prices"}
+"""What of the block at the top the budget guard reads, and nothing below it."""
+PLACEHOLDERS = {
+    "aws": {"image", "key_name", "ssh_private_key", "bucket", "head_profile", "worker_profile", *GUARDED},
+    "gcp": {"project", "image", "subnet", "bucket", "head_account", "worker_account", *GUARDED},
+}
+
+
+@pytest.fixture(params=FILES)
+def cloud(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
-def raw() -> dict[str, Any]:
-    return yaml.safe_load(FILE.read_text())
+def raw(cloud: str) -> dict[str, Any]:
+    return yaml.safe_load(FILES[cloud].read_text())
 
 
 @pytest.fixture
 def config(raw: dict[str, Any]) -> dict[str, Any]:
-    """What `ray up` works with: the file over Ray's defaults for AWS. No call leaves the machine up to here."""
+    """What `ray up` works with: the file over Ray's defaults for the cloud. No call leaves the machine up to here."""
     prepared = prepare_config(raw)
     validate_config(prepared)
     return prepared
@@ -68,9 +63,13 @@ def ray_starts(config: dict[str, Any]) -> dict[str, str]:
     return dict(found)
 
 
+# What Ray is told
+
+
 def test_schema_and_ray_accept_the_file(raw: dict[str, Any], config: dict[str, Any]) -> None:
     jsonschema.validate(raw, SCHEMA)
     assert config["head_node_type"] in config["available_node_types"]
+    assert config["metadata"] == raw["metadata"], "the budget guard reads it from what Ray hands on"
 
 
 def rename(mapping: dict[str, Any], old: str, new: str) -> None:
@@ -82,7 +81,6 @@ def rename(mapping: dict[str, Any], old: str, new: str) -> None:
     [
         lambda c: rename(c, "idle_timeout_minutes", "idle_timeout_minute"),
         lambda c: rename(c["available_node_types"]["gpu_spot"], "min_workers", "min_worker"),
-        lambda c: rename(c["provider"]["security_group"], "IpPermissions", "IpPermission"),
         lambda c: c["available_node_types"]["gpu_spot"].pop("resources"),
         lambda c: c.update(max_workers="8"),
         lambda c: c.update(cluster_name=5),
@@ -96,16 +94,20 @@ def test_a_broken_copy_is_refused(raw: dict[str, Any], damage: Any) -> None:
         validate_config(prepare_config(broken))
 
 
-def test_head_offers_nothing_to_train_on(config: dict[str, Any]) -> None:
+def test_head_offers_nothing_to_train_on(cloud: str, config: dict[str, Any]) -> None:
     head = config["available_node_types"]["head"]
     assert head["resources"] == {"CPU": 0, "GPU": 0}
     assert head["max_workers"] == 0
-    assert "InstanceMarketOptions" not in head["node_config"]  # reclaiming the head would end the cluster
-    assert not re.match(r"(g|p|inf|trn|dl)\d", head["node_config"]["InstanceType"])
+    if cloud == "aws":  # reclaiming the head would end the cluster
+        assert "InstanceMarketOptions" not in head["node_config"]
+        assert not re.match(r"(g|p|inf|trn|dl)\d", head["node_config"]["InstanceType"])
+    else:
+        assert "scheduling" not in head["node_config"] and "guestAccelerators" not in head["node_config"]
+        assert re.match(r"[cen]\d", head["node_config"]["machineType"])
     assert {"--num-cpus=0", "--num-gpus=0"} <= set(ray_starts(config)["head_start_ray_commands"].split())
 
 
-def test_workers_are_spot_from_zero_with_an_on_demand_twin(config: dict[str, Any]) -> None:
+def test_workers_are_spot_from_zero_with_an_on_demand_twin(cloud: str, config: dict[str, Any]) -> None:
     node_types = config["available_node_types"]
     assert set(node_types) == {"head", "gpu_spot", "gpu_on_demand"}
     spot, on_demand = node_types["gpu_spot"], node_types["gpu_on_demand"]
@@ -114,7 +116,13 @@ def test_workers_are_spot_from_zero_with_an_on_demand_twin(config: dict[str, Any
     assert spot["resources"] == on_demand["resources"]  # else the better fit wins, whatever the priority
     assert spot["resources"]["GPU"] >= 1
     assert spot["priority"] > on_demand["priority"]
-    assert spot["node_config"].pop("InstanceMarketOptions")["MarketType"] == "spot"
+    if cloud == "aws":
+        assert spot["node_config"].pop("InstanceMarketOptions")["MarketType"] == "spot"
+    else:
+        cheap = spot["node_config"].pop("scheduling")
+        assert (cheap["provisioningModel"], cheap["instanceTerminationAction"]) == ("SPOT", "DELETE")
+        dear = on_demand["node_config"].pop("scheduling")
+        assert cheap["onHostMaintenance"] == dear["onHostMaintenance"] == "TERMINATE", "a machine with a GPU stays"
     assert spot["node_config"] == on_demand["node_config"]
 
 
@@ -123,63 +131,42 @@ def test_idle_workers_go(config: dict[str, Any]) -> None:
     assert 0 < config["available_node_types"]["gpu_on_demand"]["idle_timeout_s"] <= 60 * config["idle_timeout_minutes"]
 
 
-def test_workers_listen_for_the_notice_that_they_are_taken_back(config: dict[str, Any]) -> None:
-    (command,) = [command for _, command in commands(config) if "miseg.service.spot" in command]
-    assert command in config["worker_start_ray_commands"]
-    assert 'python -m miseg.service.spot "$RAY_HEAD_IP:6379"' in command
-    # With the one lock there is one that listens, however often the command runs.
-    assert "flock -n ~/.miseg-spot.lock" in command
-    assert importlib.util.find_spec("miseg.service.spot") is not None
-
-
-def test_token_and_privacy_in_every_start_command(config: dict[str, Any]) -> None:
-    for command in ray_starts(config).values():
-        before = command[: command.index("ray start")]
-        assert "RAY_AUTH_MODE=token" in before
-        assert 'RAY_AUTH_TOKEN_PATH="$HOME/.ray/auth_token"' in before
-        assert "RAY_USAGE_STATS_ENABLED=0" in before
-        assert "MLFLOW_TRACKING_URI=" in before
-    assert "~/.ray/auth_token" in config["file_mounts"]
-    assert config["file_mounts"]["~/.mlflow/credentials"] in (
-        "~/.miseg/mlflow-login",
-        str(Path("~/.miseg/mlflow-login").expanduser()),
+def test_both_clouds_run_the_same(cloud: str, raw: dict[str, Any]) -> None:
+    """But for the words that name the cloud."""
+    aws = yaml.safe_load(FILES["aws"].read_text())
+    for key in ("head_setup_commands", "head_start_ray_commands", "worker_start_ray_commands", "file_mounts"):
+        assert raw[key] == json.loads(json.dumps(aws[key]).replace("--cloud aws", f"--cloud {cloud}")), key
+    for key in ("cluster_name", "idle_timeout_minutes", "upscaling_speed", "rsync_exclude"):
+        assert raw[key] == aws[key]
+    for name, node_type in raw["available_node_types"].items():
+        mine, other = dict(node_type), dict(aws["available_node_types"][name])
+        mine.pop("node_config"), other.pop("node_config")
+        assert mine == other
+    assert raw["metadata"]["bucket"] == aws["metadata"]["bucket"].replace(
+        "s3://", {"aws": "s3://", "gcp": "gs://"}[cloud]
     )
 
 
-def test_nothing_listens_on_all_addresses(config: dict[str, Any]) -> None:
-    assert "--dashboard-host=127.0.0.1" in ray_starts(config)["head_start_ray_commands"]
-    assert not [command for _, command in commands(config) if "0.0.0.0" in command]
-    (mlflow,) = [command for _, command in commands(config) if "mlflow server" in command]
-    assert '--host "$address"' in mlflow
-    assert "address=$(hostname -I" in mlflow
+# What a user sets
 
 
-def test_only_ssh_is_open(config: dict[str, Any]) -> None:
-    # Ray adds these to its own rules, which are: all traffic inside the group, and port 22.
-    for rule in config["provider"]["security_group"]["IpPermissions"]:
-        assert (rule["FromPort"], rule["ToPort"], rule["IpProtocol"]) == (22, 22, "tcp")
-    for node_type in config["available_node_types"].values():
-        assert not {"SecurityGroupIds", "NetworkInterfaces"} & set(node_type["node_config"])  # would bypass that group
-
-
-def test_what_a_user_sets_stands_in_the_block_at_the_top_and_nowhere_else() -> None:
-    text = FILE.read_text()
+def test_what_a_user_sets_stands_in_the_block_at_the_top_and_nowhere_else(cloud: str) -> None:
+    text = FILES[cloud].read_text()
     comments, rest = text.split(START)
     block, below = rest.split(END)
     assert all(not line or line.startswith("#") for line in comments.splitlines())  # the block is the first thing
     settings = yaml.safe_load(START + block)["metadata"]
-    placeholders = {key for key, value in settings.items() if "SET-ME" in str(value)}
-    assert placeholders == {"image", "key_name", "ssh_private_key", "bucket", "head_profile", "worker_profile"}
+    assert {key for key, value in settings.items() if "SET-ME" in str(value)} == PLACEHOLDERS[cloud]
     assert "SET-ME" not in below
+    assert set(settings["prices"]) == set(yaml.safe_load(text)["available_node_types"])
 
     # Below, each setting is a YAML alias: the parser meets the very node of the block again, not a copy of its text.
     parsed = yaml.compose(text, Loader=yaml.SafeLoader)
     references = _count_references(parsed)
-    for key in settings:
+    for key in settings.keys() - GUARDED:
         assert references[id(_child(_child(parsed, "metadata"), key))] > 1, f"{key} is set but not used"
-    for value in settings.values():
-        if isinstance(value, str):
-            assert value not in below, f"{value} is written out below the block"
+        if isinstance(settings[key], str):
+            assert settings[key] not in below, f"{settings[key]} is written out below the block"
 
 
 def _child(mapping: Any, name: str) -> Any:
@@ -200,10 +187,58 @@ def _count_references(root: Any) -> dict[int, int]:
     return seen
 
 
-def test_no_secrets_and_no_registry_addresses() -> None:
-    text = FILE.read_text()
+@pytest.mark.parametrize("path", [*FILES.values(), *SHELL.values()], ids=lambda path: path.name)
+def test_no_secrets_and_no_registry_addresses(path: Path) -> None:
     secret = r"AKIA|BEGIN [A-Z ]*PRIVATE KEY|aws_secret|password = (?!\$\()"
-    assert not re.search(secret + r"|https?://(?!\$|localhost)|index-url", text)
+    # Google's scope is a name in the form of an address.
+    assert not re.search(secret + r"|https?://(?!\$|localhost|www\.googleapis\.com/auth/)|index-url", path.read_text())
+
+
+# Who may talk to what
+
+
+def test_nothing_listens_on_all_addresses(config: dict[str, Any]) -> None:
+    assert "--dashboard-host=127.0.0.1" in ray_starts(config)["head_start_ray_commands"]
+    text = "".join([*(command for _, command in commands(config)), *(path.read_text() for path in SHELL.values())])
+    assert "0.0.0.0" not in text
+    assert '--host "$address"' in SHELL["mlflow.sh"].read_text()
+    assert 'address="$(hostname -I' in SHELL["mlflow.sh"].read_text()
+    setup = SHELL["setup-head.sh"].read_text()
+    assert "ALTER SYSTEM SET listen_addresses = ''" in setup
+    # Masked before they are installed, or the packages would start them on every address.
+    assert setup.index("mask prometheus prometheus-node-exporter") < setup.index("install -y")
+
+
+def test_only_ssh_is_open() -> None:
+    config = prepare_config(yaml.safe_load(FILES["aws"].read_text()))
+    # Ray adds these to its own rules, which are: all traffic inside the group, and port 22.
+    for rule in config["provider"]["security_group"]["IpPermissions"]:
+        assert (rule["FromPort"], rule["ToPort"], rule["IpProtocol"]) == (22, 22, "tcp")
+    for node_type in config["available_node_types"].values():
+        assert not {"SecurityGroupIds", "NetworkInterfaces"} & set(node_type["node_config"])  # would bypass that group
+
+
+def test_on_googles_cloud_every_machine_is_in_the_network_that_the_user_closed() -> None:
+    text = FILES["gcp"].read_text()
+    opened = re.findall(r"firewall-rules create (\S+) .*--allow=(\S+) --source-ranges=(.+)", text)
+    assert opened == [("miseg-inside", "tcp,udp,icmp", "10.10.0.0/20"), ("miseg-ssh", "tcp:22", "<your addresses>")]
+    raw = yaml.safe_load(text)
+    for node_type in raw["available_node_types"].values():
+        [interface] = node_type["node_config"]["networkInterfaces"]
+        assert interface["subnetwork"] == raw["metadata"]["subnet"]
+        assert "tags" not in node_type["node_config"], "rules of the project's other networks may name tags"
+
+
+def test_the_token_and_the_login_travel_as_files(config: dict[str, Any]) -> None:
+    assert "~/.ray/auth_token" in config["file_mounts"]
+    assert config["file_mounts"]["~/.mlflow/credentials"] in (
+        "~/.miseg/mlflow-login",
+        str(Path("~/.miseg/mlflow-login").expanduser()),
+    )
+    assert "chmod 600 ~/.ray/auth_token ~/.mlflow/credentials" in SHELL["setup.sh"].read_text()
+
+
+# The shell
 
 
 def test_commands_are_valid_bash_inside_rays_wrapping(config: dict[str, Any]) -> None:
@@ -214,136 +249,91 @@ def test_commands_are_valid_bash_inside_rays_wrapping(config: dict[str, Any]) ->
         assert (checked.returncode, checked.stderr) == (0, ""), command
 
 
-# The fall-back from spot to on-demand, against Ray's own autoscaler v2 in this process, with a pretended EC2.
+@pytest.mark.parametrize("name", SHELL)
+def test_the_scripts_are_valid_bash(name: str) -> None:
+    checked = subprocess.run(["bash", "-n", SHELL[name]], capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
 
 
-class PretendedCloud:
-    """Grants on-demand and, as long as `spot_refused` is set, refuses spot as EC2 does."""
-
-    def __init__(self) -> None:
-        self.nodes = {"i-head": {TAG_RAY_NODE_KIND: "head", TAG_RAY_USER_NODE_TYPE: "head"}}
-        self.spot_refused = True
-        self.requests: list[str] = []
-
-    def create_node_with_resources_and_labels(
-        self, node_config: Any, tags: dict[str, str], count: int, resources: Any, labels: Any
-    ) -> None:
-        self.requests.append(tags[TAG_RAY_USER_NODE_TYPE])
-        if "InstanceMarketOptions" in node_config and self.spot_refused:
-            raise NodeLaunchException("InsufficientInstanceCapacity", "no spot capacity", None)
-        for _ in range(count):
-            self.nodes[f"i-{len(self.nodes)}"] = tags
-
-    def non_terminated_nodes(self, tag_filters: Any) -> list[str]:
-        return list(self.nodes)
-
-    def node_tags(self, node_id: str) -> dict[str, str]:
-        return {TAG_RAY_LAUNCH_REQUEST: "", **self.nodes[node_id]}
-
-    def is_running(self, node_id: str) -> bool:
-        return True
-
-    def workers(self) -> list[str]:
-        return [tags[TAG_RAY_USER_NODE_TYPE] for name, tags in self.nodes.items() if name != "i-head"]
-
-
-class Cluster:
-    """One waiting task that wants a GPU, and the autoscaler's steps."""
-
-    def __init__(self, raw: dict[str, Any], folder: Path) -> None:
-        (folder / "key.pem").write_text("no key: Ray only hashes this file")
-        raw["auth"]["ssh_private_key"] = str(folder / "key.pem")
-        # On the head the key is a copy and updates run over SSH: neither exists here.
-        raw["provider"]["disable_node_updaters"] = True
-        self.path = folder / "ray_bootstrap_config.yaml"
-        self.path.write_text(json.dumps(prepare_config(raw)))
-        self.cloud = PretendedCloud()
-        self.reader = FileConfigReader(str(self.path))
-        self.adapter = NodeProviderAdapter(self.cloud, self.reader)
-        self.monitor = CloudResourceMonitor()
-        self.instances = InstanceManager(
-            InstanceStorage("cluster", InMemoryStorage()), [CloudInstanceUpdater(self.adapter), self.monitor]
-        )
-        self.version = 0
-
-    def step(self) -> list[Any]:
-        """One update of the autoscaler; returns the failed launches as `get_cluster_status` gives them."""
-        self.version += 1
-        head = NodeState(
-            node_id=b"head",
-            instance_id="i-head",
-            ray_node_type_name="head",
-            total_resources={"node:__internal_head__": 1},
-            available_resources={"node:__internal_head__": 1},
-            status=NodeStatus.RUNNING,
-        )
-        wanted = ResourceRequestByCount(count=1)
-        wanted.request.resources_bundle["GPU"] = 1
-        state = ClusterResourceState(
-            cluster_resource_state_version=self.version, node_states=[head], pending_resource_requests=[wanted]
-        )
-        self.reader.refresh_cached_autoscaling_config()
-        config: AutoscalingConfig = self.reader.get_cached_autoscaling_config()
-        reply = Reconciler.reconcile(
-            instance_manager=self.instances,
-            scheduler=ResourceDemandScheduler(None),
-            cloud_provider=self.adapter,
-            cloud_resource_monitor=self.monitor,
-            ray_cluster_resource_state=state,
-            non_terminated_cloud_instances=self.adapter.get_non_terminated(),
-            cloud_provider_errors=self.adapter.poll_errors(),
-            autoscaling_config=config,
-        )
-        asked = len(self.cloud.requests)
-        deadline = time.monotonic() + 0.3  # launches run in the adapter's threads
-        while len(self.cloud.requests) == asked and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.02)
-        status = GetClusterStatusReply(autoscaling_state=reply, cluster_resource_state=state)
-        return ClusterStatusParser.from_get_cluster_status_reply(status, Stats()).failed_launches
+def test_each_script_and_module_that_is_run_is_there_and_shipped(config: dict[str, Any]) -> None:
+    text = " ".join([*(command for _, command in commands(config)), *(path.read_text() for path in SHELL.values())])
+    used = set(re.findall(r"~/miseg-source/cluster/([\w-]+\.sh)", text))
+    assert used == set(SHELL)
+    for module in set(re.findall(r"-m (miseg\.[\w.]+)", text)):
+        assert importlib.util.find_spec(module) is not None
+    for folder in ("miseg", "cluster", "jobs", "dashboards"):
+        assert config["file_mounts"][f"~/miseg-source/{folder}"] in (f"./{folder}", str(ROOT / folder))
+    for job in re.findall(r"~/miseg-source/(jobs/\w+\.py)", text):
+        assert (ROOT / job).is_file()
 
 
 @pytest.fixture
-def cluster(raw: dict[str, Any], tmp_path: Path) -> Cluster:
-    return Cluster(raw, tmp_path)
+def node(tmp_path: Path) -> dict[str, str]:
+    """The environment of a shell on a node, whose home is a folder of the test's."""
+    (tmp_path / "miseg-source").symlink_to(ROOT)
+    (tmp_path / ".miseg-bucket").write_text("export MISEG_BUCKET=s3://bucket\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "hostname").write_text("#!/bin/sh\necho 10.0.0.7 172.17.0.1\n")
+    (tmp_path / "bin" / "hostname").chmod(0o755)
+    path = f"{tmp_path}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"
+    return {"HOME": str(tmp_path), "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture
-def fallback(raw: dict[str, Any], tmp_path: Path) -> types.ModuleType:
-    """~/miseg_fallback.py, as the head's setup command writes it."""
-    (command,) = [command for command in raw["head_setup_commands"] if "miseg_fallback.py" in command]
-    subprocess.run(["bash", "-c", f"({command})"], check=True, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
-    spec = importlib.util.spec_from_file_location("miseg_fallback", tmp_path / "miseg_fallback.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.mark.parametrize("head", [None, "10.0.0.1"])
+def test_what_rays_processes_inherit(node: dict[str, str], head: str | None) -> None:
+    """On the head, and on a worker, where Ray sets RAY_HEAD_IP."""
+    environment = node | ({} if head is None else {"RAY_HEAD_IP": head})
+    command = ["bash", SHELL["run.sh"], "bash", "-c", "env; ulimit -n"]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = dict(line.partition("=")[::2] for line in printed if "=" in line)
+    assert found["RAY_AUTH_MODE"] == "token"
+    assert found["RAY_AUTH_TOKEN_PATH"] == f"{node['HOME']}/.ray/auth_token"
+    assert found["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert found["MISEG_STORAGE"] == "s3://bucket/miseg"
+    assert found["MLFLOW_TRACKING_URI"] == f"http://{head or '10.0.0.7'}:5000"
+    assert found["PATH"].startswith(f"{node['HOME']}/miseg-env/bin:")
+    assert "OMP_NUM_THREADS" not in found
+    assert int(printed[-1]) == min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
-def test_spot_is_taken_first(cluster: Cluster) -> None:
-    cluster.cloud.spot_refused = False
-    for _ in range(3):
-        cluster.step()
-    assert cluster.cloud.workers() == ["gpu_spot"]
+def test_the_bucket_is_written_where_the_profile_looks(raw: dict[str, Any], node: dict[str, str]) -> None:
+    subprocess.run(["bash", "-c", raw["setup_commands"][0]], env=node, check=True)
+    shown = subprocess.run(
+        ["bash", "-c", ". ~/miseg-source/cluster/profile.sh; echo $MISEG_STORAGE"],
+        env=node,
+        capture_output=True,
+        text=True,
+    )
+    assert re.fullmatch(r"(s3|gs)://SET-ME-bucket/miseg\n", shown.stdout)
 
 
-def test_ray_alone_asks_for_refused_spot_for_ever(cluster: Cluster) -> None:
-    """The reason for the fall-back script. Should this fail with a newer Ray: the script may no longer be needed."""
-    for _ in range(8):
-        cluster.step()
-    assert len(cluster.cloud.requests) >= 3
-    assert set(cluster.cloud.requests) == {"gpu_spot"}
-    assert cluster.cloud.workers() == []
+def test_a_watcher_runs_once_however_often_it_is_started(node: dict[str, str]) -> None:
+    home = Path(node["HOME"])
+    mark = f"600.{os.getpid()}"
+    started = []
+    try:
+        for _ in range(2):
+            command = ["bash", SHELL["watch.sh"], "test", "bash", "-c", f"echo $BASHPID; exec sleep {mark}"]
+            subprocess.run(command, env=node, check=True, timeout=20)
+            time.sleep(0.5)
+        started = (home / "miseg_test.log").read_text().split()
+        assert len(started) == 1
+        assert Path(f"/proc/{started[0]}/cmdline").read_bytes().split(b"\0")[:2] == [b"sleep", mark.encode()]
+    finally:
+        for process in started:
+            os.kill(int(process), 9)
 
 
-def test_fall_back_to_on_demand_and_back(cluster: Cluster, fallback: types.ModuleType) -> None:
-    for _ in range(8):
-        failed = cluster.step()
-        fallback.rank(str(cluster.path), fallback.spot_refused(failed, time.time()))
-    assert cluster.cloud.workers() == ["gpu_on_demand"]
-    # A later look, when the refusal is old: spot is first again, and Ray still accepts the file it reads.
-    fallback.rank(str(cluster.path), fallback.spot_refused(failed, time.time() + fallback.WINDOW_S + 1))
-    rewritten = yaml.safe_load(cluster.path.read_text())
-    validate_config(rewritten)
-    node_types = rewritten["available_node_types"]
-    assert node_types["gpu_spot"]["priority"] > node_types["gpu_on_demand"]["priority"]
+def test_workers_listen_for_the_notice_that_they_are_taken_back(cloud: str, config: dict[str, Any]) -> None:
+    (command,) = [command for _, command in commands(config) if "miseg.service.spot" in command]
+    assert command in config["worker_start_ray_commands"]
+    assert command.endswith(f'watch.sh spot python -m miseg.service.spot "$RAY_HEAD_IP:6379" --cloud {cloud}')
+
+
+def test_the_head_is_watched(config: dict[str, Any]) -> None:
+    started = config["head_start_ray_commands"]
+    for name in ("fallback", "budget"):
+        (command,) = [command for command in started if f"watch.sh {name} python -m miseg.service.{name} " in command]
+        assert started.index(command) > started.index(ray_starts(config)["head_start_ray_commands"])
+    assert any("watch.sh monitor python ~/miseg-source/jobs/monitor.py" in command for command in started)
+    assert started[0].endswith("miseg.service.budget localhost:6379 --check"), "before anything runs that costs"

@@ -135,7 +135,7 @@ def test_each_alert_is_tested_both_ways() -> None:
         for expected in case["alert_rule_test"]:
             tested.setdefault(expected["alertname"], set()).add(bool(expected.get("exp_alerts")))
     alerts = [rule["alert"] for rule in rules() if "alert" in rule]
-    assert len(alerts) == 7
+    assert len(alerts) == 9
     assert tested == {alert: {True, False} for alert in alerts}
 
 

@@ -89,12 +89,29 @@ def connect(address: str | None = None, show_workers: bool = False) -> None:
         _start_here(show_workers)
     else:
         ray.init(address=address, log_to_driver=show_workers, logging_level=logging.WARNING)
+        _have_ray_data_here()
     if threading.current_thread() is threading.main_thread():
         # Ray's own handler ends the process with a trace of addresses, and no run is closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Ray sets this in its workers and takes it from the drivers of jobs: without it the runs that a driver opens, such
     # as a tuning's parent, would not say which job they belong to (tracking reads it).
     os.environ["RAY_JOB_ID"] = ray.get_runtime_context().get_job_id()
+
+
+def _have_ray_data_here() -> None:
+    """Make Ray Data's own actors on the machine of the job's driver, which is the head for a submitted job.
+
+    Ray Data makes them where it is first used and keeps them for good: a worker that has one is never idle, so an
+    autoscaled cluster never gave its last one back.
+    """
+    # Ray has no public name for them.
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        get_or_create_autoscaling_coordinator,
+    )
+    from ray.data._internal.stats import get_or_create_stats_actor
+
+    get_or_create_autoscaling_coordinator()
+    get_or_create_stats_actor()
 
 
 def _start_here(show_workers: bool) -> None:

@@ -2,7 +2,8 @@
 
 python -m miseg.service.spot 10.0.0.1:6379 --cloud aws
 
-The cloud tells nobody else: EC2 two minutes before it ends a spot machine, Google's cloud half a minute before. Ray
+The cloud tells nobody else: EC2 two minutes before it ends a spot machine, Google's cloud half a minute before. Where
+Kubernetes ends a pod it runs a command of the pod's first, which this can be: it has been told then. Ray
 starts nothing more on a node that drains, trainings there keep a checkpoint and go on elsewhere
 (`miseg.service.preemption`), and the node leaves once nothing runs on it.
 """
@@ -23,9 +24,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from miseg.service import autoscaling
+
 TIMEOUT_S = 5.0
 TOKEN_LIFE_S = 21_600
 GCP_NOTICE_S = 30
+KUBERNETES_NOTICE_S = 45
+"""Less than the pod has to end, `terminationGracePeriodSeconds`, which is in cluster/kuberay.yaml."""
 
 
 @dataclass
@@ -34,9 +39,9 @@ class Watch:
 
     address: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="HOST:PORT")]
     """Ray's control store, host:port."""
-    cloud: Literal["aws", "gcp"] = "aws"
-    """Whose metadata service tells. Its address: $AWS_EC2_METADATA_SERVICE_ENDPOINT or $GCE_METADATA_HOST, else the
-    cloud's own."""
+    cloud: Literal["aws", "gcp", "kubernetes"] = "aws"
+    """Whose metadata service tells; kubernetes has told already, and waits until the node has left. The service's
+    address: $AWS_EC2_METADATA_SERVICE_ENDPOINT or $GCE_METADATA_HOST, else the cloud's own."""
     node_ip: Annotated[str | None, tyro.conf.arg(metavar="IP")] = None
     """This node's address as Ray knows it. Default: what this machine reaches the control store from."""
     every: float = 2.0
@@ -77,6 +82,11 @@ def gcp_deadline() -> float | None:
     return time.time() + GCP_NOTICE_S if said.strip() == "TRUE" else None
 
 
+def kubernetes_deadline() -> float:
+    """When Kubernetes ends this pod, as it has said (s since 1970)."""
+    return time.time() + KUBERNETES_NOTICE_S
+
+
 def _answer(request: urllib.request.Request) -> str:
     # A proxy that the environment names must not be asked for what this machine alone is told.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -95,7 +105,7 @@ def wait_for_notice(ask: Callable[[], float | None], every: float) -> float:
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             if str(error) != silent:  # one line, not one for each question
                 silent = str(error)
-                _say(f"the metadata service gives no answer ({error}); asking again every {every:g} s")
+                autoscaling.say(f"the metadata service gives no answer ({error}); asking again every {every:g} s")
         time.sleep(every)
 
 
@@ -105,23 +115,24 @@ def drain(address: str, node_ip: str, deadline: float, reason: str) -> str:
     Raises:
         RuntimeError: there is none, or Ray refuses.
     """
+    nodes = _live(address, node_ip)
+    if not nodes:
+        raise RuntimeError(f"no live node of the Ray at {address} has the address {node_ip}: give it as --node-ip")
+    for node_id in nodes:
+        autoscaling.drain(address, node_id, reason, deadline)
+    return ", ".join(nodes)
+
+
+def _live(address: str, node_ip: str) -> list[str]:
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
     from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
 
-    client = GcsClient(address=address)
-    drained = []
-    for node_id, node in client.get_all_node_info(timeout=30).items():
-        if node.node_manager_address == node_ip and node.state == GcsNodeInfo.ALIVE:
-            accepted, why = client.drain_node(
-                node_id.hex(), DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, int(1000 * deadline)
-            )
-            if not accepted:
-                raise RuntimeError(f"Ray does not drain node {node_id.hex()}: {why}")
-            drained.append(node_id.hex())
-    if not drained:
-        raise RuntimeError(f"no live node of the Ray at {address} has the address {node_ip}: give it as --node-ip")
-    return ", ".join(drained)
+    nodes = GcsClient(address=address).get_all_node_info(timeout=30).items()
+    return [
+        node_id.hex()
+        for node_id, node in nodes
+        if node.node_manager_address == node_ip and node.state == GcsNodeInfo.ALIVE
+    ]
 
 
 def _own_ip(address: str) -> str:
@@ -131,24 +142,27 @@ def _own_ip(address: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def _say(text: str) -> None:
-    print(f"{time.strftime('%F %T')} {text}", flush=True)
-
-
 def main(watch: Watch) -> None:
     """Watch until the notice came and the node drains."""
     node_ip = watch.node_ip or _own_ip(watch.address)
-    deadline = wait_for_notice({"aws": aws_deadline, "gcp": gcp_deadline}[watch.cloud], watch.every)
-    _say(f"{watch.cloud} takes this machine back in {deadline - time.time():.0f} s: draining the Ray node at {node_ip}")
+    ask = {"aws": aws_deadline, "gcp": gcp_deadline, "kubernetes": kubernetes_deadline}[watch.cloud]
+    deadline = wait_for_notice(ask, watch.every)
+    left = deadline - time.time()
+    autoscaling.say(f"{watch.cloud} takes this machine back in {left:.0f} s: draining the Ray node at {node_ip}")
+    pod = watch.cloud == "kubernetes"
     while True:
         try:
-            drained = drain(watch.address, node_ip, deadline, f"{watch.cloud} takes the spot machine back")
+            drained = drain(watch.address, node_ip, deadline, f"{watch.cloud} takes the machine back")
+            break
         except Exception as error:  # what the control store raises where it is away has no common class
-            _say(f"not drained yet: {error}")
+            autoscaling.say(f"not drained yet: {error}")
+            if pod:  # it ends because the autoscaler drained it, or Ray has gone before it
+                return
             time.sleep(1)
-            continue
-        _say(f"Ray drains {drained}")
-        return
+    autoscaling.say(f"Ray drains {drained}")
+    # Once this returns, the pod ends.
+    while pod and time.time() < deadline and _live(watch.address, node_ip):
+        time.sleep(0.5)
 
 
 if __name__ == "__main__":

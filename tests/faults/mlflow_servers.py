@@ -84,14 +84,16 @@ class Postgres:
 
     Args:
         processes: who starts and ends it.
+        superuser: its name; whose user of the system is who may come in, and only by the socket, with `peer`.
+        peer: as Debian's packages set it up: no password, but every user of the system is itself alone.
     """
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, superuser: str = "miseg", peer: bool = False) -> None:
         programs = postgres_programs()
         assert programs is not None
         self.processes = processes
         (self.port,) = free_ports(1)
-        folder = processes.folder / "postgres"
+        folder = self.socket = processes.folder / "postgres"
         folder.mkdir()
         self._user: list[str] = []
         if os.geteuid() == 0:
@@ -99,8 +101,9 @@ class Postgres:
             processes.folder.chmod(0o755)
             shutil.chown(folder, other)
             self._user = ["setpriv", f"--reuid={other}", f"--regid={pwd.getpwnam(other).pw_gid}", "--clear-groups"]
+        trusted = ["--auth-local=peer", "--auth-host=reject"] if peer else ["-A", "trust"]
         subprocess.run(
-            [*self._user, programs / "initdb", "-D", folder / "data", "-U", "miseg", "-A", "trust", "--no-sync"],
+            [*self._user, programs / "initdb", "-D", folder / "data", "-U", superuser, *trusted, "--no-sync"],
             check=True, capture_output=True, cwd=folder,
         )  # fmt: skip
         command = [str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(self.port)]

@@ -27,24 +27,34 @@ class Head:
 
 
 def start_head(
-    started: Processes, environment: Mapping[str, str], cpus: int, node_types: Sequence[str] = ()
-) -> Head:  # fmt: skip
+    started: Processes,
+    environment: Mapping[str, str],
+    cpus: int,
+    node_types: Sequence[str] = (),
+    config: Mapping[str, Any] | None = None,
+) -> Head:
     """Start `ray start --head`; it answers some seconds later.
 
     With `node_types`, the first of which is the head's own, an autoscaler with a pretend cloud counts nodes by them;
-    nothing that a job of miseg asks for starts one.
+    nothing that a job of miseg asks for starts one. With `config`, in the form of cluster.yaml, it starts what that
+    says, as processes on this machine (`pretend_cloud`, so `environment` has this folder on PYTHONPATH); the file is
+    `autoscaling.json` in the folder of `started`.
     """
     gcs, dashboard, client = free_ports(3)
     options = ["--head", "--port", str(gcs), "--temp-dir", str(started.folder / "ray")]
     options += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)]
     options += ["--ray-client-server-port", str(client)]
-    if node_types:
-        options += ["--autoscaling-config", str(_pretend_cloud(started, f"127.0.0.1:{gcs}", node_types))]
+    if node_types or config:
+        found = config or _counted(node_types)
+        provider = "pretend_cloud.PretendCloud" if config else _OF_RAY
+        path = _pretend_cloud(started, f"127.0.0.1:{gcs}", found, provider)
+        options += ["--autoscaling-config", str(path)]
         environment = dict(environment) | _OF_PRETEND_CLOUDS | {"AUTOSCALER_METRIC_PORT": str(free_ports(1)[0])}
     process = started.start("head", [*_ray_start(cpus), *options], environment, started.folder)
     return Head(process, f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}")
 
 
+_OF_RAY = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
 _HEAD_ID = 51 * "f" + 5 * "0"
 _OF_PRETEND_CLOUDS = {
     "RAY_FAKE_CLUSTER": "1",
@@ -54,14 +64,20 @@ _OF_PRETEND_CLOUDS = {
 }
 
 
-def _pretend_cloud(started: Processes, address: str, node_types: Sequence[str]) -> Path:
+def _counted(node_types: Sequence[str]) -> dict[str, Any]:
     head, *workers = node_types
-    kinds: dict[str, Any] = {head: {"resources": {}, "min_workers": 0, "max_workers": 0, "node_config": {}}}
+    kinds: dict[str, Any] = {head: {"resources": {}, "max_workers": 0}}
     for name in workers:
-        kinds[name] = {"resources": {f"of-{name}": 1}, "min_workers": 0, "max_workers": 1, "node_config": {}}
+        kinds[name] = {"resources": {f"of-{name}": 1}, "max_workers": 1}
+    metadata = {"budget": 1000, "prices": dict.fromkeys(node_types, 1)}
+    kept = {"available_node_types": kinds, "head_node_type": head, "max_workers": len(workers)}
+    return kept | {"metadata": metadata}
+
+
+def _pretend_cloud(started: Processes, address: str, asked: Mapping[str, Any], module: str) -> Path:
     provider = {
         "type": "external",
-        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "module": module,
         "gcs_address": address,
         "head_node_id": _HEAD_ID,
         "launch_multiple": True,
@@ -69,10 +85,12 @@ def _pretend_cloud(started: Processes, address: str, node_types: Sequence[str]) 
         "disable_launch_config_check": True,
     }
     path = started.folder / "autoscaling.json"
-    config = {"cluster_name": "pretend", "provider": provider, "available_node_types": kinds, "head_node_type": head}
     # What Ray has no defaults for where the cloud is none of its own.
-    config |= {"max_workers": len(workers), "upscaling_speed": 1, "idle_timeout_minutes": 1, "auth": {}, "docker": {}}
+    config: dict[str, Any] = {"upscaling_speed": 1, "idle_timeout_minutes": 1, **asked}
+    config |= {"cluster_name": "pretend", "provider": provider, "auth": {}, "docker": {}}
     config |= {"file_mounts": {}, "cluster_synced_files": []}
+    for node_type in config["available_node_types"].values():
+        node_type |= {"min_workers": 0, "node_config": {}}
     for command in ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray"):
         config[f"{command}_commands"] = []
     path.write_text(json.dumps(config))  # JSON is YAML

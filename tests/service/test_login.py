@@ -3,61 +3,128 @@
 import os
 import secrets
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import pytest
-import yaml
 from mlflow import MlflowClient
-from processes import Processes, free_ports, http, processes, wait_until
+from mlflow_servers import Postgres, postgres_programs
+from processes import Processes, free_ports, http, processes
 
 from miseg.service import tracking
 from miseg.service.journal import Journal
 from miseg.service.tracking import TrackingError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(postgres_programs() is None, reason="PostgreSQL is not installed: apt-get install postgresql"),
+    pytest.mark.skipif(shutil.which("curl") is None, reason="the script waits for the server with curl"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root is several users: the database's, and the server's"),
+]
 
 ROOT = Path(__file__).parents[2]
+
+SHIMS = {
+    "hostname": "echo 127.0.0.1",
+    # In place of sudo, which a head has.
+    "sudo": 'user="$2"; shift 2; exec setpriv --reuid="$user" --regid="$user" --clear-groups "$@"',
+}
 
 
 class Server(NamedTuple):
     uri: str
     password: str
     processes: Processes
+    environment: dict[str, str]
+
+    def run(self, script: str) -> subprocess.CompletedProcess:
+        """A script of cluster/ as the head runs it."""
+        command = ["bash", str(ROOT / "cluster" / script)]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300)
+
+    def ask(self, query: str) -> str:
+        """What PostgreSQL answers to its own user."""
+        command = ["sudo", "-u", "postgres", shutil.which("psql") or "", "-d", "postgres", "-tAc", query]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30, cwd="/")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """The head's own command, where only the address, the port and the bucket are others."""
-    (command,) = [
-        command
-        for command in yaml.safe_load((ROOT / "cluster.yaml").read_text())["head_start_ray_commands"]
-        if "mlflow server" in command
-    ]
+    """The head's own scripts, on a PostgreSQL that is set up as a head's is; only ports and places are others."""
+    pytest.importorskip("psycopg2", reason="the driver of PostgreSQL is not installed: pip install '.[server]'")
     (port,) = free_ports(1)
     with processes() as started:
         password = secrets.token_hex(24)
         home = started.folder
-        (home / ".miseg-profile").write_text("")
+        postgres = Postgres(started, superuser="postgres", peer=True)
+        (home / "miseg-source").symlink_to(ROOT)
+        (home / ".miseg-bucket").write_text(f"export MISEG_BUCKET={home}/bucket\n")
         (home / ".mlflow").mkdir()
         (home / ".mlflow" / "credentials").write_text(
             f"[mlflow]\nmlflow_tracking_username = miseg\nmlflow_tracking_password = {password}\n"
         )
         (home / "bin").mkdir()
-        (home / "bin" / "hostname").write_text("#!/bin/sh\necho 127.0.0.1\n")
-        (home / "bin" / "hostname").chmod(0o755)
-        if shutil.which("curl") is None:
-            pytest.skip("the command waits for the server with curl")
-        command = command.replace("5000", str(port)).replace("s3://$MISEG_BUCKET/mlflow", f"{home}/files")
-        environment = started.environment(HOME=str(home), MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+        for name, text in SHIMS.items():
+            (home / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+            (home / "bin" / name).chmod(0o755)
+        (home / "mlflow").mkdir()
+        (home / "mlflow" / "server.log").touch()
+        (home / "server.log").symlink_to("mlflow/server.log")  # where `Processes.tails` looks
+        # One worker of MLflow's four, each of which imports it.
+        environment = started.environment(
+            HOME=str(home), MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_WORKERS="1"
+        )
+        environment |= {"PGHOST": str(postgres.socket), "PGPORT": str(postgres.port), "MISEG_MLFLOW_PORT": str(port)}
         environment["PATH"] = f"{home}/bin:{environment['PATH']}"
-        start = started.start("start", ["bash", "-c", command], environment, home)
-        uri = f"http://127.0.0.1:{port}"
-        wait_until(lambda: http(f"{uri}/health")[0] == 200, 300, (home / "mlflow" / "server.log").as_posix())
-        start.wait(120)
-        yield Server(uri, password, started)
+        found = Server(f"http://127.0.0.1:{port}", password, started, environment)
+        for _ in range(2):  # every command of a cluster may run twice
+            done = found.run("databases.sh")
+            assert done.returncode == 0, done.stderr
+        start = started.start("start", ["bash", str(ROOT / "cluster/mlflow.sh")], environment, home)
+        assert start.wait(250) == 0
+        assert http(f"{found.uri}/health")[0] == 200
+        yield found
+
+
+def test_what_it_knows_lies_in_postgresql_where_only_its_user_comes_in(server):
+    assert server.ask(
+        "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'mlflow%'"
+    ) == ("mlflow mlflow_login")
+    owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'mlflow'"
+    assert server.ask(owner) == "root", "who runs the server"
+    assert server.ask("SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = 'root'") == "t", "no password to keep"
+    assert not list((server.processes.folder / "mlflow").glob("*.db"))
+    wrong = ["psql", "-h", "127.0.0.1", "-U", "postgres", "-d", "mlflow", "-c", "SELECT 1"]
+    done = subprocess.run(wrong, env=server.environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and "pg_hba.conf rejects connection" in done.stderr
+    other = [
+        "setpriv",
+        "--reuid=nobody",
+        "--regid=nogroup",
+        "--clear-groups",
+        "psql",
+        "-U",
+        "root",
+        "-d",
+        "mlflow",
+        "-c",
+        "\\dt",
+    ]
+    done = subprocess.run(other, env=server.environment, capture_output=True, text=True, timeout=30, cwd="/")
+    assert done.returncode == 2 and "Peer authentication failed" in done.stderr
+
+
+def test_started_again_it_leaves_the_one_that_answers(server):
+    before = {process.pid for process in server.processes.alive()}
+    done = server.run("mlflow.sh")
+    assert done.returncode == 0, done.stderr
+    assert {process.pid for process in server.processes.alive()} <= before
 
 
 def test_without_the_login_nothing_is_told(server, tmp_path, monkeypatch):
@@ -96,7 +163,7 @@ def test_with_the_login_a_run_is_kept_and_the_login_is_not(server, tmp_path, mon
     told = [path for path in (*kept.rglob("*"), *tmp_path.rglob("*")) if path.is_file()]
     where = [path for path in told if server.password.encode() in path.read_bytes()]
     assert where == [kept / ".mlflow" / "credentials"]
-    assert all((kept / "mlflow" / name).stat().st_mode & 0o077 == 0 for name in ("login.ini", "login.db", "secret-key"))
+    assert all((kept / "mlflow" / name).stat().st_mode & 0o077 == 0 for name in ("login.ini", "secret-key"))
 
 
 def test_a_databases_password_is_refused_and_not_repeated(monkeypatch, tmp_path):

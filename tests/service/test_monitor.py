@@ -69,7 +69,7 @@ def test_both_are_started_on_the_loopback_and_end_with_the_job(job, tmp_path: Pa
     address = f"http://127.0.0.1:{prometheus}"
     wait_until(lambda: http(f"{address}/-/ready")[0] == 200 and told.exists(), 60, "both", [process])
     found = json.loads(http(f"{address}/api/v1/rules")[1])["data"]["groups"]
-    assert sum(len(group["rules"]) for group in found) == 12
+    assert sum(len(group["rules"]) for group in found) == 14
     [command, settings] = json.loads(told.read_text())
     assert command[0] == "server" and settings["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
     assert _listens_on_the_loopback_alone(prometheus)

@@ -88,6 +88,10 @@ def watched() -> Iterator[Watched]:
         command += ["--folder", str(started.folder / "monitor"), "--prometheus-port", str(prometheus)]
         command += ["--grafana-port", str(grafana)]
         watching = started.start("monitor", command, environment, ROOT)
+        guard = [sys.executable, "-m", "miseg.service.budget", head.address, "--port", str(free_ports(1)[0])]
+        guard += ["--config", str(started.folder / "autoscaling.json"), "--ledger", str(started.folder / "budget.json")]
+        guard += ["--targets", str(started.folder / "monitor/targets")]
+        needs.append(started.start("budget", guard, environment, ROOT))
         address = f"http://127.0.0.1:{prometheus}"
         data = started.folder / "scenes"
         sizes = ["--train", "16", "--val", "4", "--splits", "train", "val", "--out", str(data)]

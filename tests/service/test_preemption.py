@@ -224,6 +224,20 @@ def test_two_workers_leave_a_node_that_the_cloud_takes_back_after_the_same_step(
 
 
 @pytest.mark.long
+def test_a_pod_that_kubernetes_ends_is_held_until_its_node_has_left(nodes):
+    """As cluster/kuberay.yaml runs it before a pod ends; a second time there is nothing to wait for."""
+    nodes.add(7)
+    command = [sys.executable, "-m", "miseg.service.spot", nodes.address, "--cloud", "kubernetes"]
+    command += ["--node-ip", "127.0.0.8"]
+    environment = nodes.processes.environment(RAY_AUTH_MODE="disabled", PYTHONPATH=os.environ.get("PYTHONPATH", ""))
+    for said in ("Ray drains ", "not drained yet: no live node"):
+        ending = nodes.processes.start("pod", command, environment, Path.cwd())
+        assert ending.wait(60) == 0
+        assert said in nodes.processes.text("pod")
+        assert 7 not in nodes.alive()
+
+
+@pytest.mark.long
 def test_sigterm_closes_a_driver_s_runs_and_resume_goes_on(nodes, place):
     """As `ray job stop` sends it."""
     storage = place.folder / "stopped"

@@ -1,0 +1,14 @@
+#!/bin/bash
+# setup.sh PACKAGES...: on every node, each time it starts. PACKAGES are what this cloud's storage and API want.
+set -euo pipefail
+chmod 600 ~/.ray/auth_token ~/.mlflow/credentials
+python3 -m venv ~/miseg-env || {
+  sudo apt-get -o DPkg::Lock::Timeout=300 update
+  sudo apt-get -o DPkg::Lock::Timeout=300 install -y python3-venv
+  python3 -m venv ~/miseg-env
+}
+# For people and for `ray exec`: `ray`, `python` and the token in every shell.
+grep -qs cluster/profile.sh ~/.bashrc || echo '. ~/miseg-source/cluster/profile.sh' >> ~/.bashrc
+# server: PostgreSQL's driver. Flask-WTF: for MLflow's login.
+cd ~/miseg-source
+~/miseg-env/bin/pip install -c constraints.txt '.[server]' Flask-WTF "$@"

@@ -1,0 +1,139 @@
+"""What the watchers on a cluster's head learn from Ray's autoscaler, and how they change what it reads.
+
+The autoscaler reads its configuration again at every step (5 s), so a change is an edit of the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from ray.autoscaler.v2.schema import ClusterStatus, NodeInfo
+
+CONFIG = "~/ray_bootstrap_config.yaml"
+"""Where `ray up` puts the configuration on the head."""
+
+HEAD = "node:__internal_head__"
+"""A resource that the head alone has."""
+
+
+def status(address: str) -> ClusterStatus:
+    """What the autoscaler of the Ray at `address` (host:port) knows of its nodes.
+
+    Raises:
+        Exception: Ray is away, or has no autoscaler; its errors have no common class.
+    """
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    return get_cluster_status(address)
+
+
+def workers(found: ClusterStatus) -> list[NodeInfo]:
+    """The nodes that run Ray, those that drain too, without the head."""
+    return [node for node in (*found.active_nodes, *found.idle_nodes) if HEAD not in node.total_resources()]
+
+
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[dict[str, Any]]:
+    """The configuration, to be changed in the block; written in one step, for the autoscaler may be reading it.
+
+    One process at a time changes it; `ray up`, which knows of no lock, puts its own in place of whatever is there.
+    """
+    with Path(f"{path}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = read(path)
+        config = copy.deepcopy(before)
+        yield config
+        if config != before:
+            new = Path(f"{path}.new")
+            new.write_text(yaml.safe_dump(config))
+            new.chmod(path.stat().st_mode)
+            os.replace(new, path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The configuration.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    try:
+        found = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("available_node_types"), dict):
+        raise ValueError(f"{path} has no available_node_types: give Ray's autoscaling configuration")
+    return found
+
+
+def announce(address: str, config: dict[str, Any]) -> None:
+    """Tell Ray's control store how far the cluster may grow, which Ray 2.60's autoscaler does not.
+
+    Without this a job that comes while there is no worker takes the cluster for one without CPUs and GPUs
+    (`miseg.service.cluster.resources`); Ray Train and Ray Data ask, too.
+
+    Args:
+        address: of Ray's control store, host:port.
+        config: the autoscaler's configuration.
+
+    Raises:
+        Exception: Ray is away.
+    """
+    from ray._raylet import (  # type: ignore[attr-defined]
+        GCS_AUTOSCALER_CLUSTER_CONFIG_KEY,
+        GCS_AUTOSCALER_STATE_NAMESPACE,
+        GcsClient,
+    )
+    from ray.core.generated.autoscaler_pb2 import ClusterConfig  # type: ignore[attr-defined]
+
+    told = ClusterConfig()
+    for name, node_type in config["available_node_types"].items():
+        if name != config.get("head_node_type"):
+            group = told.node_group_configs.add(name=name, max_count=node_type.get("max_workers", 0))
+            for kind, amount in node_type.get("resources", {}).items():
+                group.resources[kind] = int(amount)
+                if "max_workers" in config:
+                    limit = int(amount) * config["max_workers"]
+                    told.max_resources[kind] = max(told.max_resources.get(kind, 0), limit)
+    GcsClient(address=address).internal_kv_put(
+        GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
+        told.SerializeToString(),
+        True,
+        GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
+    )
+
+
+def drain(address: str, node_id: str, reason: str, deadline: float) -> None:
+    """Tell Ray that a node is taken away: it starts nothing there any more, and trainings there keep a checkpoint.
+
+    Args:
+        address: of Ray's control store, host:port.
+        node_id: Ray's, in hexadecimal.
+        reason: for the logs.
+        deadline: when it is gone (s since 1970).
+
+    Raises:
+        RuntimeError: Ray refuses.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
+
+    accepted, why = GcsClient(address=address).drain_node(
+        node_id, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, int(1000 * deadline)
+    )
+    if not accepted:
+        raise RuntimeError(f"Ray does not drain node {node_id}: {why}")
+
+
+def say(text: str) -> None:
+    """A line of a watcher's log."""
+    print(f"{time.strftime('%F %T')} {text}", flush=True)
