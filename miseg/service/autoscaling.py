@@ -95,15 +95,18 @@ def announce(address: str, config: dict[str, Any]) -> None:
     )
     from ray.core.generated.autoscaler_pb2 import ClusterConfig  # type: ignore[attr-defined]
 
-    told = ClusterConfig()
-    for name, node_type in config["available_node_types"].items():
-        if name != config.get("head_node_type"):
-            group = told.node_group_configs.add(name=name, max_count=node_type.get("max_workers", 0))
-            for kind, amount in node_type.get("resources", {}).items():
-                group.resources[kind] = int(amount)
-                if "max_workers" in config:
-                    limit = int(amount) * config["max_workers"]
-                    told.max_resources[kind] = max(told.max_resources.get(kind, 0), limit)
+    told, types = ClusterConfig(), dict(config["available_node_types"])
+    head = types.pop(config.get("head_node_type"), {}).get("resources", {})
+    for name, node_type in types.items():
+        group = told.node_group_configs.add(name=name, max_count=node_type.get("max_workers", 0))
+        for kind, amount in node_type.get("resources", {}).items():
+            group.resources[kind] = int(amount)
+            if "max_workers" in config:
+                limit = int(amount) * config["max_workers"] + int(head.get(kind, 0))
+                told.max_resources[kind] = max(told.max_resources.get(kind, 0), limit)
+    group = told.node_group_configs.add(name="head", max_count=1)
+    for kind, amount in head.items():
+        group.resources[kind] = int(amount)
     GcsClient(address=address).internal_kv_put(
         GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
         told.SerializeToString(),

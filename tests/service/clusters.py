@@ -45,7 +45,7 @@ def start_head(
     options += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)]
     options += ["--ray-client-server-port", str(client)]
     if node_types or config:
-        found = config or _counted(node_types)
+        found = config or _counted(node_types, cpus)
         provider = "pretend_cloud.PretendCloud" if config else _OF_RAY
         path = _pretend_cloud(started, f"127.0.0.1:{gcs}", found, provider)
         options += ["--autoscaling-config", str(path)]
@@ -64,9 +64,9 @@ _OF_PRETEND_CLOUDS = {
 }
 
 
-def _counted(node_types: Sequence[str]) -> dict[str, Any]:
+def _counted(node_types: Sequence[str], cpus: int) -> dict[str, Any]:
     head, *workers = node_types
-    kinds: dict[str, Any] = {head: {"resources": {}, "max_workers": 0}}
+    kinds: dict[str, Any] = {head: {"resources": {"CPU": cpus}, "max_workers": 0}}
     for name in workers:
         kinds[name] = {"resources": {f"of-{name}": 1}, "max_workers": 1}
     metadata = {"budget": 1000, "prices": dict.fromkeys(node_types, 1)}

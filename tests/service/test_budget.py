@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from processes import free_ports, http
+from ray._private.state import GlobalState
+from ray.core.generated.autoscaler_pb2 import ClusterConfig
 
 from miseg.service import autoscaling, budget
 from miseg.service.budget import Ledger, Plan
@@ -151,3 +153,31 @@ def test_prometheus_finds_the_metrics_on_the_loopback(tmp_path: Path) -> None:
         'miseg_budget_node_hours{NodeType="head"} 2.0',
         'miseg_budget_node_hours{NodeType="gpu_spot"} 79.0',
     ]
+
+
+@pytest.mark.parametrize(
+    ("head", "limit", "expected"),
+    [
+        ({"CPU": 0}, 8, {"CPU": 64, "GPU": 8}),
+        ({"CPU": 2}, 8, {"CPU": 66, "GPU": 8}),
+        ({"CPU": 2}, 0, {"CPU": 2, "GPU": 0}),
+    ],
+)
+def test_ray_is_told_how_far_the_cluster_may_grow(monkeypatch, head, limit, expected):
+    """Spot and on-demand workers together, and the head; as Ray Train asks for it."""
+    kept: list[bytes] = []
+
+    class Kept:
+        def __init__(self, address: str) -> None:
+            pass
+
+        def internal_kv_put(self, key: bytes, value: bytes, *_: object) -> None:
+            kept.append(value)
+
+    monkeypatch.setattr("ray._raylet.GcsClient", Kept)
+    worker = {"resources": {"CPU": 8, "GPU": 1}, "max_workers": limit}
+    types = {"head": {"resources": head, "max_workers": 0}, "gpu_spot": worker, "gpu_on_demand": worker}
+    autoscaling.announce("", {"available_node_types": types, "head_node_type": "head", "max_workers": limit})
+    state = GlobalState()
+    monkeypatch.setattr(state, "get_cluster_config", lambda: ClusterConfig.FromString(kept[0]))
+    assert state.get_max_resources_from_cluster_config() == expected
