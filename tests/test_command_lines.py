@@ -68,8 +68,11 @@ def test_help_answers_within_two_seconds(job: Path) -> None:
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
 def test_help_shows_defaults(job: Path) -> None:
-    text = plain(help_of(job, *(["embedded-rmi"] if job.stem == "train" else []))[0])
-    assert re.search(r"\(default: (?!None)[^)]+\)", text), text
+    text = help_of(job, *(["embedded-rmi"] if job.stem == "train" else []))[0]
+    assert re.search(r"\(default: (?!None)[^)]+\)", plain(text)), text
+    if job.stem != "train":  # whose recipes have a help of their own
+        examples = re.findall(r"^(?:[A-Z_]+=\S+ )*python jobs/.*$", job.read_text(), re.MULTILINE)
+        assert set(examples) <= set(text.splitlines()), "each on a line of its own"
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,9 @@ def main(
     """
     try:
         # What several options are wrong about together is found after their parsing, outside tyro's own messages.
-        status = run(tyro.cli(arguments, description=description, args=command_line))
+        # Lines that follow each other are one paragraph to tyro: the examples would stand in one line.
+        examples = re.sub(r"(?<=\S)\n(?=([A-Z_]+=\S+ )*python )", "\n\n", description or "")
+        status = run(tyro.cli(arguments, description=examples, args=command_line))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
