@@ -169,7 +169,8 @@ class MapMaker:
                 if superseded():
                     raise SupersededError
                 prepared = self._prepared(scene, compare)
-                missing = {one for one in labelled if (scene, compare, one.pixels) not in self._scores}
+                # In their order: what is thinned out depends on it.
+                missing = dict.fromkeys(one for one in labelled if (scene, compare, one.pixels) not in self._scores)
                 wanted = sum(len(one.rows) for one in missing) * prepared.seconds
                 compared, whole = list(labelled), seconds is None or wanted <= seconds
                 if seconds is not None and not whole:

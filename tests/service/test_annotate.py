@@ -230,7 +230,7 @@ def test_large_drawings_are_thinned_out_first_and_compared_whole_after(session, 
     draw(session, "wheat", box(0, 30, 12, 45))
     whole = session.map(DATES[0], "local")
     session.maps._scores = Kept(annotate_maps.SCORE_BYTES)
-    monkeypatch.setattr(annotate, "QUICK_SECONDS", 20 * session.maps._prepared(DATES[0], "local").seconds)
+    monkeypatch.setattr(annotate, "QUICK_SECONDS", 20.5 * session.maps._prepared(DATES[0], "local").seconds)
     quick = session.map(DATES[0], "local", whole=False)
     assert not quick.whole and len(np.unique(quick.classes)) > 1
     assert (quick.classes == whole.classes).mean() > 0.5
