@@ -31,6 +31,8 @@ class Fake:
         self.uri, self.storage = uri, str(storage)
         self.calls: list[str] = []
         self.trouble: dict[str, BaseException] = {}
+        self.ended: list[str] = []
+        """What confirmations end with, the next tuning's first; then all finish."""
 
     def tune(self, tuning: Tuning) -> Report:
         cell = tuning.tags["miseg.cell"]
@@ -56,8 +58,9 @@ class Fake:
                 )
                 tracking.end_run(self.uri, run_id, "FINISHED", "finished")
         tracking.end_run(self.uri, parent, "FINISHED", "finished")
-        whole = pd.DataFrame([{"row": "CE tuned", "seed": 1, "mean_iou": 0.5, "ended": FINISHED}])
-        return Report(parent, whole, whole)
+        ended = self.ended.pop(0) if self.ended else FINISHED
+        found = pd.DataFrame([{"row": tuning.tuned, "seed": 1, "mean_iou": 0.5, "ended": ended}])
+        return Report(parent, found, found)
 
     def evaluate(self, place: Path, data: str, split: str, *, parent: str, tags: dict[str, str], **how: object):
         self.calls.append(f"measure {tags['miseg.cell']} on {split}")
@@ -167,6 +170,16 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(fake, small, capsys) -> 
     assert sorted(fake.called()) == [
         *["measure packed/all/bce on test"], *["measure packed/all/ce on test"] * 2, "tune packed/all/ce 1",
     ]  # fmt: skip
+
+
+def test_a_cell_whose_confirmation_failed_is_not_done(fake, small, capsys) -> None:
+    study = study_of(fake, [small], data=(small.uri,), methods=("ce",))
+    fake.ended.append("the loss is nan at step 3")
+    assert studies.run(study) == ["packed/all/ce"]
+    assert "packed/all/ce failed: CE tuned seed 1: the loss is nan at step 3" in capsys.readouterr().out
+    fake.called()
+    assert studies.run(study) == []
+    assert "tune packed/all/ce 1" in fake.called()
 
 
 def test_data_without_a_test_split_is_measured_where_it_was_validated_and_said_so(fake, mixed_sizes, capsys) -> None:
