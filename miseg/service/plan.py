@@ -165,7 +165,7 @@ def text(plan: Plan, done: Mapping[str, int], devices: Devices) -> str:
     )
     if total["price"] is not None:
         told += f", {total['price']:.2f} at {devices.price_per_hour:g} an hour of a {devices.kind}"
-    return "\n".join([*table, told])
+    return "\n".join([*table, f"{told}; the seconds in which each training starts and ends come on top"])
 
 
 def _padded(column: str, value: str, width: int) -> str:
