@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import pytest
+from chromium import chromium
 from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
@@ -94,18 +93,5 @@ class Page:
 @contextlib.contextmanager
 def mlflow_page(folder: Path, size: tuple[int, int] = (1700, 900)) -> Iterator[Page]:
     """A Chromium with a profile of its own in `folder`; the test is skipped where none is installed."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    chromedriver = shutil.which("chromedriver")
-    if browser is None or chromedriver is None:
-        pytest.skip("no Chromium with its driver is installed: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run",
-                     "disable-background-networking", "disable-component-update", "disable-sync", "hide-scrollbars",
-                     f"user-data-dir={folder}/profile", f"window-size={size[0]},{size[1]}"):  # fmt: skip
-        options.add_argument(f"--{argument}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
-    try:
+    with chromium(folder, size) as driver:
         yield Page(driver)
-    finally:
-        driver.quit()

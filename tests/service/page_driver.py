@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
+from chromium import chromium
 from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
@@ -141,23 +140,7 @@ class LabellingPage:
 @contextlib.contextmanager
 def labelling_page(folder: Path, size: tuple[int, int] = (1200, 860)) -> Iterator[LabellingPage]:
     """A Chromium with a profile of its own in `folder`; the test is skipped where none is installed."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    chromedriver = shutil.which("chromedriver")
-    if browser is None or chromedriver is None:
-        pytest.skip("no Chromium with its driver is installed: apt-get install chromium chromium-driver")
     downloads = folder / "downloads"
     downloads.mkdir(parents=True)
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    quiet = ["disable-gpu", "disable-dev-shm-usage", "no-first-run", "hide-scrollbars", "disable-background-networking"]
-    quiet += ["headless=new", "no-sandbox", "disable-component-update", "disable-sync"]
-    for argument in (*quiet, f"user-data-dir={folder}/profile", f"window-size={size[0]},{size[1]}"):
-        options.add_argument(f"--{argument}")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    options.unhandled_prompt_behavior = "accept"
-    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
-    try:
+    with chromium(folder, size) as driver:
         yield LabellingPage(driver, downloads)
-    finally:
-        driver.quit()
