@@ -42,3 +42,15 @@ def write_model(folder: Path, hidden: int = 16) -> Path:
         loop.train_step(Batch(patches, views_NCHW=patches + 0.1))
     data = {"mean": [0.0] * 4, "std": [1.0] * 4, "colours": [], "fingerprint": ""}
     return checkpoint.save(folder / "checkpoint", loop, {"mean_iou": 0.0}, data)
+
+
+def write_tiny_model(folder: Path) -> Path:
+    """A checkpoint of a tiny similarity, trained a little."""
+    method = MutualInformationSimilarity(PatchEncoder(7, (6, 5), 4), hidden=8)
+    loop = Loop(Experiment(method=method, steps=5, batch_size=8), Task(num_classes=5, in_channels=4))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        patches = torch.randn(8, 4, 7, 7, generator=generator)
+        loop.train_step(Batch(patches, views_NCHW=patches + 0.1))
+    data = {"mean": [0.0] * 4, "std": [1.0] * 4, "colours": [], "fingerprint": ""}
+    return checkpoint.save(folder / "checkpoint", loop, {"mean_iou": 0.0}, data)

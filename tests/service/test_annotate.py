@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from labelled_fields import write_tiny_model
 from PIL import Image
 from scene_layouts import place, raster, smooth
 from starlette.testclient import TestClient
@@ -21,14 +22,10 @@ from miseg.data.annotations import read_annotations
 from miseg.data.scene_files import SceneOptions, open_scene, open_series
 from miseg.data.tiles import StandardScene
 from miseg.interface import Batch, Task
-from miseg.methods.configs import MutualInformationSimilarity
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.networks.configs import PatchEncoder
-from miseg.recipes.experiment import Experiment
 from miseg.service import annotate, annotate_http, annotate_maps, checkpoint
 from miseg.service.annotate import Session
 from miseg.service.annotate_maps import Kept, Labelled, MapMaker, SupersededError
-from miseg.service.loop import Loop
 
 SIZE = (40, 50)
 BANDS = ("B04", "B03", "B02", "B08")
@@ -40,14 +37,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a tiny similarity, trained a little."""
-    method = MutualInformationSimilarity(PatchEncoder(7, (6, 5), 4), hidden=8)
-    loop = Loop(Experiment(method=method, steps=5, batch_size=8), Task(num_classes=5, in_channels=4))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(5):
-        patches = torch.randn(8, 4, 7, 7, generator=generator)
-        loop.train_step(Batch(patches, views_NCHW=patches + 0.1))
-    data = {"mean": [0.0] * 4, "std": [1.0] * 4, "colours": [], "fingerprint": ""}
-    return checkpoint.save(tmp_path_factory.mktemp("model") / "checkpoint", loop, {"mean_iou": 0.0}, data)
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

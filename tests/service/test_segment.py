@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from labelled_fields import write_tiny_model
 from mlflow import MlflowClient
 from rasterio.warp import transform
 from scene_layouts import UTM, place, raster, smooth
@@ -21,8 +22,8 @@ from miseg.data import tiles
 from miseg.data.scene_files import SceneOptions, open_scene
 from miseg.data.tiles import StandardScene
 from miseg.interface import Batch, Task
-from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
-from miseg.networks.configs import PatchEncoder, UNet
+from miseg.methods.configs import CrossEntropy
+from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, segment
 from miseg.service.loop import Loop
@@ -49,14 +50,7 @@ def job() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a tiny similarity, trained a little."""
-    method = MutualInformationSimilarity(PatchEncoder(7, (6, 5), 4), hidden=8)
-    loop = Loop(Experiment(method=method, steps=5, batch_size=8), Task(num_classes=5, in_channels=4))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(5):
-        patches = torch.randn(8, 4, 7, 7, generator=generator)
-        loop.train_step(Batch(patches, views_NCHW=patches + 0.1))
-    data = {"mean": [0.0] * 4, "std": [1.0] * 4, "colours": [], "fingerprint": ""}
-    return checkpoint.save(tmp_path_factory.mktemp("model") / "checkpoint", loop, {"mean_iou": 0.0}, data)
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
