@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableSequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -107,13 +107,7 @@ class LabelStore:
             StaleError: the labels are not those of `revision`.
             OSError: it cannot be saved; then it was not done.
         """
-        with self.lock:
-            self._check(revision)
-            if self._before:
-                now = self.drawings
-                self._save(self._before[-1])
-                self._before.pop()
-                self._after.append(now)
+        self._go(revision, self._before, self._after)
 
     def redo(self, revision: int) -> None:
         """Make the change again that was undone last; nothing where there is none.
@@ -122,13 +116,16 @@ class LabelStore:
             StaleError: the labels are not those of `revision`.
             OSError: it cannot be saved; then it was not done.
         """
+        self._go(revision, self._after, self._before)
+
+    def _go(self, revision: int, there: MutableSequence[Drawings], back: MutableSequence[Drawings]) -> None:
         with self.lock:
             self._check(revision)
-            if self._after:
+            if there:
                 now = self.drawings
-                self._save(self._after[-1])
-                self._after.pop()
-                self._before.append(now)
+                self._save(there[-1])
+                there.pop()
+                back.append(now)
 
     def close(self) -> None:
         """Give the folder free."""
