@@ -43,7 +43,7 @@ class Measure(Place):
 
 def run(arguments: Measure) -> int:
     """Measure, print the table and write the page; a cell that failed is a row of it."""
-    from miseg.service import cluster, measure_page, tracking
+    from miseg.service import cluster, lookup, measure_page, tracking
     from miseg.service.cells import Grid
     from miseg.service.measure import measure
     from miseg.service.measure_record import EXPERIMENT, KIND, Record
@@ -52,11 +52,11 @@ def run(arguments: Measure) -> int:
     uri = tracking.tracking_uri(arguments.root, arguments.offline)
     tracking.check(uri, arguments.root)
     name = arguments.name or f"measure-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    known = tracking.find_run(uri, EXPERIMENT, name) if arguments.name else tracking.latest_run(uri, EXPERIMENT, KIND)
+    known = lookup.find_run(uri, EXPERIMENT, name) if arguments.name else lookup.latest_run(uri, EXPERIMENT, KIND)
     if arguments.resume:
         if known is None:
             raise ValueError(f"no measurement {arguments.name or ''} at {uri}: leave --resume out to start one")
-        name = known.data.tags[tracking.RUN_KEY]
+        name = known.data.tags[lookup.RUN_KEY]
     elif arguments.name and known is not None:
         raise ValueError(f"a measurement called {name} exists: continue it with --resume, or choose another --name")
     cluster.connect(arguments.address)

@@ -59,7 +59,7 @@ class Again(How):
 
 def run(arguments: Train | Again) -> int:
     """Train, and say how it ended; status 1 where it did not get to its last step."""
-    from miseg.service import registry, repeats, tracking, train
+    from miseg.service import lookup, registry, repeats, tracking, train
     from miseg.service.claims import claimed
     from miseg.service.start import prepare
 
@@ -67,7 +67,7 @@ def run(arguments: Train | Again) -> int:
         registry.check_name(arguments.register)
     if isinstance(arguments, Again):
         uri = tracking.tracking_uri(arguments.root, arguments.offline)
-        experiment = tracking.read_experiment(uri, arguments.from_run)
+        experiment = lookup.read_experiment(uri, arguments.from_run)
     else:
         experiment = arguments.experiment
     job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=True)

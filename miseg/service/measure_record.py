@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 
 from miseg.information import DISTRIBUTIONS
-from miseg.service import tracking
+from miseg.service import lookup, tracking
 from miseg.service.cells import Cell, Grid, Row
 
 EXPERIMENT = tracking.experiment_name("information")
@@ -61,7 +61,7 @@ class Record:
     def known(self) -> dict[tuple[Row, int], Cell]:
         """What earlier calls of this name measured."""
         cells = {}
-        for run in tracking.children(self.uri, EXPERIMENT, self.run_id):
+        for run in lookup.children(self.uri, EXPERIMENT, self.run_id):
             params = run.data.params
             if not {"estimator", "distribution", "samples"} <= params.keys():
                 # A kill came between the run and its parameters.

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service import tracking
+from miseg.service import lookup, tracking
 
 if TYPE_CHECKING:
     from miseg.service.tune import Tuning
@@ -38,7 +38,7 @@ def of_training(run: Run) -> str:
     """What to say of a training that was done before."""
     tags, score = run.data.tags, run.data.metrics.get("val/mean_iou")
     commit = tags.get("mlflow.source.git.commit", "unknown")[:12]
-    of = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[tracking.RUN_KEY]}"
+    of = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[lookup.RUN_KEY]}"
     result = "" if score is None else f", mean IoU {score:.4f}"
     return (
         f"experiment {tags['miseg.experiment_id']} was trained to its end before: MLflow run {run.info.run_id} "
@@ -49,7 +49,7 @@ def of_training(run: Run) -> str:
 
 def of_tuning(run: Run) -> str:
     """What to say of a tuning that was done before."""
-    name, commit = run.data.tags[tracking.RUN_KEY], run.data.tags.get("mlflow.source.git.commit", "unknown")[:12]
+    name, commit = run.data.tags[lookup.RUN_KEY], run.data.tags.get("mlflow.source.git.commit", "unknown")[:12]
     return (
         f"the same was tuned before: {name}, MLflow run {run.info.run_id}, commit {commit}. Nothing is tuned now; "
         f"--resume --name {name} prints its tables, another --seed is another tuning, and a new --name tunes again"
@@ -62,7 +62,7 @@ def check_name(uri: str, tuning: Tuning) -> None:
     One that was not finished is continued: what it had may not have got as far as the storage.
     """
     with tracking.reachable(uri):
-        found = tracking.find_run(uri, tracking.experiment_name(tuning.base.data), tuning.name)
+        found = lookup.find_run(uri, tracking.experiment_name(tuning.base.data), tuning.name)
     if found is None:
         return
     kind = found.data.tags.get("miseg.kind", "training")

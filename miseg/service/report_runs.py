@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from miseg.evaluation.paired import ImageCounts
 from miseg.service.away import reachable
-from miseg.service.tracking import RUN_KEY
+from miseg.service.lookup import RUN_KEY
 
 TRAIN_MATCHED = "train_match/mean_iou"
 """Mean IoU of clusters that were matched with the classes on the training split, see `miseg.service.journal`."""

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Cell, Table
-from miseg.service import models, repeats, study_record, tables, tracking, tune
+from miseg.service import lookup, models, repeats, study_record, tables, tracking, tune
 from miseg.service.evaluate import evaluate
 from miseg.service.plan import Devices, Plan
 from miseg.service.start import Job
@@ -112,7 +112,7 @@ def runs(study: Study) -> list[tuple[Job, str]]:
     found = []
     for data, job in study.jobs.items():
         place = tracking.experiment_name(data)
-        run = tracking.find_run(job.tracking_uri, place, study_record.name_of(study.plan))
+        run = lookup.find_run(job.tracking_uri, place, study_record.name_of(study.plan))
         found += [(job, run.info.run_id)] if run is not None else []
     return found
 
@@ -121,12 +121,12 @@ def check(study: Study) -> None:
     """Raise ValueError where a name is taken, or a cell was tuned with other settings than it would be now."""
     for data, job in study.jobs.items():
         name = study_record.name_of(study.plan)
-        known = tracking.find_run(job.tracking_uri, tracking.experiment_name(data), name)
+        known = lookup.find_run(job.tracking_uri, tracking.experiment_name(data), name)
         if known is not None and known.data.tags.get("miseg.kind") != "study":
             raise ValueError(f"{name} is the name of another run, {known.info.run_id}: choose another --name")
     for table, cell, name in study.plan.cells:
         tuning = study.tuning(table, cell, None)
-        known = tracking.find_run(tuning.tracking_uri, tracking.experiment_name(cell.base.data), tuning.name)
+        known = lookup.find_run(tuning.tracking_uri, tracking.experiment_name(cell.base.data), tuning.name)
         if known is None or (seeds := known.data.params.get("confirm_seeds")) is None:
             continue  # a kill may have come before the parameters
         as_then = replace(tuning, confirm_seeds=int(seeds))  # it may have grown since

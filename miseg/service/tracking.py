@@ -18,14 +18,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from miseg.recipes.experiment import Experiment, from_dict, to_dict
+from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.away import UNREACHABLE, TrackingError, patiently, reachable, unreachable
+from miseg.service.lookup import RUN_KEY, runs_named
 from miseg.service.run_description import code_tags, parameters
-
-RUN_KEY = "miseg.run"
 
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -110,7 +109,7 @@ def open_run(
     client = MlflowClient(uri)
     with reachable(uri):
         experiment_id = ensure_experiment(client, experiment_name, uri, storage)
-        if known := _runs_named(client, experiment_id, name):
+        if known := runs_named(client, experiment_id, name):
             client.update_run(known[0].info.run_id, status="RUNNING")
         else:
             all_tags = {RUN_KEY: name, "mlflow.user": os.environ.get("USER", "miseg")}
@@ -120,7 +119,7 @@ def open_run(
             if description:
                 all_tags["mlflow.note.content"] = description
             client.create_run(experiment_id, tags=all_tags, run_name=display or name)
-            known = _runs_named(client, experiment_id, name)
+            known = runs_named(client, experiment_id, name)
             for other in known[1:]:
                 # The client asks again where an answer was lost on its way, and the server then makes a second run.
                 if not other.data.params and not other.data.metrics:
@@ -222,11 +221,6 @@ def log_json(uri: str, run_id: str, name: str, value: Any, patience: float | Non
         log_file(uri, run_id, path, str(Path(name).parent) if "/" in name else None, patience)
 
 
-def history(uri: str, run_id: str, key: str) -> dict[int, float]:
-    """A metric's values by step."""
-    return {metric.step: metric.value for metric in MlflowClient(uri).get_metric_history(run_id, key)}
-
-
 def log_metrics(
     uri: str,
     run_id: str,
@@ -263,20 +257,6 @@ def log_file(uri: str, run_id: str, path: Path, folder: str | None = None, patie
     patiently(uri, f"logging {path.name} to run {run_id}", log, patience)
 
 
-def read_experiment(uri: str, run_id: str) -> Experiment:
-    """The Experiment that a run trained.
-
-    Raises:
-        TrackingError: no such run, or it holds no experiment.
-    """
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = MlflowClient(uri).download_artifacts(run_id, "experiment.json", folder)
-            return from_dict(json.loads(Path(path).read_text()))
-    except (MlflowException, OSError) as error:
-        raise TrackingError(f"run {run_id} at {uri} holds no experiment.json: {str(error).splitlines()[0]}") from error
-
-
 def end_run(
     uri: str,
     run_id: str,
@@ -311,61 +291,6 @@ def interrupt_run(uri: str, run_id: str, mend: str) -> None:
         end_run(uri, run_id, "KILLED", f"interrupted; {mend}", patience=0)
     except TrackingError as away:
         print(f"run {run_id} stays open: {away}", flush=True)
-
-
-def find_run(uri: str, experiment: str, name: str) -> Run | None:
-    """The run whose `miseg.run` tag is `name`."""
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    runs = _runs_named(client, found.experiment_id, name) if found else []
-    return runs[0] if runs else None
-
-
-def _runs_named(client: MlflowClient, experiment_id: str, name: str) -> list[Run]:
-    """The runs whose `miseg.run` tag is `name`, the earliest first."""
-    found = client.search_runs([experiment_id], _named(name))
-    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
-
-
-def children(uri: str, experiment: str, parent: str) -> list[Run]:
-    """Every run whose parent is `parent`."""
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    runs: list[Run] = []
-    token: str | None = None
-    while found is not None:
-        page = client.search_runs(
-            [found.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=1000, page_token=token
-        )
-        runs += page
-        token = page.token
-        if not token:
-            break
-    return runs
-
-
-def latest_run(uri: str, experiment: str, kind: str) -> Run | None:
-    """The run that was started last of those whose tag `miseg.kind` is `kind`."""
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        return None
-    runs = client.search_runs(
-        [found.experiment_id], f"tags.`miseg.kind` = '{kind}'", order_by=["start_time DESC"], max_results=1
-    )
-    return runs[0] if runs else None
-
-
-def _named(name: str) -> str:
-    """The filter for the run of a name; MLflow takes either quotation mark, but no escapes.
-
-    Raises:
-        ValueError: a name with both.
-    """
-    if "'" in name and '"' in name:
-        raise ValueError(f"name = {name}: use no more than one kind of quotation mark")
-    mark = '"' if "'" in name else "'"
-    return f"tags.`{RUN_KEY}` = {mark}{name}{mark}"
 
 
 def ensure_experiment(client: MlflowClient, name: str, uri: str, storage: str) -> str:

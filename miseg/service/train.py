@@ -20,7 +20,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service import cluster, metrics, tracking
+from miseg.service import cluster, lookup, metrics, tracking
 from miseg.service.away import first_line
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
@@ -256,7 +256,7 @@ def finished(run: Run) -> Outcome | None:
         )
     if found.info.status != "FINISHED" or found.data.tags.get("miseg.ended") != FINISHED:
         return None
-    history = tracking.history(run.tracking_uri, found.info.run_id, "val/mean_iou")
+    history = lookup.history(run.tracking_uri, found.info.run_id, "val/mean_iou")
     if not history and not PackedDataset.open(run.data).info.classes:
         return Outcome(found.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
     step = max(history, default=0)
@@ -264,7 +264,7 @@ def finished(run: Run) -> Outcome | None:
         return None
     scores = history
     if run.selection == "objective":
-        scores = tracking.history(run.tracking_uri, found.info.run_id, "val/objective") or history
+        scores = lookup.history(run.tracking_uri, found.info.run_id, "val/objective") or history
     best = max(scores, key=scores.__getitem__)
     return Outcome(found.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
 
@@ -272,12 +272,12 @@ def finished(run: Run) -> Outcome | None:
 def recorded(run: Run) -> tracking.Run | None:
     """The MLflow run of `run`, once it has all that earlier calls left waiting here; None where there is none."""
     place = tracking.experiment_name(run.experiment.data)
-    found = tracking.find_run(run.tracking_uri, place, run.name)
+    found = lookup.find_run(run.tracking_uri, place, run.name)
     if found is None:
         return None
     waiting = Path(journal_folder(run.storage)) / f"{found.info.run_id}.jsonl"
     if send_pending(waiting, run.tracking_uri, found.info.run_id):
-        found = tracking.find_run(run.tracking_uri, place, run.name)
+        found = lookup.find_run(run.tracking_uri, place, run.name)
     return found
 
 

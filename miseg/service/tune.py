@@ -24,7 +24,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import cluster, metrics, tracking, train, tune_state, tuning_record
+from miseg.service import cluster, lookup, metrics, tracking, train, tune_state, tuning_record
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.progress import Progress
 from miseg.service.run_description import source_tags
@@ -208,7 +208,7 @@ def run(tuning: Tuning) -> Report:
             trials = trials.drop(columns=METRIC)
     except KeyboardInterrupt:
         uri, name = tuning.tracking_uri, tracking.experiment_name(tuning.base.data)
-        open_trials = (run.info.run_id for run in tracking.children(uri, name, parent) if run.info.status == "RUNNING")
+        open_trials = (run.info.run_id for run in lookup.children(uri, name, parent) if run.info.status == "RUNNING")
         for run_id in [parent, *open_trials]:
             tracking.interrupt_run(uri, run_id, "--resume continues")
         raise

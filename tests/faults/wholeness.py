@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from miseg.service import tracking
+from miseg.service import lookup, tracking
 from miseg.service.checkpoint_files import MANIFEST, CheckpointError, verify
 
 History = dict[str, list[tuple[int, str]]]
@@ -41,7 +41,7 @@ def histories(uri: str, data: str, work: str) -> dict[str, History]:
     experiment = client.get_experiment_by_name(tracking.experiment_name(data))
     found: dict[str, History] = {}
     for run in client.search_runs([experiment.experiment_id], max_results=10_000):
-        name, key = run.data.tags[tracking.RUN_KEY], run.data.tags["miseg.experiment_id"]
+        name, key = run.data.tags[lookup.RUN_KEY], run.data.tags["miseg.experiment_id"]
         if "miseg.method" not in run.data.tags or not f"{name}-".startswith(f"{work}-"):
             continue
         if run.info.status != "FINISHED" or run.data.tags.get("miseg.ended") != "finished":

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow_servers import Postgres, postgres_programs
 from processes import Processes, free_ports, http, processes
 
-from miseg.service import tracking
+from miseg.service import lookup, tracking
 from miseg.service.journal import Journal
 from miseg.service.tracking import TrackingError
 
@@ -154,7 +154,7 @@ def test_with_the_login_a_run_is_kept_and_the_login_is_not(server, tmp_path, mon
     assert journal.close()
     tracking.log_json(uri, run_id, "experiment.json", {"steps": 1})
     tracking.end_run(uri, run_id, "FINISHED", "finished")
-    assert tracking.history(uri, run_id, "train/loss") == {1: 0.5}
+    assert lookup.history(uri, run_id, "train/loss") == {1: 0.5}
     assert [item.path for item in MlflowClient(uri).list_artifacts(run_id)] == ["experiment.json"]
 
     for process in server.processes.alive():

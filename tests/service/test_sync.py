@@ -13,7 +13,7 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, models, sync, tracking
+from miseg.service import checkpoint, lookup, models, sync, tracking
 from miseg.service.loop import Loop
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -121,7 +121,7 @@ def test_a_job_without_its_server_ends_at_once_or_records_offline_and_is_sent_la
     assert f"make ui STORAGE={tmp_path}/offline" in trained.stdout
     sent = run_job(started, tmp_path, "jobs/sync.py", MLFLOW_TRACKING_URI=uri)
     assert sent.returncode == 0 and "1 runs sent" in sent.stdout, sent.stdout + sent.stderr
-    found = tracking.find_run(uri, tracking.experiment_name(small.uri), "alone")
+    found = lookup.find_run(uri, tracking.experiment_name(small.uri), "alone")
     assert found.info.status == "FINISHED" and found.data.tags["miseg.ended"] == "finished"
-    assert sorted(tracking.history(uri, found.info.run_id, "train/loss")) == [0, 1]
+    assert sorted(lookup.history(uri, found.info.run_id, "train/loss")) == [0, 1]
     assert sorted(model.name for model in models.of_run(uri, found.info.run_id)) == ["best", "last"]

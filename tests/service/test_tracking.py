@@ -23,7 +23,7 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import checkpoint, checkpoint_files, models, run_description, tracking
+from miseg.service import checkpoint, checkpoint_files, lookup, models, run_description, tracking
 from miseg.service.loop import Loop
 from miseg.service.run_description import parameters
 from miseg.service.tracking import TrackingError
@@ -123,17 +123,17 @@ def test_one_name_is_one_run(uri: str, open_one: Callable[..., str]) -> None:
     assert open_one("b") != first
     assert open_one("a") == first
     assert MlflowClient(uri).get_run(first).info.status == "RUNNING"
-    found = tracking.find_run(uri, tracking.experiment_name(EXPERIMENT.data), "a")
+    found = lookup.find_run(uri, tracking.experiment_name(EXPERIMENT.data), "a")
     assert found is not None and found.info.run_id == first
-    assert tracking.find_run(uri, tracking.experiment_name(EXPERIMENT.data), "c") is None
-    assert tracking.find_run(uri, "miseg/nowhere", "a") is None
+    assert lookup.find_run(uri, tracking.experiment_name(EXPERIMENT.data), "c") is None
+    assert lookup.find_run(uri, "miseg/nowhere", "a") is None
 
 
 @pytest.mark.parametrize("name", ["o'brien", 'a "quoted" one', "drive % é"])
 def test_a_name_may_hold_any_sign(uri: str, open_one: Callable[..., str], name: str) -> None:
     first = open_one(name)
     assert open_one(name) == first
-    found = tracking.find_run(uri, tracking.experiment_name(EXPERIMENT.data), name)
+    found = lookup.find_run(uri, tracking.experiment_name(EXPERIMENT.data), name)
     assert found is not None and found.info.run_id == first
 
 
@@ -187,20 +187,20 @@ def test_artifacts_lie_under_the_storage(uri: str, open_one: Callable[..., str],
     "experiment", [EXPERIMENT, Experiment(CrossEntropy(UNet(4))), replace(EXPERIMENT, label_budget=7)]
 )
 def test_a_run_gives_its_experiment_back(uri: str, open_one: Callable[..., str], experiment: Experiment) -> None:
-    found = tracking.read_experiment(uri, open_one(experiment=experiment))
+    found = lookup.read_experiment(uri, open_one(experiment=experiment))
     assert found == experiment and found.id == experiment.id
 
 
 def test_a_run_that_is_not_there_is_named(uri: str, tmp_path: Path) -> None:
     for run_id in ("0" * 32, "typing error"):
         with pytest.raises(TrackingError, match=f"run {run_id} at sqlite.* holds no experiment.json"):
-            tracking.read_experiment(uri, run_id)
+            lookup.read_experiment(uri, run_id)
 
 
 def test_a_run_without_an_experiment_is_named(uri: str, tmp_path: Path) -> None:
     run_id = tracking.open_run(uri, "miseg/test", "bare", storage=str(tmp_path))
     with pytest.raises(TrackingError, match=f"run {run_id} .* holds no experiment.json"):
-        tracking.read_experiment(uri, run_id)
+        lookup.read_experiment(uri, run_id)
 
 
 # A server that is not there
@@ -211,7 +211,7 @@ def test_a_dead_server_is_named_within_seconds(dead: str, tmp_path: Path) -> Non
     for call in (
         lambda: tracking.check(dead, str(tmp_path)),
         lambda: tracking.open_run(dead, "miseg/test", "run", storage=str(tmp_path)),
-        lambda: tracking.read_experiment(dead, "0" * 32),
+        lambda: lookup.read_experiment(dead, "0" * 32),
         lambda: models.download(dead, "0" * 32, "best", tmp_path),
     ):
         with pytest.raises(TrackingError, match=dead):

@@ -23,7 +23,7 @@ from processes import processes, wait_until
 
 from miseg.data.batches import evaluation_batches
 from miseg.interface import Batch
-from miseg.service import ingest, models, tracking, train, worker
+from miseg.service import ingest, lookup, models, tracking, train, worker
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
 from miseg.service.journal import Journal, journal_folder
@@ -130,7 +130,7 @@ class Training:
             "confusion", "experiment.json", "panels", "tables"
         }  # fmt: skip
         assert len(client.list_artifacts(self.run_id, "panels")) == STEPS // VALIDATE_EVERY
-        found = tracking.find_run(url, tracking.experiment_name(self.run.experiment.data), self.run.name)
+        found = lookup.find_run(url, tracking.experiment_name(self.run.experiment.data), self.run.name)
         assert found is not None and found.info.run_id == self.run_id
 
 

@@ -19,7 +19,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes import spaces
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import ingest, tables, tracking, train, tune, tuning_record, worker
+from miseg.service import ingest, lookup, tables, tracking, train, tune, tuning_record, worker
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.cluster import Resources
 from miseg.service.journal import journal_folder
@@ -99,7 +99,7 @@ def _train(
     recorder.close()
     ended = train.FINISHED if steps == experiment.steps else f"stopped early by ASHA at step {steps}"
     train.finish(run, run_id, "FINISHED", ended)
-    score = tracking.history(run.tracking_uri, run_id, "val/mean_iou")[steps]
+    score = lookup.history(run.tracking_uri, run_id, "val/mean_iou")[steps]
     return {"run_id": run_id, "mean_iou": score, tables.METRIC: score, "step": steps, "ended": ended}
 
 

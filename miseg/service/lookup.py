@@ -1,0 +1,91 @@
+"""Runs that are in MLflow already: found by name, by parent and by kind, and what they hold."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from miseg.recipes.experiment import Experiment, from_dict
+from miseg.service.away import TrackingError
+
+RUN_KEY = "miseg.run"
+"""The tag with a run's name: one process at a time works at a name, and a name that exists goes on."""
+
+
+def find_run(uri: str, experiment: str, name: str) -> Run | None:
+    """The run whose `miseg.run` tag is `name`."""
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    runs = runs_named(client, found.experiment_id, name) if found else []
+    return runs[0] if runs else None
+
+
+def runs_named(client: MlflowClient, experiment_id: str, name: str) -> list[Run]:
+    """The runs whose `miseg.run` tag is `name`, the earliest first."""
+    found = client.search_runs([experiment_id], _named(name))
+    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+
+def children(uri: str, experiment: str, parent: str) -> list[Run]:
+    """Every run whose parent is `parent`."""
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    runs: list[Run] = []
+    token: str | None = None
+    while found is not None:
+        page = client.search_runs(
+            [found.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=1000, page_token=token
+        )
+        runs += page
+        token = page.token
+        if not token:
+            break
+    return runs
+
+
+def latest_run(uri: str, experiment: str, kind: str) -> Run | None:
+    """The run that was started last of those whose tag `miseg.kind` is `kind`."""
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return None
+    runs = client.search_runs(
+        [found.experiment_id], f"tags.`miseg.kind` = '{kind}'", order_by=["start_time DESC"], max_results=1
+    )
+    return runs[0] if runs else None
+
+
+def history(uri: str, run_id: str, key: str) -> dict[int, float]:
+    """A metric's values by step."""
+    return {metric.step: metric.value for metric in MlflowClient(uri).get_metric_history(run_id, key)}
+
+
+def read_experiment(uri: str, run_id: str) -> Experiment:
+    """The Experiment that a run trained.
+
+    Raises:
+        TrackingError: no such run, or it holds no experiment.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = MlflowClient(uri).download_artifacts(run_id, "experiment.json", folder)
+            return from_dict(json.loads(Path(path).read_text()))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"run {run_id} at {uri} holds no experiment.json: {str(error).splitlines()[0]}") from error
+
+
+def _named(name: str) -> str:
+    """The filter for the run of a name; MLflow takes either quotation mark, but no escapes.
+
+    Raises:
+        ValueError: a name with both.
+    """
+    if "'" in name and '"' in name:
+        raise ValueError(f"name = {name}: use no more than one kind of quotation mark")
+    mark = '"' if "'" in name else "'"
+    return f"tags.`{RUN_KEY}` = {mark}{name}{mark}"
