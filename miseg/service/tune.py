@@ -6,30 +6,26 @@ import hashlib
 import json
 import math
 import os
-import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
 import pandas as pd
-from ray import PlacementGroupID, tune
+from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import cluster, lookup, metrics, tracking, train, tune_state, tuning_record
+from miseg.service import cluster, lookup, metrics, tracking, train, tune_rows, tune_state, tuning_record
 from miseg.service.cluster import HEAD, Resources
 from miseg.service.progress import Progress
 from miseg.service.run_description import source_tags
 from miseg.service.storage_failures import WhenStorageFails
-from miseg.service.tables import MANY_TO_ONE, METRIC, SCORES, agreement, best_trial, describe
+from miseg.service.tables import MANY_TO_ONE, METRIC, agreement, best_trial, describe
+from miseg.service.tune_callbacks import FreeResources, Halving, StillGoing
 from miseg.service.tuning_metrics import TuningMetrics
 
 TRIAL_FAILURES = 2
@@ -39,9 +35,6 @@ inside a trial that the scheduler stops, can leak its placement group (shared/ra
 CLOSES_WITHIN = 900
 """Seconds in which a trial that was stopped must have written what it was writing. Tune's default of two is less than a
 checkpoint and a picture take on a busy machine, and the trial that gets the process next would be given up."""
-
-FREE_EVERY = 2.0
-"""Seconds between two looks for what trials left that died."""
 
 Space = Callable[[Any, Experiment], Experiment]
 
@@ -107,64 +100,6 @@ class Suggest:
     def __call__(self, trial: Any) -> None:
         """Draw the trial's values."""
         self.space(trial, self.base)
-
-
-class Halving(ASHAScheduler):
-    """ASHA by step that stops no trial at its last step: it is about to end by itself, and to be a whole trial.
-
-    Args:
-        steps: optimiser steps of a whole trial.
-        grace: steps before a trial may be stopped.
-    """
-
-    def __init__(self, steps: int, grace: int) -> None:
-        super().__init__("step", METRIC, "max", max_t=steps, grace_period=min(grace, steps), reduction_factor=3)
-        self.steps = steps
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
-        """Whether the trial goes on."""
-        if result["step"] >= self.steps:
-            return self.CONTINUE
-        return super().on_trial_result(tune_controller, trial, result)
-
-
-class FreeResources(tune.Callback):
-    """Frees what a trial held, whatever became of its controller.
-
-    A trial that the scheduler stops takes its Train controller with it, and Ray leaves the workers' placement group to
-    a cleaner that gives up when the State API does not answer. A group that leaks starves every later trial.
-    """
-
-    def __init__(self) -> None:
-        self._looked = -math.inf
-
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial ended or was stopped."""
-        if group := (trial.last_result or {}).get(train.PLACEMENT_GROUP):
-            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
-
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial failed."""
-        self.on_trial_complete(iteration, trials, trial, **info)
-
-    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
-        """Tune has made a turn."""
-        if time.monotonic() - self._looked > FREE_EVERY:
-            cluster.free_abandoned()
-            self._looked = time.monotonic()
-
-
-class StillGoing(tune.Callback):
-    """Forgives a trial its failures once it gets on: a night of lost nodes is no fault of the trial's."""
-
-    def __init__(self) -> None:
-        self._reached: dict[str, int] = {}
-
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        """A validation was reported; one that is repeated after a resume is no progress."""
-        if result.get("step", 0) > self._reached.get(trial.trial_id, 0):
-            self._reached[trial.trial_id] = result["step"]
-            trial.run_metadata.num_failures = 0
 
 
 @dataclass(frozen=True)
@@ -361,53 +296,5 @@ def _tune(
     trials = results._experiment_analysis.trials
     # As they were made: a restored list is in the order of the last reports, and of equal trials the first wins.
     order = sorted(range(len(trials)), key=lambda i: int(trials[i].experiment_tag.partition("_")[0]))
-    return pd.DataFrame([_close(tuning, trial_run, results[i], trials[i].config) for i in order])
-
-
-def _close(
-    tuning: Tuning, trial_run: Callable[[Mapping[str, Any], str], train.Run], result: Any, config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A trial's row; its MLflow run is closed here if the scheduler stopped it or its driver died."""
-    metrics = result.metrics or {}
-    found, ended = None, "not started"
-    try:
-        run = trial_run(config, metrics.get("trial_id") or result.path.rstrip("/").split("_")[-1])
-    except ValueError as error:  # a point that is no experiment: the others are none the worse for it
-        ended = f"failed: {error}"
-    else:
-        looking = partial(train.recorded, run)
-        found = tracking.patiently(tuning.tracking_uri, f"the table of {tuning.name}", looking)
-    if found is not None:
-        run_id = found.info.run_id
-        ended = found.data.tags.get("miseg.ended", "")
-        if found.info.status in ("RUNNING", "KILLED") or not ended:  # the latter: an interrupted driver found it open
-            if result.error:
-                ended = f"failed: {result.error}"
-            elif metrics.get("step", 0) >= run.experiment.steps:
-                ended = train.FINISHED  # its own closing waits on another machine
-            else:
-                ended = f"stopped early by ASHA at step {metrics.get('step')}"
-            train.finish(run, run_id, "FAILED" if result.error else "FINISHED", ended.splitlines()[0])
-    return (
-        {
-            "run_id": found.info.run_id if found else "",
-            "mean_iou": metrics.get("mean_iou", float("nan")),
-            METRIC: metrics.get(METRIC, float("nan")),
-            "step": metrics.get("step", 0),
-            "ended": ended,
-        }
-        | _of_clusters(found)
-        | {f"params/{key}": value for key, value in config.items()}
-    )
-
-
-def _of_clusters(run: Any) -> dict[str, Any]:
-    """How a trial's clusters were matched with classes, whether they collapsed, and scores; nothing for other methods.
-
-    Scores are those that were logged last.
-    """
-    if run is None or "miseg.match" not in run.data.tags:
-        return {}
-    shown = {name: run.data.tags.get(f"miseg.{name}", "") for name in ("match", "collapsed")}
-    scores = {score: run.data.metrics.get(f"val/{score}", math.nan) for score in SCORES if score != "mean_iou"}
-    return {name: re.split("[,:]", text)[0] for name, text in shown.items() if text} | scores
+    rows = [tune_rows.close(tuning.tracking_uri, tuning.name, trial_run, results[i], trials[i].config) for i in order]
+    return pd.DataFrame(rows)

@@ -1,0 +1,73 @@
+"""A tuning's trials as rows of its table."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from miseg.service import tracking, train
+from miseg.service.tables import METRIC, SCORES
+
+
+def close(
+    uri: str,
+    name: str,
+    trial_run: Callable[[Mapping[str, Any], str], train.Run],
+    result: Any,
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A trial's row; its MLflow run is closed here if the scheduler stopped it or its driver died.
+
+    Args:
+        uri: the MLflow server or store.
+        name: the tuning's.
+        trial_run: from a trial's point and id to what it trains; raises ValueError where the point is no experiment.
+        result: what Tune knows of the trial, as `tune.Result`.
+        config: the trial's point.
+    """
+    metrics = result.metrics or {}
+    found, ended = None, "not started"
+    try:
+        run = trial_run(config, metrics.get("trial_id") or result.path.rstrip("/").split("_")[-1])
+    except ValueError as error:  # a point that is no experiment: the others are none the worse for it
+        ended = f"failed: {error}"
+    else:
+        looking = partial(train.recorded, run)
+        found = tracking.patiently(uri, f"the table of {name}", looking)
+    if found is not None:
+        run_id = found.info.run_id
+        ended = found.data.tags.get("miseg.ended", "")
+        if found.info.status in ("RUNNING", "KILLED") or not ended:  # the latter: an interrupted driver found it open
+            if result.error:
+                ended = f"failed: {result.error}"
+            elif metrics.get("step", 0) >= run.experiment.steps:
+                ended = train.FINISHED  # its own closing waits on another machine
+            else:
+                ended = f"stopped early by ASHA at step {metrics.get('step')}"
+            train.finish(run, run_id, "FAILED" if result.error else "FINISHED", ended.splitlines()[0])
+    return (
+        {
+            "run_id": found.info.run_id if found else "",
+            "mean_iou": metrics.get("mean_iou", float("nan")),
+            METRIC: metrics.get(METRIC, float("nan")),
+            "step": metrics.get("step", 0),
+            "ended": ended,
+        }
+        | _of_clusters(found)
+        | {f"params/{key}": value for key, value in config.items()}
+    )
+
+
+def _of_clusters(run: Any) -> dict[str, Any]:
+    """How a trial's clusters were matched with classes, whether they collapsed, and scores; nothing for other methods.
+
+    Scores are those that were logged last.
+    """
+    if run is None or "miseg.match" not in run.data.tags:
+        return {}
+    shown = {name: run.data.tags.get(f"miseg.{name}", "") for name in ("match", "collapsed")}
+    scores = {score: run.data.metrics.get(f"val/{score}", math.nan) for score in SCORES if score != "mean_iou"}
+    return {name: re.split("[,:]", text)[0] for name, text in shown.items() if text} | scores
