@@ -136,7 +136,8 @@ def _window(rows: Sequence[Interval]) -> tuple[float, float]:
     reach = [(row.estimate, 0.0 if math.isnan(row.half) else min(row.half, most)) for row in rows]
     low, high = min(0.0, *(e - half for e, half in reach)), max(0.0, *(e + half for e, half in reach))
     margin = 0.05 * (high - low) or 1.0
-    return low - margin, high + margin
+    # No difference of mean IoU is larger than 100 points.
+    return max(low - margin, -100.0), min(high + margin, 100.0)
 
 
 @styled

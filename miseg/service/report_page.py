@@ -1,4 +1,4 @@
-"""A report as files: a page that needs nothing else, Markdown, and the CSV files that both are written from."""
+"""A report as files: a page that needs nothing else, Markdown with its figures, and CSV with the numbers of both."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from miseg.service.report_content import Content, address
 from miseg.service.report_papers import Beside
 from miseg.service.report_pictures import EXTREMES, data_uri
 from miseg.service.report_runs import TRAIN_MATCHED, Table
-from miseg.service.report_words import NAMES, place
+from miseg.service.report_words import NAMES, give_or_take, place
 from miseg.service.reporting import write_table
 
-PAGE, MARKDOWN = "report.html", "report.md"
+PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 RESULTS, PAPERS, CLASSES, IMAGES = "results.csv", "papers.csv", "classes.csv", "images.csv"
 
 GLYPHS = {
@@ -44,6 +44,12 @@ def write(content: Content, folder: Path, now: datetime.datetime | None = None) 
     }
     (folder / PAGE).write_text(html(content, written), encoding="utf-8")
     (folder / MARKDOWN).write_text(markdown(content, written), encoding="utf-8")
+    (folder / FIGURES).mkdir(exist_ok=True)
+    drawn = {folder / name: svg for at in range(len(content.sections)) for name, _, svg in drawings(content, at)}
+    for of_before in set((folder / FIGURES).glob("*.svg")) - set(drawn):
+        of_before.unlink()
+    for path, svg in drawn.items():
+        path.write_text(svg, encoding="utf-8")
     for name, records in tables.items():
         if records:
             write_table(folder / name, records[0], (record.values() for record in records))
@@ -74,19 +80,35 @@ def html(content: Content, written: str) -> str:
         extremes=extremes,
         reproduce=reproduce(content),
         again=again(content),
+        give_or_take=give_or_take,
         budgets=[cell for table in found.tables for cell in table.cells],
         svg_uri=lambda svg: data_uri("image/svg+xml", svg.encode()),
     )
 
 
+def drawings(content: Content, at: int) -> list[tuple[str, str, str]]:
+    """The figures of a section: the file that Markdown shows, what it is, and its SVG."""
+    section = content.sections[at]
+    found = [
+        ("differences", f"Difference of mean IoU to {section.table.baseline}, with intervals", section.differences),
+        ("curves", "Learning curves", section.curves),
+        ("classes", "IoU of each class", section.classes),
+    ]
+    found += [
+        (f"knobs-{number}", f"What each knob did: {search.cell.id}", search.figure)
+        for number, search in enumerate(section.searches, 1)
+    ]
+    return [(f"{FIGURES}/{at + 1}-{name}.svg", what, svg) for name, what, svg in found if svg]
+
+
 def markdown(content: Content, written: str) -> str:
-    """The same in words and tables, without figures."""
+    """The same in words and tables, with the figures as files; the page alone has the pictures."""
     text = [f"# {_plain(title(content))}", "", f"Read from MLflow at {content.found.uri} on {written}. Scores in %, "]
-    text[-1] += f"differences in points of mean IoU. Figures are in {PAGE}."
+    text[-1] += f"differences in points of mean IoU. Pictures are in {PAGE}."
     text += ["", _plain(content.answer), ""]
     if content.missing:
         text += ["## Missing", "", *(f"- {_plain(what)}" for what in content.missing), ""]
-    for section in content.sections:
+    for at, section in enumerate(content.sections):
         text += [f"## {_plain(section.title)}", ""]
         if not section.rows:
             text += ["Nothing is measured here yet.", ""]
@@ -105,6 +127,8 @@ def markdown(content: Content, written: str) -> str:
             values += [_delta(r["difference"], r["half_width"]), r["outcome"], r["published_gain"] or "–", r["runs"]]
             text.append(_line(values))
         text += ["", *(f"- {_plain(row.verdict)}" for row in section.rows if not row.baseline), ""]
+        for name, what, _ in drawings(content, at):
+            text += [f"![{_plain(what)}]({name})", ""]
     if content.papers:
         text += ["## Beside the papers", ""]
     for paper, rows in content.papers.items():
@@ -209,7 +233,7 @@ def _delta(value: object, half: object) -> str:
     if not isinstance(value, int | float):
         return "–"
     told = f"{value:+.1f}".replace("-", "−")
-    return f"{told} ± {half:.1f}" if isinstance(half, int | float) else told
+    return told + give_or_take(half)
 
 
 def _plain(text: str) -> str:

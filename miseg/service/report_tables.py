@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from miseg.evaluation.paired import Difference, compare, compare_scores
 from miseg.recipes.published import claims
 from miseg.service.report_runs import SAME, SCORES, TRAIN_MATCHED, Found, Line, Table
-from miseg.service.report_words import claimed, counted, gain, number, place, signed, system
+from miseg.service.report_words import claimed, counted, gain, give_or_take, number, place, signed, system
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +76,7 @@ class Result:
         if self.difference is None:
             return f"{self.line.name}: no seed in common with {base} on {place(self.table)}, so nothing is paired."
         found = self.difference
-        text = f"{self.line.name} − {base} = {signed(self.points)}"
-        if not math.isnan(self.half):
-            text += f" ± {self.half:.1f}"
+        text = f"{self.line.name} − {base} = {signed(self.points)}{give_or_take(self.half)}"
         text += f" on {place(self.table)}, {self.system}"
         over = f"over {counted(found.seeds, 'seed')} and {counted(found.images, 'image')}"
         if found.images < 2:
@@ -211,4 +209,4 @@ def answer(found: Found, rows: Sequence[Result]) -> str:
 
 def against(row: Result) -> str:
     """A difference with its interval, for a sentence."""
-    return signed(row.points) + ("" if math.isnan(row.half) else f" ± {row.half:.1f}")
+    return signed(row.points) + give_or_take(row.half)

@@ -77,6 +77,16 @@ def signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "−")
 
 
+def give_or_take(half: object) -> str:
+    """Half an interval as what follows a difference, in points; nothing where it is not known.
+
+    No difference of mean IoU is above 100 points: of an interval that wide the width tells nothing more.
+    """
+    if not isinstance(half, int | float) or math.isnan(half):
+        return ""
+    return " ± over 100" if half > 100 else f" ± {half:.1f}"
+
+
 def counted(number_of: int, what: str) -> str:
     """A number with its noun."""
     return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"

@@ -23,6 +23,7 @@ from report_store import STEPS, Study
 from miseg.recipes.published import claims
 from miseg.service import report_content, report_page, report_runs, report_search, report_tables, report_words
 from miseg.service.report_content import Content
+from miseg.service.report_pictures import data_uri
 
 STRANGE = "RMI <script>alert('x')</script> | $a_b$ & \"λ\""
 SEEDS = (1, 2, 3)
@@ -399,6 +400,29 @@ def test_markdown_says_what_the_csv_says(report: Written) -> None:
     plain = re.sub(r"\\(.)", r"\1", report.markdown)
     for record in report.table(report_page.RESULTS):
         assert record["verdict"] in plain
+
+
+def test_markdown_shows_the_figures_of_the_page(report: Written) -> None:
+    folder = report.folder / report_page.FIGURES
+    shown = re.findall(r"^!\[.+\]\((.+)\)$", report.markdown, re.MULTILINE)
+    assert {report.folder / name for name in shown} == set(folder.iterdir())
+    assert [Path(name).name for name in shown[:4]] == [
+        "1-differences.svg",
+        "1-curves.svg",
+        "1-classes.svg",
+        "1-knobs-1.svg",
+    ]
+    for name in shown:
+        assert data_uri("image/svg+xml", (report.folder / name).read_bytes()) in report.page, name
+
+
+def test_figures_of_an_earlier_report_go(report: Written, tmp_path: Path) -> None:
+    (tmp_path / report_page.FIGURES).mkdir()
+    (tmp_path / report_page.FIGURES / "9-curves.svg").write_text("of before")
+    report_page.write(report.content, tmp_path)
+    assert {path.name for path in (tmp_path / report_page.FIGURES).iterdir()} == {
+        path.name for path in (report.folder / report_page.FIGURES).iterdir()
+    }
 
 
 def test_every_run_is_named_with_the_command_that_repeats_it(report: Written) -> None:

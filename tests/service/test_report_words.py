@@ -8,7 +8,7 @@ import pytest
 
 from miseg.recipes.catalog import RECIPES
 from miseg.service.report_runs import Line, Seeded, Table
-from miseg.service.report_words import claimed, counted, gain, number, place, signed, system
+from miseg.service.report_words import claimed, counted, gain, give_or_take, number, place, signed, system
 from miseg.service.run_description import parameters
 
 
@@ -57,6 +57,8 @@ def test_a_place_is_the_data_and_the_labels(data: str, budget: str, supervision:
 def test_numbers() -> None:
     assert (signed(1.06), signed(-0.44), gain((-14.0, -7.0)), gain(None)) == ("+1.1", "−0.4", "−14.0 to −7.0", "")
     assert (counted(1, "seed"), counted(1200, "image")) == ("1 seed", "1,200 images")
+    assert [give_or_take(half) for half in (0.25, 100.0, 115.6)] == [" ± 0.2", " ± 100.0", " ± over 100"]
+    assert (give_or_take(float("nan")), give_or_take("")) == ("", "")
     assert (number(None), number(float("nan")), number(1.23456)) == ("", "", 1.2346)
     assert claimed("RegionMutualInformation") == "Zhao +1.5 to +2.6; Gonçalves −14.0 to −7.0"
     assert claimed("CrossEntropy") == ""
