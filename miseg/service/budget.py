@@ -36,6 +36,11 @@ SETTLE_S = 2.0
 """Between the draining of workers and the word that there may be none: more than the autoscaler takes between its looks
 at both. A training that leaves sooner may get another worker, which then drains too."""
 
+LATE_S = 20.0
+"""What a worker has that comes once there may be none: the autoscaler had asked for it before. What trains there
+began from a checkpoint a moment ago. Where Ray had reserved it for a training, but not started that, it would drain for
+ever: Ray starts nothing on a node that drains, and gives up no reservation before the node is gone."""
+
 WARNING = 0.8
 """Share of the budget from which on it warns."""
 
@@ -247,36 +252,45 @@ class Stop:
     def __init__(self, address: str, forbid: Callable[[], None], notice: float) -> None:
         self._address, self._forbid, self._notice = address, forbid, notice
         self._deadlines: dict[str, float] = {}
+        self._forbidden = False
 
-    def look(self, found: Any) -> None:
-        """Drain the workers that do not drain, let none start, and end those whose time is up.
+    def look(self, found: Any, spent: bool) -> None:
+        """End the workers whose time is up; where all is spent, drain those that do not drain, and let none start.
 
         In this order, and with a pause: where there may be none, the autoscaler ends at once what it does not see
-        draining, and it asks Ray which nodes drain before it reads its configuration.
+        draining, and it asks Ray which nodes drain before it reads its configuration. A worker that drains never works
+        again, so its time is up when it said, even where there is more to spend by then.
 
         Raises:
             Exception: Ray is away; to be called again.
         """
-        began = False
-        for node in autoscaling.workers(found):
-            node_id = str(node.node_id)
-            if node_id not in self._deadlines:
-                deadline = time.time() + self._notice
-                if node.node_status != "DRAINING":
-                    autoscaling.drain(self._address, node_id, "the budget is spent", deadline)
-                    autoscaling.say(f"draining {node.ray_node_type_name} {node_id}")
-                    began = True
-                self._deadlines[node_id] = deadline
-            elif time.time() > self._deadlines[node_id]:
+        there = {str(node.node_id): node for node in autoscaling.workers(found)}
+        self._deadlines = {node_id: deadline for node_id, deadline in self._deadlines.items() if node_id in there}
+        for node_id, deadline in self._deadlines.items():
+            if time.time() > deadline:
                 self._end(node_id)
+        if spent:
+            self._drain({node_id: node for node_id, node in there.items() if node_id not in self._deadlines})
+            self._forbid()
+        self._forbidden = spent
+
+    def _drain(self, nodes: Mapping[str, Any]) -> None:
+        notice = min(LATE_S, self._notice) if self._forbidden else self._notice
+        began = False
+        for node_id, node in nodes.items():
+            deadline = time.time() + notice
+            if node.node_status != "DRAINING":
+                autoscaling.drain(self._address, node_id, "the budget is spent", deadline)
+                autoscaling.say(f"draining {node.ray_node_type_name} {node_id}, which has {notice:g} s")
+                began = True
+            self._deadlines[node_id] = deadline
         if began:
             time.sleep(SETTLE_S)
-        self._forbid()
 
     def _end(self, node_id: str) -> None:
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
-        autoscaling.say(f"{node_id} has not left in {self._notice:g} s: ending it")
+        autoscaling.say(f"{node_id} has not left in time: ending it")
         GcsClient(address=self._address).drain_nodes([bytes.fromhex(node_id)])
 
 
@@ -304,8 +318,7 @@ def main(guard: Guard) -> None:
             _tell(ledger, plan)
             ledger.save(kept)
             exported.put(ledger, plan)
-            if ledger.state == STOPPED:
-                stop.look(found)
+            stop.look(found, ledger.state == STOPPED)
             failed = ""
         except Exception as error:  # Ray restarts, or `ray up` is writing the file: look again in a moment
             if repr(error) != failed:  # one line, not one for each look

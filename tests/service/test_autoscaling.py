@@ -13,6 +13,7 @@ import copy
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -236,13 +237,15 @@ def test_once_the_budget_is_spent_the_training_is_kept_and_goes_on_when_there_is
     limits = {name: node_type["max_workers"] for name, node_type in types.items()}
     spent_at = time.monotonic()
     set_budget(1.0)
-    # The training waits for a GPU, and the autoscaler looks every five seconds. A worker that it has asked for
-    # when there may be none any more comes, drains and leaves like the others.
+    # The training waits for a GPU, and the autoscaler looks every five seconds. A worker that it had asked for comes,
+    # drains, and is ended where it does not leave.
     wait_until(lambda: watched.still_at_0() > 15, 200, "the end of the worker", [*pretended.needs, job])
     gone, starts = watched.seen[-1][0], watched.starts(spent_at)
     assert starts <= 1 and job.poll() is None, watched.seen
     said = pretended.started.text("budget")
-    assert "STOPPED" in said and "draining gpu_spot" in said and "has not left" not in said, said
+    assert "STOPPED" in said and said.count("draining gpu_spot") == 1 + starts, said
+    ended = set(re.findall(r"(\w+) has not left in time", said))
+    assert len(ended) <= starts and re.findall(r"draining gpu_spot (\w+)", said)[0] not in ended, said
     assert json.loads((folder / "budget.json").read_text())["state"] == "stopped"
     ratio = [
         line for line in http(f"http://127.0.0.1:{pretended.port}/metrics")[1].splitlines() if "used_ratio " in line

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from ray._private.state import GlobalState
 from ray.core.generated.autoscaler_pb2 import ClusterConfig
 
 from miseg.service import autoscaling, budget
-from miseg.service.budget import Ledger, Plan
+from miseg.service.budget import Ledger, Plan, Stop
 
 PLAN = Plan(100, {"head": 0.5, "gpu_spot": 1.0, "gpu_on_demand": 3.0}, "head")
 HOUR = 3600.0
@@ -92,6 +93,66 @@ def test_it_warns_at_four_fifths_and_stops_at_the_whole_each_once(capsys: pytest
     assert [text for _, text in told][0::2] == ["", "", ""]
     budget._tell(ledger, Plan(200, PLAN.prices, "head"))
     assert ledger.state == "within"
+
+
+class Workers:
+    """Workers that a guard sees, and what it did to them, with a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.drained, self.ended, self.forbidden = 1000.0, {}, [], 0
+        monkeypatch.setattr(budget.time, "time", lambda: self.now)
+        monkeypatch.setattr(budget.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(autoscaling, "drain", self._drain)
+        self.stop = Stop("ray:6379", self._forbid, notice=300.0)
+        monkeypatch.setattr(self.stop, "_end", self.ended.append)
+
+    def _drain(self, address: str, node_id: str, reason: str, deadline: float) -> None:
+        self.drained[node_id] = deadline - self.now
+
+    def _forbid(self) -> None:
+        self.forbidden += 1
+
+    def look(self, *node_ids: str, spent: bool = True) -> None:
+        """A look at these."""
+        nodes = [
+            SimpleNamespace(
+                node_id=node_id,
+                node_status="DRAINING" if node_id in self.drained else "RUNNING",
+                ray_node_type_name="gpu_spot",
+                total_resources=dict,
+            )
+            for node_id in node_ids
+        ]
+        self.stop.look(SimpleNamespace(active_nodes=nodes, idle_nodes=[]), spent)
+
+
+def test_workers_have_their_notice_and_those_that_come_late_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(monkeypatch)
+    workers.look("a", "b", spent=False)
+    assert not workers.drained and not workers.forbidden
+    workers.look("a", "b")
+    assert workers.drained == {"a": 300, "b": 300} and workers.forbidden == 1
+    workers.now += 5
+    workers.look("b", "late")
+    assert workers.drained["late"] == budget.LATE_S
+    workers.now += budget.LATE_S + 1
+    workers.look("b", "late")
+    assert workers.ended == ["late"], "Ray may have reserved it for a training that never starts there"
+    workers.now += 300
+    workers.look("b")
+    assert workers.ended == ["late", "b"]
+
+
+def test_a_worker_that_drains_ends_though_there_is_more_to_spend_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(monkeypatch)
+    workers.look("a")
+    workers.look("a", "late")
+    workers.now += budget.LATE_S + 1
+    workers.look("a", "late", "fresh", spent=False)
+    assert workers.ended == ["late"] and "fresh" not in workers.drained
+    # The next time those that run then have the whole notice again.
+    workers.look("fresh")
+    assert workers.drained["fresh"] == 300
 
 
 @pytest.mark.parametrize(
