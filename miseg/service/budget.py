@@ -32,10 +32,6 @@ import tyro
 
 from miseg.service import autoscaling
 
-SETTLE_S = 2.0
-"""Between the draining of workers and the word that there may be none: more than the autoscaler takes between its looks
-at both. A training that leaves sooner may get another worker, which then drains too."""
-
 LATE_S = 20.0
 """What a worker has that comes once there may be none: the autoscaler had asked for it before. What trains there
 began from a checkpoint a moment ago. Where Ray had reserved it for a training, but not started that, it would drain for
@@ -73,6 +69,9 @@ class Guard:
     """Seconds between two looks."""
     notice: float = 300.0
     """Seconds that trainings have to keep a checkpoint and to leave; what still runs on a worker then ends with it."""
+    settle: float = 2.0
+    """Seconds between the draining of workers and the word that there may be none: more than the autoscaler takes
+    between its looks at both. A training that leaves sooner may get another worker, which then drains too."""
     check: bool = False
     """Only look whether budget and prices can be read."""
 
@@ -247,10 +246,11 @@ class Stop:
         address: Ray's control store, host:port.
         forbid: sees to it that no worker starts.
         notice: s between the notice and the end.
+        settle: s between the notice and the word that none may start.
     """
 
-    def __init__(self, address: str, forbid: Callable[[], None], notice: float) -> None:
-        self._address, self._forbid, self._notice = address, forbid, notice
+    def __init__(self, address: str, forbid: Callable[[], None], notice: float, settle: float) -> None:
+        self._address, self._forbid, self._notice, self._settle = address, forbid, notice, settle
         self._deadlines: dict[str, float] = {}
         self._forbidden = False
 
@@ -285,7 +285,7 @@ class Stop:
                 began = True
             self._deadlines[node_id] = deadline
         if began:
-            time.sleep(SETTLE_S)
+            time.sleep(self._settle)
 
     def _end(self, node_id: str) -> None:
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
@@ -308,7 +308,7 @@ def main(guard: Guard) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     exported = Exported(guard.host, guard.port, Path(guard.targets).expanduser())
     forbid = partial(no_workers, path) if guard.raycluster is None else partial(no_pods, guard.raycluster)
-    stop = Stop(guard.address, forbid, guard.notice)
+    stop = Stop(guard.address, forbid, guard.notice, guard.settle)
     failed = ""
     while True:
         try:

@@ -103,7 +103,7 @@ class Workers:
         monkeypatch.setattr(budget.time, "time", lambda: self.now)
         monkeypatch.setattr(budget.time, "sleep", lambda seconds: None)
         monkeypatch.setattr(autoscaling, "drain", self._drain)
-        self.stop = Stop("ray:6379", self._forbid, notice=300.0)
+        self.stop = Stop("ray:6379", self._forbid, notice=300.0, settle=2.0)
         monkeypatch.setattr(self.stop, "_end", self.ended.append)
 
     def _drain(self, address: str, node_id: str, reason: str, deadline: float) -> None:
