@@ -66,16 +66,27 @@ class Notice:
         _sigterm.listen(False)
         self._closing.set()
 
+    def comes(self, seconds: float) -> bool:
+        """Whether one has come, or comes within `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not self.reason and time.monotonic() < deadline:
+            self._look()
+            time.sleep(0.05)
+        return bool(self.reason)
+
     def _poll(self) -> None:
         while not self._drained and not self._closing.wait(DRAIN_POLL_S):
-            try:
-                draining = ray._private.state.state.get_draining_nodes()
-            except Exception:  # Ray's control store is away for a moment, or this process ends
-                continue
-            if found := sorted(self._nodes & set(draining)):
-                deadline = draining[found[0]]
-                left = f", gone in {deadline / 1000 - time.time():.0f} s" if deadline else ""
-                self._drained = f"Ray drains node {found[0][:8]}{left}"
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            draining = ray._private.state.state.get_draining_nodes()
+        except Exception:  # Ray's control store is away for a moment, or this process ends
+            return
+        if found := sorted(self._nodes & set(draining)):
+            deadline = draining[found[0]]
+            left = f", gone in {deadline / 1000 - time.time():.0f} s" if deadline else ""
+            self._drained = f"Ray drains node {found[0][:8]}{left}"
 
 
 class _Sigterm:

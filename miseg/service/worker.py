@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import ray.train
@@ -38,6 +38,9 @@ LOG_EVERY = 10
 
 Report = Callable[[dict[str, Any]], None]
 """Takes what a validation found: `step`, `mean_iou` and `score`."""
+
+REFUSED_BEFORE_S = 2.0
+"""Seconds from Ray's refusal of a task on a node that drains until it says that the node drains, at most."""
 
 Watched = Callable[[Iterator[Batch]], Iterator[Batch]]
 """Hands batches on, with an eye on whether there is time for them."""
@@ -153,8 +156,8 @@ class _Training:
             self.dataset, loop.experiment, start_step=loop.step, rank=loop.rank, world=loop.world
         )
         # Where a report ends the trial, this process goes on to the next one: its pipeline must end here.
-        with contextlib.closing(stream):
-            train_on(loop, stream, self.recorder, self._validate, stop)
+        with contextlib.closing(self._read(stream)) as batches:
+            train_on(loop, batches, self.recorder, self._validate, stop)
             if stop.agreed:
                 self._keep()
                 raise PreemptedError(loop.step, self._reason)
@@ -166,13 +169,30 @@ class _Training:
 
     def _watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """What a validation reads: it may take longer than the notice leaves, and changes nothing that is kept."""
-        with contextlib.closing(batches):  # type: ignore[type-var]
-            for batch in batches:
+        with contextlib.closing(self._read(batches)) as read:
+            for batch in read:
                 if self.notice.reason:
                     self._keep()
                     if self.loop.world == 1:  # several ranks would wait for one that is not there
                         raise PreemptedError(self.loop.step, self.notice.reason)
                 yield batch
+
+    def _read(self, batches: Iterator[Batch]) -> Generator[Batch]:
+        """Hands on what is read; where that fails because the node goes away, the error is the notice.
+
+        Ray refuses the decoding tasks of a node that drains, and the training hears of the draining up to
+        `preemption.DRAIN_POLL_S` later.
+        """
+        try:
+            yield from batches
+        except Exception:
+            if not self.notice.comes(REFUSED_BEFORE_S):
+                raise
+            _log(self.recorder, self.loop.flush())
+            self._keep()
+            if self.loop.world > 1:  # the other ranks go on with a step that this one cannot make
+                raise
+            raise PreemptedError(self.loop.step, self._reason) from None
 
     @property
     def _reason(self) -> str:

@@ -12,16 +12,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 from metadata_service import Metadata, serving
 from mlflow import MlflowClient
 from processes import processes, wait_until
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from spot_nodes import SpotNodes
 
 from miseg.recipes import spaces
-from miseg.service import cluster, spot, tracking, train, tune
+from miseg.service import budget, cluster, spot, tracking, train, tune
 from miseg.service.checkpoint_store import CheckpointStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600, method="signal")]
@@ -283,3 +287,27 @@ def test_sigterm_closes_a_driver_s_runs_and_resume_goes_on(nodes, place):
 def all_runs(client: MlflowClient, place: Place) -> list[Any]:
     experiment = client.get_experiment_by_name(tracking.experiment_name(place.experiment.data))
     return client.search_runs([experiment.experiment_id])
+
+
+@pytest.mark.long
+def test_a_node_that_is_reserved_and_drains_for_ever_is_ended_by_the_budget_guard(nodes: SpotNodes) -> None:
+    nodes.add(8)
+    group = placement_group([{"CPU": 1}], "STRICT_PACK", _soft_target_node_id=nodes.alive()[8])
+    assert group.wait(60) and ray.util.placement_group_table(group)["bundles_to_node_id"][0] == nodes.alive()[8]
+    node = SimpleNamespace(
+        node_id=nodes.alive()[8], node_status="RUNNING", ray_node_type_name="spot", total_resources=dict
+    )
+    seen = SimpleNamespace(active_nodes=[node], idle_nodes=[])
+    stop = budget.Stop(nodes.address, lambda: None, notice=4.0, settle=2.0)
+    stop.look(seen, spent=True)
+
+    @ray.remote(num_cpus=1, scheduling_strategy=PlacementGroupSchedulingStrategy(group))
+    def train_there() -> None:
+        pass
+
+    waits = train_there.remote()
+    assert ray.wait([waits], timeout=4)[0] == [] and 8 in nodes.alive(), "Ray starts nothing there, and keeps it"
+    stop.look(seen, spent=False)
+    wait_until(lambda: 8 not in nodes.alive(), 60, "the end of the node")
+    ray.cancel(waits, force=True)
+    remove_placement_group(group)

@@ -16,16 +16,18 @@ import pytest
 import ray
 import torch
 from mlflow import MlflowClient
+from ray.exceptions import TaskUnschedulableError
 
 from miseg.data.batches import evaluation_batches
 from miseg.data.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, cluster, ingest, models, system_metrics, tracking, train
+from miseg.service import checkpoint, cluster, ingest, models, preemption, system_metrics, tracking, train
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal
+from miseg.service.preemption import PreemptedError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -71,6 +73,12 @@ def fit(place, small, experiment, name, workers=1, decoded_bytes=0, **settings) 
     return train.fit(train.Run(name, experiment, small.uri, str(folder / name), uri, resources), **settings)
 
 
+def here(place, small, experiment, name) -> train.Run:
+    """What this process trains by itself, on as many threads as a worker has."""
+    resources = replace(cluster.resources(1, 1), cpus=1, decoded_bytes=0)
+    return train.Run(name, experiment, small.uri, str(place[0] / name), place[1], resources)
+
+
 def history(place, outcome: train.Outcome, key: str) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in MlflowClient(place[1]).get_metric_history(outcome.run_id, key)]
 
@@ -110,6 +118,52 @@ def test_a_killed_worker_costs_no_step_and_changes_no_loss(place, small, experim
     assert [step for step, _ in history(place, resumed, "train/loss")] == list(range(40))
     assert history(place, resumed, "train/loss") == history(place, whole, "train/loss")
     assert history(place, resumed, "val/mean_iou") == history(place, whole, "val/mean_iou")
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("at", ["training", "validation"])
+def test_what_cannot_be_read_while_the_node_drains_is_the_notice(place, small, experiment, whole, monkeypatch, at):
+    """Ray refuses decoding tasks there before the training hears of the draining, and says so a moment later."""
+    run = here(place, small, experiment, f"refused-{at}")
+    drains: list[float] = []
+    node = ray.get_runtime_context().get_node_id()
+
+    def draining() -> dict[str, int]:
+        return {node: 0} if drains and time.monotonic() > drains[0] + 0.3 else {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preemption, "DRAIN_POLL_S", 3600)
+        patch.setattr(ray._private.state.state, "get_draining_nodes", draining)
+        name, after = {"training": ("training_stream", 15), "validation": ("evaluation_stream", 0)}[at]
+        stream = getattr(ingest, name)
+
+        def refused(*arguments, **settings):
+            for number, batch in enumerate(stream(*arguments, **settings)):
+                if number == after:
+                    drains.append(time.monotonic())
+                    raise TaskUnschedulableError("the node drains")
+                yield batch
+
+        patch.setattr(ingest, name, refused)
+        with pytest.raises(PreemptedError):
+            train.fit_here(run, lambda found: None)
+        assert CheckpointStore(run.folder).last().step == {"training": 15, "validation": 10}[at]
+
+    outcome = train.fit_here(run, lambda found: None)
+    assert outcome.ended == train.FINISHED
+    assert history(place, outcome, "train/loss") == history(place, whole, "train/loss")
+    assert history(place, outcome, "val/mean_iou") == history(place, whole, "val/mean_iou")
+    assert "Ray drains node" in MlflowClient(place[1]).get_run(outcome.run_id).data.tags["miseg.preempted"]
+
+
+def test_what_cannot_be_read_otherwise_is_an_error(place, small, experiment, monkeypatch):
+    def refused(*arguments, **settings):
+        raise TaskUnschedulableError("no such node")
+        yield
+
+    monkeypatch.setattr(ingest, "training_stream", refused)
+    with pytest.raises(TaskUnschedulableError):
+        train.fit_here(here(place, small, experiment, "unreadable"), lambda found: None)
 
 
 def test_two_workers_train_as_one_with_the_whole_batch(place, whole, two):
