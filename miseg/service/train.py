@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray.train
+from mlflow import entities
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -269,7 +270,7 @@ def finished(run: Run) -> Outcome | None:
     return Outcome(found.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
 
 
-def recorded(run: Run) -> tracking.Run | None:
+def recorded(run: Run) -> entities.Run | None:
     """The MLflow run of `run`, once it has all that earlier calls left waiting here; None where there is none."""
     place = tracking.experiment_name(run.experiment.data)
     found = lookup.find_run(run.tracking_uri, place, run.name)
