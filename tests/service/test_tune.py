@@ -79,11 +79,11 @@ class Job:
         raise AssertionError("no trial was seen:\n" + "\n".join(self.lines))
 
     def kill(self) -> None:
-        """SIGKILL the driver alone; then wait until its Ray has gone with it."""
+        """SIGKILL the driver alone; its Ray has ten seconds to go with it, though two agents of it take longer."""
         family = self.processes()
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 10
         while (alive := [process for process in family if lives(process)]) and time.monotonic() < deadline:
             time.sleep(0.1)
         for process in alive:
