@@ -20,7 +20,7 @@ import yaml
 from ray.autoscaler._private.kuberay import node_provider
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-from miseg.service import budget
+from miseg.service import budget, draining
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "cluster/kuberay.yaml"
@@ -252,7 +252,7 @@ def test_the_guard_lets_kuberay_start_no_pod_any_more(
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     (tmp_path / "namespace").write_text("miseg")
-    monkeypatch.setattr(budget, "NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setattr(draining, "NAMESPACE", tmp_path / "namespace")
     # What a pod has of its own, and a machine without Kubernetes has not.
     monkeypatch.setattr(node_provider, "load_k8s_secrets", lambda: ({}, True, None))
     at = f"http://127.0.0.1:{server.server_port}/apis/ray.io/v1"
@@ -263,7 +263,7 @@ def test_the_guard_lets_kuberay_start_no_pod_any_more(
     )
     try:
         for _ in range(2):
-            budget.no_pods("miseg")
+            draining.no_pods("miseg")
     finally:
         server.shutdown()
         server.server_close()

@@ -16,8 +16,9 @@ from processes import free_ports, http
 from ray._private.state import GlobalState
 from ray.core.generated.autoscaler_pb2 import ClusterConfig
 
-from miseg.service import autoscaling, budget
-from miseg.service.budget import Ledger, Plan, Stop
+from miseg.service import autoscaling, budget, draining
+from miseg.service.budget import Ledger, Plan
+from miseg.service.draining import Stop
 
 PLAN = Plan(100, {"head": 0.5, "gpu_spot": 1.0, "gpu_on_demand": 3.0}, "head")
 HOUR = 3600.0
@@ -100,8 +101,8 @@ class Workers:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.drained, self.ended, self.forbidden = 1000.0, {}, [], 0
-        monkeypatch.setattr(budget.time, "time", lambda: self.now)
-        monkeypatch.setattr(budget.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(draining.time, "time", lambda: self.now)
+        monkeypatch.setattr(draining.time, "sleep", lambda seconds: None)
         monkeypatch.setattr(autoscaling, "drain", self._drain)
         self.stop = Stop("ray:6379", self._forbid, notice=300.0, settle=2.0)
         monkeypatch.setattr(self.stop, "_end", self.ended.append)
@@ -134,8 +135,8 @@ def test_workers_have_their_notice_and_those_that_come_late_seconds(monkeypatch:
     assert workers.drained == {"a": 300, "b": 300} and workers.forbidden == 1
     workers.now += 5
     workers.look("b", "late")
-    assert workers.drained["late"] == budget.LATE_S
-    workers.now += budget.LATE_S + 1
+    assert workers.drained["late"] == draining.LATE_S
+    workers.now += draining.LATE_S + 1
     workers.look("b", "late")
     assert workers.ended == ["late"], "Ray may have reserved it for a training that never starts there"
     workers.now += 300
@@ -147,7 +148,7 @@ def test_a_worker_that_drains_ends_though_there_is_more_to_spend_by_then(monkeyp
     workers = Workers(monkeypatch)
     workers.look("a")
     workers.look("a", "late")
-    workers.now += budget.LATE_S + 1
+    workers.now += draining.LATE_S + 1
     workers.look("a", "late", "fresh", spent=False)
     assert workers.ended == ["late"] and "fresh" not in workers.drained
     # The next time those that run then have the whole notice again.

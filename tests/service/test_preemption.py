@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from spot_nodes import SpotNodes
 
 from miseg.recipes import spaces
-from miseg.service import budget, cluster, spot, tracking, train, tune
+from miseg.service import cluster, draining, spot, tracking, train, tune
 from miseg.service.checkpoint_store import CheckpointStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600, method="signal")]
@@ -298,7 +298,7 @@ def test_a_node_that_is_reserved_and_drains_for_ever_is_ended_by_the_budget_guar
         node_id=nodes.alive()[8], node_status="RUNNING", ray_node_type_name="spot", total_resources=dict
     )
     seen = SimpleNamespace(active_nodes=[node], idle_nodes=[])
-    stop = budget.Stop(nodes.address, lambda: None, notice=4.0, settle=2.0)
+    stop = draining.Stop(nodes.address, lambda: None, notice=4.0, settle=2.0)
     stop.look(seen, spent=True)
 
     @ray.remote(num_cpus=1, scheduling_strategy=PlacementGroupSchedulingStrategy(group))
