@@ -108,6 +108,7 @@ def run_job(started: Processes, storage: Path, *command: str, **environment: str
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_job_without_its_server_ends_at_once_or_records_offline_and_is_sent_later(server, small, tmp_path):
     started, uri = server

@@ -99,6 +99,7 @@ def test_what_the_trials_held_is_free_again(trials):
     assert in_time(lambda: [kind for kind in ("CPU",) if ray.available_resources().get(kind, 0) < offered[kind]])
 
 
+@pytest.mark.long
 def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path):
     base = replace(tiny, steps=4, validate_every=2)
     point = spaces.region_mutual_information_point(base)
