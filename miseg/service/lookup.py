@@ -76,7 +76,22 @@ def read_experiment(uri: str, run_id: str) -> Experiment:
             path = MlflowClient(uri).download_artifacts(run_id, "experiment.json", folder)
             return from_dict(json.loads(Path(path).read_text()))
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"run {run_id} at {uri} holds no experiment.json: {str(error).splitlines()[0]}") from error
+        told = f"run {run_id} at {uri} holds no experiment.json{instead(uri, run_id)}: {str(error).splitlines()[0]}"
+        raise TrackingError(told) from error
+
+
+def instead(uri: str, run_id: str) -> str:
+    """Which run a user who names this one may mean, where it is no training: ids in reports are of several kinds."""
+    try:
+        tags = MlflowClient(uri).get_run(run_id).data.tags
+    except (MlflowException, OSError):
+        return ""
+    kind, parent = tags.get("miseg.kind", ""), tags.get("mlflow.parentRunId", "")
+    if kind in ("evaluation", "maps") and parent:
+        return f" (it is of the kind {kind}: use run {parent}, whose model that was)"
+    if kind in ("tuning", "study"):
+        return f" (it is of the kind {kind}: use one of its trials)"
+    return ""
 
 
 def _named(name: str) -> str:

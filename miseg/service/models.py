@@ -18,7 +18,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from miseg.service import checkpoint_files, tracking
+from miseg.service import checkpoint_files, lookup, tracking
 from miseg.service.tracking import TrackingError
 
 SERVED = Path(__file__).with_name("served_model.py")
@@ -127,7 +127,8 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
         with pointed_at(uri):
             path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
     except (mlflow.MlflowException, OSError) as error:
-        raise TrackingError(f"run {run_id} at {uri} holds no model {role}: {str(error).splitlines()[0]}") from error
+        told = f"run {run_id} at {uri} holds no model {role}{lookup.instead(uri, run_id)}: {str(error).splitlines()[0]}"
+        raise TrackingError(told) from error
     return Path(path) / "artifacts" / "checkpoint"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -318,6 +319,28 @@ def test_a_model_comes_back_as_the_checkpoint_it_was(uri: str, logged: tuple[str
     assert (place / "weights.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()
     with pytest.raises(TrackingError, match=f"run {run_id} .* holds no model last"):
         models.download(uri, run_id, "last", tmp_path / "last")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("evaluation", "it is of the kind evaluation: use run {parent}, whose model that was"),
+        ("tuning", "it is of the kind tuning: use one of its trials"),
+    ],
+)
+def test_of_a_run_that_is_no_training_it_is_said_which_to_use(
+    uri: str, open_one: Callable[..., str], tmp_path: Path, kind: str, told: str
+) -> None:
+    parent = open_one()
+    other = tracking.open_run(
+        uri, "miseg/own streets", "other", storage=str(tmp_path), parent=parent, tags={"miseg.kind": kind}
+    )
+    for read in (
+        lambda: models.download(uri, other, "best", tmp_path / "back"),
+        lambda: lookup.read_experiment(uri, other),
+    ):
+        with pytest.raises(TrackingError, match=re.escape(told.format(parent=parent))):
+            read()
 
 
 @pytest.mark.slow
