@@ -186,12 +186,11 @@ class _Training:
         try:
             yield from batches
         except Exception:
-            if not self.notice.comes(REFUSED_BEFORE_S):
+            # Of several ranks the others wait in the sum of a step that this one cannot make; another would meet it.
+            if self.loop.world > 1 or not self.notice.comes(REFUSED_BEFORE_S):
                 raise
             _log(self.recorder, self.loop.flush())
             self._keep()
-            if self.loop.world > 1:  # the other ranks go on with a step that this one cannot make
-                raise
             raise PreemptedError(self.loop.step, self._reason) from None
 
     @property

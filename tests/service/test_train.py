@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -23,7 +24,7 @@ from miseg.data.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, cluster, ingest, models, preemption, system_metrics, tracking, train
+from miseg.service import checkpoint, cluster, ingest, models, preemption, system_metrics, tracking, train, worker
 from miseg.service.checkpoint_store import CheckpointStore
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal
@@ -154,6 +155,20 @@ def test_what_cannot_be_read_while_the_node_drains_is_the_notice(place, small, e
     assert history(place, outcome, "train/loss") == history(place, whole, "train/loss")
     assert history(place, outcome, "val/mean_iou") == history(place, whole, "val/mean_iou")
     assert "Ray drains node" in MlflowClient(place[1]).get_run(outcome.run_id).data.tags["miseg.preempted"]
+
+
+def test_of_several_ranks_one_that_cannot_read_sums_nothing():
+    """The others are in another sum: it would wait for them for ever, or take theirs for its own."""
+
+    def refused():
+        raise TaskUnschedulableError("the node drains")
+        yield
+
+    loop = SimpleNamespace(world=2, step=3, flush=lambda: pytest.fail("it summed"))
+    notice = SimpleNamespace(comes=lambda seconds: True, reason="Ray drains node")
+    training = worker._Training(loop, None, None, None, "labels", notice)
+    with pytest.raises(TaskUnschedulableError):
+        list(training._read(refused()))
 
 
 def test_what_cannot_be_read_otherwise_is_an_error(place, small, experiment, monkeypatch):
