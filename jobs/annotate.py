@@ -65,7 +65,8 @@ def run(arguments: Annotate) -> int:
     if not 0 <= arguments.port < 2**16:
         raise ValueError(f"--port {arguments.port}: use 0 to 65535")
     from miseg.data.scene_files import SceneOptions, open_scene, open_series
-    from miseg.service import annotate_serve, checkpoint_files, cluster, models
+    from miseg.service import annotate_serve, checkpoint_files, models
+    from miseg.service.cluster import ray_cluster
 
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
     if arguments.series is not None:
@@ -88,9 +89,9 @@ def run(arguments: Annotate) -> int:
     opened = annotate_serve.Opened(files, scenes, out, PAGE, arguments.window, name, first, hosts, token)
     for problem in opened.check(arguments.labels, arguments.class_property):
         print(f"left out: {problem.place}: {problem.reason}", file=sys.stderr)
-    cluster.connect(arguments.address)
+    ray_cluster.connect(arguments.address)
     try:
-        annotate_serve.start(opened, arguments.host, port, cluster.resources(1, 1))
+        annotate_serve.start(opened, arguments.host, port, ray_cluster.resources(1, 1))
         print(f"labelling page: http://{_shown(arguments.host)}:{port}/{f'#token={token}' if token else ''}")
         print(f"labels: {out}; Ctrl-C ends it", flush=True)
         while True:

@@ -43,8 +43,9 @@ class Measure(Place):
 
 def run(arguments: Measure) -> int:
     """Measure, print the table and write the page; a cell that failed is a row of it."""
-    from miseg.service import cluster, lookup, measure_page, tracking
+    from miseg.service import lookup, measure_page, tracking
     from miseg.service.cells import Grid
+    from miseg.service.cluster import ray_cluster
     from miseg.service.measure import measure
     from miseg.service.measure_record import EXPERIMENT, KIND, Record
 
@@ -59,7 +60,7 @@ def run(arguments: Measure) -> int:
         name = known.data.tags[lookup.RUN_KEY]
     elif arguments.name and known is not None:
         raise ValueError(f"a measurement called {name} exists: continue it with --resume, or choose another --name")
-    cluster.connect(arguments.address)
+    ray_cluster.connect(arguments.address)
     cells = len(grid.rows()) * grid.seeds
     print(f"measurement {name}: {len(grid.rows())} rows of {grid.seeds} seeds, {cells} cells", flush=True)
     record = Record(name, grid, storage=arguments.root, tracking_uri=uri)

@@ -112,7 +112,8 @@ def _scenes(
 ) -> str | None:
     """The id of the MLflow run; None where nothing was mapped."""
     from miseg.data.scene_files import open_scene, open_series
-    from miseg.service import cluster, segment
+    from miseg.service import segment
+    from miseg.service.cluster import ray_cluster
 
     if experiment.patch is None:
         raise ValueError(
@@ -128,9 +129,9 @@ def _scenes(
     elif arguments.series is not None:
         series = open_series(arguments.series, options)
         targets = {out / f"{target.date or target.name}.tif": target for target in series}
-    cluster.connect(arguments.address)
+    ray_cluster.connect(arguments.address)
     comparison = segment.Comparison(arguments.compare, arguments.neighbours)
-    found = segment.segment(files, targets, examples, cluster.resources(1, 1), comparison, colours)
+    found = segment.segment(files, targets, examples, ray_cluster.resources(1, 1), comparison, colours)
     for reason in found.left_out.values():
         print(f"left out: {reason}", file=sys.stderr)
     if not found.made:
@@ -148,7 +149,8 @@ def _many(
     from dataclasses import replace
 
     from miseg.evaluation.tiled import Tiling
-    from miseg.service import cluster, segment, segment_many
+    from miseg.service import segment, segment_many
+    from miseg.service.cluster import ray_cluster
     from miseg.service.image_mapper import Settings
 
     tiling = Tiling(arguments.tile, arguments.overlap, 1 if arguments.batch is None else arguments.batch)
@@ -161,8 +163,8 @@ def _many(
     plan = segment_many.plan(files, arguments.images, str(arguments.out), settings)
     print(f"{plan.there + len(plan.todo):,} images, of {plan.there:,} there is a whole map", flush=True)
     if plan.todo:
-        cluster.connect(arguments.address)
-    resources = cluster.resources(1, 1) if plan.todo else cluster.Resources(0, 0, 1, 1)
+        ray_cluster.connect(arguments.address)
+    resources = ray_cluster.resources(1, 1) if plan.todo else ray_cluster.Resources(0, 0, 1, 1)
     if arguments.batch is None and resources.use_gpu:
         plan = replace(plan, settings=replace(settings, tiling=replace(tiling, batch=8)))
     outcome = segment_many.carry_out(plan, resources)

@@ -33,7 +33,7 @@ from miseg.data.scenes import Scene
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service import annotate, checkpoint, checkpoint_files
 from miseg.service.annotate_http import application
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 
 APP = "miseg-labelling"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -79,7 +79,7 @@ def announce(address: str, config: dict[str, Any]) -> None:
     """Tell Ray's control store how far the cluster may grow, which Ray 2.60's autoscaler does not.
 
     Without this a job that comes while there is no worker takes the cluster for one without CPUs and GPUs
-    (`miseg.service.cluster.resources`); Ray Train and Ray Data ask, too.
+    (`miseg.service.cluster.ray_cluster.resources`); Ray Train and Ray Data ask, too.
 
     Args:
         address: of Ray's control store, host:port.

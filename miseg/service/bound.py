@@ -28,7 +28,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, ingest, tracking
 from miseg.service.cells import reason
 from miseg.service.closing import closing
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import check
 
 CEILING, BOUND = "label entropy", "bound for labels"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import tyro
 
-from miseg.service import threads  # noqa: F401  (before any job's torch)
+from miseg.service.cluster import threads
 
 USAGE_ERROR = 2
 

@@ -13,7 +13,7 @@ from miseg.evaluation import DenseCRF
 from miseg.evaluation.pictures import Row, comparison
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint_files, tracking
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.reporting import write_table

@@ -15,7 +15,8 @@ import ray
 from miseg.data.packed import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.recipes import streets
-from miseg.service import checkpoint, checkpoint_files, cluster, ingest, refine
+from miseg.service import checkpoint, checkpoint_files, ingest, refine
+from miseg.service.cluster import ray_cluster
 from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row
 
@@ -51,9 +52,9 @@ def _images_per_second(data: str, batch_size: int, cores: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         loop = Loop(experiment, ingest.task_of(dataset))
         files = checkpoint_files.files_of(checkpoint.save(Path(folder) / "checkpoint", loop, {}))
-    cluster.connect("local")
+    ray_cluster.connect("local")
     try:
-        resources = cluster.resources(1, 1)
+        resources = ray_cluster.resources(1, 1)
         refine.refine(files, dataset, "val", experiment, [DenseCRF(1)], resources)
         started = time.perf_counter()
         (found,) = refine.refine(files, dataset, "val", experiment, [DenseCRF(10)], resources)

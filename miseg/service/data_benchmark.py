@@ -24,7 +24,8 @@ from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, ingest, kept_images
+from miseg.service import ingest, kept_images
+from miseg.service.cluster import ray_cluster
 from miseg.service.side_by_side import Row
 
 WARM_UP_STEPS = 100
@@ -156,7 +157,7 @@ def _multiplied(dataset: PackedDataset, folder: Path) -> str:
 def _peak_of_streaming(uri: str, batch_size: int, steps: int) -> int:
     dataset = PackedDataset.open(uri)
     experiment = _experiment(dataset, batch_size, steps)
-    cluster.connect("local")
+    ray_cluster.connect("local")
     return _peak_of_processes(lambda: _drain(ingest.training_stream(dataset, experiment)))
 
 

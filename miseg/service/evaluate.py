@@ -22,7 +22,7 @@ from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseC
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
 from miseg.service import checkpoint, checkpoint_files, ingest, refine, tracking
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import TRAIN_MATCH, Journal, journal_folder
 from miseg.service.loop import resolve_precision
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse

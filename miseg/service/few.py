@@ -20,7 +20,7 @@ from miseg.interface import Batch
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service import checkpoint, checkpoint_files, ingest, tracking
 from miseg.service.closing import closing
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import check
 
 SAME, OTHER = "labelled date", "other dates"

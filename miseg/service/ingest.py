@@ -22,8 +22,8 @@ from miseg.data.packed import PackedDataset
 from miseg.data.pairs import pair_batches, scene_batches
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import Experiment
-from miseg.service import metrics
-from miseg.service.data_context import quiet_data_context
+from miseg.service.cluster import metrics
+from miseg.service.cluster.ray_data import quiet_data_context
 
 CHUNK_BYTES = 16 * 2**20
 """Decoded bytes a task makes: large enough to hide its start, small enough that a few fit in the object store."""

@@ -7,7 +7,7 @@ import math
 from miseg.data.decoded import DecodedImages
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment
-from miseg.service.cluster import decoded_folder
+from miseg.service.cluster.ray_cluster import decoded_folder
 
 
 def keeping(dataset: PackedDataset, experiment: Experiment, budget: int) -> PackedDataset:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import tune
 
-from miseg.service.preemption import PreemptedError
+from miseg.service.cluster.preemption import PreemptedError
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -19,9 +19,9 @@ from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, system_metrics
 from miseg.service.aside import Aside, BusyError
 from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.cluster.metrics import RunMetrics
 from miseg.service.journal import Journal
 from miseg.service.loop import Loop, Record
-from miseg.service.metrics import RunMetrics
 from miseg.service.reporting import log_evaluation, watch_collapse
 from miseg.service.scoring import Evaluation
 from miseg.service.storage_failures import StorageFailures, WhenStorageFails

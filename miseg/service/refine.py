@@ -20,7 +20,7 @@ from miseg.evaluation.clusters import of_classes
 from miseg.interface import Task
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, ingest
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.loop import resolve_precision
 
 ACTOR_CPUS = 0.25

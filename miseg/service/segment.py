@@ -25,8 +25,8 @@ from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint, checkpoint_files, ingest, tracking
-from miseg.service.cluster import Resources
-from miseg.service.data_context import quiet_data_context
+from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.cluster.ray_data import quiet_data_context
 
 
 @dataclass(frozen=True)

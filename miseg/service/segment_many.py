@@ -23,8 +23,8 @@ from miseg.data.map_records import put, whole
 from miseg.data.storage import file_system, is_local, patiently
 from miseg.recipes.experiment import Experiment
 from miseg.service import checkpoint_files, ingest, tracking
-from miseg.service.cluster import Resources
-from miseg.service.data_context import quiet_data_context
+from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.cluster.ray_data import quiet_data_context
 from miseg.service.image_mapper import ImageMapper, Settings, StoreError, storing
 from miseg.service.segment_progress import Progress
 

@@ -5,7 +5,7 @@ python -m miseg.service.spot 10.0.0.1:6379 --cloud aws
 The cloud tells nobody else: EC2 two minutes before it ends a spot machine, Google's cloud half a minute before. Where
 Kubernetes ends a pod it runs a command of the pod's first, which this can be: it has been told then. Ray
 starts nothing more on a node that drains, trainings there keep a checkpoint and go on elsewhere
-(`miseg.service.preemption`), and the node leaves once nothing runs on it.
+(`miseg.service.cluster.preemption`), and the node leaves once nothing runs on it.
 """
 
 from __future__ import annotations

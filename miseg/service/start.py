@@ -23,7 +23,8 @@ from miseg.data.storage import file_system, listed, patiently
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, journal, journal_copies, kept_images, sending, tracking, views
+from miseg.service import journal, journal_copies, kept_images, sending, tracking, views
+from miseg.service.cluster import ray_cluster
 from miseg.service.command import Place, check_no_keys
 
 START_PATIENCE = 15.0
@@ -37,7 +38,7 @@ class Job:
     storage: str
     data: str
     tracking_uri: str
-    resources: cluster.Resources
+    resources: ray_cluster.Resources
     stamp: str
     """What default names of runs end with: see `unique`."""
 
@@ -116,8 +117,8 @@ def prepare(
     tracking.check(uri, storage)
     sending.sync(journal.journal_folder(storage), uri)
     journal_copies.sync(storage, uri)
-    cluster.connect(place.address, show_workers)
-    found = replace(cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
+    ray_cluster.connect(place.address, show_workers)
+    found = replace(ray_cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
     if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):
         print(line, flush=True)
     return Job(storage, str(data), uri, found, unique())

@@ -18,7 +18,7 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment
 from miseg.service import ingest, tracking, train
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.loop import Loop, NonFiniteLossError
 from miseg.service.plan import Throughput
 from miseg.service.run_description import parameters

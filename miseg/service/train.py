@@ -21,12 +21,13 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service import cluster, lookup, metrics, tracking
+from miseg.service import lookup, tracking
 from miseg.service.away import first_line
 from miseg.service.checkpoint_store import CheckpointStore
-from miseg.service.cluster import Resources
+from miseg.service.cluster import metrics, ray_cluster
+from miseg.service.cluster.preemption import Notice, PreemptedError
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import Journal, journal_folder
-from miseg.service.preemption import Notice, PreemptedError
 from miseg.service.sending import send_pending
 from miseg.service.storage_failures import WhenStorageFails
 
@@ -114,7 +115,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
                 left -= 1
                 metrics.add("miseg_faults", run.labels | {"kind": "controller"})
                 print(f"the controller of {run.name} died and is started again: {first_line(error)}", flush=True)
-                cluster.free_abandoned()
+                ray_cluster.free_abandoned()
 
     def once(config: dict[str, Any]) -> str:
         trainer = _trainer(run.resources.workers)(

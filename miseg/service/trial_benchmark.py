@@ -14,7 +14,8 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes import spaces, streets
 from miseg.recipes.experiment import Experiment
-from miseg.service import cluster, ingest, tracking, tune
+from miseg.service import ingest, tracking, tune
+from miseg.service.cluster import ray_cluster
 from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row, device
 
@@ -41,7 +42,7 @@ def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
         augmentation=replace(streets.camvid_rmi().augmentation, resize=SIZE),
     )
     values: dict[str, list[float]] = {"a trial": [], "its compute": [], "beside its compute": []}
-    resources = cluster.resources(1, 1)
+    resources = ray_cluster.resources(1, 1)
     for repetition in range(repetitions):
         with tempfile.TemporaryDirectory(prefix="miseg-benchmark-") as folder:
             uri = f"sqlite:///{folder}/mlflow.db"

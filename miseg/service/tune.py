@@ -19,8 +19,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import cluster, lookup, metrics, tracking, train, tune_rows, tune_state, tuning_record
-from miseg.service.cluster import HEAD, Resources
+from miseg.service import lookup, tracking, train, tune_rows, tune_state, tuning_record
+from miseg.service.cluster import metrics, ray_cluster
+from miseg.service.cluster.ray_cluster import HEAD, Resources
 from miseg.service.progress import Progress
 from miseg.service.run_description import source_tags
 from miseg.service.storage_failures import WhenStorageFails
@@ -284,14 +285,14 @@ def _tune(
         ],
         verbose=0,
     )
-    if tune_state.put_back(path, cluster.session_folder()):
+    if tune_state.put_back(path, ray_cluster.session_folder()):
         tuner = tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
     else:
         if tune.Tuner.can_restore(path):
             print(f"{path} holds no state of its trials: they are asked for anew, and what is trained is found again")
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
     results = tuner.fit()
-    tune_state.keep_end(path, cluster.session_folder())
+    tune_state.keep_end(path, ray_cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.
     trials = results._experiment_analysis.trials
     # As they were made: a restored list is in the order of the last reports, and of equal trials the first wins.

@@ -10,7 +10,8 @@ from ray import PlacementGroupID, tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from miseg.service import cluster, train
+from miseg.service import train
+from miseg.service.cluster import ray_cluster
 from miseg.service.tables import METRIC
 
 FREE_EVERY = 2.0
@@ -58,7 +59,7 @@ class FreeResources(tune.Callback):
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         """Tune has made a turn."""
         if time.monotonic() - self._looked > FREE_EVERY:
-            cluster.free_abandoned()
+            ray_cluster.free_abandoned()
             self._looked = time.monotonic()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray import tune
 
-from miseg.service import metrics
+from miseg.service.cluster import metrics
 
 STATES = ("pending", "running", "done", "stopped", "failed")
 

@@ -23,10 +23,10 @@ from miseg.service import checkpoint, ingest, kept_images
 from miseg.service.agreement import Agreement
 from miseg.service.checkpoint_files import MANIFEST
 from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.cluster.metrics import Waited
+from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.journal import TRAIN_MATCH
 from miseg.service.loop import Loop, NonFiniteLossError, Record
-from miseg.service.metrics import Waited
-from miseg.service.preemption import Notice, PreemptedError
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import PANEL_ROWS, validation_metrics
 from miseg.service.scoring import Evaluation

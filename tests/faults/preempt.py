@@ -73,13 +73,14 @@ class Training:
 
     def _search(self) -> None:
         from miseg.recipes import spaces
-        from miseg.service import cluster, tracking, tune
+        from miseg.service import tracking, tune
+        from miseg.service.cluster import ray_cluster
 
         tune.TRIAL_FAILURES = 0
         uri = f"sqlite:///{self.folder}/mlflow.db"
         tracking.check(uri, str(self.folder))
         point = spaces.region_mutual_information_point(self.experiment)
-        resources = replace(cluster.resources(1, 1), cpus=1)
+        resources = replace(ray_cluster.resources(1, 1), cpus=1)
         tuning = tune.Tuning(
             name="preempted",
             base=self.experiment,

@@ -45,9 +45,9 @@ def ray_here() -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    from miseg.service import cluster
+    from miseg.service.cluster import ray_cluster
 
-    cluster.connect("local")
+    ray_cluster.connect("local")
     yield
     ray.shutdown()
 

@@ -53,10 +53,10 @@ class SpotNodes:
     @contextlib.contextmanager
     def joined(self) -> Iterator[None]:
         """This process as a driver of the cluster, on the head."""
-        from miseg.service import cluster
+        from miseg.service.cluster import ray_cluster
 
         wait_until(lambda: "Ray runtime started" in self.processes.text("node-0"), 120, "the head", [self.started[0]])
-        cluster.connect(self.address)
+        ray_cluster.connect(self.address)
         try:
             yield
         finally:

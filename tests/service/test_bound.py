@@ -18,7 +18,8 @@ from miseg.losses import region_vectors
 from miseg.methods.configs import CrossEntropy, PixelKMeans, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import bound, checkpoint, checkpoint_files, cluster, ingest, train
+from miseg.service import bound, checkpoint, checkpoint_files, ingest, train
+from miseg.service.cluster import ray_cluster
 from miseg.service.loop import Loop
 
 
@@ -28,7 +29,7 @@ from miseg.service.loop import Loop
 def test_a_trainings_checkpoints_are_followed(
     ray_here: None, small: PackedDataset, tiny: Experiment, uri: str, tmp_path: Path
 ) -> None:
-    resources = cluster.resources(1, 1)
+    resources = ray_cluster.resources(1, 1)
     run = train.Run("kept", tiny, small.uri, str(tmp_path), uri, resources, keep_all=True)
     train.fit(run)
     folders = checkpoint_files.within(tmp_path / "runs" / "kept")

@@ -20,7 +20,8 @@ from miseg.evaluation import DenseCRF
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, cluster, ingest, models, tracking, train
+from miseg.service import checkpoint, ingest, models, tracking, train
+from miseg.service.cluster import ray_cluster
 from miseg.service.compare import MEASURES, check_alike, table_of, titles_of
 
 JOB = Path(__file__).parents[2] / "jobs" / "evaluate.py"
@@ -33,7 +34,7 @@ TOP, GAP, CELL_HW, ENLARGED = 36, 10, (48, 64), 3
 def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tracking.check(uri, str(tmp_path))
-    resources = replace(cluster.resources(1, 1), cpus=1)
+    resources = replace(ray_cluster.resources(1, 1), cpus=1)
     runs = {
         name: train.fit(train.Run(name, experiment, small.uri, str(tmp_path), uri, resources)).run_id
         for name, experiment in {

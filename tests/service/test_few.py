@@ -19,9 +19,10 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, checkpoint_files, cluster, few, start, train
+from miseg.service import checkpoint, checkpoint_files, few, start, train
 from miseg.service.checkpoint_store import CheckpointStore
-from miseg.service.cluster import Resources
+from miseg.service.cluster import ray_cluster
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.loop import Loop
 
 TASK = Task(2, 2, ("one", "two"))
@@ -143,7 +144,7 @@ def test_training_where_nobody_knows_a_class(tmp_path, uri):
         method=method, data=str(data), pairs=Pairs(min_valid=0.5), steps=4, batch_size=8, validate_every=2
     )
     start.check_fits(experiment, PackedDataset.open(data), ("train", "val"))
-    run = train.Run("unlabelled", experiment, str(data), str(tmp_path), uri, cluster.resources(1, 1))
+    run = train.Run("unlabelled", experiment, str(data), str(tmp_path), uri, ray_cluster.resources(1, 1))
     found = train.fit(run)
     assert (found.ended, found.step, found.mean_iou) == (train.FINISHED, 4, 0.0)
     assert train.fit(run).reused

@@ -7,7 +7,7 @@ from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.service import tables, train, tune
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 
 
 def tuning(grid) -> tune.Tuning:

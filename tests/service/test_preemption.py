@@ -25,8 +25,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from spot_nodes import SpotNodes
 
 from miseg.recipes import spaces
-from miseg.service import cluster, draining, spot, tracking, train, tune
+from miseg.service import draining, spot, tracking, train, tune
 from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.cluster import ray_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600, method="signal")]
 
@@ -55,7 +56,7 @@ class Place:
         tracking.check(self.uri, str(folder))
 
     def run(self, name: str, workers: int = 1) -> train.Run:
-        resources = cluster.Resources(cpus=1, gpus=0, workers=workers, concurrency=1)
+        resources = ray_cluster.Resources(cpus=1, gpus=0, workers=workers, concurrency=1)
         return train.Run(name, self.experiment, self.experiment.data, str(self.folder / name), self.uri, resources)
 
     def step(self, name: str) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from miseg.recipes import spaces
 from miseg.service import repeats, tracking
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.tune import Tuning
 
 

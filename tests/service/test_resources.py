@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from miseg.service.cluster import default_concurrency
+from miseg.service.cluster.ray_cluster import default_concurrency
 from miseg.service.start import too_large
 
 GB = 2**30

@@ -18,10 +18,11 @@ from mlflow import MlflowClient
 from test_checkpoint_store import filled, weight, writer
 
 from miseg.data.packed import PackedDataset
-from miseg.service import checkpoint, cluster, start, storage_failures, tracking, train
+from miseg.service import checkpoint, start, storage_failures, tracking, train
 from miseg.service.aside import Aside, BusyError
 from miseg.service.checkpoint_files import MANIFEST, CheckpointError, verify
 from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.cluster import ray_cluster
 from miseg.service.loop import Loop
 from miseg.service.storage_failures import StorageFailures
 
@@ -117,13 +118,13 @@ def s3() -> Iterator[FaultyS3]:
 
 @pytest.fixture(scope="module")
 def ray_with_s3(s3) -> Iterator[None]:
-    cluster.connect("local")
+    ray_cluster.connect("local")
     yield
     ray.shutdown()
 
 
 def run_of(small_uri: str, tiny, uri: str, storage: str, **settings) -> train.Run:
-    resources = replace(cluster.resources(1, 1), cpus=1)
+    resources = replace(ray_cluster.resources(1, 1), cpus=1)
     return train.Run("run", tiny, small_uri, storage, uri, resources, **settings)
 
 

@@ -14,7 +14,7 @@ from miseg.recipes.study import Asked, Changes, grown
 from miseg.service import plan as plans
 from miseg.service import repeats, study_record, tracking
 from miseg.service import study as studies
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.plan import Devices, Plan, Throughput
 from miseg.service.start import Job
 from miseg.service.study import Study

@@ -25,7 +25,7 @@ from miseg.data.batches import evaluation_batches
 from miseg.interface import Batch
 from miseg.service import ingest, lookup, models, tracking, train, worker
 from miseg.service.checkpoint_store import CheckpointStore
-from miseg.service.cluster import Resources
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.journal_files import pending, read
 from miseg.service.loop import Loop

@@ -24,11 +24,12 @@ from miseg.data.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, cluster, ingest, models, preemption, system_metrics, tracking, train, worker
+from miseg.service import checkpoint, ingest, models, system_metrics, tracking, train, worker
 from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.cluster import preemption, ray_cluster
+from miseg.service.cluster.preemption import PreemptedError
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal
-from miseg.service.preemption import PreemptedError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -70,13 +71,13 @@ def place(tmp_path_factory) -> tuple[Path, str]:
 
 def fit(place, small, experiment, name, workers=1, decoded_bytes=0, **settings) -> train.Outcome:
     folder, uri = place
-    resources = replace(cluster.resources(workers, 1), cpus=1, decoded_bytes=decoded_bytes)
+    resources = replace(ray_cluster.resources(workers, 1), cpus=1, decoded_bytes=decoded_bytes)
     return train.fit(train.Run(name, experiment, small.uri, str(folder / name), uri, resources), **settings)
 
 
 def here(place, small, experiment, name) -> train.Run:
     """What this process trains by itself, on as many threads as a worker has."""
-    resources = replace(cluster.resources(1, 1), cpus=1, decoded_bytes=0)
+    resources = replace(ray_cluster.resources(1, 1), cpus=1, decoded_bytes=0)
     return train.Run(name, experiment, small.uri, str(place[0] / name), place[1], resources)
 
 
@@ -110,7 +111,7 @@ def test_a_killed_worker_costs_no_step_and_changes_no_loss(place, small, experim
     killer.start()
     resumed = fit(place, small, experiment, "killed", decoded_bytes=2**27, max_failures=2)
     killer.join()
-    assert DecodedImages(cluster.decoded_folder(), 2**27).taken() > 20 * 48 * 64 * 4
+    assert DecodedImages(ray_cluster.decoded_folder(), 2**27).taken() > 20 * 48 * 64 * 4
 
     assert killed, "the worker was never seen at step 10"
     assert whole.ended == resumed.ended == train.FINISHED
@@ -225,7 +226,7 @@ def test_evaluation_finds_what_training_reported(place, small, whole):
     folder, uri = place
     with tempfile.TemporaryDirectory() as beside:
         checkpoint = models.download(uri, whole.run_id, "last", beside)
-        resources = replace(cluster.resources(1, 1), cpus=1)
+        resources = replace(ray_cluster.resources(1, 1), cpus=1)
         run_id, scores = evaluate(
             checkpoint,
             small.uri,
@@ -248,7 +249,7 @@ def test_the_crf_over_the_data_set_equals_the_crf_image_by_image(place, small, w
     settings = [DenseCRF(1), DenseCRF(3)]
     with tempfile.TemporaryDirectory() as beside:
         place_of = models.download(uri, whole.run_id, "last", beside)
-        resources = replace(cluster.resources(1, 1), cpus=1)
+        resources = replace(ray_cluster.resources(1, 1), cpus=1)
         run_id, scores = evaluate(
             place_of, small.uri, "val", storage=str(folder), tracking_uri=uri, resources=resources, crf=settings
         )
@@ -287,7 +288,7 @@ def test_a_validation_is_told_once_its_checkpoint_is_whole(small, tiny, uri, tmp
         return add(*arguments)
 
     monkeypatch.setattr(CheckpointStore, "add", slowly)
-    run = train.Run("run", tiny, small.uri, str(tmp_path), uri, replace(cluster.resources(1, 1), cpus=1))
+    run = train.Run("run", tiny, small.uri, str(tmp_path), uri, replace(ray_cluster.resources(1, 1), cpus=1))
     told = []
 
     def report(found):

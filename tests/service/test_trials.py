@@ -14,7 +14,8 @@ from own_ray import actors
 from ray.util.placement_group import placement_group
 
 from miseg.recipes import spaces
-from miseg.service import cluster, tracking, train, tune
+from miseg.service import tracking, train, tune
+from miseg.service.cluster import ray_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("ray_here")]
 
@@ -44,7 +45,7 @@ def trials(small, tiny, tmp_path_factory, before) -> pd.DataFrame:
         data=small.uri,
         storage=str(folder),
         tracking_uri=uri,
-        resources=replace(cluster.resources(1, 2), cpus=2),
+        resources=replace(ray_cluster.resources(1, 2), cpus=2),
         trials=TRIALS,
         confirm_seeds=1,
     )
@@ -113,7 +114,7 @@ def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path)
         data=small.uri,
         storage=str(tmp_path),
         tracking_uri=uri,
-        resources=replace(cluster.resources(2, 1), cpus=2),
+        resources=replace(ray_cluster.resources(2, 1), cpus=2),
         trials=2,
         confirm_seeds=1,
         grid={name: [value] for name, value in point.items()} | {"region_size": [2, 3]},
@@ -140,7 +141,7 @@ def test_trials_that_fail_are_rows_with_their_reason_and_the_tuning_goes_on(smal
         data=small.uri,
         storage=str(tmp_path),
         tracking_uri=uri,
-        resources=replace(cluster.resources(1, 2), cpus=2),
+        resources=replace(ray_cluster.resources(1, 2), cpus=2),
         trials=4,
         confirm_seeds=1,
         # A region of 9 x 9 does not fit into the 8 x 8 that downsampling leaves of a crop: no experiment can be made.
@@ -180,6 +181,6 @@ def test_what_a_killed_actor_held_is_freed_and_a_drivers_own_stays():
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(holder.hold.remote())
     assert state(held) == "CREATED", "Ray frees it by itself: free_abandoned is not needed any more"
-    assert in_time(lambda: [cluster.free_abandoned(), state(held) != "REMOVED"][1])
+    assert in_time(lambda: [ray_cluster.free_abandoned(), state(held) != "REMOVED"][1])
     assert state(own.id.hex()) == "CREATED"
     ray.util.remove_placement_group(own)

@@ -24,7 +24,8 @@ from miseg.interface import Batch
 from miseg.methods.configs import InfoSeg, InvariantInformation, MethodConfig, PixelKMeans
 from miseg.networks.configs import VGG, InfoSegNetwork
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import checkpoint, cluster, models, tracking, train
+from miseg.service import checkpoint, models, tracking, train
+from miseg.service.cluster import ray_cluster
 from miseg.service.evaluate import evaluate
 from miseg.service.loop import Loop
 from miseg.service.scoring import Evaluation
@@ -155,7 +156,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def fit(place: tuple[Path, str], data: PackedDataset, method: MethodConfig, name: str, **how: object) -> train.Outcome:
     folder, uri = place
-    resources = replace(cluster.resources(1, 1), cpus=1)
+    resources = replace(ray_cluster.resources(1, 1), cpus=1)
     return train.fit(train.Run(name, experiment_of(method, data.uri), data.uri, str(folder), uri, resources, **how))  # type: ignore[arg-type]
 
 
@@ -188,7 +189,7 @@ class TestUnderRay:
         assert outcome.score == outcome.mean_iou
         with tempfile.TemporaryDirectory() as beside:
             saved = models.download(uri, outcome.run_id, "last", beside)
-            resources = replace(cluster.resources(1, 1), cpus=1)
+            resources = replace(ray_cluster.resources(1, 1), cpus=1)
             _, scores = evaluate(saved, textures.uri, "val", storage=str(folder), tracking_uri=uri, resources=resources)
             method, experiment, task = checkpoint.open_method(saved)
         logged = MlflowClient(uri).get_run(outcome.run_id).data.metrics
