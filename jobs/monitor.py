@@ -11,8 +11,8 @@ Prometheus comes with the system's packages. Without Grafana, Prometheus' own pa
 
 from __future__ import annotations
 
+from miseg.service.cloud.monitor import Monitor, run
 from miseg.service.command import main
-from miseg.service.monitor import Monitor, run
 
 if __name__ == "__main__":
     main(Monitor, run, __doc__)

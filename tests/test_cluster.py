@@ -325,9 +325,9 @@ def test_a_watcher_runs_once_however_often_it_is_started(node: dict[str, str]) -
 
 
 def test_workers_listen_for_the_notice_that_they_are_taken_back(cloud: str, config: dict[str, Any]) -> None:
-    (command,) = [command for _, command in commands(config) if "miseg.service.spot" in command]
+    (command,) = [command for _, command in commands(config) if "miseg.service.cloud.spot" in command]
     assert command in config["worker_start_ray_commands"]
-    assert command.endswith(f'watch.sh spot python -m miseg.service.spot "$RAY_HEAD_IP:6379" --cloud {cloud}')
+    assert command.endswith(f'watch.sh spot python -m miseg.service.cloud.spot "$RAY_HEAD_IP:6379" --cloud {cloud}')
 
 
 def test_the_head_is_watched(config: dict[str, Any]) -> None:
@@ -336,4 +336,4 @@ def test_the_head_is_watched(config: dict[str, Any]) -> None:
         (command,) = [command for command in started if f"watch.sh {name} python -m miseg.service.{name} " in command]
         assert started.index(command) > started.index(ray_starts(config)["head_start_ray_commands"])
     assert any("watch.sh monitor python ~/miseg-source/jobs/monitor.py" in command for command in started)
-    assert started[0].endswith("miseg.service.budget localhost:6379 --check"), "before anything runs that costs"
+    assert started[0].endswith("miseg.service.cloud.budget localhost:6379 --check"), "before anything runs that costs"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from queries import PAGES, ROOT, RULES, asked, defaults, page, rules
 
-from miseg.service import monitor
+from miseg.service.cloud import monitor
 from miseg.service.cluster import metrics
 
 EXPORTED = {f"ray_{name}_total": keys for name, (_, keys) in metrics.COUNTERS.items()} | {

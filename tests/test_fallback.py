@@ -29,7 +29,7 @@ from ray.core.generated.autoscaler_pb2 import (
     ResourceRequestByCount,
 )
 
-from miseg.service import fallback
+from miseg.service.cloud import fallback
 
 FILE = Path(__file__).parent.parent / "cluster.yaml"
 

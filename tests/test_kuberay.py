@@ -20,7 +20,7 @@ import yaml
 from ray.autoscaler._private.kuberay import node_provider
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-from miseg.service import budget, draining
+from miseg.service.cloud import budget, draining
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "cluster/kuberay.yaml"
@@ -128,7 +128,7 @@ def test_both_groups_are_the_same_but_for_where_they_run(cluster: dict[str, Any]
     [worker] = spot["containers"]
     assert worker["resources"]["requests"] == worker["resources"]["limits"]
     assert worker["lifecycle"]["preStop"]["exec"]["command"][-2:] == ["--cloud", "kubernetes"]
-    from miseg.service import spot as watcher
+    from miseg.service.cloud import spot as watcher
 
     assert spot["terminationGracePeriodSeconds"] > watcher.KUBERNETES_NOTICE_S
 

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WAYS = {
     "process": "SIGTERM to the training process",
     "node": "SIGTERM to `ray start --block`",
-    "drain": "EC2's notice, which `python -m miseg.service.spot` asks for every 2 s",
+    "drain": "EC2's notice, which `python -m miseg.service.cloud.spot` asks for every 2 s",
 }
 
 
@@ -155,7 +155,7 @@ def preempt(training: Training, way: str, fresh: int) -> Found:
 def watch(nodes: SpotNodes, number: int) -> None:
     """Start on a node what `cluster.yaml` starts there, and wait until it asks."""
     Metadata.notice, asked = None, Metadata.asked
-    command = [sys.executable, "-m", "miseg.service.spot", nodes.address, "--node-ip", f"127.0.0.{number + 1}"]
+    command = [sys.executable, "-m", "miseg.service.cloud.spot", nodes.address, "--node-ip", f"127.0.0.{number + 1}"]
     environment = nodes.processes.environment(
         RAY_AUTH_MODE="disabled",
         AWS_EC2_METADATA_SERVICE_ENDPOINT=os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"],

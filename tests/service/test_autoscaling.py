@@ -30,7 +30,7 @@ from clusters import Head, start_head, start_mlflow
 from mlflow import MlflowClient
 from processes import Processes, free_ports, http, processes, wait_until
 
-from miseg.service import autoscaling
+from miseg.service.cloud import autoscaling
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500, method="signal")]
 
@@ -182,7 +182,16 @@ def pretended() -> Iterator[Pretended]:
         wait_until(lambda: http(f"{mlflow}/health")[0] == 200, 120, "the MLflow server", needs)
         wait_until(lambda: http(f"{head.dashboard}/api/jobs/")[0] == 200, 120, "the dashboard", needs)
         (port,) = free_ports(1)
-        guard = [sys.executable, "-m", "miseg.service.budget", head.address, "--every", "0.5", "--port", str(port)]
+        guard = [
+            sys.executable,
+            "-m",
+            "miseg.service.cloud.budget",
+            head.address,
+            "--every",
+            "0.5",
+            "--port",
+            str(port),
+        ]
         guard += ["--config", str(started.folder / "autoscaling.json"), "--ledger", str(started.folder / "budget.json")]
         # So long that the autoscaler asks for a worker meanwhile, which comes when there may be none any more.
         guard += ["--targets", str(started.folder / "targets"), "--settle", str(SETTLE)]

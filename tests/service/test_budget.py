@@ -16,9 +16,9 @@ from processes import free_ports, http
 from ray._private.state import GlobalState
 from ray.core.generated.autoscaler_pb2 import ClusterConfig
 
-from miseg.service import autoscaling, budget, draining
-from miseg.service.budget import Ledger, Plan
-from miseg.service.draining import Stop
+from miseg.service.cloud import autoscaling, budget, draining
+from miseg.service.cloud.budget import Ledger, Plan
+from miseg.service.cloud.draining import Stop
 
 PLAN = Plan(100, {"head": 0.5, "gpu_spot": 1.0, "gpu_on_demand": 3.0}, "head")
 HOUR = 3600.0
@@ -188,7 +188,7 @@ def test_the_check_ends_ray_up_where_nothing_was_set(tmp_path: Path) -> None:
     """As cluster.yaml runs it before Ray starts, on the file's own placeholders."""
     raw = yaml.safe_load((Path(__file__).parents[2] / "cluster.yaml").read_text())
     path = tmp_path / "ray_bootstrap_config.yaml"
-    command = [sys.executable, "-m", "miseg.service.budget", "localhost:6379", "--check", "--config", str(path)]
+    command = [sys.executable, "-m", "miseg.service.cloud.budget", "localhost:6379", "--check", "--config", str(path)]
     command += ["--ledger", str(tmp_path / "budget.json")]
     for metadata, status in ((raw["metadata"], 2), (raw["metadata"] | {"budget": 5, "prices": dict(PLAN.prices)}, 0)):
         path.write_text(json.dumps(raw | {"metadata": metadata}))

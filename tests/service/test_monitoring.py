@@ -22,7 +22,7 @@ from clusters import start_head, start_mlflow
 from processes import Processes, free_ports, http, processes, wait_until
 from queries import asked, defaults, rules
 
-from miseg.service import monitor
+from miseg.service.cloud import monitor
 
 pytestmark = [
     pytest.mark.ray,
@@ -88,7 +88,7 @@ def watched() -> Iterator[Watched]:
         command += ["--folder", str(started.folder / "monitor"), "--prometheus-port", str(prometheus)]
         command += ["--grafana-port", str(grafana)]
         watching = started.start("monitor", command, environment, ROOT)
-        guard = [sys.executable, "-m", "miseg.service.budget", head.address, "--port", str(free_ports(1)[0])]
+        guard = [sys.executable, "-m", "miseg.service.cloud.budget", head.address, "--port", str(free_ports(1)[0])]
         guard += ["--config", str(started.folder / "autoscaling.json"), "--ledger", str(started.folder / "budget.json")]
         guard += ["--targets", str(started.folder / "monitor/targets")]
         needs.append(started.start("budget", guard, environment, ROOT))

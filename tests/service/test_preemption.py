@@ -25,8 +25,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from spot_nodes import SpotNodes
 
 from miseg.recipes import spaces
-from miseg.service import draining, spot, tracking, train, tune
+from miseg.service import tracking, train, tune
 from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.cloud import draining, spot
 from miseg.service.cluster import ray_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600, method="signal")]
@@ -199,10 +200,10 @@ def test_the_deadline_is_what_the_cloud_says(metadata, monkeypatch, capsys):
 
 @pytest.mark.long
 def test_two_workers_leave_a_node_that_the_cloud_takes_back_after_the_same_step(nodes, place, metadata):
-    """Under Ray Train; EC2's notice comes through `python -m miseg.service.spot`; not one failure is allowed."""
+    """Under Ray Train; EC2's notice comes through `python -m miseg.service.cloud.spot`; not one failure is allowed."""
     undisturbed = train.fit(place.run("two-whole", workers=2), max_failures=0)
     [left] = set(nodes.alive()) - {0}
-    command = [sys.executable, "-m", "miseg.service.spot", nodes.address, "--every", "0.2"]
+    command = [sys.executable, "-m", "miseg.service.cloud.spot", nodes.address, "--every", "0.2"]
     command += ["--node-ip", f"127.0.0.{left + 1}"]
     environment = nodes.processes.environment(
         RAY_AUTH_MODE="disabled",
@@ -232,7 +233,7 @@ def test_two_workers_leave_a_node_that_the_cloud_takes_back_after_the_same_step(
 def test_a_pod_that_kubernetes_ends_is_held_until_its_node_has_left(nodes):
     """As cluster/kuberay.yaml runs it before a pod ends; a second time there is nothing to wait for."""
     nodes.add(7)
-    command = [sys.executable, "-m", "miseg.service.spot", nodes.address, "--cloud", "kubernetes"]
+    command = [sys.executable, "-m", "miseg.service.cloud.spot", nodes.address, "--cloud", "kubernetes"]
     command += ["--node-ip", "127.0.0.8"]
     environment = nodes.processes.environment(RAY_AUTH_MODE="disabled", PYTHONPATH=os.environ.get("PYTHONPATH", ""))
     for said in ("Ray drains ", "not drained yet: no live node"):

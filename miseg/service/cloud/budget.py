@@ -1,6 +1,6 @@
 """Adds up what the cluster's nodes cost by the hour, and ends its workers once that reaches the budget.
 
-python -m miseg.service.budget 10.0.0.1:6379
+python -m miseg.service.cloud.budget 10.0.0.1:6379
 
 It also tells Ray how far the cluster may grow (`autoscaling.announce`).
 
@@ -30,7 +30,7 @@ from typing import Annotated, Any
 import psutil
 import tyro
 
-from miseg.service import autoscaling, draining
+from miseg.service.cloud import autoscaling, draining
 
 WARNING = 0.8
 """Share of the budget from which on it warns."""

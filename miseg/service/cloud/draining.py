@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from miseg.service import autoscaling
+from miseg.service.cloud import autoscaling
 
 LATE_S = 20.0
 """What a worker has that comes once there may be none: the autoscaler had asked for it before. What trains there

@@ -1,6 +1,6 @@
 """Drains this machine's Ray node once the cloud announces in its metadata service that it takes the machine back.
 
-python -m miseg.service.spot 10.0.0.1:6379 --cloud aws
+python -m miseg.service.cloud.spot 10.0.0.1:6379 --cloud aws
 
 The cloud tells nobody else: EC2 two minutes before it ends a spot machine, Google's cloud half a minute before. Where
 Kubernetes ends a pod it runs a command of the pod's first, which this can be: it has been told then. Ray
@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from miseg.service import autoscaling
+from miseg.service.cloud import autoscaling
 
 TIMEOUT_S = 5.0
 TOKEN_LIFE_S = 21_600

@@ -85,7 +85,7 @@ def prometheus_command(arguments: Monitor, folder: Path, program: str) -> list[s
 
 def write_prometheus(arguments: Monitor, folder: Path, dashboards: Path) -> None:
     """The configuration, as JSON, which is YAML too: paths need no quoting of ours."""
-    # The other is what miseg's own watchers on a head tell (miseg.service.budget); without one there is no such file.
+    # The other is what miseg's own watchers on a head tell (miseg.service.cloud.budget); without one there is no such file.
     targets = [str(Path(arguments.ray_folder) / TARGETS), str(folder / "targets/*.json")]
     config = {
         "global": {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"},

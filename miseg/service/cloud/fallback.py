@@ -1,6 +1,6 @@
 """After a refused spot launch, ranks on-demand workers above spot ones for ten minutes.
 
-python -m miseg.service.fallback 10.0.0.1:6379
+python -m miseg.service.cloud.fallback 10.0.0.1:6379
 
 Ray alone asks for the refused type again, for ever; why, is told above `available_node_types` in cluster.yaml.
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from miseg.service import autoscaling
+from miseg.service.cloud import autoscaling
 
 SPOT, ON_DEMAND, WINDOW_S = "gpu_spot", "gpu_on_demand", 600
 

@@ -1,0 +1,1 @@
+"""Programs on a cluster head or node (`python -m`): budget guard, spot notices, fall-back, dashboards."""
