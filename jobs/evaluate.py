@@ -61,7 +61,8 @@ def run(arguments: Evaluate) -> int:
 
     from miseg.data.packed import PackedDataset
     from miseg.evaluation.crf import DenseCRF, available
-    from miseg.service import checkpoint_files, models, tracking
+    from miseg.service import models, tracking
+    from miseg.service.checkpoints import checkpoint_files
     from miseg.service.compare import check_alike, compare
     from miseg.service.evaluate import check, evaluate
     from miseg.service.start import packed, prepare

@@ -54,7 +54,8 @@ def run(arguments: Bound) -> int:
     if not arguments.run and not arguments.checkpoint:
         raise ValueError("give --run or --checkpoint")
     from miseg.data.packed import PackedDataset
-    from miseg.service import bound, checkpoint_files, models, tracking
+    from miseg.service import bound, models, tracking
+    from miseg.service.checkpoints import checkpoint_files
     from miseg.service.start import packed, prepare
 
     settings = bound.Regions(

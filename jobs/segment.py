@@ -72,7 +72,8 @@ def run(arguments: Segment) -> int:
     """Map, and say what was left out; status 1 where nothing was mapped."""
     _check(arguments)
     from miseg.data.scene_files import SceneOptions
-    from miseg.service import checkpoint_files, tracking
+    from miseg.service import tracking
+    from miseg.service.checkpoints import checkpoint_files
 
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
     uri = tracking.tracking_uri(arguments.root, arguments.offline)

@@ -15,8 +15,8 @@ import tyro
 
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
+from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command import Place, main
-from miseg.service.storage_failures import WhenStorageFails
 
 
 @dataclass

@@ -260,7 +260,7 @@ def test_a_wrong_argument_is_told_in_a_line_before_ray_starts(
 
 
 def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..., Done], tmp_path: Path) -> None:
-    from miseg.service import checkpoint
+    from miseg.service.checkpoints import checkpoint
     from miseg.service.loop import Loop
 
     experiment = Experiment(RegionMutualInformation(UNet(2)))
@@ -272,7 +272,8 @@ def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..
 @pytest.fixture(scope="module")
 def trained(storage: Path) -> Callable[..., str]:
     """Records an experiment with an untrained model, as a training does; the run's id."""
-    from miseg.service import checkpoint, models, tracking
+    from miseg.service import models, tracking
+    from miseg.service.checkpoints import checkpoint
     from miseg.service.loop import Loop
 
     uri = tracking.tracking_uri(str(storage))
@@ -289,7 +290,7 @@ def trained(storage: Path) -> Callable[..., str]:
 
 
 def test_mapping_nothing_or_by_wrong_tiles_is_told_before_ray_starts(call: Callable[..., Done], tmp_path: Path) -> None:
-    from miseg.service import checkpoint
+    from miseg.service.checkpoints import checkpoint
     from miseg.service.loop import Loop
 
     loop = Loop(Experiment(RegionMutualInformation(UNet(2))), Task(num_classes=11))

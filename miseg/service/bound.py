@@ -25,8 +25,9 @@ from miseg.losses.region_mutual_information import Downsampling
 from miseg.methods import METHODS
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, checkpoint_files, ingest, tracking
+from miseg.service import ingest, tracking
 from miseg.service.cells import reason
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.closing import closing
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import check

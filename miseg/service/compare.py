@@ -12,7 +12,8 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.evaluation.pictures import Row, comparison
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint_files, tracking
+from miseg.service import tracking
+from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal, journal_folder

@@ -15,7 +15,8 @@ import ray
 from miseg.data.packed import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.recipes import streets
-from miseg.service import checkpoint, checkpoint_files, ingest, refine
+from miseg.service import ingest, refine
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
 from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row

@@ -21,7 +21,8 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
-from miseg.service import checkpoint, checkpoint_files, ingest, refine, tracking
+from miseg.service import ingest, refine, tracking
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import TRAIN_MATCH, Journal, journal_folder
 from miseg.service.loop import resolve_precision

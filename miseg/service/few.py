@@ -18,7 +18,8 @@ from miseg.data.pairs import open_chip
 from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service import checkpoint, checkpoint_files, ingest, tracking
+from miseg.service import ingest, tracking
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.closing import closing
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import check

@@ -26,7 +26,7 @@ from miseg.data.raster_files import Colour
 from miseg.data.samples import IGNORE_LABEL
 from miseg.data.scene_files import SceneOptions
 from miseg.evaluation.tiled import Tiling, blended, decided, enlarged
-from miseg.service import checkpoint_files
+from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.predictor import Predictor
 from miseg.service.segment import Comparison, Examples

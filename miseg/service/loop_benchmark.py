@@ -24,7 +24,7 @@ from miseg.interface import Batch, combine
 from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service import ingest, tracking
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import journal_folder
 from miseg.service.loop import Loop, build_optimiser

@@ -18,7 +18,8 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from miseg.service import checkpoint_files, lookup, tracking
+from miseg.service import lookup, tracking
+from miseg.service.checkpoints import checkpoint_files
 from miseg.service.tracking import TrackingError
 
 SERVED = Path(__file__).with_name("served_model.py")

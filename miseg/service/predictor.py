@@ -20,7 +20,7 @@ from miseg.data.tiles import StandardScene
 from miseg.evaluation.clusters import of_classes
 from miseg.evaluation.tiled import Read, Tiling, Window
 from miseg.interface import Method, Task
-from miseg.service import checkpoint, checkpoint_files
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.loop import resolve_precision
 from miseg.service.segment import Comparison, Examples, open_for_maps
 

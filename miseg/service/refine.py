@@ -19,7 +19,8 @@ from miseg.evaluation import BoundaryIoU, ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.clusters import of_classes
 from miseg.interface import Task
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, checkpoint_files, ingest
+from miseg.service import ingest
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.loop import resolve_precision
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import Trial
+from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command import Place
-from miseg.service.storage_failures import WhenStorageFails
 
 if TYPE_CHECKING:
     from miseg.service.train import Selection

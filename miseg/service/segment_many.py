@@ -22,7 +22,8 @@ from miseg.data.image_files import Found, find
 from miseg.data.map_records import put, whole
 from miseg.data.storage import file_system, is_local, patiently
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint_files, ingest, tracking
+from miseg.service import ingest, tracking
+from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.cluster.ray_data import quiet_data_context
 from miseg.service.image_mapper import ImageMapper, Settings, StoreError, storing

@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
 from miseg.service.away import first_line, is_refusal
-from miseg.service.checkpoint_files import CheckpointError
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.checkpoint_files import CheckpointError
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.journal_files import (
     UNREADABLE,
     BusyError,

@@ -11,7 +11,7 @@ import torch
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from miseg.evaluation.clusters import of_classes
-from miseg.service import checkpoint, checkpoint_files
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 
 
 class ServedMethod(PythonModel):

@@ -23,13 +23,13 @@ from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service import lookup, tracking
 from miseg.service.away import first_line
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.sending import send_pending
-from miseg.service.storage_failures import WhenStorageFails
 
 FINISHED = "finished"
 

@@ -19,10 +19,12 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import match_clusters
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment, from_dict
-from miseg.service import checkpoint, ingest, kept_images
+from miseg.service import ingest, kept_images
 from miseg.service.agreement import Agreement
-from miseg.service.checkpoint_files import MANIFEST
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints import checkpoint
+from miseg.service.checkpoints.checkpoint_files import MANIFEST
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.storage_failures import StorageError
 from miseg.service.cluster.metrics import Waited
 from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.journal import TRAIN_MATCH
@@ -30,7 +32,6 @@ from miseg.service.loop import Loop, NonFiniteLossError, Record
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import PANEL_ROWS, validation_metrics
 from miseg.service.scoring import Evaluation
-from miseg.service.storage_failures import StorageError
 from miseg.service.train import FINISHED, PLACEMENT_GROUP, Selection
 
 LOG_EVERY = 10

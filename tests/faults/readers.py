@@ -132,7 +132,7 @@ def _loop():
 
 
 def _checkpoint(folder: Path) -> None:
-    from miseg.service import checkpoint
+    from miseg.service.checkpoints import checkpoint
 
     data = {"mean": [0.5] * 3, "std": [0.5] * 3}
     checkpoint.save(folder / "checkpoint", _loop(), {"step": 0, "score": 0.5}, data)
@@ -140,7 +140,7 @@ def _checkpoint(folder: Path) -> None:
 
 def _read_checkpoint(folder: Path) -> None:
     """To go on with the training, to predict, and to send it elsewhere."""
-    from miseg.service import checkpoint, checkpoint_files
+    from miseg.service.checkpoints import checkpoint, checkpoint_files
 
     place = folder / "checkpoint"
     checkpoint.load(place, _loop())
@@ -149,7 +149,7 @@ def _read_checkpoint(folder: Path) -> None:
 
 
 def _seal_checkpoint(folder: Path) -> None:
-    from miseg.service import checkpoint_files
+    from miseg.service.checkpoints import checkpoint_files
 
     path = folder / "checkpoint" / checkpoint_files.MANIFEST
     try:

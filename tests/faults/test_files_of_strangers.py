@@ -17,7 +17,7 @@ from miseg.data.packing import SCHEMA, SIDECAR, pack
 from miseg.data.rasters import open_raster
 from miseg.data.sources import Embedded
 from miseg.networks.configs import DeepLab
-from miseg.service import checkpoint
+from miseg.service.checkpoints import checkpoint
 
 pytestmark = pytest.mark.faults
 

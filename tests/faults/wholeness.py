@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.service import lookup, tracking
-from miseg.service.checkpoint_files import MANIFEST, CheckpointError, verify
+from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
 
 History = dict[str, list[tuple[int, str]]]
 """Steps and values of each metric, as they are stored: a step that was logged twice is there twice."""

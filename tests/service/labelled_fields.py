@@ -12,7 +12,7 @@ from miseg.interface import Batch, Task
 from miseg.methods.configs import MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint
+from miseg.service.checkpoints import checkpoint
 from miseg.service.loop import Loop
 
 BANDS = ("B04", "B03", "B02", "B08")

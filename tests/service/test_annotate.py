@@ -23,9 +23,10 @@ from miseg.data.scene_files import SceneOptions, open_scene, open_series
 from miseg.data.tiles import StandardScene
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service import annotate, annotate_http, annotate_maps, checkpoint
+from miseg.service import annotate, annotate_http, annotate_maps
 from miseg.service.annotate import Session
 from miseg.service.annotate_maps import Kept, Labelled, MapMaker, SupersededError
+from miseg.service.checkpoints import checkpoint
 
 SIZE = (40, 50)
 BANDS = ("B04", "B03", "B02", "B08")

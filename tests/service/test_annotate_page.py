@@ -20,8 +20,9 @@ from selenium.webdriver.common.keys import Keys
 from miseg.data.label_store import FILE
 from miseg.data.scene_files import SceneOptions, open_series
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service import annotate_http, checkpoint
+from miseg.service import annotate_http
 from miseg.service.annotate import Session
+from miseg.service.checkpoints import checkpoint
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

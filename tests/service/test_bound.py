@@ -18,7 +18,8 @@ from miseg.losses import region_vectors
 from miseg.methods.configs import CrossEntropy, PixelKMeans, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import bound, checkpoint, checkpoint_files, ingest, train
+from miseg.service import bound, ingest, train
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
 from miseg.service.loop import Loop
 

@@ -18,8 +18,8 @@ from miseg.interface import Batch, Task
 from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import checkpoint, checkpoint_files
-from miseg.service.checkpoint_files import CheckpointError
+from miseg.service.checkpoints import checkpoint, checkpoint_files
+from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.loop import Loop
 
 TASK = Task(num_classes=3, class_names=("road", "car", "sky"))

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from miseg.interface import Task
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint
-from miseg.service.checkpoint_files import MANIFEST
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints import checkpoint
+from miseg.service.checkpoints.checkpoint_files import MANIFEST
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 
 
 def writer(step: int, score: float | None) -> Callable[[Path], object]:

@@ -20,7 +20,8 @@ from miseg.evaluation import DenseCRF
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, ingest, models, tracking, train
+from miseg.service import ingest, models, tracking, train
+from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
 from miseg.service.compare import MEASURES, check_alike, table_of, titles_of
 

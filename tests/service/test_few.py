@@ -19,8 +19,9 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, checkpoint_files, few, start, train
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service import few, start, train
+from miseg.service.checkpoints import checkpoint, checkpoint_files
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import ray_cluster
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.loop import Loop

@@ -16,7 +16,7 @@ import torch
 from miseg.data.batches import evaluation_batches
 from miseg.interface import Batch
 from miseg.service import ingest, tracking, train, tuning_metrics, worker
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import journal_folder

@@ -26,7 +26,7 @@ from spot_nodes import SpotNodes
 
 from miseg.recipes import spaces
 from miseg.service import tracking, train, tune
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cloud import draining, spot
 from miseg.service.cluster import ray_cluster
 

@@ -24,8 +24,9 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, models, registry, sending, sync, tracking
+from miseg.service import models, registry, sending, sync, tracking
 from miseg.service.away import TrackingError
+from miseg.service.checkpoints import checkpoint
 from miseg.service.journal import Journal
 from miseg.service.loop import Loop
 

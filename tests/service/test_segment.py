@@ -25,7 +25,8 @@ from miseg.interface import Batch, Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, checkpoint_files, segment
+from miseg.service import segment
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.loop import Loop
 
 JOB = Path(__file__).parents[2] / "jobs" / "segment.py"

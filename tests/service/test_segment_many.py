@@ -35,7 +35,8 @@ from miseg.methods.cluster_configs import PixelKMeans
 from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, checkpoint_files, segment_many
+from miseg.service import segment_many
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.image_mapper import Settings, StoreError, map_image
 from miseg.service.loop import Loop
 from miseg.service.segment import Examples

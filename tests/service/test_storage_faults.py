@@ -18,13 +18,14 @@ from mlflow import MlflowClient
 from test_checkpoint_store import filled, weight, writer
 
 from miseg.data.packed import PackedDataset
-from miseg.service import checkpoint, start, storage_failures, tracking, train
+from miseg.service import start, tracking, train
 from miseg.service.aside import Aside, BusyError
-from miseg.service.checkpoint_files import MANIFEST, CheckpointError, verify
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints import checkpoint, storage_failures
+from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.storage_failures import StorageFailures
 from miseg.service.cluster import ray_cluster
 from miseg.service.loop import Loop
-from miseg.service.storage_failures import StorageFailures
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 

@@ -13,7 +13,8 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, lookup, models, sync, tracking
+from miseg.service import lookup, models, sync, tracking
+from miseg.service.checkpoints import checkpoint
 from miseg.service.loop import Loop
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]

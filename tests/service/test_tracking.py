@@ -24,7 +24,8 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import checkpoint, checkpoint_files, lookup, models, run_description, tracking
+from miseg.service import lookup, models, run_description, tracking
+from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.loop import Loop
 from miseg.service.run_description import parameters
 from miseg.service.tracking import TrackingError

@@ -24,7 +24,7 @@ from processes import processes, wait_until
 from miseg.data.batches import evaluation_batches
 from miseg.interface import Batch
 from miseg.service import ingest, lookup, models, tracking, train, worker
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.journal_files import pending, read

@@ -24,8 +24,9 @@ from miseg.data.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
-from miseg.service import checkpoint, ingest, models, system_metrics, tracking, train, worker
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service import ingest, models, system_metrics, tracking, train, worker
+from miseg.service.checkpoints import checkpoint
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import preemption, ray_cluster
 from miseg.service.cluster.preemption import PreemptedError
 from miseg.service.evaluate import evaluate

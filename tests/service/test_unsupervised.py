@@ -24,7 +24,8 @@ from miseg.interface import Batch
 from miseg.methods.configs import InfoSeg, InvariantInformation, MethodConfig, PixelKMeans
 from miseg.networks.configs import VGG, InfoSegNetwork
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import checkpoint, models, tracking, train
+from miseg.service import models, tracking, train
+from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
 from miseg.service.evaluate import evaluate
 from miseg.service.loop import Loop

@@ -20,7 +20,7 @@ from miseg.recipes import spaces
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
 from miseg.service import ingest, lookup, tables, tracking, train, tune, tuning_record, worker
-from miseg.service.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import journal_folder
 from miseg.service.loop import Loop

@@ -21,7 +21,7 @@ from typing import Any
 from pyarrow import fs
 
 from miseg.data.storage import file_system, is_local, listed, patiently
-from miseg.service.checkpoint_files import MANIFEST, CheckpointError, verify
+from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
 
 logger = logging.getLogger(__name__)
 

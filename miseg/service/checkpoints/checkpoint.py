@@ -23,7 +23,7 @@ from torch import Tensor
 from miseg.interface import Method, Task
 from miseg.methods import build_method
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service.checkpoint_files import MANIFEST, CheckpointError, read_experiment, sha256, verify
+from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, read_experiment, sha256, verify
 from miseg.service.loop import Loop
 
 _OF_ALTERED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

@@ -1,0 +1,1 @@
+"""A checkpoint as a folder, as files and in a store."""
