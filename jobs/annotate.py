@@ -65,9 +65,10 @@ def run(arguments: Annotate) -> int:
     if not 0 <= arguments.port < 2**16:
         raise ValueError(f"--port {arguments.port}: use 0 to 65535")
     from miseg.data.scene_files import SceneOptions, open_scene, open_series
-    from miseg.service import annotate_serve, models
+    from miseg.service import annotate_serve
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.cluster import ray_cluster
+    from miseg.service.tracking import models
 
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
     if arguments.series is not None:

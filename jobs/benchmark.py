@@ -74,15 +74,16 @@ def run(arguments: Benchmark) -> int:
         if (value := getattr(arguments, option)) is not None and value < 1:
             raise ValueError(f"--{option} {value}: use 1 or more")
     from miseg.data.packed import PackedDataset
-    from miseg.service import benchmark, tracking
+    from miseg.service import benchmark
     from miseg.service.start import prepare
+    from miseg.service.tracking import mlflow_runs
 
     job = prepare(arguments, [Experiment(data=arguments.data, batch_size=arguments.batch_size)])
     dataset = PackedDataset.open(job.data)
     name = f"benchmark-{job.stamp}"
-    run_id = tracking.open_run(
+    run_id = mlflow_runs.open_run(
         job.tracking_uri,
-        tracking.experiment_name(arguments.data),
+        mlflow_runs.experiment_name(arguments.data),
         name,
         storage=job.storage,
         tags={"miseg.kind": "benchmark"},
@@ -93,10 +94,12 @@ def run(arguments: Benchmark) -> int:
         row = benchmark.ROWS[row_name](dataset, arguments.batch_size, steps, arguments.repetitions)
         print(row.text(), flush=True)
         medians = {f"{row.name}/{variant}": statistics.median(values) for variant, values in row.values.items()}
-        tracking.log_metrics(job.tracking_uri, run_id, medians | {f"{row.name}/ratio": statistics.median(row.ratios)})
+        mlflow_runs.log_metrics(
+            job.tracking_uri, run_id, medians | {f"{row.name}/ratio": statistics.median(row.ratios)}
+        )
         details = {"unit": row.unit, "steps": steps, "values": dict(row.values)}
-        tracking.log_json(job.tracking_uri, run_id, f"{row.name}.json", details)
-    tracking.end_run(job.tracking_uri, run_id, "FINISHED", "finished")
+        mlflow_runs.log_json(job.tracking_uri, run_id, f"{row.name}.json", details)
+    mlflow_runs.end_run(job.tracking_uri, run_id, "FINISHED", "finished")
     print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
 

@@ -61,17 +61,17 @@ def run(arguments: Evaluate) -> int:
 
     from miseg.data.packed import PackedDataset
     from miseg.evaluation.crf import DenseCRF, available
-    from miseg.service import models, tracking
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.compare import check_alike, compare
     from miseg.service.evaluate import check, evaluate
     from miseg.service.start import packed, prepare
+    from miseg.service.tracking import mlflow_runs, models
 
     crf = [DenseCRF(iterations) for iterations in arguments.crf]
     if crf and not available():
         raise ValueError("--crf: the dense CRF is an optional extra: pip install 'miseg[crf]'")
     with tempfile.TemporaryDirectory() as folder:
-        uri = tracking.tracking_uri(arguments.root, arguments.offline)
+        uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
         # Folders named by their run: what is wrong with a checkpoint is told with its path.
         places = {
             run_id: models.download(uri, run_id, arguments.role, Path(folder) / Path(run_id).name)

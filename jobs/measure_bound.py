@@ -54,9 +54,10 @@ def run(arguments: Bound) -> int:
     if not arguments.run and not arguments.checkpoint:
         raise ValueError("give --run or --checkpoint")
     from miseg.data.packed import PackedDataset
-    from miseg.service import bound, models, tracking
+    from miseg.service import bound
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.start import packed, prepare
+    from miseg.service.tracking import mlflow_runs, models
 
     settings = bound.Regions(
         arguments.region_sizes,
@@ -67,7 +68,7 @@ def run(arguments: Bound) -> int:
         arguments.estimators,
         arguments.seed,
     )
-    uri = tracking.tracking_uri(arguments.root, arguments.offline)
+    uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
     with tempfile.TemporaryDirectory() as folder:
         places = [
             models.download(uri, run_id, arguments.role, Path(folder) / Path(run_id).name) for run_id in arguments.run

@@ -43,21 +43,22 @@ class Measure(Place):
 
 def run(arguments: Measure) -> int:
     """Measure, print the table and write the page; a cell that failed is a row of it."""
-    from miseg.service import lookup, measure_page, tracking
+    from miseg.service import measure_page
     from miseg.service.cells import Grid
     from miseg.service.cluster import ray_cluster
     from miseg.service.measure import measure
     from miseg.service.measure_record import EXPERIMENT, KIND, Record
+    from miseg.service.tracking import mlflow_runs, queries
 
     grid = Grid(arguments.estimators, arguments.distributions, arguments.samples, arguments.seeds, arguments.limit)
-    uri = tracking.tracking_uri(arguments.root, arguments.offline)
-    tracking.check(uri, arguments.root)
+    uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
+    mlflow_runs.check(uri, arguments.root)
     name = arguments.name or f"measure-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    known = lookup.find_run(uri, EXPERIMENT, name) if arguments.name else lookup.latest_run(uri, EXPERIMENT, KIND)
+    known = queries.find_run(uri, EXPERIMENT, name) if arguments.name else queries.latest_run(uri, EXPERIMENT, KIND)
     if arguments.resume:
         if known is None:
             raise ValueError(f"no measurement {arguments.name or ''} at {uri}: leave --resume out to start one")
-        name = known.data.tags[lookup.RUN_KEY]
+        name = known.data.tags[queries.RUN_KEY]
     elif arguments.name and known is not None:
         raise ValueError(f"a measurement called {name} exists: continue it with --resume, or choose another --name")
     ray_cluster.connect(arguments.address)

@@ -40,10 +40,11 @@ def run(arguments: Report) -> int:
         raise ValueError("--baseline is for a --tuning; a study's plan names its own")
     if arguments.out is None and "://" in arguments.root:
         raise ValueError(f"--storage {arguments.root} is no folder: say with --out where the files go")
-    from miseg.service import report_content, report_page, report_runs, tracking
+    from miseg.service import report_content, report_page, report_runs
+    from miseg.service.tracking import mlflow_runs
 
-    uri = tracking.tracking_uri(arguments.root, arguments.offline)
-    tracking.check(uri, arguments.root)
+    uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
+    mlflow_runs.check(uri, arguments.root)
     found = report_runs.read(uri, arguments.study, arguments.tuning, arguments.baseline)
     content = report_content.content(found)
     if arguments.out is None:

@@ -72,12 +72,12 @@ def run(arguments: Segment) -> int:
     """Map, and say what was left out; status 1 where nothing was mapped."""
     _check(arguments)
     from miseg.data.scene_files import SceneOptions
-    from miseg.service import tracking
     from miseg.service.checkpoints import checkpoint_files
+    from miseg.service.tracking import mlflow_runs
 
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
-    uri = tracking.tracking_uri(arguments.root, arguments.offline)
-    tracking.check(uri, arguments.root)
+    uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
+    mlflow_runs.check(uri, arguments.root)
     with tempfile.TemporaryDirectory() as beside:
         folder = _model(arguments, Path(beside))
         experiment = checkpoint_files.read_experiment(folder)
@@ -212,7 +212,7 @@ def _parent(arguments: Segment) -> str | None:
 
 def _model(arguments: Segment, beside: Path) -> Path:
     """The folder of the checkpoint that --model names."""
-    from miseg.service import models
+    from miseg.service.tracking import models
 
     role = arguments.role or ("best" if arguments.images and arguments.labels is None else "last")
     return models.folder_of(arguments.model, role, arguments.root, arguments.offline, beside)

@@ -16,16 +16,17 @@ def run(arguments: Options) -> int:
     """Plan, and unless only the plan is wanted, run; status 1 where a cell failed."""
     study = start(arguments)
     # Only now: they bring torch, Ray and MLflow along.
-    from miseg.service import plan, study_record, tracking
+    from miseg.service import plan, study_record
     from miseg.service import study as running
-    from miseg.service.claims import claimed
+    from miseg.service.tracking import mlflow_runs
+    from miseg.service.tracking.claims import claimed
 
     uri, name = study.job.tracking_uri, study.plan.study
     todo = plan.text(study.plan, study_record.done(uri, study.plan), study.devices)
     print(f"study {name}, to do:\n{todo}", flush=True)
     if arguments.plan:
         return 0
-    place = tracking.experiment_name(study.plan.data[0])
+    place = mlflow_runs.experiment_name(study.plan.data[0])
     with claimed(uri, place, study_record.name_of(study.plan), storage=study.job.storage):
         failed = running.run(study)
     print(f"\nStudy {name} at {uri}")

@@ -20,14 +20,15 @@ def run(arguments: Sync) -> int:
     """Send, and list what was sent; status 1 where something had to wait."""
     if arguments.offline:
         raise ValueError("--offline: the place to send to is the server, $MLFLOW_TRACKING_URI")
-    from miseg.service import journal, journal_copies, sending, sync, tracking
+    from miseg.service import journal, journal_copies, sending
+    from miseg.service.tracking import mlflow_runs, sync
 
-    uri = tracking.tracking_uri(arguments.root)
-    tracking.check(uri, arguments.root)
+    uri = mlflow_runs.tracking_uri(arguments.root)
+    mlflow_runs.check(uri, arguments.root)
     folder = journal.journal_folder(arguments.root)
     entries = sending.sync(folder, uri, again=True) + journal_copies.sync(arguments.root, uri)
     print(f"{entries} entries of journals sent to {uri}")
-    offline = tracking.tracking_uri(arguments.root, offline=True) if "://" not in arguments.root else ""
+    offline = mlflow_runs.tracking_uri(arguments.root, offline=True) if "://" not in arguments.root else ""
     if not sync.recorded(offline):
         print("no run was recorded with --offline")
         return 0

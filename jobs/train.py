@@ -59,15 +59,16 @@ class Again(How):
 
 def run(arguments: Train | Again) -> int:
     """Train, and say how it ended; status 1 where it did not get to its last step."""
-    from miseg.service import lookup, registry, repeats, tracking, train
-    from miseg.service.claims import claimed
+    from miseg.service import repeats, train
     from miseg.service.start import prepare
+    from miseg.service.tracking import mlflow_runs, queries, registry
+    from miseg.service.tracking.claims import claimed
 
     if arguments.register is not None:
         registry.check_name(arguments.register)
     if isinstance(arguments, Again):
-        uri = tracking.tracking_uri(arguments.root, arguments.offline)
-        experiment = lookup.read_experiment(uri, arguments.from_run)
+        uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
+        experiment = queries.read_experiment(uri, arguments.from_run)
     else:
         experiment = arguments.experiment
     job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=True)
@@ -86,7 +87,7 @@ def run(arguments: Train | Again) -> int:
         register(before.info.run_id)
         print(f"look at it with: {job.look(before.info.run_id)}")
         return 0
-    place = tracking.experiment_name(experiment.data)
+    place = mlflow_runs.experiment_name(experiment.data)
     with claimed(job.tracking_uri, place, name, experiment.id if first else "", storage=job.storage):
         outcome = train.fit(
             train.Run(

@@ -272,16 +272,16 @@ def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..
 @pytest.fixture(scope="module")
 def trained(storage: Path) -> Callable[..., str]:
     """Records an experiment with an untrained model, as a training does; the run's id."""
-    from miseg.service import models, tracking
     from miseg.service.checkpoints import checkpoint
     from miseg.service.loop import Loop
+    from miseg.service.tracking import mlflow_runs, models
 
-    uri = tracking.tracking_uri(str(storage))
-    tracking.check(uri, str(storage))
+    uri = mlflow_runs.tracking_uri(str(storage))
+    mlflow_runs.check(uri, str(storage))
 
     def record(name: str, classes: int = 11, **settings: object) -> str:
         experiment = Experiment(RegionMutualInformation(UNet(2)), **settings)
-        run_id = tracking.open_experiment_run(uri, experiment, name, storage=str(storage), fingerprint="f00d")
+        run_id = mlflow_runs.open_experiment_run(uri, experiment, name, storage=str(storage), fingerprint="f00d")
         folder = checkpoint.save(storage / "kept" / name, Loop(experiment, Task(num_classes=classes)), {}, {})
         models.log_model(uri, run_id, "best", folder)
         return run_id

@@ -25,12 +25,13 @@ from miseg.losses.region_mutual_information import Downsampling
 from miseg.methods import METHODS
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, tracking
+from miseg.service import ingest
 from miseg.service.cells import reason
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.closing import closing
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import check
+from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.closing import closing
 
 CEILING, BOUND = "label entropy", "bound for labels"
 """Rows beside those of estimators: H(Y), which nothing exceeds, and `gaussian_label_bound`."""
@@ -117,9 +118,9 @@ def measure(
             raise ValueError(f"{type(experiment.method).__name__} gives no probabilities that RMI could be of")
     names = _names(experiments)
     steps = [f"{experiment.id}-{manifest['step']}" for experiment, manifest in zip(experiments, manifests, strict=True)]
-    run_id = tracking.open_run(
+    run_id = mlflow_runs.open_run(
         tracking_uri,
-        tracking.experiment_name(data),
+        mlflow_runs.experiment_name(data),
         f"bound-{split}-{dataset.fingerprint}-{_digest((settings, steps))}",
         storage=storage,
         display=f"RMI's bound on {split}, {len(folders)} checkpoints",
@@ -263,16 +264,16 @@ def _found(reference: Any) -> tuple[float, str]:
 
 
 def _log(table: pd.DataFrame, uri: str, run_id: str) -> None:
-    tracking.log_table(uri, run_id, "bound-classes.csv", table)
+    mlflow_runs.log_table(uri, run_id, "bound-classes.csv", table)
     mean = means(table)
-    tracking.log_table(uri, run_id, "bound.csv", mean)
+    mlflow_runs.log_table(uri, run_id, "bound.csv", mean)
     last = mean[mean["model"] == mean["model"].iloc[-1]]
     for row in last[last["step"] == last["step"].iloc[-1]].to_dict("records"):
         found = {name: row[name] for name in table["quantity"].unique() if row[name] == row[name]}
         values = {f"{row['model']}/R{row['region_size']}/{name}": value for name, value in found.items()}
-        tracking.log_metrics(uri, run_id, values, step=row["step"])
+        mlflow_runs.log_metrics(uri, run_id, values, step=row["step"])
     with tempfile.TemporaryDirectory() as folder:
-        tracking.log_file(uri, run_id, write(table, Path(folder)))
+        mlflow_runs.log_file(uri, run_id, write(table, Path(folder)))
 
 
 def write(table: pd.DataFrame, folder: Path) -> Path:

@@ -12,13 +12,13 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.evaluation.pictures import Row, comparison
 from miseg.recipes.experiment import Experiment
-from miseg.service import tracking
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.reporting import write_table
-from miseg.service.run_description import parameters
+from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.description import parameters
 
 MEASURES = {
     "mean IoU": "mean_iou",
@@ -98,9 +98,9 @@ def compare(
         evaluations.append(evaluation)
     columns, table = table_of(scores, dataset.info.classes, split, crf)
     # An evaluation's id stands for its checkpoint too: the best and the last of one run are two comparisons.
-    run_id = tracking.open_run(
+    run_id = mlflow_runs.open_run(
         tracking_uri,
-        tracking.experiment_name(data),
+        mlflow_runs.experiment_name(data),
         f"compare-{split}-{dataset.fingerprint}-{'-'.join(evaluations)}",
         storage=storage,
         display=f"compare {split}: {', '.join(titles)}"[:200],
@@ -125,9 +125,9 @@ def compare(
             log.artifact(path, "tables")
         log.close()
     except Exception as error:
-        tracking.fail_run(tracking_uri, run_id, error)
+        mlflow_runs.fail_run(tracking_uri, run_id, error)
         raise
-    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
+    mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id, columns, table
 
 

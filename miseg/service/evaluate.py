@@ -21,7 +21,7 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
-from miseg.service import ingest, refine, tracking
+from miseg.service import ingest, refine
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import TRAIN_MATCH, Journal, journal_folder
@@ -29,6 +29,7 @@ from miseg.service.loop import resolve_precision
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
 from miseg.service.scoring import Counted, Evaluation
 from miseg.service.scoring import evaluate as evaluate_batches
+from miseg.service.tracking import mlflow_runs
 
 IMAGES_AT_ONCE = 256
 """Images whose confusion matrices are written together."""
@@ -74,7 +75,7 @@ def evaluate(
     name = f"evaluate-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{parent or 'folder'}"
     if tags:
         name += "-" + hashlib.sha256(json.dumps(dict(tags), sort_keys=True).encode()).hexdigest()[:8]
-    run_id = tracking.open_model_run(
+    run_id = mlflow_runs.open_model_run(
         tracking_uri,
         experiment,
         name,
@@ -99,9 +100,9 @@ def evaluate(
             log.metrics(manifest["step"], scores)
             log.close()
     except Exception as error:
-        tracking.fail_run(tracking_uri, run_id, error)
+        mlflow_runs.fail_run(tracking_uri, run_id, error)
         raise
-    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
+    mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id, scores
 
 

@@ -18,11 +18,12 @@ from miseg.data.pairs import open_chip
 from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service import ingest, tracking
+from miseg.service import ingest
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.closing import closing
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import check
+from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.closing import closing
 
 SAME, OTHER = "labelled date", "other dates"
 
@@ -98,7 +99,7 @@ def measure(
     experiment = checkpoint_files.read_experiment(folder)
     if experiment.patch is None:
         raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: leave --points out")
-    run_id = tracking.open_model_run(
+    run_id = mlflow_runs.open_model_run(
         tracking_uri,
         experiment,
         f"few-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{settings.digest}-{parent}",
@@ -113,9 +114,9 @@ def measure(
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     with closing(tracking_uri, run_id):
         scores = ray.get(worker.remote(files, data, split, settings, resources.threads))
-        tracking.log_table(tracking_uri, run_id, "few-labels-draws.csv", scores)
+        mlflow_runs.log_table(tracking_uri, run_id, "few-labels-draws.csv", scores)
         table = summary(scores)
-        tracking.log_table(tracking_uri, run_id, "few-labels.csv", table)
+        mlflow_runs.log_table(tracking_uri, run_id, "few-labels.csv", table)
     return run_id, table
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from miseg.service import journal_copies
-from miseg.service.away import first_line
 from miseg.service.cluster import metrics
 from miseg.service.journal_files import Backlog, backlog, cut_torn_line, pending, read
 from miseg.service.sending import Sender
+from miseg.service.tracking.connection import first_line
 
 logger = logging.getLogger(__name__)
 

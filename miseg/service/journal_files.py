@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from miseg.service.away import TrackingError
+from miseg.service.tracking.connection import TrackingError
 
 Entry = dict[str, Any]
 

@@ -23,13 +23,14 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch, combine
 from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
-from miseg.service import ingest, tracking
+from miseg.service import ingest
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import journal_folder
 from miseg.service.loop import Loop, build_optimiser
 from miseg.service.recorder import Recorder
 from miseg.service.side_by_side import Row, device
+from miseg.service.tracking import mlflow_runs
 
 BATCHES = 4
 """Different batches of tensors that a loop goes round."""
@@ -48,8 +49,8 @@ def loop(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
     experiment = _experiment(dataset, batch_size, steps)
     with tempfile.TemporaryDirectory(prefix="miseg-benchmark-") as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
-        tracking.check(uri, folder)
-        run_id = tracking.open_run(uri, "benchmark", "loop", storage=folder, tags={}, params={})
+        mlflow_runs.check(uri, folder)
+        run_id = mlflow_runs.open_run(uri, "benchmark", "loop", storage=folder, tags={}, params={})
         logged = {"folder": journal_folder(folder), "tracking_uri": uri, "run_id": run_id}
         more = {"repetitions": repetitions, "tracking": logged, "kept_in": f"{folder}/run"}
         more |= {"threads": int(ray.cluster_resources()["CPU"])}

@@ -10,19 +10,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from miseg.evaluation.estimates import Estimated, estimates_figure
-from miseg.service import tracking
 from miseg.service.measure import Report
+from miseg.service.tracking import mlflow_runs
 
 PAGE, FIGURE = "information.md", "information.png"
 
 
 def log(report: Report, uri: str, command: str = "") -> None:
     """Keep cells, table, page and figure among the artifacts of the measurement's run."""
-    tracking.log_table(uri, report.run_id, "cells.csv", report.cells)
-    tracking.log_table(uri, report.run_id, "table.csv", report.table)
+    mlflow_runs.log_table(uri, report.run_id, "cells.csv", report.cells)
+    mlflow_runs.log_table(uri, report.run_id, "table.csv", report.table)
     with tempfile.TemporaryDirectory() as folder:
         for path in write(report, Path(folder), command):
-            tracking.log_file(uri, report.run_id, path)
+            mlflow_runs.log_file(uri, report.run_id, path)
 
 
 def write(report: Report, folder: Path, command: str = "") -> list[Path]:

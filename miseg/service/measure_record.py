@@ -11,10 +11,10 @@ from dataclasses import asdict
 import numpy as np
 
 from miseg.information import DISTRIBUTIONS
-from miseg.service import lookup, tracking
 from miseg.service.cells import Cell, Grid, Row
+from miseg.service.tracking import mlflow_runs, queries
 
-EXPERIMENT = tracking.experiment_name("information")
+EXPERIMENT = mlflow_runs.experiment_name("information")
 KIND = "measurement"
 
 CELL = "miseg.cell."
@@ -45,7 +45,7 @@ class Record:
 
     def __init__(self, name: str, grid: Grid, *, storage: str, tracking_uri: str) -> None:
         self.name, self.storage, self.uri = name, storage, tracking_uri
-        self.run_id = tracking.open_run(
+        self.run_id = mlflow_runs.open_run(
             tracking_uri,
             EXPERIMENT,
             name,
@@ -61,7 +61,7 @@ class Record:
     def known(self) -> dict[tuple[Row, int], Cell]:
         """What earlier calls of this name measured."""
         cells = {}
-        for run in lookup.children(self.uri, EXPERIMENT, self.run_id):
+        for run in queries.children(self.uri, EXPERIMENT, self.run_id):
             params = run.data.params
             if not {"estimator", "distribution", "samples"} <= params.keys():
                 # A kill came between the run and its parameters.
@@ -76,7 +76,9 @@ class Record:
         """Log a cell."""
         values = {"seconds": cell.seconds} | ({} if cell.nats is None else {"nats": cell.nats})
         tags = {f"{CELL}{seed}": json.dumps(asdict(cell))}
-        self._soon(lambda: tracking.log_metrics(self.uri, self._run_of(row), values, step=seed, tags=tags, patience=0))
+        self._soon(
+            lambda: mlflow_runs.log_metrics(self.uri, self._run_of(row), values, step=seed, tags=tags, patience=0)
+        )
 
     def close_row(self, row: Row, cells: Sequence[Cell]) -> None:
         """Log bias and spread of a row whose cells are all there."""
@@ -90,8 +92,8 @@ class Record:
         ended = f"{len(failures)} of {len(cells)} cells failed: {failures[0]}" if failures else "finished"
 
         def close() -> None:
-            tracking.log_metrics(self.uri, self._run_of(row), values, patience=0)
-            tracking.end_run(self.uri, self._run_of(row), "FAILED" if failures else "FINISHED", ended, patience=0)
+            mlflow_runs.log_metrics(self.uri, self._run_of(row), values, patience=0)
+            mlflow_runs.end_run(self.uri, self._run_of(row), "FAILED" if failures else "FINISHED", ended, patience=0)
 
         self._soon(close)
 
@@ -105,7 +107,7 @@ class Record:
         self._try()
         while self._waiting:
             if time.monotonic() > until:
-                raise tracking.TrackingError(
+                raise mlflow_runs.TrackingError(
                     f"MLflow at {self.uri} does not answer, and {len(self._waiting)} entries are lost: "
                     f"--resume --name {self.name} measures again what they held"
                 )
@@ -114,8 +116,8 @@ class Record:
 
     def end(self, status: str, ended: str) -> None:
         """Close the parent run; where MLflow is away it stays as it is."""
-        with contextlib.suppress(tracking.TrackingError):
-            tracking.end_run(self.uri, self.run_id, status, ended, patience=0)
+        with contextlib.suppress(mlflow_runs.TrackingError):
+            mlflow_runs.end_run(self.uri, self.run_id, status, ended, patience=0)
 
     def _soon(self, entry: Callable[[], None]) -> None:
         self._waiting.append(entry)
@@ -127,13 +129,13 @@ class Record:
             while self._waiting:
                 self._waiting[0]()
                 self._waiting.pop(0)
-        except (tracking.TrackingError, *tracking.UNREACHABLE) as error:
+        except (mlflow_runs.TrackingError, *mlflow_runs.UNREACHABLE) as error:
             self._next_try = time.monotonic() + TRIES_APART
             print(f"{len(self._waiting)} entries wait for MLflow: {str(error).splitlines()[0][:200]}", flush=True)
 
     def _run_of(self, row: Row) -> str:
         if row not in self._rows:
-            self._rows[row] = tracking.open_run(
+            self._rows[row] = mlflow_runs.open_run(
                 self.uri,
                 EXPERIMENT,
                 f"{self.name}: {row.text}",

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service import lookup, tracking
+from miseg.service.tracking import mlflow_runs, queries
 
 if TYPE_CHECKING:
     from miseg.service.tune import Tuning
@@ -24,13 +24,13 @@ def trained(uri: str, experiment: Experiment, data: str) -> Run | None:
     """The last run, of its own or of a tuning, that trained `experiment` on the packed data set `data` to its end."""
     fingerprint = PackedDataset.open(data).fingerprint
     tags = {"miseg.experiment_id": experiment.id, "miseg.data_fingerprint": fingerprint, "miseg.ended": "finished"}
-    found = _finished(uri, tracking.experiment_name(experiment.data), tags)
+    found = _finished(uri, mlflow_runs.experiment_name(experiment.data), tags)
     return next((run for run in found if run.data.tags.get("miseg.kind") in (None, "trial")), None)
 
 
 def tuned(uri: str, tuning: Tuning) -> Run | None:
     """The last tuning that was finished with the settings of `tuning`, whatever it was called."""
-    found = _finished(uri, tracking.experiment_name(tuning.base.data), {SETTINGS: settings_of(tuning)})
+    found = _finished(uri, mlflow_runs.experiment_name(tuning.base.data), {SETTINGS: settings_of(tuning)})
     return next(iter(found), None)
 
 
@@ -38,7 +38,7 @@ def of_training(run: Run) -> str:
     """What to say of a training that was done before."""
     tags, score = run.data.tags, run.data.metrics.get("val/mean_iou")
     commit = tags.get("mlflow.source.git.commit", "unknown")[:12]
-    of = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[lookup.RUN_KEY]}"
+    of = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[queries.RUN_KEY]}"
     result = "" if score is None else f", mean IoU {score:.4f}"
     return (
         f"experiment {tags['miseg.experiment_id']} was trained to its end before: MLflow run {run.info.run_id} "
@@ -49,7 +49,7 @@ def of_training(run: Run) -> str:
 
 def of_tuning(run: Run) -> str:
     """What to say of a tuning that was done before."""
-    name, commit = run.data.tags[lookup.RUN_KEY], run.data.tags.get("mlflow.source.git.commit", "unknown")[:12]
+    name, commit = run.data.tags[queries.RUN_KEY], run.data.tags.get("mlflow.source.git.commit", "unknown")[:12]
     return (
         f"the same was tuned before: {name}, MLflow run {run.info.run_id}, commit {commit}. Nothing is tuned now; "
         f"--resume --name {name} prints its tables, another --seed is another tuning, and a new --name tunes again"
@@ -61,8 +61,8 @@ def check_name(uri: str, tuning: Tuning) -> None:
 
     One that was not finished is continued: what it had may not have got as far as the storage.
     """
-    with tracking.reachable(uri):
-        found = lookup.find_run(uri, tracking.experiment_name(tuning.base.data), tuning.name)
+    with mlflow_runs.reachable(uri):
+        found = queries.find_run(uri, mlflow_runs.experiment_name(tuning.base.data), tuning.name)
     if found is None:
         return
     kind = found.data.tags.get("miseg.kind", "training")
@@ -86,7 +86,7 @@ def settings_of(tuning: Tuning) -> str:
 
 def _finished(uri: str, experiment: str, tags: dict[str, str]) -> list[Run]:
     client = MlflowClient(uri)
-    with tracking.reachable(uri):
+    with mlflow_runs.reachable(uri):
         place = client.get_experiment_by_name(experiment)
         if place is None:
             return []

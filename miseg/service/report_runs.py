@@ -18,8 +18,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from miseg.evaluation.paired import ImageCounts
-from miseg.service.away import reachable
-from miseg.service.lookup import RUN_KEY
+from miseg.service.tracking.connection import reachable
+from miseg.service.tracking.queries import RUN_KEY
 
 TRAIN_MATCHED = "train_match/mean_iou"
 """Mean IoU of clusters that were matched with the classes on the training split, see `miseg.service.journal`."""

@@ -86,9 +86,10 @@ def search(
             process is at.
     """
     from miseg.data.packed import PackedDataset
-    from miseg.service import registry, repeats, tables, tracking, tune
-    from miseg.service.claims import claimed
+    from miseg.service import repeats, tables, tune
     from miseg.service.start import prepare, tuning_name
+    from miseg.service.tracking import mlflow_runs, registry
+    from miseg.service.tracking.claims import claimed
 
     name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
     job = prepare(
@@ -120,7 +121,7 @@ def search(
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
     subject = repeats.settings_of(tuning) if first else ""
-    with claimed(job.tracking_uri, tracking.experiment_name(base.data), name, subject, storage=job.storage):
+    with claimed(job.tracking_uri, mlflow_runs.experiment_name(base.data), name, subject, storage=job.storage):
         print(
             f"tuning {name}: {tuning.points} trials of {base.steps} steps, {job.resources.concurrency} at a time",
             flush=True,

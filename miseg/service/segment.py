@@ -24,10 +24,11 @@ from miseg.evaluation.tiled import decided
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, tracking
+from miseg.service import ingest
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.cluster.ray_data import quiet_data_context
+from miseg.service.tracking import mlflow_runs
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def record(
 ) -> str:
     """An MLflow run of the maps that were made: their pictures, the pixels of each class, and how they came about."""
     now = f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}"
-    run_id = tracking.open_model_run(
+    run_id = mlflow_runs.open_model_run(
         tracking_uri,
         experiment,
         f"maps-{now}",
@@ -198,10 +199,10 @@ def record(
         params=settings,
     )
     rows = [{"map": str(out), "class": name, "pixels": n} for out, pixels in made.items() for name, n in pixels.items()]
-    tracking.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))
+    mlflow_runs.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))
     for out in made:
-        tracking.log_file(tracking_uri, run_id, out.with_suffix(".png"), "maps")
-    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
+        mlflow_runs.log_file(tracking_uri, run_id, out.with_suffix(".png"), "maps")
+    mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id
 
 

@@ -22,12 +22,13 @@ from miseg.data.image_files import Found, find
 from miseg.data.map_records import put, whole
 from miseg.data.storage import file_system, is_local, patiently
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, tracking
+from miseg.service import ingest
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.cluster.ray_data import quiet_data_context
 from miseg.service.image_mapper import ImageMapper, Settings, StoreError, storing
 from miseg.service.segment_progress import Progress
+from miseg.service.tracking import mlflow_runs
 
 LEFT_OUT = "left_out.jsonl"
 
@@ -201,7 +202,7 @@ def record(
 ) -> str:
     """An MLflow run of what was mapped: settings, counts, throughput, the pixels of each class, what was left out."""
     now = f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}"
-    run_id = tracking.open_model_run(
+    run_id = mlflow_runs.open_model_run(
         tracking_uri,
         experiment,
         f"maps-{now}",
@@ -220,11 +221,11 @@ def record(
         "seconds": outcome.seconds,
         "pixels_per_second": outcome.pixels / max(outcome.seconds, 1e-9),
     }
-    tracking.log_metrics(tracking_uri, run_id, values)
+    mlflow_runs.log_metrics(tracking_uri, run_id, values)
     rows = [{"class": name, "pixels": number} for name, number in outcome.classes.items()]
-    tracking.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))
+    mlflow_runs.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))
     if outcome.left_out:
         lines = [{"image": uri, "reason": reason} for uri, reason in outcome.left_out.items()]
-        tracking.log_table(tracking_uri, run_id, "left_out.csv", pd.DataFrame(lines))
-    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
+        mlflow_runs.log_table(tracking_uri, run_id, "left_out.csv", pd.DataFrame(lines))
+    mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return run_id

@@ -17,7 +17,6 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from miseg.service.away import first_line, is_refusal
 from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.journal_files import (
@@ -31,6 +30,7 @@ from miseg.service.journal_files import (
     read,
     sent_offset,
 )
+from miseg.service.tracking.connection import first_line, is_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class Sender:
         path.unlink(missing_ok=True)
 
     def _log_model(self, entry: Entry) -> None:
-        from miseg.service import models
+        from miseg.service.tracking import models
 
         kept = next((kept for kept in CheckpointStore(entry["folder"]).all() if kept.step == entry["step"]), None)
         if kept is None:
@@ -169,7 +169,7 @@ class Sender:
             raise RefusedError(str(error)) from error
 
     def _register(self, entry: Entry) -> None:
-        from miseg.service import registry
+        from miseg.service.tracking import registry
 
         registry.register(self.tracking_uri, self.run_id, entry["name"], entry["metric"], entry["tags"])
 

@@ -23,9 +23,10 @@ from miseg.data.storage import file_system, listed, patiently
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
-from miseg.service import journal, journal_copies, kept_images, sending, tracking, views
+from miseg.service import journal, journal_copies, kept_images, sending
 from miseg.service.cluster import ray_cluster
 from miseg.service.command import Place, check_no_keys
+from miseg.service.tracking import mlflow_runs, views
 
 START_PATIENCE = 15.0
 """Seconds for which a job tries to write to storage behind a network before it says that it cannot."""
@@ -113,8 +114,8 @@ def prepare(
     dataset = PackedDataset.open(data)
     for experiment in experiments:
         check_fits(experiment, dataset, splits)
-    uri = tracking.tracking_uri(storage, place.offline)
-    tracking.check(uri, storage)
+    uri = mlflow_runs.tracking_uri(storage, place.offline)
+    mlflow_runs.check(uri, storage)
     sending.sync(journal.journal_folder(storage), uri)
     journal_copies.sync(storage, uri)
     ray_cluster.connect(place.address, show_workers)

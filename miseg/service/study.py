@@ -10,10 +10,11 @@ from mlflow.entities import Run
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Cell, Table
-from miseg.service import lookup, models, repeats, study_record, tables, tracking, tune
+from miseg.service import repeats, study_record, tables, tune
 from miseg.service.evaluate import evaluate
 from miseg.service.plan import Devices, Plan
 from miseg.service.start import Job
+from miseg.service.tracking import mlflow_runs, models, queries
 from miseg.service.train import FINISHED
 
 
@@ -90,16 +91,16 @@ def run(study: Study) -> list[str]:
                 failed[name] = reason
     except KeyboardInterrupt:
         for run_id in parents.values():
-            tracking.interrupt_run(uri, run_id, "--resume continues")
+            mlflow_runs.interrupt_run(uri, run_id, "--resume continues")
         raise
     except Exception as error:
         for run_id in parents.values():
-            tracking.fail_run(uri, run_id, error)
+            mlflow_runs.fail_run(uri, run_id, error)
         raise
     for data, run_id in parents.items():
         of_data = [name for _, _, name in plan.of_data(data).cells if name in failed]
         told = f"failed: {', '.join(of_data)}; --resume tries again" if of_data else FINISHED
-        tracking.end_run(uri, run_id, "FAILED" if of_data else "FINISHED", told)
+        mlflow_runs.end_run(uri, run_id, "FAILED" if of_data else "FINISHED", told)
     for data in parents:
         print(text(study, data), flush=True)
     for name, reason in failed.items():
@@ -111,8 +112,8 @@ def runs(study: Study) -> list[tuple[Job, str]]:
     """The study's MLflow run on each of its data sets."""
     found = []
     for data, job in study.jobs.items():
-        place = tracking.experiment_name(data)
-        run = lookup.find_run(job.tracking_uri, place, study_record.name_of(study.plan))
+        place = mlflow_runs.experiment_name(data)
+        run = queries.find_run(job.tracking_uri, place, study_record.name_of(study.plan))
         found += [(job, run.info.run_id)] if run is not None else []
     return found
 
@@ -121,12 +122,12 @@ def check(study: Study) -> None:
     """Raise ValueError where a name is taken, or a cell was tuned with other settings than it would be now."""
     for data, job in study.jobs.items():
         name = study_record.name_of(study.plan)
-        known = lookup.find_run(job.tracking_uri, tracking.experiment_name(data), name)
+        known = queries.find_run(job.tracking_uri, mlflow_runs.experiment_name(data), name)
         if known is not None and known.data.tags.get("miseg.kind") != "study":
             raise ValueError(f"{name} is the name of another run, {known.info.run_id}: choose another --name")
     for table, cell, name in study.plan.cells:
         tuning = study.tuning(table, cell, None)
-        known = lookup.find_run(tuning.tracking_uri, tracking.experiment_name(cell.base.data), tuning.name)
+        known = queries.find_run(tuning.tracking_uri, mlflow_runs.experiment_name(cell.base.data), tuning.name)
         if known is None or (seeds := known.data.params.get("confirm_seeds")) is None:
             continue  # a kill may have come before the parameters
         as_then = replace(tuning, confirm_seeds=int(seeds))  # it may have grown since
@@ -149,7 +150,7 @@ def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
     )
     try:
         report = tune.run(tuning)
-    except (tracking.TrackingError, *tracking.UNREACHABLE):
+    except (mlflow_runs.TrackingError, *mlflow_runs.UNREACHABLE):
         raise  # the next cell would meet the same
     except Exception as error:
         print(f"{name} failed: {error}", flush=True)
@@ -158,10 +159,10 @@ def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
         print(f"{name} failed: {'; '.join(report.failures)}", flush=True)
         return report.failures[0]
     tags = {study_record.SEEDS: str(table.confirm_seeds)}
-    tracking.log_metrics(uri, report.parent_run, {}, tags=tags)
+    mlflow_runs.log_metrics(uri, report.parent_run, {}, tags=tags)
     cells = study_record.done(uri, study.plan)
     of_data = [other for _, _, other in study.plan.of_data(cell.base.data).cells if other in cells]
-    tracking.log_metrics(uri, parent, {"cells_done": len(of_data)}, step=len(of_data))
+    mlflow_runs.log_metrics(uri, parent, {"cells_done": len(of_data)}, step=len(of_data))
     return ""
 
 

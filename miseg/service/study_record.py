@@ -17,8 +17,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.recipes.study import Cell, Table
-from miseg.service import tracking, train, views
+from miseg.service import train
 from miseg.service.plan import Devices, Plan, from_json, to_json
+from miseg.service.tracking import mlflow_runs, views
 
 PLAN = "plan.json"
 
@@ -32,7 +33,7 @@ def find(uri: str, name: str | None) -> Plan | None:
     Raises:
         TrackingError: MLflow does not answer.
     """
-    with tracking.reachable(uri):
+    with mlflow_runs.reachable(uri):
         runs = _runs(uri, "tags.`miseg.kind` = 'study'" + (f" and tags.`miseg.study` = '{name}'" if name else ""))
         if not runs:
             return None
@@ -59,17 +60,17 @@ def name_of(plan: Plan) -> str:
 def open_run(uri: str, plan: Plan, data: str, devices: Devices, split: str, storage: str) -> str:
     """The id of the study's run on one data set, set running, with its part of the plan."""
     cells = [name for _, _, name in plan.of_data(data).cells]
-    run_id = tracking.open_run(
+    run_id = mlflow_runs.open_run(
         uri,
-        tracking.experiment_name(data),
+        mlflow_runs.experiment_name(data),
         name_of(plan),
         storage=storage,
         display=f"study {plan.study}",
         tags={"miseg.kind": "study", "miseg.study": plan.study, "miseg.data": data},
         description=f"{len(cells)} cells: {', '.join(cells)}",
     )
-    tracking.log_json(uri, run_id, PLAN, to_json(plan, data, devices, split))
-    tracking.patiently(uri, f"the view of study {plan.study}", partial(views.save, uri, run_id))
+    mlflow_runs.log_json(uri, run_id, PLAN, to_json(plan, data, devices, split))
+    mlflow_runs.patiently(uri, f"the view of study {plan.study}", partial(views.save, uri, run_id))
     return run_id
 
 
@@ -135,7 +136,7 @@ def _plan(uri: str, run: Run) -> dict[str, Any]:
 def _runs(uri: str, wanted: str) -> list[Run]:
     """In all experiments."""
     client = MlflowClient(uri)
-    with tracking.reachable(uri):
+    with mlflow_runs.reachable(uri):
         places = [place.experiment_id for place in client.search_experiments()]
         runs: list[Run] = []
         token: str | None = None

@@ -130,13 +130,14 @@ def _known(options: Options) -> Plan:
     """The study to resume as it was planned, or an empty one."""
     import datetime
 
-    from miseg.service import study_record, tracking
+    from miseg.service import study_record
     from miseg.service.plan import Plan
     from miseg.service.start import unique
+    from miseg.service.tracking import mlflow_runs
 
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    uri = tracking.tracking_uri(options.root, options.offline)
-    tracking.check(uri, options.root)
+    uri = mlflow_runs.tracking_uri(options.root, options.offline)
+    mlflow_runs.check(uri, options.root)
     found = study_record.find(uri, options.name) if options.resume or options.name else None
     if options.resume:
         if found is None:

@@ -17,11 +17,12 @@ from mlflow.entities import Run
 from miseg.data.packed import PackedDataset
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, tracking, train
+from miseg.service import ingest, train
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.loop import Loop, NonFiniteLossError
 from miseg.service.plan import Throughput
-from miseg.service.run_description import parameters
+from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.description import parameters
 
 WARM_UP, TIMED = 2, 5
 """Steps before the clock starts, and steps that are timed."""
@@ -41,8 +42,8 @@ NOT_OF_SPEED = ("steps", "validate_every", "seed", "label_budget", "order", "non
 def recorded(uri: str, experiment: Experiment, *, use_gpu: bool) -> Throughput | None:
     """What finished runs of this method, network and image size took on this kind of device; None without any."""
     client = MlflowClient(uri)
-    with tracking.reachable(uri):
-        place = client.get_experiment_by_name(tracking.experiment_name(experiment.data))
+    with mlflow_runs.reachable(uri):
+        place = client.get_experiment_by_name(mlflow_runs.experiment_name(experiment.data))
         if place is None:
             return None
         wanted = (

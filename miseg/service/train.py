@@ -21,8 +21,6 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service import lookup, tracking
-from miseg.service.away import first_line
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics, ray_cluster
@@ -30,6 +28,8 @@ from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.sending import send_pending
+from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.connection import first_line
 
 FINISHED = "finished"
 
@@ -178,10 +178,10 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
 def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
     dataset = PackedDataset.open(run.data)
     opening = f"opening run {run.name}"
-    if (done := tracking.patiently(run.tracking_uri, opening, partial(finished, run))) is not None:
+    if (done := mlflow_runs.patiently(run.tracking_uri, opening, partial(finished, run))) is not None:
         return done
     opened = partial(
-        tracking.open_experiment_run,
+        mlflow_runs.open_experiment_run,
         run.tracking_uri,
         run.experiment,
         run.name,
@@ -191,7 +191,7 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
         parent=run.parent,
         tags={"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {}),
     )
-    run_id = tracking.patiently(run.tracking_uri, opening, opened)
+    run_id = mlflow_runs.patiently(run.tracking_uri, opening, opened)
     config = {
         "experiment": to_dict(run.experiment),
         "data": run.data,
@@ -209,7 +209,7 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
     except PreemptedError:
         raise  # it goes on elsewhere, as this run
     except KeyboardInterrupt:
-        tracking.interrupt_run(run.tracking_uri, run_id, f"--name {run.name} continues")
+        mlflow_runs.interrupt_run(run.tracking_uri, run_id, f"--name {run.name} continues")
         raise
     except Exception as error:
         finish(run, run_id, "FAILED", first_line(error))
@@ -258,7 +258,7 @@ def finished(run: Run) -> Outcome | None:
         )
     if found.info.status != "FINISHED" or found.data.tags.get("miseg.ended") != FINISHED:
         return None
-    history = lookup.history(run.tracking_uri, found.info.run_id, "val/mean_iou")
+    history = queries.history(run.tracking_uri, found.info.run_id, "val/mean_iou")
     if not history and not PackedDataset.open(run.data).info.classes:
         return Outcome(found.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
     step = max(history, default=0)
@@ -266,20 +266,20 @@ def finished(run: Run) -> Outcome | None:
         return None
     scores = history
     if run.selection == "objective":
-        scores = lookup.history(run.tracking_uri, found.info.run_id, "val/objective") or history
+        scores = queries.history(run.tracking_uri, found.info.run_id, "val/objective") or history
     best = max(scores, key=scores.__getitem__)
     return Outcome(found.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
 
 
 def recorded(run: Run) -> entities.Run | None:
     """The MLflow run of `run`, once it has all that earlier calls left waiting here; None where there is none."""
-    place = tracking.experiment_name(run.experiment.data)
-    found = lookup.find_run(run.tracking_uri, place, run.name)
+    place = mlflow_runs.experiment_name(run.experiment.data)
+    found = queries.find_run(run.tracking_uri, place, run.name)
     if found is None:
         return None
     waiting = Path(journal_folder(run.storage)) / f"{found.info.run_id}.jsonl"
     if send_pending(waiting, run.tracking_uri, found.info.run_id):
-        found = lookup.find_run(run.tracking_uri, place, run.name)
+        found = queries.find_run(run.tracking_uri, place, run.name)
     return found
 
 

@@ -14,10 +14,11 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes import spaces, streets
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, tracking, tune
+from miseg.service import ingest, tune
 from miseg.service.cluster import ray_cluster
 from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row, device
+from miseg.service.tracking import mlflow_runs
 
 TRIALS = 6
 """Trials of a repetition; the first is left out, since it starts the process that all of them train in."""
@@ -46,7 +47,7 @@ def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
     for repetition in range(repetitions):
         with tempfile.TemporaryDirectory(prefix="miseg-benchmark-") as folder:
             uri = f"sqlite:///{folder}/mlflow.db"
-            tracking.check(uri, folder)
+            mlflow_runs.check(uri, folder)
             tuning = tune.Tuning(
                 name=f"trials-{repetition}",
                 base=base,
@@ -62,7 +63,7 @@ def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
                 confirm_seeds=0,
                 grid=_grid(base),
             )
-            parent = tracking.open_run(uri, tracking.experiment_name(base.data), tuning.name, storage=folder)
+            parent = mlflow_runs.open_run(uri, mlflow_runs.experiment_name(base.data), tuning.name, storage=folder)
             tune.search(tuning, parent)
             whole = _seconds_between_starts(uri, parent)
         compute = _compute_seconds(base, dataset, resources.threads)

@@ -19,13 +19,14 @@ from ray.tune.search.optuna import OptunaSearch
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import lookup, tracking, train, tune_rows, tune_state, tuning_record
+from miseg.service import train, tune_rows, tune_state, tuning_record
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.ray_cluster import HEAD, Resources
 from miseg.service.progress import Progress
-from miseg.service.run_description import source_tags
 from miseg.service.tables import MANY_TO_ONE, METRIC, agreement, best_trial, describe
+from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.description import source_tags
 from miseg.service.tune_callbacks import FreeResources, Halving, StillGoing
 from miseg.service.tuning_metrics import TuningMetrics
 
@@ -143,13 +144,13 @@ def run(tuning: Tuning) -> Report:
             # What selected is mean IoU itself.
             trials = trials.drop(columns=METRIC)
     except KeyboardInterrupt:
-        uri, name = tuning.tracking_uri, tracking.experiment_name(tuning.base.data)
-        open_trials = (run.info.run_id for run in lookup.children(uri, name, parent) if run.info.status == "RUNNING")
+        uri, name = tuning.tracking_uri, mlflow_runs.experiment_name(tuning.base.data)
+        open_trials = (run.info.run_id for run in queries.children(uri, name, parent) if run.info.status == "RUNNING")
         for run_id in [parent, *open_trials]:
-            tracking.interrupt_run(uri, run_id, "--resume continues")
+            mlflow_runs.interrupt_run(uri, run_id, "--resume continues")
         raise
     except Exception as error:
-        tracking.fail_run(tuning.tracking_uri, parent, error)
+        mlflow_runs.fail_run(tuning.tracking_uri, parent, error)
         raise
     found = agreement(trials, tuning.base.steps)
     registered = tuning_record.register(tuning, confirmation, rows)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from miseg.service import tracking, train
+from miseg.service import train
 from miseg.service.tables import METRIC, SCORES
+from miseg.service.tracking import mlflow_runs
 
 
 def close(
@@ -36,7 +37,7 @@ def close(
         ended = f"failed: {error}"
     else:
         looking = partial(train.recorded, run)
-        found = tracking.patiently(uri, f"the table of {name}", looking)
+        found = mlflow_runs.patiently(uri, f"the table of {name}", looking)
     if found is not None:
         run_id = found.info.run_id
         ended = found.data.tags.get("miseg.ended", "")

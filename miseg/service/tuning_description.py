@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from miseg.service import tables, tracking
-from miseg.service.run_description import command
+from miseg.service import tables
+from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.description import command
 
 if TYPE_CHECKING:
     from miseg.service.tune import Tuning
@@ -46,7 +47,7 @@ def found(tuning: Tuning, trials: pd.DataFrame, confirmation: pd.DataFrame, regi
     again = [f"`python jobs/train.py --from-run {run}` trains {row} once more" for row, run in _one_a_row(confirmation)]
     parts.append(f"### Again\n\n{_list(again)}")
     text = "\n\n".join(parts)
-    return text if len(text) <= tracking.LONGEST_TAG else f"{text[: tracking.LONGEST_TAG - 2]} …"
+    return text if len(text) <= mlflow_runs.LONGEST_TAG else f"{text[: mlflow_runs.LONGEST_TAG - 2]} …"
 
 
 def _selected(tuning: Tuning) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from miseg.recipes.experiment import Experiment
-from miseg.service import registry, repeats, tracking, train, tuning_description, views
+from miseg.service import repeats, train, tuning_description
 from miseg.service.journal import Journal, journal_folder
-from miseg.service.run_description import parameter_name
 from miseg.service.tables import MANY_TO_ONE, METRIC, summaries
+from miseg.service.tracking import mlflow_runs, registry, views
+from miseg.service.tracking.description import parameter_name
 
 if TYPE_CHECKING:
     from miseg.service.tune import Tuning
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 def open_run(tuning: Tuning) -> str:
     """The id of the tuning's MLflow run, set running, with its view; waits for a server that is away."""
     opened = partial(
-        tracking.open_run,
+        mlflow_runs.open_run,
         tuning.tracking_uri,
-        tracking.experiment_name(tuning.base.data),
+        mlflow_runs.experiment_name(tuning.base.data),
         tuning.name,
         storage=tuning.storage,
         parent=tuning.parent,
@@ -41,9 +42,9 @@ def open_run(tuning: Tuning) -> str:
         | {"selection": tuning.selection},
         description=tuning_description.planned(tuning),
     )
-    run_id = tracking.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
+    run_id = mlflow_runs.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
     viewed = partial(views.save, tuning.tracking_uri, run_id)
-    tracking.patiently(tuning.tracking_uri, f"the view of {tuning.name}", viewed)
+    mlflow_runs.patiently(tuning.tracking_uri, f"the view of {tuning.name}", viewed)
     return run_id
 
 

@@ -26,7 +26,8 @@ from mlflow import MlflowClient
 from victims import Site, kill, logged, open_journals, site, until
 from wholeness import checkpoints_not_whole, differences, histories, last_checkpoint
 
-from miseg.service import journal, lookup, models
+from miseg.service import journal
+from miseg.service.tracking import models, queries
 
 STEPS = 60
 VALIDATE_EVERY = 12
@@ -193,7 +194,7 @@ class Submitted:
 
     def lost(self, run: str, steps: int) -> int:
         """Steps of a run that are logged and in no checkpoint."""
-        name = self.client.get_run(run).data.tags[lookup.RUN_KEY]
+        name = self.client.get_run(run).data.tags[queries.RUN_KEY]
         return max(0, steps - last_checkpoint(self.storage / "runs" / name))
 
     def operate(self, kind: str) -> None:

@@ -73,12 +73,13 @@ class Training:
 
     def _search(self) -> None:
         from miseg.recipes import spaces
-        from miseg.service import tracking, tune
+        from miseg.service import tune
         from miseg.service.cluster import ray_cluster
+        from miseg.service.tracking import mlflow_runs
 
         tune.TRIAL_FAILURES = 0
         uri = f"sqlite:///{self.folder}/mlflow.db"
-        tracking.check(uri, str(self.folder))
+        mlflow_runs.check(uri, str(self.folder))
         point = spaces.region_mutual_information_point(self.experiment)
         resources = replace(ray_cluster.resources(1, 1), cpus=1)
         tuning = tune.Tuning(
@@ -96,7 +97,9 @@ class Training:
             confirm_seeds=1,
             grid={name: [value] for name, value in point.items()},
         )
-        parent = tracking.open_run(uri, tracking.experiment_name(self.experiment.data), "p", storage=str(self.folder))
+        parent = mlflow_runs.open_run(
+            uri, mlflow_runs.experiment_name(self.experiment.data), "p", storage=str(self.folder)
+        )
         print(tune.search(tuning, parent).T)
 
     def steps(self) -> dict[int, float]:

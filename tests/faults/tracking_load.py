@@ -27,8 +27,8 @@ from mlflow import MlflowClient
 from mlflow_servers import MlflowServer, Postgres
 from processes import Processes, processes
 
-from miseg.service import tracking
 from miseg.service.journal import Journal
+from miseg.service.tracking import mlflow_runs
 
 STEP_VALUES, VALIDATION_VALUES, VALIDATION_EVERY = 6, 20, 50
 PICTURE = b"\x89PNG" + bytes(range(256)) * 200
@@ -75,8 +75,8 @@ class Written(NamedTuple):
 
 def write(uri: str, folder: Path, name: str, rate: float, seconds: float, ready: Any) -> Written:
     """Log as a training of `rate` steps a second does."""
-    opened = partial(tracking.open_run, uri, "miseg/load", name, storage=str(folder))
-    run_id = tracking.patiently(uri, f"opening {name}", opened)
+    opened = partial(mlflow_runs.open_run, uri, "miseg/load", name, storage=str(folder))
+    run_id = mlflow_runs.patiently(uri, f"opening {name}", opened)
     log = Journal(folder / "journals", uri, run_id)
     picture = folder / f"{name}.png"
     picture.write_bytes(PICTURE)
@@ -171,7 +171,7 @@ def measure(uri: str, folder: Path, writers: int, rate: float, seconds: float) -
     """Load the store at `uri`."""
     folder.mkdir(parents=True)
     if uri.startswith("sqlite"):
-        at_once([partial(tracking.check, uri, str(folder))])
+        at_once([partial(mlflow_runs.check, uri, str(folder))])
     ready = fork.Barrier(writers)
     # A server keeps the runs of the measurements before: a name is a run.
     names = [f"{folder.name}-writer-{number}" for number in range(writers)]

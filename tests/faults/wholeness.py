@@ -7,8 +7,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from miseg.service import lookup, tracking
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
+from miseg.service.tracking import mlflow_runs, queries
 
 History = dict[str, list[tuple[int, str]]]
 """Steps and values of each metric, as they are stored: a step that was logged twice is there twice."""
@@ -38,10 +38,10 @@ def histories(uri: str, data: str, work: str) -> dict[str, History]:
         ValueError: one that did not end as it should, or that is there twice.
     """
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(tracking.experiment_name(data))
+    experiment = client.get_experiment_by_name(mlflow_runs.experiment_name(data))
     found: dict[str, History] = {}
     for run in client.search_runs([experiment.experiment_id], max_results=10_000):
-        name, key = run.data.tags[lookup.RUN_KEY], run.data.tags["miseg.experiment_id"]
+        name, key = run.data.tags[queries.RUN_KEY], run.data.tags["miseg.experiment_id"]
         if "miseg.method" not in run.data.tags or not f"{name}-".startswith(f"{work}-"):
             continue
         if run.info.status != "FINISHED" or run.data.tags.get("miseg.ended") != "finished":

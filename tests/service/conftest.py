@@ -55,10 +55,10 @@ def ray_here() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty store: making one takes seconds, copying it nothing."""
-    from miseg.service import tracking
+    from miseg.service.tracking import mlflow_runs
 
     folder = tmp_path_factory.mktemp("template")
-    tracking.check(f"sqlite:///{folder}/mlflow.db", str(folder))
+    mlflow_runs.check(f"sqlite:///{folder}/mlflow.db", str(folder))
     return folder / "mlflow.db"
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from processes import Processes, processes, wait_until
 
-from miseg.service import claims
-from miseg.service.claims import TakenError, claimed
+from miseg.service.tracking import claims
+from miseg.service.tracking.claims import TakenError, claimed
 
 pytestmark = pytest.mark.timeout(240)
 

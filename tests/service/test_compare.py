@@ -20,10 +20,11 @@ from miseg.evaluation import DenseCRF
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, models, tracking, train
+from miseg.service import ingest, train
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
 from miseg.service.compare import MEASURES, check_alike, table_of, titles_of
+from miseg.service.tracking import mlflow_runs, models
 
 JOB = Path(__file__).parents[2] / "jobs" / "evaluate.py"
 TOP, GAP, CELL_HW, ENLARGED = 36, 10, (48, 64), 3
@@ -34,7 +35,7 @@ TOP, GAP, CELL_HW, ENLARGED = 36, 10, (48, 64), 3
 @pytest.mark.usefixtures("ray_here")
 def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    tracking.check(uri, str(tmp_path))
+    mlflow_runs.check(uri, str(tmp_path))
     resources = replace(ray_cluster.resources(1, 1), cpus=1)
     runs = {
         name: train.fit(train.Run(name, experiment, small.uri, str(tmp_path), uri, resources)).run_id

@@ -19,14 +19,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from miseg.service import journal_copies, sending, tracking
+from miseg.service import journal_copies, sending
 from miseg.service.journal import Journal, journal_folder
 from miseg.service.journal_files import pending, read
 from miseg.service.sending import Sender, send_pending, sync
+from miseg.service.tracking import mlflow_runs
 
 
 def new_run(uri: str, tmp_path: Path, name: str = "run") -> str:
-    return tracking.open_run(uri, "miseg/test", name, storage=str(tmp_path))
+    return mlflow_runs.open_run(uri, "miseg/test", name, storage=str(tmp_path))
 
 
 @pytest.fixture

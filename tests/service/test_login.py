@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from mlflow_servers import Postgres, postgres_programs
 from processes import Processes, free_ports, http, processes
 
-from miseg.service import lookup, tracking
 from miseg.service.journal import Journal
-from miseg.service.tracking import TrackingError
+from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.mlflow_runs import TrackingError
 
 pytestmark = [
     pytest.mark.slow,
@@ -131,30 +131,30 @@ def test_without_the_login_nothing_is_told(server, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert http(f"{server.uri}/api/2.0/mlflow/experiments/search?max_results=1")[0] == 401
     with pytest.raises(TrackingError, match="refuses the login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"):
-        tracking.check(server.uri, str(tmp_path))
+        mlflow_runs.check(server.uri, str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "miseg")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "password1234")
     with pytest.raises(TrackingError, match="refuses the login"):
-        tracking.check(server.uri, str(tmp_path))
+        mlflow_runs.check(server.uri, str(tmp_path))
 
 
 def test_with_the_login_a_run_is_kept_and_the_login_is_not(server, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in tracking.LOGIN:
+    for name in mlflow_runs.LOGIN:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     with_login = server.uri.replace("://", f"://miseg:{server.password}@")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", with_login)
-    uri = tracking.tracking_uri(str(tmp_path))
+    uri = mlflow_runs.tracking_uri(str(tmp_path))
     assert uri == server.uri == os.environ["MLFLOW_TRACKING_URI"]
-    tracking.check(uri, str(tmp_path))
-    run_id = tracking.open_run(uri, "miseg/scenes", "one", storage=str(tmp_path), params={"lambda": "0.5"})
+    mlflow_runs.check(uri, str(tmp_path))
+    run_id = mlflow_runs.open_run(uri, "miseg/scenes", "one", storage=str(tmp_path), params={"lambda": "0.5"})
     journal = Journal(tmp_path / "journals", uri, run_id)
     journal.metrics(1, {"train/loss": 0.5})
     assert journal.close()
-    tracking.log_json(uri, run_id, "experiment.json", {"steps": 1})
-    tracking.end_run(uri, run_id, "FINISHED", "finished")
-    assert lookup.history(uri, run_id, "train/loss") == {1: 0.5}
+    mlflow_runs.log_json(uri, run_id, "experiment.json", {"steps": 1})
+    mlflow_runs.end_run(uri, run_id, "FINISHED", "finished")
+    assert queries.history(uri, run_id, "train/loss") == {1: 0.5}
     assert [item.path for item in MlflowClient(uri).list_artifacts(run_id)] == ["experiment.json"]
 
     for process in server.processes.alive():
@@ -169,7 +169,7 @@ def test_with_the_login_a_run_is_kept_and_the_login_is_not(server, tmp_path, mon
 def test_a_databases_password_is_refused_and_not_repeated(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://miseg:geheim@db/mlflow")
     with pytest.raises(ValueError, match="postgresql://…@db: a login would be printed") as refused:
-        tracking.tracking_uri(str(tmp_path))
+        mlflow_runs.tracking_uri(str(tmp_path))
     assert "geheim" not in str(refused.value)
 
 

@@ -16,10 +16,11 @@ import pytest
 from mlflow import MlflowClient
 
 from miseg.information import DISTRIBUTIONS, estimate
-from miseg.service import lookup, measure_page, measure_record, tracking
+from miseg.service import measure_page, measure_record
 from miseg.service.cells import OTHER_SEEDS, Cell, Grid, Row, _Limit, measure_cell, settings_of
 from miseg.service.measure import measure, summary
 from miseg.service.measure_record import EXPERIMENT, Record
+from miseg.service.tracking import mlflow_runs, queries
 
 JOB = Path(__file__).parents[2] / "jobs" / "measure_information.py"
 
@@ -127,7 +128,7 @@ def test_every_cell_is_in_mlflow_and_none_is_measured_twice(ray_here: None, uri:
     report = measure(whole, record_of(whole, uri, tmp_path))
     assert report.run_id == first.run_id and len(report.cells) == 2 * len(whole.rows())
 
-    runs = {run.info.run_name: run for run in lookup.children(uri, EXPERIMENT, report.run_id)}
+    runs = {run.info.run_name: run for run in queries.children(uri, EXPERIMENT, report.run_id)}
     assert len(runs) == len(whole.rows())
     client = MlflowClient(uri)
     for (estimator, distribution, samples), group in report.cells.groupby(["estimator", "distribution", "samples"]):
@@ -192,8 +193,8 @@ def test_a_killed_measurement_goes_on(tmp_path: Path) -> None:
 
 def _cells(uri: str) -> dict[tuple[str, str], str]:
     try:
-        parent = lookup.find_run(uri, EXPERIMENT, "killed")
-        runs = lookup.children(uri, EXPERIMENT, parent.info.run_id) if parent else []
+        parent = queries.find_run(uri, EXPERIMENT, "killed")
+        runs = queries.children(uri, EXPERIMENT, parent.info.run_id) if parent else []
     except Exception:
         # The store is being made.
         return {}
@@ -220,7 +221,7 @@ def test_cells_wait_while_mlflow_is_away(uri: str, tmp_path: Path, monkeypatch: 
     record = record_of(which, uri, tmp_path)
     row = which.rows()[0]
     monkeypatch.setattr(measure_record, "TRIES_APART", 0.01)
-    log, tries = tracking.log_metrics, []
+    log, tries = mlflow_runs.log_metrics, []
 
     def away(*arguments: object, **options: object) -> None:
         tries.append(arguments)
@@ -228,7 +229,7 @@ def test_cells_wait_while_mlflow_is_away(uri: str, tmp_path: Path, monkeypatch: 
             raise OSError("connection refused")
         log(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tracking, "log_metrics", away)
+    monkeypatch.setattr(mlflow_runs, "log_metrics", away)
     cells = [Cell(0.5, 0.1), Cell(0.7, 0.1)]
     for seed, cell in enumerate(cells):
         record.add(row, seed, cell)
@@ -236,13 +237,13 @@ def test_cells_wait_while_mlflow_is_away(uri: str, tmp_path: Path, monkeypatch: 
     assert record.known() == {}
     record.flush()
     assert record.known() == {(row, 0): cells[0], (row, 1): cells[1]}
-    (run,) = lookup.children(uri, EXPERIMENT, record.run_id)
+    (run,) = queries.children(uri, EXPERIMENT, record.run_id)
     assert run.info.status == "FINISHED" and run.data.metrics["spread"] == pytest.approx(0.1 * math.sqrt(2))
 
     monkeypatch.setattr(measure_record, "PATIENCE", 0.05)
-    monkeypatch.setattr(tracking, "log_metrics", lambda *_, **__: (_ for _ in ()).throw(OSError("gone")))
+    monkeypatch.setattr(mlflow_runs, "log_metrics", lambda *_, **__: (_ for _ in ()).throw(OSError("gone")))
     record.add(row, 1, cells[1])
-    with pytest.raises(tracking.TrackingError, match="--resume --name here"):
+    with pytest.raises(mlflow_runs.TrackingError, match="--resume --name here"):
         record.flush()
 
 
@@ -250,7 +251,7 @@ def test_a_failed_cell_keeps_its_reason(uri: str, tmp_path: Path) -> None:
     record = record_of(grid(), uri, tmp_path)
     row = Row("gaussian", "normal-5x5-dense", 8)
     record.add(row, 0, Cell(None, 0.1, "ValueError: 8 samples"))
-    (run,) = lookup.children(uri, EXPERIMENT, record.run_id)
+    (run,) = queries.children(uri, EXPERIMENT, record.run_id)
     assert json.loads(run.data.tags["miseg.cell.0"])["failure"] == "ValueError: 8 samples"
     assert "nats" not in run.data.metrics
 

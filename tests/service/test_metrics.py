@@ -15,13 +15,14 @@ import torch
 
 from miseg.data.batches import evaluation_batches
 from miseg.interface import Batch
-from miseg.service import ingest, tracking, train, tuning_metrics, worker
+from miseg.service import ingest, train, tuning_metrics, worker
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import journal_folder
 from miseg.service.loop import Loop, Record
 from miseg.service.recorder import Recorder
+from miseg.service.tracking import mlflow_runs
 
 UNITS = ("_seconds", "_bytes", "_ratio")
 
@@ -148,7 +149,7 @@ def trained(small, tiny, uri: str, tmp_path: Path, recorded: Recorded):
     """A recorder and a loop over `small`, with labels as a tuning's trial has them."""
     tags, experiment = {"miseg.study": "s", "miseg.tuning": "t"}, replace(tiny, steps=23, validate_every=10)
     run = train.Run("r", experiment, small.uri, str(tmp_path), uri, Resources(1, 0, 1, 1), tags=tags)
-    run_id = tracking.open_experiment_run(
+    run_id = mlflow_runs.open_experiment_run(
         uri, run.experiment, run.name, storage=str(tmp_path), fingerprint=small.fingerprint
     )
     settings = {"folder": journal_folder(run.storage), "tracking_uri": uri, "run_id": run_id, "labels": run.labels}

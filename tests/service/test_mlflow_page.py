@@ -15,7 +15,7 @@ from PIL import Image
 from processes import processes
 from tuning_store import Written
 
-from miseg.service import registry, views
+from miseg.service.tracking import registry, views
 
 SCORE = "metrics.`val/mean_iou`"
 

@@ -25,10 +25,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from spot_nodes import SpotNodes
 
 from miseg.recipes import spaces
-from miseg.service import tracking, train, tune
+from miseg.service import train, tune
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cloud import draining, spot
 from miseg.service.cluster import ray_cluster
+from miseg.service.tracking import mlflow_runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600, method="signal")]
 
@@ -54,7 +55,7 @@ class Place:
     def __init__(self, folder: Path, experiment: Any) -> None:
         self.folder, self.experiment = folder, experiment
         self.uri = f"sqlite:///{folder}/mlflow.db"
-        tracking.check(self.uri, str(folder))
+        mlflow_runs.check(self.uri, str(folder))
 
     def run(self, name: str, workers: int = 1) -> train.Run:
         resources = ray_cluster.Resources(cpus=1, gpus=0, workers=workers, concurrency=1)
@@ -146,9 +147,9 @@ def test_a_trial_that_is_preempted_twice_goes_on_elsewhere(nodes, place, whole, 
         confirm_seeds=1,
         grid={name: [value] for name, value in point.items()},
     )
-    parent = tracking.open_run(
+    parent = mlflow_runs.open_run(
         place.uri,
-        tracking.experiment_name(experiment.data),
+        mlflow_runs.experiment_name(experiment.data),
         "tuned",
         storage=str(place.folder),
         tags={"miseg.kind": "tuning"},
@@ -287,7 +288,7 @@ def test_sigterm_closes_a_driver_s_runs_and_resume_goes_on(nodes, place):
 
 
 def all_runs(client: MlflowClient, place: Place) -> list[Any]:
-    experiment = client.get_experiment_by_name(tracking.experiment_name(place.experiment.data))
+    experiment = client.get_experiment_by_name(mlflow_runs.experiment_name(place.experiment.data))
     return client.search_runs([experiment.experiment_id])
 
 

@@ -24,11 +24,12 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import models, registry, sending, sync, tracking
-from miseg.service.away import TrackingError
+from miseg.service import sending
 from miseg.service.checkpoints import checkpoint
 from miseg.service.journal import Journal
 from miseg.service.loop import Loop
+from miseg.service.tracking import mlflow_runs, models, registry, sync
+from miseg.service.tracking.connection import TrackingError
 
 NAME = "streets-cross-entropy"
 EXPERIMENT = Experiment(CrossEntropy(UNet(2, "group")), data="streets")
@@ -54,8 +55,8 @@ def trained(uri: str, tmp_path: Path, folder: Path) -> Trained:
 
     def make(score: float, data: str = "f00d", metric: str = IoU, uri: str = uri, model: bool = True) -> str:
         name = f"run {next(numbers)}"
-        run_id = tracking.open_experiment_run(uri, EXPERIMENT, name, storage=str(tmp_path), fingerprint=data)
-        tracking.log_metrics(uri, run_id, {metric: score})
+        run_id = mlflow_runs.open_experiment_run(uri, EXPERIMENT, name, storage=str(tmp_path), fingerprint=data)
+        mlflow_runs.log_metrics(uri, run_id, {metric: score})
         if model:
             models.log_model(uri, run_id, "best", folder)
         return run_id
@@ -199,12 +200,12 @@ def test_what_mlflow_did_not_take_is_registered_later(uri: str, trained: Trained
 
 
 def test_a_store_that_is_sent_takes_its_names_along(uri: str, trained: Trained, tmp_path: Path) -> None:
-    offline = tracking.tracking_uri(str(tmp_path), offline=True)
-    tracking.check(offline, str(tmp_path))
+    offline = mlflow_runs.tracking_uri(str(tmp_path), offline=True)
+    mlflow_runs.check(offline, str(tmp_path))
     for score in (0.6, 0.4):
         run_id = trained(score, uri=offline)
         register(offline, run_id)
-        tracking.end_run(offline, run_id, "FINISHED", "finished")
+        mlflow_runs.end_run(offline, run_id, "FINISHED", "finished")
     register(uri, trained(0.5))
     assert len(sync.sync(offline, uri, str(tmp_path)).sent) == 2
     found = registry.best(uri, NAME)
@@ -251,7 +252,7 @@ def test_best_is_loaded_and_served(uri: str, trained: Trained, folder: Path, tmp
 def test_registering_keeps_the_experiment_of_the_run(uri: str, trained: Trained) -> None:
     """Nothing of the run itself changes."""
     run_id = trained(0.5)
-    tracking.end_run(uri, run_id, "FINISHED", "finished")
+    mlflow_runs.end_run(uri, run_id, "FINISHED", "finished")
     before = MlflowClient(uri).get_run(run_id)
     register(uri, run_id)
     after = MlflowClient(uri).get_run(run_id)

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from miseg.recipes import spaces
-from miseg.service import repeats, tracking
+from miseg.service import repeats
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.tracking import mlflow_runs
 from miseg.service.tune import Tuning
 
 
 def trained(uri, experiment, dataset, name, status="FINISHED", ended="finished", **tags) -> str:
-    run_id = tracking.open_experiment_run(
+    run_id = mlflow_runs.open_experiment_run(
         uri,
         experiment,
         name,
@@ -22,8 +23,8 @@ def trained(uri, experiment, dataset, name, status="FINISHED", ended="finished",
         fingerprint=dataset.fingerprint,
         tags=tags,
     )
-    tracking.log_metrics(uri, run_id, {"val/mean_iou": 0.25}, experiment.steps)
-    tracking.end_run(uri, run_id, status, ended)
+    mlflow_runs.log_metrics(uri, run_id, {"val/mean_iou": 0.25}, experiment.steps)
+    mlflow_runs.end_run(uri, run_id, status, ended)
     return run_id
 
 
@@ -67,12 +68,12 @@ def tuning(small, tiny, uri, tmp_path) -> Tuning:
 
 
 def test_a_tuning_is_recognised_by_all_that_its_result_depends_on(tuning, uri, tmp_path):
-    place = tracking.experiment_name(tuning.base.data)
+    place = mlflow_runs.experiment_name(tuning.base.data)
     tags = {"miseg.kind": "tuning", repeats.SETTINGS: repeats.settings_of(tuning)}
-    run_id = tracking.open_run(uri, place, "street", storage=str(tmp_path), tags=tags)
+    run_id = mlflow_runs.open_run(uri, place, "street", storage=str(tmp_path), tags=tags)
     repeats.check_name(uri, tuning)  # one that was not finished is continued
     assert repeats.tuned(uri, tuning) is None
-    tracking.end_run(uri, run_id, "FINISHED", "finished")
+    mlflow_runs.end_run(uri, run_id, "FINISHED", "finished")
     before = repeats.tuned(uri, replace(tuning, name="avenue", resources=Resources(8, 1, 1, 4)))
     assert before is not None and before.info.run_id == run_id
     assert "--resume --name street prints its tables" in repeats.of_tuning(before)

@@ -9,7 +9,7 @@ import pytest
 from miseg.recipes.catalog import RECIPES
 from miseg.service.report_runs import Line, Seeded, Table
 from miseg.service.report_words import claimed, counted, gain, give_or_take, number, place, signed, system
-from miseg.service.run_description import parameters
+from miseg.service.tracking.description import parameters
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from test_checkpoint_store import filled, weight, writer
 
 from miseg.data.packed import PackedDataset
-from miseg.service import start, tracking, train
+from miseg.service import start, train
 from miseg.service.aside import Aside, BusyError
 from miseg.service.checkpoints import checkpoint, storage_failures
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
@@ -26,6 +26,7 @@ from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import StorageFailures
 from miseg.service.cluster import ray_cluster
 from miseg.service.loop import Loop
+from miseg.service.tracking import mlflow_runs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
@@ -183,7 +184,7 @@ def test_a_run_whose_last_checkpoint_is_missing_says_so_and_goes_on_from_the_one
     disk, small, tiny, uri, ray_with_s3, capsys, tmp_path
 ):
     # MLflow keeps its files elsewhere, as a server does: on the full disk it could not say either that a run ended.
-    tracking.ensure_experiment(MlflowClient(uri), tracking.experiment_name(small.uri), uri, str(tmp_path))
+    mlflow_runs.ensure_experiment(MlflowClient(uri), mlflow_runs.experiment_name(small.uri), uri, str(tmp_path))
     run = run_of(small.uri, tiny, uri, str(disk), when_storage_fails="stop")
     store = CheckpointStore(run.folder)
     said = lambda: capsys.readouterr().out  # noqa: E731

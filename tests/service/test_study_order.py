@@ -12,12 +12,13 @@ from mlflow import MlflowClient
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Asked, Changes, grown
 from miseg.service import plan as plans
-from miseg.service import repeats, study_record, tracking
+from miseg.service import repeats, study_record
 from miseg.service import study as studies
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.plan import Devices, Plan, Throughput
 from miseg.service.start import Job
 from miseg.service.study import Study
+from miseg.service.tracking import mlflow_runs
 from miseg.service.train import FINISHED
 from miseg.service.tune import Report, Tuning
 
@@ -39,15 +40,15 @@ class Fake:
         self.calls.append(f"tune {cell} {tuning.confirm_seeds}")
         if cell in self.trouble:
             raise self.trouble.pop(cell)
-        place = tracking.experiment_name(tuning.base.data)
+        place = mlflow_runs.experiment_name(tuning.base.data)
         tags = {"miseg.kind": "tuning", repeats.SETTINGS: repeats.settings_of(tuning)} | dict(tuning.tags)
         params = {"confirm_seeds": str(tuning.confirm_seeds)}
-        parent = tracking.open_run(
+        parent = mlflow_runs.open_run(
             self.uri, place, tuning.name, storage=self.storage, parent=tuning.parent, tags=tags, params=params
         )
         for row in (tuning.tuned, *tuning.rivals):
             for seed in range(1, 1 + tuning.confirm_seeds):
-                run_id = tracking.open_experiment_run(
+                run_id = mlflow_runs.open_experiment_run(
                     self.uri,
                     replace(tuning.base, seed=seed),
                     f"{tuning.name} {row} {seed}",
@@ -56,8 +57,8 @@ class Fake:
                     parent=parent,
                     tags=dict(tuning.tags) | {"miseg.kind": "trial", "miseg.row": row, "miseg.confirmed": "yes"},
                 )
-                tracking.end_run(self.uri, run_id, "FINISHED", "finished")
-        tracking.end_run(self.uri, parent, "FINISHED", "finished")
+                mlflow_runs.end_run(self.uri, run_id, "FINISHED", "finished")
+        mlflow_runs.end_run(self.uri, parent, "FINISHED", "finished")
         ended = self.ended.pop(0) if self.ended else FINISHED
         found = pd.DataFrame([{"row": tuning.tuned, "seed": 1, "mean_iou": 0.5, "ended": ended}])
         return Report(parent, found, found)
@@ -67,7 +68,7 @@ class Fake:
         if tags["miseg.row"] in self.trouble:
             raise self.trouble.pop(tags["miseg.row"])
         trained = MlflowClient(self.uri).get_run(parent)
-        run_id = tracking.open_run(
+        run_id = mlflow_runs.open_run(
             self.uri,
             f"miseg/{trained.data.tags['miseg.data'].rsplit('/', 1)[-1]}",
             f"evaluate {parent} {split}",
@@ -76,8 +77,8 @@ class Fake:
             tags={"miseg.kind": "evaluation"} | tags,
             params={"split": split, "seed": trained.data.params["seed"]},
         )
-        tracking.log_metrics(self.uri, run_id, {f"{split}/mean_iou": 0.25})
-        tracking.end_run(self.uri, run_id, "FINISHED", "finished")
+        mlflow_runs.log_metrics(self.uri, run_id, {f"{split}/mean_iou": 0.25})
+        mlflow_runs.end_run(self.uri, run_id, "FINISHED", "finished")
         return run_id, {f"{split}/mean_iou": 0.25}
 
     def called(self) -> list[str]:
@@ -198,7 +199,7 @@ def test_cells_tuned_with_other_settings_and_names_that_are_taken_are_refused(fa
         ValueError, match=r"first-packed-all-ce, run \w+, was tuned with other settings than packed/all/ce"
     ):
         studies.run(longer)
-    tracking.open_run(fake.uri, tracking.experiment_name(small.uri), "study-second", storage=str(tmp_path))
+    mlflow_runs.open_run(fake.uri, mlflow_runs.experiment_name(small.uri), "study-second", storage=str(tmp_path))
     other = replace(study, plan=replace(study.plan, study="second"))
     with pytest.raises(ValueError, match=r"study-second is the name of another run, \w+: choose another --name"):
         studies.run(other)

@@ -13,9 +13,9 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import lookup, models, sync, tracking
 from miseg.service.checkpoints import checkpoint
 from miseg.service.loop import Loop
+from miseg.service.tracking import mlflow_runs, models, queries, sync
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -26,21 +26,21 @@ ROOT = Path(__file__).parents[2]
 def offline(tmp_path, template) -> str:
     """A store with a tuning, its two trials, of which one is still running, and one run more."""
     storage = str(tmp_path)
-    uri = tracking.tracking_uri(storage, offline=True)
-    tracking.check(uri, storage)
-    parent = tracking.open_run(uri, "miseg/fuzz", "tuning", storage=storage, tags={"miseg.kind": "tuning"})
-    trial = tracking.open_run(
+    uri = mlflow_runs.tracking_uri(storage, offline=True)
+    mlflow_runs.check(uri, storage)
+    parent = mlflow_runs.open_run(uri, "miseg/fuzz", "tuning", storage=storage, tags={"miseg.kind": "tuning"})
+    trial = mlflow_runs.open_run(
         uri, "miseg/fuzz", "trial", storage=storage, parent=parent, params={"lambda": "0.5"}, description="a trial"
     )
     metrics = [Metric("train/loss", 1 / (step + 1), 1_000_000 + step, step) for step in range(2500)]
     for start in range(0, len(metrics), 1000):
         MlflowClient(uri).log_batch(trial, metrics=metrics[start : start + 1000])
-    tracking.log_json(uri, trial, "tables/iou.json", {"road": 0.5})
+    mlflow_runs.log_json(uri, trial, "tables/iou.json", {"road": 0.5})
     loop = Loop(Experiment(CrossEntropy(UNet(2, "group"))), Task(2))
     models.log_model(uri, trial, "best", checkpoint.save(tmp_path / "checkpoint", loop, {"step": 0}))
-    tracking.end_run(uri, trial, "FAILED", "the loss is nan")
-    tracking.end_run(uri, parent, "FINISHED", "finished")
-    tracking.open_run(uri, "miseg/fuzz", "still running", storage=storage)
+    mlflow_runs.end_run(uri, trial, "FAILED", "the loss is nan")
+    mlflow_runs.end_run(uri, parent, "FINISHED", "finished")
+    mlflow_runs.open_run(uri, "miseg/fuzz", "still running", storage=storage)
     return uri
 
 
@@ -80,7 +80,7 @@ def test_a_copy_that_was_cut_off_is_completed(offline, uri, tmp_path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_artifacts", fails)
-        with pytest.raises(tracking.TrackingError, match="the connection was lost"):
+        with pytest.raises(mlflow_runs.TrackingError, match="the connection was lost"):
             sync.sync(offline, uri, str(tmp_path))
     assert sync.sync(offline, uri, str(tmp_path)).sent == ["trial"]
     assert set(by_name(uri)) == {"trial", "tuning"} and by_name(uri)["trial"].info.status == "FAILED"
@@ -123,7 +123,7 @@ def test_a_job_without_its_server_ends_at_once_or_records_offline_and_is_sent_la
     assert f"make ui STORAGE={tmp_path}/offline" in trained.stdout
     sent = run_job(started, tmp_path, "jobs/sync.py", MLFLOW_TRACKING_URI=uri)
     assert sent.returncode == 0 and "1 runs sent" in sent.stdout, sent.stdout + sent.stderr
-    found = lookup.find_run(uri, tracking.experiment_name(small.uri), "alone")
+    found = queries.find_run(uri, mlflow_runs.experiment_name(small.uri), "alone")
     assert found.info.status == "FINISHED" and found.data.tags["miseg.ended"] == "finished"
-    assert sorted(lookup.history(uri, found.info.run_id, "train/loss")) == [0, 1]
+    assert sorted(queries.history(uri, found.info.run_id, "train/loss")) == [0, 1]
     assert sorted(model.name for model in models.of_run(uri, found.info.run_id)) == ["best", "last"]

@@ -13,8 +13,9 @@ from miseg.interface import Batch
 from miseg.methods.configs import BinaryCrossEntropy, PixelKMeans
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import throughput, tracking
+from miseg.service import throughput
 from miseg.service.loop import Loop
+from miseg.service.tracking import mlflow_runs
 
 
 def test_a_few_steps_are_measured(small, tiny, monkeypatch) -> None:
@@ -39,12 +40,12 @@ def test_clusters_are_measured_with_their_pass_over_the_training_images(small, t
 
 
 def record(uri: str, small, experiment: Experiment, name: str, rates: list[float], **metrics: float) -> None:
-    run_id = tracking.open_experiment_run(
+    run_id = mlflow_runs.open_experiment_run(
         uri, experiment, name, storage=str(Path(uri.removeprefix("sqlite:///")).parent), fingerprint="f"
     )
     for step, rate in enumerate(rates):
-        tracking.log_metrics(uri, run_id, {"images_per_second": rate} | metrics, step)
-    tracking.log_metrics(uri, run_id, {}, tags={"miseg.ended": "finished"})
+        mlflow_runs.log_metrics(uri, run_id, {"images_per_second": rate} | metrics, step)
+    mlflow_runs.log_metrics(uri, run_id, {}, tags={"miseg.ended": "finished"})
     started = MlflowClient(uri).get_run(run_id).info.start_time
     # 24 steps of 4 images at 8 a second take 12 s, and there are 4 validations.
     MlflowClient(uri).set_terminated(run_id, "FINISHED", started + 20_000)

@@ -24,11 +24,11 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import lookup, models, run_description, tracking
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.loop import Loop
-from miseg.service.run_description import parameters
-from miseg.service.tracking import TrackingError
+from miseg.service.tracking import description, mlflow_runs, models, queries
+from miseg.service.tracking.description import parameters
+from miseg.service.tracking.mlflow_runs import TrackingError
 
 EXPERIMENT = Experiment(
     RegionMutualInformation(UNet(2, "group"), weight=0.25, downsampling_factor=2, region_size=3, downsampling="max"),
@@ -50,7 +50,7 @@ def open_one(uri: str, tmp_path: Path) -> Callable[..., str]:
     """Opens the run of EXPERIMENT under a name."""
 
     def opened(name: str = "run", experiment: Experiment = EXPERIMENT, **settings) -> str:
-        return tracking.open_experiment_run(
+        return mlflow_runs.open_experiment_run(
             uri, experiment, name, storage=str(tmp_path), fingerprint="f00d", **settings
         )
 
@@ -108,7 +108,7 @@ def test_a_run_says_what_it_is(uri: str, open_one: Callable[..., str]) -> None:
 def test_commit_and_job_come_from_the_environment_where_there_is_no_repository(
     uri: str, open_one: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_description, "__file__", "/run_description.py")
+    monkeypatch.setattr(description, "__file__", "/run_description.py")
     monkeypatch.setenv("MISEG_COMMIT", "abc123")
     monkeypatch.setenv("RAY_JOB_ID", "raysubmit_1")
     tags = MlflowClient(uri).get_run(open_one()).data.tags
@@ -118,24 +118,24 @@ def test_commit_and_job_come_from_the_environment_where_there_is_no_repository(
 
 def test_one_name_is_one_run(uri: str, open_one: Callable[..., str]) -> None:
     first = open_one("a")
-    tracking.end_run(uri, first, "KILLED", "the node was lost", {"miseg.note": "spot"})
+    mlflow_runs.end_run(uri, first, "KILLED", "the node was lost", {"miseg.note": "spot"})
     ended = MlflowClient(uri).get_run(first)
     assert ended.info.status == "KILLED"
     assert ended.data.tags["miseg.ended"] == "the node was lost" and ended.data.tags["miseg.note"] == "spot"
     assert open_one("b") != first
     assert open_one("a") == first
     assert MlflowClient(uri).get_run(first).info.status == "RUNNING"
-    found = lookup.find_run(uri, tracking.experiment_name(EXPERIMENT.data), "a")
+    found = queries.find_run(uri, mlflow_runs.experiment_name(EXPERIMENT.data), "a")
     assert found is not None and found.info.run_id == first
-    assert lookup.find_run(uri, tracking.experiment_name(EXPERIMENT.data), "c") is None
-    assert lookup.find_run(uri, "miseg/nowhere", "a") is None
+    assert queries.find_run(uri, mlflow_runs.experiment_name(EXPERIMENT.data), "c") is None
+    assert queries.find_run(uri, "miseg/nowhere", "a") is None
 
 
 @pytest.mark.parametrize("name", ["o'brien", 'a "quoted" one', "drive % é"])
 def test_a_name_may_hold_any_sign(uri: str, open_one: Callable[..., str], name: str) -> None:
     first = open_one(name)
     assert open_one(name) == first
-    found = lookup.find_run(uri, tracking.experiment_name(EXPERIMENT.data), name)
+    found = queries.find_run(uri, mlflow_runs.experiment_name(EXPERIMENT.data), name)
     assert found is not None and found.info.run_id == first
 
 
@@ -175,8 +175,8 @@ def test_a_deleted_mlflow_experiment_is_used_again(uri: str, open_one: Callable[
 
 def test_artifacts_lie_under_the_storage(uri: str, open_one: Callable[..., str], tmp_path: Path) -> None:
     run_id = open_one()
-    tracking.log_json(uri, run_id, "tables/summary.json", {"λ": 0.5})
-    tracking.log_table(uri, run_id, "trials.csv", pd.DataFrame({"trial": [1], "mean_iou": [0.5]}))
+    mlflow_runs.log_json(uri, run_id, "tables/summary.json", {"λ": 0.5})
+    mlflow_runs.log_table(uri, run_id, "trials.csv", pd.DataFrame({"trial": [1], "mean_iou": [0.5]}))
     assert not (Path.cwd() / "mlruns" / run_id).exists()
     names = {path.name for path in (tmp_path / "artifacts").rglob("*") if path.is_file()}
     assert names == {"experiment.json", "summary.json", "trials.csv"}
@@ -189,20 +189,20 @@ def test_artifacts_lie_under_the_storage(uri: str, open_one: Callable[..., str],
     "experiment", [EXPERIMENT, Experiment(CrossEntropy(UNet(4))), replace(EXPERIMENT, label_budget=7)]
 )
 def test_a_run_gives_its_experiment_back(uri: str, open_one: Callable[..., str], experiment: Experiment) -> None:
-    found = lookup.read_experiment(uri, open_one(experiment=experiment))
+    found = queries.read_experiment(uri, open_one(experiment=experiment))
     assert found == experiment and found.id == experiment.id
 
 
 def test_a_run_that_is_not_there_is_named(uri: str, tmp_path: Path) -> None:
     for run_id in ("0" * 32, "typing error"):
         with pytest.raises(TrackingError, match=f"run {run_id} at sqlite.* holds no experiment.json"):
-            lookup.read_experiment(uri, run_id)
+            queries.read_experiment(uri, run_id)
 
 
 def test_a_run_without_an_experiment_is_named(uri: str, tmp_path: Path) -> None:
-    run_id = tracking.open_run(uri, "miseg/test", "bare", storage=str(tmp_path))
+    run_id = mlflow_runs.open_run(uri, "miseg/test", "bare", storage=str(tmp_path))
     with pytest.raises(TrackingError, match=f"run {run_id} .* holds no experiment.json"):
-        lookup.read_experiment(uri, run_id)
+        queries.read_experiment(uri, run_id)
 
 
 # A server that is not there
@@ -211,9 +211,9 @@ def test_a_run_without_an_experiment_is_named(uri: str, tmp_path: Path) -> None:
 def test_a_dead_server_is_named_within_seconds(dead: str, tmp_path: Path) -> None:
     began = time.monotonic()
     for call in (
-        lambda: tracking.check(dead, str(tmp_path)),
-        lambda: tracking.open_run(dead, "miseg/test", "run", storage=str(tmp_path)),
-        lambda: lookup.read_experiment(dead, "0" * 32),
+        lambda: mlflow_runs.check(dead, str(tmp_path)),
+        lambda: mlflow_runs.open_run(dead, "miseg/test", "run", storage=str(tmp_path)),
+        lambda: queries.read_experiment(dead, "0" * 32),
         lambda: models.download(dead, "0" * 32, "best", tmp_path),
     ):
         with pytest.raises(TrackingError, match=dead):
@@ -230,7 +230,7 @@ def test_what_was_begun_waits_for_a_server_that_comes_back(capsys: pytest.Captur
             raise MlflowException("Connection refused")
         return "answer"
 
-    assert tracking.patiently("http://mlflow", "opening run a", call) == "answer"
+    assert mlflow_runs.patiently("http://mlflow", "opening run a", call) == "answer"
     assert "opening run a waits for it, up to 30 min" in capsys.readouterr().out
 
 
@@ -243,13 +243,13 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     began = time.monotonic()
     with pytest.raises(TrackingError, match="http://mlflow does not answer"):
-        tracking.patiently("http://mlflow", "opening run a", away, patience=0.6)
+        mlflow_runs.patiently("http://mlflow", "opening run a", away, patience=0.6)
     with pytest.raises(TrackingError, match="no such run"):
-        tracking.patiently("http://mlflow", "opening run a", refused)
+        mlflow_runs.patiently("http://mlflow", "opening run a", refused)
     assert time.monotonic() - began < 10
     monkeypatch.setenv("MISEG_MLFLOW_PATIENCE", "long")
     with pytest.raises(ValueError, match="MISEG_MLFLOW_PATIENCE = 'long'"):
-        tracking.patiently("http://mlflow", "opening run a", away)
+        mlflow_runs.patiently("http://mlflow", "opening run a", away)
 
 
 def test_a_name_with_both_quotation_marks_is_refused(open_one: Callable[..., str]) -> None:
@@ -258,14 +258,14 @@ def test_a_name_with_both_quotation_marks_is_refused(open_one: Callable[..., str
 
 
 def test_the_store_is_the_environments_or_lies_under_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking.tracking_uri("/data/miseg") == "sqlite:////data/miseg/mlflow.db"
+    assert mlflow_runs.tracking_uri("/data/miseg") == "sqlite:////data/miseg/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    assert tracking.tracking_uri("/data/miseg") == "http://mlflow:5000"
+    assert mlflow_runs.tracking_uri("/data/miseg") == "http://mlflow:5000"
 
 
 def test_check_makes_the_store_and_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    tracking.check(tracking.tracking_uri(str(folder)), str(folder))
+    mlflow_runs.check(mlflow_runs.tracking_uri(str(folder)), str(folder))
     assert (folder / "mlflow.db").is_file()
 
 
@@ -333,12 +333,12 @@ def test_of_a_run_that_is_no_training_it_is_said_which_to_use(
     uri: str, open_one: Callable[..., str], tmp_path: Path, kind: str, told: str
 ) -> None:
     parent = open_one()
-    other = tracking.open_run(
+    other = mlflow_runs.open_run(
         uri, "miseg/own streets", "other", storage=str(tmp_path), parent=parent, tags={"miseg.kind": kind}
     )
     for read in (
         lambda: models.download(uri, other, "best", tmp_path / "back"),
-        lambda: lookup.read_experiment(uri, other),
+        lambda: queries.read_experiment(uri, other),
     ):
         with pytest.raises(TrackingError, match=re.escape(told.format(parent=parent))):
             read()

@@ -23,7 +23,7 @@ from processes import processes, wait_until
 
 from miseg.data.batches import evaluation_batches
 from miseg.interface import Batch
-from miseg.service import ingest, lookup, models, tracking, train, worker
+from miseg.service import ingest, train, worker
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import Journal, journal_folder
@@ -32,6 +32,7 @@ from miseg.service.loop import Loop
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import validation_metrics
 from miseg.service.sending import sync
+from miseg.service.tracking import mlflow_runs, models, queries
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -62,14 +63,14 @@ class Training:
         self.dataset = small
         self.run = train.Run(name, experiment, small.uri, str(folder), url, Resources(1, 0, 1, 1))
         opened = partial(
-            tracking.open_experiment_run,
+            mlflow_runs.open_experiment_run,
             url,
             experiment,
             name,
             storage=str(folder),
             fingerprint=small.fingerprint,
         )
-        self.run_id = tracking.patiently(url, name, opened)
+        self.run_id = mlflow_runs.patiently(url, name, opened)
         self.journal = Path(journal_folder(str(folder))) / f"{self.run_id}.jsonl"
         self.longest = 0.0
 
@@ -130,7 +131,7 @@ class Training:
             "confusion", "experiment.json", "panels", "tables"
         }  # fmt: skip
         assert len(client.list_artifacts(self.run_id, "panels")) == STEPS // VALIDATE_EVERY
-        found = lookup.find_run(url, tracking.experiment_name(self.run.experiment.data), self.run.name)
+        found = queries.find_run(url, mlflow_runs.experiment_name(self.run.experiment.data), self.run.name)
         assert found is not None and found.info.run_id == self.run_id
 
 
@@ -150,8 +151,8 @@ def test_a_training_whose_server_dies_is_done_all_the_same_and_closed_by_the_nex
     assert begun.longest < LONGEST_WAIT
     assert "jobs/sync.py" in capsys.readouterr().out
     began = time.monotonic()
-    with pytest.raises(tracking.TrackingError, match="--offline"):
-        tracking.check(server.url, str(begun.run.storage))
+    with pytest.raises(mlflow_runs.TrackingError, match="--offline"):
+        mlflow_runs.check(server.url, str(begun.run.storage))
     assert time.monotonic() - began < 5
 
     server.start()
@@ -179,8 +180,8 @@ def test_a_training_that_starts_beside_a_server_that_hangs_takes_its_first_step(
         log.metrics(0, {"train/loss": 1.0})
         assert time.monotonic() - began < LONGEST_WAIT
         began = time.monotonic()
-        with pytest.raises(tracking.TrackingError, match="does not answer"):
-            tracking.check(server.url, str(tmp_path))
+        with pytest.raises(mlflow_runs.TrackingError, match="does not answer"):
+            mlflow_runs.check(server.url, str(tmp_path))
         assert time.monotonic() - began < 15
     finally:
         server.go_on()
@@ -265,7 +266,7 @@ def test_a_tuning_goes_on_while_its_server_is_away(small, tmp_path, template) ->
         assert "RMI as published" in output and "BCE" in output
         wait_until(lambda: not sync(tmp_path / "journals", server.url), 60, "the journals", [])
         client = MlflowClient(server.url)
-        place = client.get_experiment_by_name(tracking.experiment_name(small.uri))
+        place = client.get_experiment_by_name(mlflow_runs.experiment_name(small.uri))
         runs = client.search_runs([place.experiment_id])
         assert {run.info.status for run in runs} == {"FINISHED"}
         parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]

@@ -24,13 +24,14 @@ from miseg.data.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, models, system_metrics, tracking, train, worker
+from miseg.service import ingest, system_metrics, train, worker
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import preemption, ray_cluster
 from miseg.service.cluster.preemption import PreemptedError
 from miseg.service.evaluate import evaluate
 from miseg.service.journal import Journal
+from miseg.service.tracking import mlflow_runs, models
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -66,7 +67,7 @@ def place(tmp_path_factory) -> tuple[Path, str]:
     """A storage and the MLflow store in it, shared by this module's runs."""
     folder = tmp_path_factory.mktemp("storage")
     uri = f"sqlite:///{folder}/mlflow.db"
-    tracking.check(uri, str(folder))
+    mlflow_runs.check(uri, str(folder))
     return folder, uri
 
 

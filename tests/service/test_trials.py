@@ -14,8 +14,9 @@ from own_ray import actors
 from ray.util.placement_group import placement_group
 
 from miseg.recipes import spaces
-from miseg.service import tracking, train, tune
+from miseg.service import train, tune
 from miseg.service.cluster import ray_cluster
+from miseg.service.tracking import mlflow_runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("ray_here")]
 
@@ -33,7 +34,7 @@ def trials(small, tiny, tmp_path_factory, before) -> pd.DataFrame:
     """A row a trial of a search; two at a time."""
     folder = tmp_path_factory.mktemp("storage")
     uri = f"sqlite:///{folder}/mlflow.db"
-    tracking.check(uri, str(folder))
+    mlflow_runs.check(uri, str(folder))
     base = replace(tiny, steps=6, validate_every=1)
     tuning = tune.Tuning(
         name="many",
@@ -49,7 +50,7 @@ def trials(small, tiny, tmp_path_factory, before) -> pd.DataFrame:
         trials=TRIALS,
         confirm_seeds=1,
     )
-    parent = tracking.open_run(uri, tracking.experiment_name(base.data), tuning.name, storage=str(folder))
+    parent = mlflow_runs.open_run(uri, mlflow_runs.experiment_name(base.data), tuning.name, storage=str(folder))
     return tune.search(tuning, parent)
 
 
@@ -119,7 +120,7 @@ def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path)
         confirm_seeds=1,
         grid={name: [value] for name, value in point.items()} | {"region_size": [2, 3]},
     )
-    parent = tracking.open_run(uri, tracking.experiment_name(base.data), tuning.name, storage=str(tmp_path))
+    parent = mlflow_runs.open_run(uri, mlflow_runs.experiment_name(base.data), tuning.name, storage=str(tmp_path))
     found = tune.search(tuning, parent)
     assert list(found["ended"]) == [train.FINISHED] * 2 and list(found["step"]) == [4, 4]
     assert sorted(found["params/region_size"]) == [2, 3] and found["mean_iou"].notna().all()

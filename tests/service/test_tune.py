@@ -14,7 +14,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from miseg.service import tracking
+from miseg.service.tracking import mlflow_runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -164,5 +164,5 @@ def damage_the_state(folder: Path) -> None:
 def trial_runs(uri: str, small) -> list:
     """The tuning's children in MLflow."""
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(tracking.experiment_name(small.uri))
+    experiment = client.get_experiment_by_name(mlflow_runs.experiment_name(small.uri))
     return client.search_runs([experiment.experiment_id], "tags.`miseg.kind` = 'trial'")

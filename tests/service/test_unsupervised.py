@@ -24,13 +24,14 @@ from miseg.interface import Batch
 from miseg.methods.configs import InfoSeg, InvariantInformation, MethodConfig, PixelKMeans
 from miseg.networks.configs import VGG, InfoSegNetwork
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import models, tracking, train
+from miseg.service import train
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
 from miseg.service.evaluate import evaluate
 from miseg.service.loop import Loop
 from miseg.service.scoring import Evaluation
 from miseg.service.scoring import evaluate as evaluate_batches
+from miseg.service.tracking import mlflow_runs, models
 
 NETWORK = InfoSegNetwork(features=16, width=4, normalisation="group")
 IIC = InvariantInformation(VGG(4, normalisation="group"), displacement=2)
@@ -151,7 +152,7 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
 def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("storage")
     uri = f"sqlite:///{folder}/mlflow.db"
-    tracking.check(uri, str(folder))
+    mlflow_runs.check(uri, str(folder))
     return folder, uri
 
 

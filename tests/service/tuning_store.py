@@ -19,13 +19,14 @@ from miseg.networks.configs import UNet
 from miseg.recipes import spaces
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import ingest, lookup, tables, tracking, train, tune, tuning_record, worker
+from miseg.service import ingest, tables, train, tune, tuning_record, worker
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal import journal_folder
 from miseg.service.loop import Loop
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import validation_metrics
+from miseg.service.tracking import mlflow_runs, queries
 
 STEPS, VALIDATE_EVERY = 16, 8
 RATES = {"lambda": (0.5, 0.125, 0.875), "downsampling_factor": (4, 2, 3), "region_size": (3, 2, 1)}
@@ -79,7 +80,7 @@ def _train(
         f"{tuning.name}-{experiment.id}", experiment, dataset.uri, tuning.storage, tuning.tracking_uri,
         tuning.resources, selection="labels",
     )  # fmt: skip
-    run_id = tracking.open_experiment_run(
+    run_id = mlflow_runs.open_experiment_run(
         run.tracking_uri, experiment, run.name, storage=run.storage, fingerprint=dataset.fingerprint, display=display,
         parent=parent, tags={"miseg.kind": "trial", "miseg.tuning": tuning.name} | dict(tags),
     )  # fmt: skip
@@ -99,7 +100,7 @@ def _train(
     recorder.close()
     ended = train.FINISHED if steps == experiment.steps else f"stopped early by ASHA at step {steps}"
     train.finish(run, run_id, "FINISHED", ended)
-    score = lookup.history(run.tracking_uri, run_id, "val/mean_iou")[steps]
+    score = queries.history(run.tracking_uri, run_id, "val/mean_iou")[steps]
     return {"run_id": run_id, "mean_iou": score, tables.METRIC: score, "step": steps, "ended": ended}
 
 

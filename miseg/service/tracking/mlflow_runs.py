@@ -22,9 +22,9 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service.away import UNREACHABLE, TrackingError, patiently, reachable, unreachable
-from miseg.service.lookup import RUN_KEY, runs_named
-from miseg.service.run_description import code_tags, parameters
+from miseg.service.tracking.connection import UNREACHABLE, TrackingError, patiently, reachable, unreachable
+from miseg.service.tracking.description import code_tags, parameters
+from miseg.service.tracking.queries import RUN_KEY, runs_named
 
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 

@@ -17,7 +17,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from miseg.service.away import UNREACHABLE, TrackingError
+from miseg.service.tracking.connection import UNREACHABLE, TrackingError
 
 BEST = "best"
 """Alias of a registered model's best version, and the role of the model that is registered of a run."""
@@ -117,7 +117,7 @@ def of_run(uri: str, run_id: str) -> list[ModelVersion]:
 
 
 def _model(uri: str, run_id: str) -> LoggedModel:
-    from miseg.service import models
+    from miseg.service.tracking import models
 
     for model in models.of_run(uri, run_id):
         if model.name == BEST and model.status == LoggedModelStatus.READY:

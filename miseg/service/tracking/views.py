@@ -15,7 +15,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from miseg.service.away import UNREACHABLE
+from miseg.service.tracking.connection import UNREACHABLE
 
 TAG = "mlflow.sharedViewState."
 """What a saved view's tag starts with; then comes its id, here that of the run whose view it is."""

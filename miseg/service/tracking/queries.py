@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from miseg.recipes.experiment import Experiment, from_dict
-from miseg.service.away import TrackingError
+from miseg.service.tracking.connection import TrackingError
 
 RUN_KEY = "miseg.run"
 """The tag with a run's name: one process at a time works at a name, and a name that exists goes on."""

@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
-from miseg.service import tracking
+from miseg.service.tracking import mlflow_runs
 
 PREFIX = "miseg.claim."
 
@@ -92,8 +92,8 @@ def claimed(uri: str, experiment: str, name: str, subject: str = "", *, storage:
     """
     client = MlflowClient(uri)
     own = Claim(secrets.token_hex(8), name, subject, socket.gethostname(), _machine(), os.getpid(), _born(os.getpid()))
-    with tracking.reachable(uri):
-        place = tracking.ensure_experiment(client, experiment, uri, storage)
+    with mlflow_runs.reachable(uri):
+        place = mlflow_runs.ensure_experiment(client, experiment, uri, storage)
         try:
             held = _take(client, place, own)
         except BaseException:
@@ -135,7 +135,7 @@ def _take(client: MlflowClient, place: str, own: Claim) -> Claim:
 
 def _beat(client: MlflowClient, place: str, own: Claim, done: threading.Event) -> None:
     while not done.wait(BEAT):
-        with contextlib.suppress(*tracking.UNREACHABLE):  # while the server is away nobody else can claim anything
+        with contextlib.suppress(*mlflow_runs.UNREACHABLE):  # while the server is away nobody else can claim anything
             if PREFIX + own.id not in client.get_experiment(place).tags:
                 print(f"{own.name} was taken over while this process stood still: it ends", file=sys.stderr, flush=True)
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -174,7 +174,7 @@ def _read(client: MlflowClient) -> Iterator[tuple[str, Claim]]:
 
 
 def _drop(client: MlflowClient, place: str, claim: Claim) -> None:
-    with contextlib.suppress(*tracking.UNREACHABLE):  # another dropped it, or it is seen that its process is gone
+    with contextlib.suppress(*mlflow_runs.UNREACHABLE):  # another dropped it, or it is seen that its process is gone
         client.delete_experiment_tag(place, PREFIX + claim.id)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ray.exceptions import RayTaskError
 
-from miseg.service import tracking
+from miseg.service.tracking import mlflow_runs
 
 
 @contextmanager
@@ -20,11 +20,11 @@ def closing(tracking_uri: str, run_id: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tracking.interrupt_run(tracking_uri, run_id, "the same command does it again")
+        mlflow_runs.interrupt_run(tracking_uri, run_id, "the same command does it again")
         raise
     except Exception as error:
-        tracking.fail_run(tracking_uri, run_id, error)
+        mlflow_runs.fail_run(tracking_uri, run_id, error)
         if isinstance(error, RayTaskError) and isinstance(error.cause, ValueError):
             raise ValueError(str(error.cause)) from error
         raise
-    tracking.end_run(tracking_uri, run_id, "FINISHED", "finished")
+    mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Param, Run, RunTag
 
-from miseg.service import models, registry, tracking, views
+from miseg.service.tracking import mlflow_runs, models, registry, views
 
 SYNCED = "miseg.synced"
 """Tag of an offline run: the run at the server that has all of it."""
@@ -46,7 +46,7 @@ def sync(offline: str, uri: str, storage: str) -> Synced:
     Raises:
         TrackingError: the server does not answer; what was sent before stays sent.
     """
-    tracking.check(uri, storage)
+    mlflow_runs.check(uri, storage)
     source = MlflowClient(offline)
     found = Synced([], 0, [])
     copies: dict[str, str] = {}
@@ -59,7 +59,7 @@ def sync(offline: str, uri: str, storage: str) -> Synced:
             waiting.add(run.info.run_id)
             found.running.append(run.info.run_name)
         else:
-            with tracking.reachable(uri):
+            with mlflow_runs.reachable(uri):
                 copies[run.info.run_id] = _copy(offline, uri, storage, experiment, run, copies)
             source.set_tag(run.info.run_id, SYNCED, copies[run.info.run_id])
             found.sent.append(run.info.run_name)
@@ -84,7 +84,7 @@ def _copy(
     offline: str, uri: str, storage: str, experiment: Experiment, run: Run, copies: dict[str, str]
 ) -> str:  # fmt: skip
     source, target = MlflowClient(offline), MlflowClient(uri)
-    place = tracking.ensure_experiment(target, experiment.name, uri, storage)
+    place = mlflow_runs.ensure_experiment(target, experiment.name, uri, storage)
     run_id, tags = run.info.run_id, dict(run.data.tags) | {ORIGIN: run.info.run_id}
     if parent := tags.get("mlflow.parentRunId"):
         tags["mlflow.parentRunId"] = copies.get(parent, parent)

@@ -18,9 +18,9 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from miseg.service import lookup, tracking
 from miseg.service.checkpoints import checkpoint_files
-from miseg.service.tracking import TrackingError
+from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.mlflow_runs import TrackingError
 
 SERVED = Path(__file__).with_name("served_model.py")
 
@@ -128,7 +128,9 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
         with pointed_at(uri):
             path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
     except (mlflow.MlflowException, OSError) as error:
-        told = f"run {run_id} at {uri} holds no model {role}{lookup.instead(uri, run_id)}: {str(error).splitlines()[0]}"
+        told = (
+            f"run {run_id} at {uri} holds no model {role}{queries.instead(uri, run_id)}: {str(error).splitlines()[0]}"
+        )
         raise TrackingError(told) from error
     return Path(path) / "artifacts" / "checkpoint"
 
@@ -141,8 +143,8 @@ def folder_of(model: str, role: str, storage: str, offline: bool, beside: Path) 
     """
     if not model.startswith("runs:/"):
         return Path(model).expanduser()
-    uri = tracking.tracking_uri(storage, offline)
-    tracking.check(uri, storage)
+    uri = mlflow_runs.tracking_uri(storage, offline)
+    mlflow_runs.check(uri, storage)
     return download(uri, model.removeprefix("runs:/").split("/")[0], role, beside)
 
 

@@ -1,0 +1,1 @@
+"""MLflow: connection, runs, queries, models, registry, views, claims and offline synchronisation."""
