@@ -20,19 +20,19 @@ def run(arguments: Sync) -> int:
     """Send, and list what was sent; status 1 where something had to wait."""
     if arguments.offline:
         raise ValueError("--offline: the place to send to is the server, $MLFLOW_TRACKING_URI")
-    from miseg.service import journal, journal_copies, sending
+    from miseg.service.journal import copies, journal, sender
     from miseg.service.tracking import mlflow_runs, sync
 
     uri = mlflow_runs.tracking_uri(arguments.root)
     mlflow_runs.check(uri, arguments.root)
     folder = journal.journal_folder(arguments.root)
-    entries = sending.sync(folder, uri, again=True) + journal_copies.sync(arguments.root, uri)
+    entries = sender.sync(folder, uri, again=True) + copies.sync(arguments.root, uri)
     print(f"{entries} entries of journals sent to {uri}")
     offline = mlflow_runs.tracking_uri(arguments.root, offline=True) if "://" not in arguments.root else ""
     if not sync.recorded(offline):
         print("no run was recorded with --offline")
         return 0
-    sending.sync(folder, offline, again=True)
+    sender.sync(folder, offline, again=True)
     found = sync.sync(offline, uri, arguments.root)
     for name in found.sent:
         print(f"sent {name}")

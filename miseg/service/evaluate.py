@@ -24,7 +24,7 @@ from miseg.interface import Method
 from miseg.service import ingest, refine
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.journal import TRAIN_MATCH, Journal, journal_folder
+from miseg.service.journal.journal import TRAIN_MATCH, Journal, journal_folder
 from miseg.service.loop import resolve_precision
 from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
 from miseg.service.scoring import Counted, Evaluation

@@ -26,7 +26,7 @@ from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service import ingest
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.journal import journal_folder
+from miseg.service.journal.journal import journal_folder
 from miseg.service.loop import Loop, build_optimiser
 from miseg.service.recorder import Recorder
 from miseg.service.side_by_side import Row, device

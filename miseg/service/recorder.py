@@ -22,7 +22,7 @@ from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import StorageFailures, WhenStorageFails
 from miseg.service.cluster.metrics import RunMetrics
-from miseg.service.journal import Journal
+from miseg.service.journal.journal import Journal
 from miseg.service.loop import Loop, Record
 from miseg.service.reporting import log_evaluation, watch_collapse
 from miseg.service.scoring import Evaluation

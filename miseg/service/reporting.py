@@ -12,7 +12,7 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation.pictures import Row, confusion_picture, panels
 from miseg.recipes.experiment import Experiment
 from miseg.service.ingest import Converter
-from miseg.service.journal import Journal
+from miseg.service.journal.journal import Journal
 from miseg.service.scoring import Evaluation
 
 PANEL_ROWS = 4

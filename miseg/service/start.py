@@ -23,9 +23,10 @@ from miseg.data.storage import file_system, listed, patiently
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
-from miseg.service import journal, journal_copies, kept_images, sending
+from miseg.service import kept_images
 from miseg.service.cluster import ray_cluster
 from miseg.service.command import Place, check_no_keys
+from miseg.service.journal import copies, journal, sender
 from miseg.service.tracking import mlflow_runs, views
 
 START_PATIENCE = 15.0
@@ -116,8 +117,8 @@ def prepare(
         check_fits(experiment, dataset, splits)
     uri = mlflow_runs.tracking_uri(storage, place.offline)
     mlflow_runs.check(uri, storage)
-    sending.sync(journal.journal_folder(storage), uri)
-    journal_copies.sync(storage, uri)
+    sender.sync(journal.journal_folder(storage), uri)
+    copies.sync(storage, uri)
     ray_cluster.connect(place.address, show_workers)
     found = replace(ray_cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
     if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):

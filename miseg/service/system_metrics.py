@@ -6,7 +6,7 @@ import time
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from miseg.service.journal import Journal
+from miseg.service.journal.journal import Journal
 
 
 class SystemMetrics(SystemMetricsMonitor):

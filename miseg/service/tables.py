@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from miseg.service import train
-from miseg.service.journal import TRAIN_MATCH
+from miseg.service.journal.journal import TRAIN_MATCH
 
 METRIC = "score"
 """What trials report and are compared by: mean IoU, or, without labels, the objective; see `train.Selection`."""

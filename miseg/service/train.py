@@ -26,8 +26,8 @@ from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.journal import Journal, journal_folder
-from miseg.service.sending import send_pending
+from miseg.service.journal.journal import Journal, journal_folder
+from miseg.service.journal.sender import send_pending
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
 

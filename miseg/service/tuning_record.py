@@ -12,7 +12,7 @@ import pandas as pd
 
 from miseg.recipes.experiment import Experiment
 from miseg.service import repeats, train, tuning_description
-from miseg.service.journal import Journal, journal_folder
+from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tables import MANY_TO_ONE, METRIC, summaries
 from miseg.service.tracking import mlflow_runs, registry, views
 from miseg.service.tracking.description import parameter_name

@@ -27,7 +27,7 @@ from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import StorageError
 from miseg.service.cluster.metrics import Waited
 from miseg.service.cluster.preemption import Notice, PreemptedError
-from miseg.service.journal import TRAIN_MATCH
+from miseg.service.journal.journal import TRAIN_MATCH
 from miseg.service.loop import Loop, NonFiniteLossError, Record
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import PANEL_ROWS, validation_metrics

@@ -26,7 +26,7 @@ from mlflow import MlflowClient
 from victims import Site, kill, logged, open_journals, site, until
 from wholeness import checkpoints_not_whole, differences, histories, last_checkpoint
 
-from miseg.service import journal
+from miseg.service.journal import journal
 from miseg.service.tracking import models, queries
 
 STEPS = 60

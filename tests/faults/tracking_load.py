@@ -27,7 +27,7 @@ from mlflow import MlflowClient
 from mlflow_servers import MlflowServer, Postgres
 from processes import Processes, processes
 
-from miseg.service.journal import Journal
+from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs
 
 STEP_VALUES, VALIDATION_VALUES, VALIDATION_EVERY = 6, 20, 50

@@ -19,10 +19,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from miseg.service import journal_copies, sending
-from miseg.service.journal import Journal, journal_folder
-from miseg.service.journal_files import pending, read
-from miseg.service.sending import Sender, send_pending, sync
+from miseg.service.journal import copies, sender
+from miseg.service.journal.files import pending, read
+from miseg.service.journal.journal import Journal, journal_folder
+from miseg.service.journal.sender import Sender, send_pending, sync
 from miseg.service.tracking import mlflow_runs
 
 
@@ -111,7 +111,7 @@ def test_a_class_whose_name_mlflow_refuses_holds_nothing_back(uri: str, run_id: 
 
 
 def test_more_than_one_request_takes_arrives_whole(uri: str, run_id: str, tmp_path: Path) -> None:
-    steps, names = sending.BATCH + 50, [f"m{index}" for index in range(6)]
+    steps, names = sender.BATCH + 50, [f"m{index}" for index in range(6)]
     log = Journal(tmp_path / "journals", uri, run_id)
     for step in range(steps):
         log.metrics(step, dict.fromkeys(names, step + 0.5))
@@ -255,12 +255,12 @@ def test_what_waits_on_a_machine_that_is_lost_is_in_storage(uri: str, run_id: st
     log.end("FINISHED", "finished")
     assert not log.close(timeout=0)
     shutil.rmtree(folder)
-    assert journal_copies.sync(storage, uri) == 5
+    assert copies.sync(storage, uri) == 5
     assert history(uri, run_id, "a") == [(0, 0.0), (1, 1.0), (2, 2.0)]
     assert [file.path for file in MlflowClient(uri).list_artifacts(run_id)] == ["file.txt"]
     assert MlflowClient(uri).get_run(run_id).info.status == "FINISHED"
     assert not list((tmp_path / "bucket" / "journals").iterdir())
-    assert journal_copies.sync(storage, uri) == 0
+    assert copies.sync(storage, uri) == 0
 
 
 # What MLflow refuses
@@ -274,7 +274,7 @@ def test_an_entry_that_is_refused_holds_nothing_back(
     log.tags({"k" * 300: "MLflow takes 250 characters"})
     log.metrics(1, {"a": 2.0})
     log.tags({"b": "taken"})
-    with caplog.at_level(logging.WARNING, "miseg.service.sending"):
+    with caplog.at_level(logging.WARNING, "miseg.service.journal.sender"):
         assert log.close(timeout=60)
     assert history(uri, run_id, "a") == [(0, 1.0), (1, 2.0)]
     refused = tmp_path / f"{run_id}.refused"
@@ -298,7 +298,7 @@ def test_an_entry_that_makes_the_server_fail_is_set_aside_after_some_tries(
         working(self, run_id, metrics, params, tags, **settings)
 
     monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
-    monkeypatch.setattr(sending, "TRIES", 2)
+    monkeypatch.setattr(sender, "TRIES", 2)
     log = Journal(tmp_path, uri, run_id)
     for step in range(3):
         log.metrics(step, {"a": float(step)})
@@ -344,7 +344,7 @@ def test_a_dead_server_stops_nobody_and_gets_everything_later(
     dead: str, uri: str, run_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file.txt").write_text("late")
-    with caplog.at_level(logging.WARNING, "miseg.service.journal"):
+    with caplog.at_level(logging.WARNING, "miseg.service.journal.journal"):
         log = Journal(tmp_path / "journals", dead, run_id)
         slowest = 0.0
         for step in range(50):
@@ -400,7 +400,7 @@ def test_a_journal_that_no_server_takes_does_not_hold_back_the_others(
         log = Journal(folder, dead, name)
         log.metrics(0, {"a": 1.0})
         log.close(timeout=0)
-    with caplog.at_level(logging.WARNING, "miseg.service.journal"):
+    with caplog.at_level(logging.WARNING, "miseg.service.journal.journal"):
         assert sync(folder, uri) == 1
     assert history(uri, run_id, "a") == [(0, 1.0)]
     assert pending(folder / f"{strange}.jsonl") and f"{strange}.jsonl, which stays" in caplog.text
@@ -441,7 +441,7 @@ def test_a_process_that_is_killed_loses_nothing_that_was_logged(
 ) -> None:
     code = (
         "import os, signal, sys\n"
-        "from miseg.service.journal import Journal\n"
+        "from miseg.service.journal.journal import Journal\n"
         "log = Journal(*sys.argv[1:])\n"
         "for step in range(100): log.metrics(step, {'a': float(step)})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

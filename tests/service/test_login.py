@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow_servers import Postgres, postgres_programs
 from processes import Processes, free_ports, http, processes
 
-from miseg.service.journal import Journal
+from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.mlflow_runs import TrackingError
 

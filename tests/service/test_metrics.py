@@ -19,7 +19,7 @@ from miseg.service import ingest, train, tuning_metrics, worker
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.journal import journal_folder
+from miseg.service.journal.journal import journal_folder
 from miseg.service.loop import Loop, Record
 from miseg.service.recorder import Recorder
 from miseg.service.tracking import mlflow_runs
@@ -219,7 +219,7 @@ def test_faults_are_counted_by_kind(trained, recorded: Recorded) -> None:
 
 
 def test_a_server_that_is_away_shows_in_the_backlog(tmp_path: Path, recorded: Recorded) -> None:
-    from miseg.service.journal import Journal
+    from miseg.service.journal.journal import Journal
 
     journal = Journal(tmp_path, "http://127.0.0.1:9", "0" * 32, labels={"run": "r"})
     before = time.time()

@@ -24,9 +24,9 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import sending
 from miseg.service.checkpoints import checkpoint
-from miseg.service.journal import Journal
+from miseg.service.journal import sender
+from miseg.service.journal.journal import Journal
 from miseg.service.loop import Loop
 from miseg.service.tracking import mlflow_runs, models, registry, sync
 from miseg.service.tracking.connection import TrackingError
@@ -193,10 +193,10 @@ def test_what_mlflow_did_not_take_is_registered_later(uri: str, trained: Trained
     assert not journal.close(timeout=10, tries=1)
 
     # At a server that is there again, but does not have the model yet: it stays, and is told of.
-    assert sending.sync(tmp_path / "journals", uri) == 0
+    assert sender.sync(tmp_path / "journals", uri) == 0
     models.log_model(uri, run_id, "best", folder)
-    assert sending.sync(tmp_path / "journals", uri) == 1 and standing(uri) == "1"
-    assert sending.sync(tmp_path / "journals", uri) == 0
+    assert sender.sync(tmp_path / "journals", uri) == 1 and standing(uri) == "1"
+    assert sender.sync(tmp_path / "journals", uri) == 0
 
 
 def test_a_store_that_is_sent_takes_its_names_along(uri: str, trained: Trained, tmp_path: Path) -> None:

@@ -26,12 +26,12 @@ from miseg.interface import Batch
 from miseg.service import ingest, train, worker
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.journal import Journal, journal_folder
-from miseg.service.journal_files import pending, read
+from miseg.service.journal.files import pending, read
+from miseg.service.journal.journal import Journal, journal_folder
+from miseg.service.journal.sender import sync
 from miseg.service.loop import Loop
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import validation_metrics
-from miseg.service.sending import sync
 from miseg.service.tracking import mlflow_runs, models, queries
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]

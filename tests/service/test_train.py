@@ -30,7 +30,7 @@ from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import preemption, ray_cluster
 from miseg.service.cluster.preemption import PreemptedError
 from miseg.service.evaluate import evaluate
-from miseg.service.journal import Journal
+from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, models
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]

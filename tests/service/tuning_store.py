@@ -22,7 +22,7 @@ from miseg.recipes.spaces import FixedTrial
 from miseg.service import ingest, tables, train, tune, tuning_record, worker
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.journal import journal_folder
+from miseg.service.journal.journal import journal_folder
 from miseg.service.loop import Loop
 from miseg.service.recorder import Recorder
 from miseg.service.reporting import validation_metrics

@@ -19,7 +19,7 @@ from mlflow.entities import Metric, RunTag
 
 from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
-from miseg.service.journal_files import (
+from miseg.service.journal.files import (
     UNREADABLE,
     BusyError,
     Entry,

@@ -9,8 +9,8 @@ from pathlib import Path
 from pyarrow import fs
 
 from miseg.data.storage import listed
-from miseg.service.journal_files import pending
-from miseg.service.sending import Sender
+from miseg.service.journal.files import pending
+from miseg.service.journal.sender import Sender
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from miseg.service import journal_copies
 from miseg.service.cluster import metrics
-from miseg.service.journal_files import Backlog, backlog, cut_torn_line, pending, read
-from miseg.service.sending import Sender
+from miseg.service.journal import copies
+from miseg.service.journal.files import Backlog, backlog, cut_torn_line, pending, read
+from miseg.service.journal.sender import Sender
 from miseg.service.tracking.connection import first_line
 
 logger = logging.getLogger(__name__)
@@ -130,9 +130,9 @@ class Journal:
             return
         try:
             if pending(self.path):
-                journal_copies.keep(self.path, self.storage)
+                copies.keep(self.path, self.storage)
             else:
-                journal_copies.forget(self.path, self.storage)
+                copies.forget(self.path, self.storage)
             self._copied = pending(self.path)
         except OSError as error:
             logger.warning("%s could not be copied to %s: %s", self.path, self.storage, error)
