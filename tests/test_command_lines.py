@@ -261,7 +261,7 @@ def test_a_wrong_argument_is_told_in_a_line_before_ray_starts(
 
 def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..., Done], tmp_path: Path) -> None:
     from miseg.service.checkpoints import checkpoint
-    from miseg.service.loop import Loop
+    from miseg.service.training.loop import Loop
 
     experiment = Experiment(RegionMutualInformation(UNet(2)))
     folder = checkpoint.save(tmp_path / "checkpoint", Loop(experiment, Task(num_classes=11)), {}, {})
@@ -273,8 +273,8 @@ def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..
 def trained(storage: Path) -> Callable[..., str]:
     """Records an experiment with an untrained model, as a training does; the run's id."""
     from miseg.service.checkpoints import checkpoint
-    from miseg.service.loop import Loop
     from miseg.service.tracking import mlflow_runs, models
+    from miseg.service.training.loop import Loop
 
     uri = mlflow_runs.tracking_uri(str(storage))
     mlflow_runs.check(uri, str(storage))
@@ -291,7 +291,7 @@ def trained(storage: Path) -> Callable[..., str]:
 
 def test_mapping_nothing_or_by_wrong_tiles_is_told_before_ray_starts(call: Callable[..., Done], tmp_path: Path) -> None:
     from miseg.service.checkpoints import checkpoint
-    from miseg.service.loop import Loop
+    from miseg.service.training.loop import Loop
 
     loop = Loop(Experiment(RegionMutualInformation(UNet(2))), Task(num_classes=11))
     folder = checkpoint.save(tmp_path / "checkpoint", loop, {}, {"mean": [0.5] * 3, "std": [0.2] * 3})

@@ -18,14 +18,14 @@ from miseg.recipes.experiment import Experiment
 from miseg.service import (
     crf_benchmark,
     data_benchmark,
-    ingest,
     loop_benchmark,
     loss_benchmark,
     method_benchmark,
     trial_benchmark,
 )
-from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row, device, peak_bytes_of
+from miseg.service.training import streams as ingest
+from miseg.service.training.loop import Loop
 
 
 def step(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:

@@ -25,13 +25,13 @@ from miseg.losses.region_mutual_information import Downsampling
 from miseg.methods import METHODS
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest
 from miseg.service.cells import reason
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import check
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.closing import closing
+from miseg.service.training import streams as ingest
 
 CEILING, BOUND = "label entropy", "bound for labels"
 """Rows beside those of estimators: H(Y), which nothing exceeds, and `gaussian_label_bound`."""

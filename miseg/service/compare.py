@@ -16,9 +16,9 @@ from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import evaluate
 from miseg.service.journal.journal import Journal, journal_folder
-from miseg.service.reporting import write_table
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters
+from miseg.service.training.artifacts import write_table
 
 MEASURES = {
     "mean IoU": "mean_iou",

@@ -15,11 +15,12 @@ import ray
 from miseg.data.packed import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.recipes import streets
-from miseg.service import ingest, refine
+from miseg.service import refine
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
-from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row
+from miseg.service.training import streams as ingest
+from miseg.service.training.loop import Loop
 
 CORES = (2, 1, 4)
 """Two beside one make the ratio."""

@@ -24,9 +24,10 @@ from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, kept_images
 from miseg.service.cluster import ray_cluster
 from miseg.service.side_by_side import Row
+from miseg.service.training import decoded_cache
+from miseg.service.training import streams as ingest
 
 WARM_UP_STEPS = 100
 """Steps before the clock starts: processes start, and a DataLoader's four batches in advance are used up."""
@@ -61,7 +62,7 @@ def data_path_cached(dataset: PackedDataset, batch_size: int, steps: int, repeti
     """
     epoch = -(-dataset.size("train") // batch_size)
     experiment = _experiment(dataset, batch_size, epoch + steps)
-    kept = kept_images.keeping(dataset, experiment, 2 * dataset.decoded_bytes("train"))
+    kept = decoded_cache.keeping(dataset, experiment, 2 * dataset.decoded_bytes("train"))
     values: dict[str, list[float]] = {"Ray Data, from epoch 2 on": [], "DataLoader, 2 workers": []}
     for seed in range(repetitions):
         seeded = replace(experiment, seed=seed)

@@ -21,15 +21,16 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
-from miseg.service import ingest, refine
+from miseg.service import refine
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import TRAIN_MATCH, Journal, journal_folder
-from miseg.service.loop import resolve_precision
-from miseg.service.reporting import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
-from miseg.service.scoring import Counted, Evaluation
-from miseg.service.scoring import evaluate as evaluate_batches
 from miseg.service.tracking import mlflow_runs
+from miseg.service.training import streams as ingest
+from miseg.service.training.artifacts import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
+from miseg.service.training.loop import resolve_precision
+from miseg.service.training.scoring import Counted, Evaluation
+from miseg.service.training.scoring import evaluate as evaluate_batches
 
 IMAGES_AT_ONCE = 256
 """Images whose confusion matrices are written together."""

@@ -18,12 +18,12 @@ from miseg.data.pairs import open_chip
 from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service import ingest
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluate import check
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.closing import closing
+from miseg.service.training import streams as ingest
 
 SAME, OTHER = "labelled date", "other dates"
 

@@ -23,14 +23,14 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch, combine
 from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
-from miseg.service import ingest
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
-from miseg.service.loop import Loop, build_optimiser
-from miseg.service.recorder import Recorder
 from miseg.service.side_by_side import Row, device
 from miseg.service.tracking import mlflow_runs
+from miseg.service.training import streams as ingest
+from miseg.service.training.loop import Loop, build_optimiser
+from miseg.service.training.recorder import Recorder
 
 BATCHES = 4
 """Different batches of tensors that a loop goes round."""
@@ -115,7 +115,7 @@ def _batches(config: dict[str, Any], experiment: Experiment, rank: int = 0, worl
 
 
 def _beside_a_bare_loop(config: dict[str, Any]) -> dict[str, list[float]]:
-    from miseg.service import worker
+    from miseg.service.training import worker
 
     torch.set_num_threads(config["threads"])
     experiment: Experiment = from_dict(config["experiment"])

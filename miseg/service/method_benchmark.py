@@ -17,8 +17,8 @@ from miseg.methods.configs import CrossEntropy, InvariantInformation, MutualLear
 from miseg.methods.invariant_information import InvariantInformationMethod
 from miseg.methods.similarity import MutualInformationSimilarityMethod
 from miseg.recipes import few_labels, streets, unsupervised
-from miseg.service.loop import Loop
 from miseg.service.side_by_side import Row, device, peak_bytes_of
+from miseg.service.training.loop import Loop
 
 SCENE, LITERAL_ROWS = 512, 4
 """Pixels of a scene's side, and rows of it that the literal algorithm maps."""

@@ -21,8 +21,8 @@ from miseg.evaluation.clusters import of_classes
 from miseg.evaluation.tiled import Read, Tiling, Window
 from miseg.interface import Method, Task
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.loop import resolve_precision
 from miseg.service.segment import Comparison, Examples, open_for_maps
+from miseg.service.training.loop import resolve_precision
 
 
 @dataclass(frozen=True)

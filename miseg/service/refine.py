@@ -19,10 +19,10 @@ from miseg.evaluation import BoundaryIoU, ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.clusters import of_classes
 from miseg.interface import Task
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.loop import resolve_precision
+from miseg.service.training import streams as ingest
+from miseg.service.training.loop import resolve_precision
 
 ACTOR_CPUS = 0.25
 """CPUs that the predicting actor asks for: on a machine of one or two it must leave room for decoding and the CRF."""

@@ -16,7 +16,7 @@ from miseg.service.report_papers import Beside
 from miseg.service.report_pictures import EXTREMES, data_uri
 from miseg.service.report_runs import TRAIN_MATCHED, Table
 from miseg.service.report_words import NAMES, give_or_take, place
-from miseg.service.reporting import write_table
+from miseg.service.training.artifacts import write_table
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 RESULTS, PAPERS, CLASSES, IMAGES = "results.csv", "papers.csv", "classes.csv", "images.csv"

@@ -12,7 +12,7 @@ from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command import Place
 
 if TYPE_CHECKING:
-    from miseg.service.train import Selection
+    from miseg.service.training.train import Selection
 
 
 @dataclass

@@ -24,11 +24,11 @@ from miseg.evaluation.tiled import decided
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.cluster.ray_data import quiet_data_context
 from miseg.service.tracking import mlflow_runs
+from miseg.service.training import streams as ingest
 
 
 @dataclass(frozen=True)

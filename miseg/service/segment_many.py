@@ -22,13 +22,13 @@ from miseg.data.image_files import Found, find
 from miseg.data.map_records import put, whole
 from miseg.data.storage import file_system, is_local, patiently
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.cluster.ray_data import quiet_data_context
 from miseg.service.image_mapper import ImageMapper, Settings, StoreError, storing
 from miseg.service.segment_progress import Progress
 from miseg.service.tracking import mlflow_runs
+from miseg.service.training import streams as ingest
 
 LEFT_OUT = "left_out.jsonl"
 

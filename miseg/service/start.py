@@ -23,11 +23,11 @@ from miseg.data.storage import file_system, listed, patiently
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
-from miseg.service import kept_images
 from miseg.service.cluster import ray_cluster
 from miseg.service.command import Place, check_no_keys
 from miseg.service.journal import copies, journal, sender
 from miseg.service.tracking import mlflow_runs, views
+from miseg.service.training import decoded_cache
 
 START_PATIENCE = 15.0
 """Seconds for which a job tries to write to storage behind a network before it says that it cannot."""
@@ -128,7 +128,7 @@ def prepare(
 
 def too_large(dataset: PackedDataset, experiments: Sequence[Experiment], budget: int) -> str:
     """A line for the user where the decoded training images take more than `budget` bytes, and it is not 0; else ''."""
-    needed = max(kept_images.decoded_bytes(dataset, experiment) for experiment in experiments)
+    needed = max(decoded_cache.decoded_bytes(dataset, experiment) for experiment in experiments)
     if not 0 < budget < needed < math.inf:
         return ""
     return (

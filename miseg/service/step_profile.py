@@ -17,8 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from miseg.interface import Batch, Task
 from miseg.recipes.catalog import RECIPES
-from miseg.service.loop import Loop
 from miseg.service.side_by_side import device
+from miseg.service.training.loop import Loop
 
 WARM_UP, STEPS = 2, 5
 

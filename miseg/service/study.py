@@ -15,7 +15,7 @@ from miseg.service.evaluate import evaluate
 from miseg.service.plan import Devices, Plan
 from miseg.service.start import Job
 from miseg.service.tracking import mlflow_runs, models, queries
-from miseg.service.train import FINISHED
+from miseg.service.training.train import FINISHED
 
 
 @dataclass(frozen=True)

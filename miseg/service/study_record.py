@@ -17,9 +17,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.recipes.study import Cell, Table
-from miseg.service import train
 from miseg.service.plan import Devices, Plan, from_json, to_json
 from miseg.service.tracking import mlflow_runs, views
+from miseg.service.training import train
 
 PLAN = "plan.json"
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from miseg.service import train
 from miseg.service.journal.journal import TRAIN_MATCH
+from miseg.service.training import train
 
 METRIC = "score"
 """What trials report and are compared by: mean IoU, or, without labels, the objective; see `train.Selection`."""

@@ -17,12 +17,13 @@ from mlflow.entities import Run
 from miseg.data.packed import PackedDataset
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, train
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.loop import Loop, NonFiniteLossError
 from miseg.service.plan import Throughput
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters
+from miseg.service.training import streams as ingest
+from miseg.service.training import train
+from miseg.service.training.loop import Loop, NonFiniteLossError
 
 WARM_UP, TIMED = 2, 5
 """Steps before the clock starts, and steps that are timed."""

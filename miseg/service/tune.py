@@ -19,7 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import train, tune_rows, tune_state, tuning_record
+from miseg.service import tune_rows, tune_state, tuning_record
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.ray_cluster import HEAD, Resources
@@ -27,6 +27,7 @@ from miseg.service.progress import Progress
 from miseg.service.tables import MANY_TO_ONE, METRIC, agreement, best_trial, describe
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import source_tags
+from miseg.service.training import train
 from miseg.service.tune_callbacks import FreeResources, Halving, StillGoing
 from miseg.service.tuning_metrics import TuningMetrics
 

@@ -10,9 +10,9 @@ from ray import PlacementGroupID, tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from miseg.service import train
 from miseg.service.cluster import ray_cluster
 from miseg.service.tables import METRIC
+from miseg.service.training import train
 
 FREE_EVERY = 2.0
 """Seconds between two looks for what trials left that died."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from miseg.recipes.experiment import Experiment
-from miseg.service import repeats, train, tuning_description
+from miseg.service import repeats, tuning_description
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tables import MANY_TO_ONE, METRIC, summaries
 from miseg.service.tracking import mlflow_runs, registry, views
 from miseg.service.tracking.description import parameter_name
+from miseg.service.training import train
 
 if TYPE_CHECKING:
     from miseg.service.tune import Tuning

@@ -126,7 +126,7 @@ def _loop():
     from miseg.methods.configs import CrossEntropy
     from miseg.networks.configs import UNet
     from miseg.recipes.experiment import Experiment
-    from miseg.service.loop import Loop
+    from miseg.service.training.loop import Loop
 
     return Loop(Experiment(method=CrossEntropy(UNet(2, "group")), data="fuzz"), Task(3, 3, ("a", "b", "c")))
 

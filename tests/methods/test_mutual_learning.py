@@ -14,8 +14,8 @@ from miseg.methods import build_method
 from miseg.methods.configs import MutualLearning
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser, from_dict, to_dict
-from miseg.service.loop import Loop
-from miseg.service.scoring import evaluate
+from miseg.service.training.loop import Loop
+from miseg.service.training.scoring import evaluate
 
 TASK = Task(num_classes=3)
 SMALL, SMALLER = UNet(4, "group"), UNet(2, "group")

@@ -26,8 +26,8 @@ from miseg.networks.configs import VGG, DeepLab, InfoSegNetwork, PatchEncoder, U
 from miseg.recipes import rmi_paper
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
-from miseg.service import ingest
-from miseg.service.loop import Loop
+from miseg.service.training import streams as ingest
+from miseg.service.training.loop import Loop
 
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 

@@ -13,7 +13,7 @@ from miseg.methods.configs import MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
-from miseg.service.loop import Loop
+from miseg.service.training.loop import Loop
 
 BANDS = ("B04", "B03", "B02", "B08")
 DATES = ("2019-05-16", "2019-07-20", "2019-08-24")

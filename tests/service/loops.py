@@ -19,7 +19,7 @@ from miseg.methods.configs import (
 )
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service.loop import Loop, Record
+from miseg.service.training.loop import Loop, Record
 
 TASK = Task(num_classes=3)
 NETWORK = UNet(2, "group")

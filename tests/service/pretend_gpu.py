@@ -18,7 +18,7 @@ def use_the_cpu() -> None:
 
 class _AfterImport(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != "miseg.service.worker":
+        if name != "miseg.service.training.worker":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

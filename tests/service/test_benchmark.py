@@ -12,8 +12,9 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch
 from miseg.losses import RegionMutualInformationLoss, compiled
 from miseg.recipes import streets
-from miseg.service import benchmark, data_benchmark, ingest, loss_benchmark, step_profile
+from miseg.service import benchmark, data_benchmark, loss_benchmark, step_profile
 from miseg.service.side_by_side import Row
+from miseg.service.training import streams as ingest
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,12 @@ from miseg.losses import region_vectors
 from miseg.methods.configs import CrossEntropy, PixelKMeans, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import bound, ingest, train
+from miseg.service import bound
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
-from miseg.service.loop import Loop
+from miseg.service.training import streams as ingest
+from miseg.service.training import train
+from miseg.service.training.loop import Loop
 
 
 @pytest.mark.ray

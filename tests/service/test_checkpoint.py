@@ -20,7 +20,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.checkpoints.checkpoint_files import CheckpointError
-from miseg.service.loop import Loop
+from miseg.service.training.loop import Loop
 
 TASK = Task(num_classes=3, class_names=("road", "car", "sky"))
 EXPERIMENT = Experiment(

@@ -20,11 +20,12 @@ from miseg.evaluation import DenseCRF
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, train
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
 from miseg.service.compare import MEASURES, check_alike, table_of, titles_of
 from miseg.service.tracking import mlflow_runs, models
+from miseg.service.training import streams as ingest
+from miseg.service.training import train
 
 JOB = Path(__file__).parents[2] / "jobs" / "evaluate.py"
 TOP, GAP, CELL_HW, ENLARGED = 36, 10, (48, 64), 3

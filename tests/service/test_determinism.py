@@ -6,7 +6,7 @@ from tiny import TASK, learnable_batch, tiny_config
 
 from miseg.methods import METHODS
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service.loop import Loop
+from miseg.service.training.loop import Loop
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 

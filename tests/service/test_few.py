@@ -19,12 +19,13 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import few, start, train
+from miseg.service import few, start
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import ray_cluster
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.loop import Loop
+from miseg.service.training import train
+from miseg.service.training.loop import Loop
 
 TASK = Task(2, 2, ("one", "two"))
 

@@ -17,9 +17,9 @@ from miseg.methods.configs import CrossEntropy, InvariantInformation, MethodConf
 from miseg.networks.configs import VGG, UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.evaluate import write_images
-from miseg.service.loop import Loop
-from miseg.service.scoring import Counted, Evaluation
-from miseg.service.scoring import evaluate as evaluate_batches
+from miseg.service.training.loop import Loop
+from miseg.service.training.scoring import Counted, Evaluation
+from miseg.service.training.scoring import evaluate as evaluate_batches
 
 CLASSES = CrossEntropy(UNet(2, "group"))
 CLUSTERS = InvariantInformation(VGG(4, normalisation="group"), displacement=2, clusters=4)

@@ -15,7 +15,8 @@ import torch
 from miseg.data.batches import evaluation_batches, training_batches
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
-from miseg.service import ingest, kept_images
+from miseg.service.training import decoded_cache
+from miseg.service.training import streams as ingest
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -127,7 +128,7 @@ def movable(small, tmp_path):
 def test_from_the_second_epoch_on_nothing_is_decoded_and_batches_stay_the_same(movable, tiny):
     expected = list(ingest.training_stream(movable, tiny))
     of_val = list(ingest.evaluation_stream(movable, "val", tiny))
-    kept = kept_images.keeping(movable, tiny, 2**27)
+    kept = decoded_cache.keeping(movable, tiny, 2**27)
     # Two trials at a time, of which one decodes what the other has not yet.
     both = zip(ingest.training_stream(kept, tiny), ingest.training_stream(kept, tiny), strict=True)
     assert same(itertools.chain(*both), itertools.chain(*zip(expected, expected, strict=True)))
@@ -141,7 +142,7 @@ def test_from_the_second_epoch_on_nothing_is_decoded_and_batches_stay_the_same(m
 
 def test_two_ranks_share_what_is_kept(small, tiny):
     tiny = replace(tiny, steps=8)
-    kept = kept_images.keeping(small, tiny, 2**27)
+    kept = decoded_cache.keeping(small, tiny, 2**27)
     ranks = [list(ingest.training_stream(kept, tiny, rank=rank, world=2)) for rank in range(2)]
     for columns, first, second in zip(plain(small, tiny), *ranks, strict=True):
         assert first.ids + second.ids == tuple(columns["ids"])
@@ -149,12 +150,13 @@ def test_two_ranks_share_what_is_kept(small, tiny):
 
 def test_what_does_not_fit_is_not_kept(small, tiny):
     needed = small.decoded_bytes("train")
-    assert kept_images.keeping(small, tiny, needed).kept is not None
+    assert decoded_cache.keeping(small, tiny, needed).kept is not None
     assert (
-        kept_images.keeping(small, tiny, needed - 1).kept is None and kept_images.keeping(small, tiny, 0).kept is None
+        decoded_cache.keeping(small, tiny, needed - 1).kept is None
+        and decoded_cache.keeping(small, tiny, 0).kept is None
     )
     few = replace(tiny, label_budget=2)
-    assert kept_images.keeping(small, few, -(-needed * 2 // 13)).kept is not None
+    assert decoded_cache.keeping(small, few, -(-needed * 2 // 13)).kept is not None
 
 
 @pytest.mark.timeout(180)

@@ -26,9 +26,9 @@ from miseg.methods.configs import (
 )
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Optimiser
-from miseg.service import loop as loop_module
 from miseg.service.checkpoints import checkpoint
-from miseg.service.loop import SKIPS_IN_A_ROW, Loop, NonFiniteLossError, learning_rate_factor
+from miseg.service.training import loop as loop_module
+from miseg.service.training.loop import SKIPS_IN_A_ROW, Loop, NonFiniteLossError, learning_rate_factor
 
 # Resuming
 

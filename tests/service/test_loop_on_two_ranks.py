@@ -13,8 +13,8 @@ from loops import EXPERIMENT, METHODS, TASK, batch_of, broken, every_method, los
 
 from miseg.interface import Batch
 from miseg.methods.configs import MethodConfig
-from miseg.service.agreement import Agreement
-from miseg.service.loop import Loop, NonFiniteLossError
+from miseg.service.training.agreement import Agreement
+from miseg.service.training.loop import Loop, NonFiniteLossError
 
 SHARES = (slice(0, 1), slice(1, 4))
 RANK_STEPS = 5

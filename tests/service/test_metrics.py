@@ -15,14 +15,16 @@ import torch
 
 from miseg.data.batches import evaluation_batches
 from miseg.interface import Batch
-from miseg.service import ingest, train, tuning_metrics, worker
+from miseg.service import tuning_metrics
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
-from miseg.service.loop import Loop, Record
-from miseg.service.recorder import Recorder
 from miseg.service.tracking import mlflow_runs
+from miseg.service.training import streams as ingest
+from miseg.service.training import train, worker
+from miseg.service.training.loop import Loop, Record
+from miseg.service.training.recorder import Recorder
 
 UNITS = ("_seconds", "_bytes", "_ratio")
 

@@ -27,9 +27,9 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.journal import sender
 from miseg.service.journal.journal import Journal
-from miseg.service.loop import Loop
 from miseg.service.tracking import mlflow_runs, models, registry, sync
 from miseg.service.tracking.connection import TrackingError
+from miseg.service.training.loop import Loop
 
 NAME = "streets-cross-entropy"
 EXPERIMENT = Experiment(CrossEntropy(UNet(2, "group")), data="streets")

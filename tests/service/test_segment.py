@@ -27,7 +27,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service import segment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.loop import Loop
+from miseg.service.training.loop import Loop
 
 JOB = Path(__file__).parents[2] / "jobs" / "segment.py"
 SIZE = (40, 50)

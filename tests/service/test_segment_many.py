@@ -38,8 +38,8 @@ from miseg.recipes.experiment import Experiment
 from miseg.service import segment_many
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.image_mapper import Settings, StoreError, map_image
-from miseg.service.loop import Loop
 from miseg.service.segment import Examples
+from miseg.service.training.loop import Loop
 
 JOB = Path(__file__).parents[2] / "jobs" / "segment.py"
 DATA = {"mean": [0.4, 0.5, 0.3], "std": [0.25, 0.2, 0.3], "colours": [[255, 0, 0], [0, 255, 0], [0, 0, 255]]}

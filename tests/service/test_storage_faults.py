@@ -18,15 +18,16 @@ from mlflow import MlflowClient
 from test_checkpoint_store import filled, weight, writer
 
 from miseg.data.packed import PackedDataset
-from miseg.service import start, train
-from miseg.service.aside import Aside, BusyError
+from miseg.service import start
 from miseg.service.checkpoints import checkpoint, storage_failures
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import StorageFailures
 from miseg.service.cluster import ray_cluster
-from miseg.service.loop import Loop
 from miseg.service.tracking import mlflow_runs
+from miseg.service.training import train
+from miseg.service.training.background import Aside, BusyError
+from miseg.service.training.loop import Loop
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
@@ -73,7 +74,7 @@ def write_real(loop: Loop, step: int) -> Callable[[Path], object]:
 @pytest.mark.parametrize("room", [0, 4096, 0.3, 0.7, 0.99])
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_and_nothing_of_itself(disk, tiny, small, room):
     """Where the room ends differs: at the folder, within the weights, within the optimiser's state, at the manifest."""
-    from miseg.service import ingest
+    from miseg.service.training import streams as ingest
 
     loop = Loop(tiny, ingest.task_of(small))
     store = CheckpointStore(str(disk / "run"))

@@ -19,7 +19,7 @@ from miseg.service.plan import Devices, Plan, Throughput
 from miseg.service.start import Job
 from miseg.service.study import Study
 from miseg.service.tracking import mlflow_runs
-from miseg.service.train import FINISHED
+from miseg.service.training.train import FINISHED
 from miseg.service.tune import Report, Tuning
 
 DEFAULTS = {"trials": 2, "confirm_seeds": 1}

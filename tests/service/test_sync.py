@@ -14,8 +14,8 @@ from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
-from miseg.service.loop import Loop
 from miseg.service.tracking import mlflow_runs, models, queries, sync
+from miseg.service.training.loop import Loop
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 

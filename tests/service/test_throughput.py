@@ -14,8 +14,8 @@ from miseg.methods.configs import BinaryCrossEntropy, PixelKMeans
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service import throughput
-from miseg.service.loop import Loop
 from miseg.service.tracking import mlflow_runs
+from miseg.service.training.loop import Loop
 
 
 def test_a_few_steps_are_measured(small, tiny, monkeypatch) -> None:

@@ -25,10 +25,10 @@ from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.loop import Loop
 from miseg.service.tracking import description, mlflow_runs, models, queries
 from miseg.service.tracking.description import parameters
 from miseg.service.tracking.mlflow_runs import TrackingError
+from miseg.service.training.loop import Loop
 
 EXPERIMENT = Experiment(
     RegionMutualInformation(UNet(2, "group"), weight=0.25, downsampling_factor=2, region_size=3, downsampling="max"),

@@ -23,16 +23,17 @@ from processes import processes, wait_until
 
 from miseg.data.batches import evaluation_batches
 from miseg.interface import Batch
-from miseg.service import ingest, train, worker
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.files import pending, read
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import sync
-from miseg.service.loop import Loop
-from miseg.service.recorder import Recorder
-from miseg.service.reporting import validation_metrics
 from miseg.service.tracking import mlflow_runs, models, queries
+from miseg.service.training import streams as ingest
+from miseg.service.training import train, worker
+from miseg.service.training.artifacts import validation_metrics
+from miseg.service.training.loop import Loop
+from miseg.service.training.recorder import Recorder
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 

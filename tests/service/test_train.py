@@ -24,7 +24,6 @@ from miseg.data.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment
-from miseg.service import ingest, system_metrics, train, worker
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import preemption, ray_cluster
@@ -32,6 +31,8 @@ from miseg.service.cluster.preemption import PreemptedError
 from miseg.service.evaluate import evaluate
 from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, models
+from miseg.service.training import streams as ingest
+from miseg.service.training import system_metrics, train, worker
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 

@@ -24,14 +24,14 @@ from miseg.interface import Batch
 from miseg.methods.configs import InfoSeg, InvariantInformation, MethodConfig, PixelKMeans
 from miseg.networks.configs import VGG, InfoSegNetwork
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service import train
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
 from miseg.service.evaluate import evaluate
-from miseg.service.loop import Loop
-from miseg.service.scoring import Evaluation
-from miseg.service.scoring import evaluate as evaluate_batches
 from miseg.service.tracking import mlflow_runs, models
+from miseg.service.training import train
+from miseg.service.training.loop import Loop
+from miseg.service.training.scoring import Evaluation
+from miseg.service.training.scoring import evaluate as evaluate_batches
 
 NETWORK = InfoSegNetwork(features=16, width=4, normalisation="group")
 IIC = InvariantInformation(VGG(4, normalisation="group"), displacement=2)

@@ -19,14 +19,16 @@ from miseg.networks.configs import UNet
 from miseg.recipes import spaces
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import ingest, tables, train, tune, tuning_record, worker
+from miseg.service import tables, tune, tuning_record
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
-from miseg.service.loop import Loop
-from miseg.service.recorder import Recorder
-from miseg.service.reporting import validation_metrics
 from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.training import streams as ingest
+from miseg.service.training import train, worker
+from miseg.service.training.artifacts import validation_metrics
+from miseg.service.training.loop import Loop
+from miseg.service.training.recorder import Recorder
 
 STEPS, VALIDATE_EVERY = 16, 8
 RATES = {"lambda": (0.5, 0.125, 0.875), "downsampling_factor": (4, 2, 3), "region_size": (3, 2, 1)}

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from miseg.interface import Batch, Task, combine
 from miseg.methods import build_method
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service.scoring import Evaluation, evaluate
+from miseg.service.training.scoring import Evaluation, evaluate
 
 
 class NonFiniteLossError(ArithmeticError):

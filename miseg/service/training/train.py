@@ -142,7 +142,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
     def enter(config: dict[str, Any]) -> str:
         # Imported by the worker alone. The controller, a process of its own for each run, unpickles this function, by
         # value, and starts in two thirds of the time without torch's and MLflow's users.
-        from miseg.service import worker
+        from miseg.service.training import worker
 
         return worker.train_under_ray(config)
 
@@ -164,7 +164,7 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
     def here(config: dict[str, Any]) -> str:
         import torch
 
-        from miseg.service import worker
+        from miseg.service.training import worker
 
         device = torch.device("cuda" if run.resources.use_gpu else "cpu")
         # Tune ends the process of the last trial that it stops within seconds.

@@ -16,16 +16,16 @@ from torch import Tensor
 from miseg.data.augmentation import standardisation
 from miseg.data.packed import PackedDataset
 from miseg.recipes.experiment import Experiment
-from miseg.service import system_metrics
-from miseg.service.aside import Aside, BusyError
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import StorageFailures, WhenStorageFails
 from miseg.service.cluster.metrics import RunMetrics
 from miseg.service.journal.journal import Journal
-from miseg.service.loop import Loop, Record
-from miseg.service.reporting import log_evaluation, watch_collapse
-from miseg.service.scoring import Evaluation
+from miseg.service.training import system_metrics
+from miseg.service.training.artifacts import log_evaluation, watch_collapse
+from miseg.service.training.background import Aside, BusyError
+from miseg.service.training.loop import Loop, Record
+from miseg.service.training.scoring import Evaluation
 
 CLOSING_TRIES = 3
 """How often the end of a training asks a server that does not answer; whoever closes the run waits longer."""

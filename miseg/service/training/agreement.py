@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
-from miseg.service.loop import Loop
+from miseg.service.training.loop import Loop
 
 ASK_S = 1.0
 """Seconds, about, between two questions where steps are slow."""

@@ -11,9 +11,9 @@ import torch
 from miseg.data.packed import PackedDataset
 from miseg.evaluation.pictures import Row, confusion_picture, panels
 from miseg.recipes.experiment import Experiment
-from miseg.service.ingest import Converter
 from miseg.service.journal.journal import Journal
-from miseg.service.scoring import Evaluation
+from miseg.service.training.scoring import Evaluation
+from miseg.service.training.streams import Converter
 
 PANEL_ROWS = 4
 """Validation images shown in a run's pictures."""

@@ -19,8 +19,6 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import match_clusters
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment, from_dict
-from miseg.service import ingest, kept_images
-from miseg.service.agreement import Agreement
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_files import MANIFEST
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
@@ -28,11 +26,14 @@ from miseg.service.checkpoints.storage_failures import StorageError
 from miseg.service.cluster.metrics import Waited
 from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.journal.journal import TRAIN_MATCH
-from miseg.service.loop import Loop, NonFiniteLossError, Record
-from miseg.service.recorder import Recorder
-from miseg.service.reporting import PANEL_ROWS, validation_metrics
-from miseg.service.scoring import Evaluation
-from miseg.service.train import FINISHED, PLACEMENT_GROUP, Selection
+from miseg.service.training import decoded_cache
+from miseg.service.training import streams as ingest
+from miseg.service.training.agreement import Agreement
+from miseg.service.training.artifacts import PANEL_ROWS, validation_metrics
+from miseg.service.training.loop import Loop, NonFiniteLossError, Record
+from miseg.service.training.recorder import Recorder
+from miseg.service.training.scoring import Evaluation
+from miseg.service.training.train import FINISHED, PLACEMENT_GROUP, Selection
 
 LOG_EVERY = 10
 """Steps between two reads of the losses from the device."""
@@ -89,7 +90,7 @@ def _nodes(world: int) -> list[str]:
 
 def _train(config: dict[str, Any], report: Report, device: torch.device, notice: Notice, kept_first: bool) -> str:
     experiment: Experiment = from_dict(config["experiment"])
-    dataset = kept_images.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
+    dataset = decoded_cache.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
     store = CheckpointStore(config["folder"], config["keep_all"])
     with store.latest() as resumed:
         loop = Loop(experiment, ingest.task_of(dataset), device, pretrained=resumed is None)

@@ -1,0 +1,1 @@
+"""One experiment under Ray Train: loop, data streams, worker, recorder."""
