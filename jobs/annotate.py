@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from miseg.service.command import Place, main
+from miseg.service.command.options import Place, main
 
 PAGE = Path(__file__).resolve().parents[1] / "dashboards" / "annotate"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from miseg.recipes.experiment import Experiment
-from miseg.service.command import Place, main
+from miseg.service.command.options import Place, main
 
 RowName = Literal[
     "data-path",
@@ -75,7 +75,7 @@ def run(arguments: Benchmark) -> int:
             raise ValueError(f"--{option} {value}: use 1 or more")
     from miseg.data.packed import PackedDataset
     from miseg.service import benchmark
-    from miseg.service.start import prepare
+    from miseg.service.command.start import prepare
     from miseg.service.tracking import mlflow_runs
 
     job = prepare(arguments, [Experiment(data=arguments.data, batch_size=arguments.batch_size)])

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from miseg.service.command import Place, main
+from miseg.service.command.options import Place, main
 
 if TYPE_CHECKING:
-    from miseg.service.start import Job
+    from miseg.service.command.start import Job
 
 
 @dataclass
@@ -62,9 +62,9 @@ def run(arguments: Evaluate) -> int:
     from miseg.data.packed import PackedDataset
     from miseg.evaluation.crf import DenseCRF, available
     from miseg.service.checkpoints import checkpoint_files
+    from miseg.service.command.start import packed, prepare
     from miseg.service.compare import check_alike, compare
     from miseg.service.evaluate import check, evaluate
-    from miseg.service.start import packed, prepare
     from miseg.service.tracking import mlflow_runs, models
 
     crf = [DenseCRF(iterations) for iterations in arguments.crf]

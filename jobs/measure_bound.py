@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from miseg.service.command import Place, main
+from miseg.service.command.options import Place, main
 
 
 @dataclass
@@ -56,7 +56,7 @@ def run(arguments: Bound) -> int:
     from miseg.data.packed import PackedDataset
     from miseg.service import bound
     from miseg.service.checkpoints import checkpoint_files
-    from miseg.service.start import packed, prepare
+    from miseg.service.command.start import packed, prepare
     from miseg.service.tracking import mlflow_runs, models
 
     settings = bound.Regions(

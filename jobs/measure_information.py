@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miseg.information import DISTRIBUTIONS, ESTIMATORS
-from miseg.service.command import Place, main
+from miseg.service.command.options import Place, main
 
 
 @dataclass

@@ -12,7 +12,7 @@ Prometheus comes with the system's packages. Without Grafana, Prometheus' own pa
 from __future__ import annotations
 
 from miseg.service.cloud.monitor import Monitor, run
-from miseg.service.command import main
+from miseg.service.command.options import main
 
 if __name__ == "__main__":
     main(Monitor, run, __doc__)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from miseg.service.command import Place, check_no_keys, main
+from miseg.service.command.options import Place, check_no_keys, main
 
 if TYPE_CHECKING:
     from miseg.data.scene_files import SceneOptions

@@ -8,7 +8,7 @@ python jobs/study.py --name first --resume --confirm-seeds 5
 
 from __future__ import annotations
 
-from miseg.service.command import main
+from miseg.service.command.options import main
 from miseg.service.study_start import Options, start
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from miseg.service.command import Place, main
+from miseg.service.command.options import Place, main
 
 
 @dataclass

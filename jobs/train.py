@@ -16,7 +16,7 @@ import tyro
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
-from miseg.service.command import Place, main
+from miseg.service.command.options import Place, main
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Again(How):
 def run(arguments: Train | Again) -> int:
     """Train, and say how it ended; status 1 where it did not get to its last step."""
     from miseg.service import repeats
-    from miseg.service.start import prepare
+    from miseg.service.command.start import prepare
     from miseg.service.tracking import mlflow_runs, queries, registry
     from miseg.service.tracking.claims import claimed
     from miseg.service.training import train

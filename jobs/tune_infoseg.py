@@ -15,7 +15,7 @@ from miseg.methods.configs import InfoSeg
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command import main
+from miseg.service.command.options import main
 from miseg.service.search import Search, search
 
 

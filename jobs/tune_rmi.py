@@ -16,7 +16,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command import main
+from miseg.service.command.options import main
 from miseg.service.search import Search, search
 
 

@@ -20,7 +20,7 @@ from miseg.interface import Task
 from miseg.methods.configs import RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import command
+from miseg.service.command import options
 
 JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.py"))
 HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "pyarrow", "pandas")
@@ -255,7 +255,7 @@ def test_a_wrong_argument_is_told_in_a_line_before_ray_starts(
 ) -> None:
     done = call(job, *arguments.split())
     assert said in done.output
-    assert done.status == command.USAGE_ERROR == 2
+    assert done.status == options.USAGE_ERROR == 2
     assert "Traceback" not in done.output
 
 
@@ -315,7 +315,7 @@ def test_keys_in_a_uri_are_refused_and_not_repeated(call: Callable[..., Done], o
     assert done.status == 2 and "s3://…@bucket…: keys in it would be printed" in done.output
     assert "secret@" not in done.output and "key:" not in done.output
     # What comes before the sign is no key everywhere: abfss://container@account.
-    command.check_no_keys("data", "abfss://container@account.dfs.core.windows.net/miseg")
+    options.check_no_keys("data", "abfss://container@account.dfs.core.windows.net/miseg")
 
 
 @pytest.mark.slow
@@ -392,10 +392,10 @@ def test_only_mistakes_that_miseg_names_are_one_line() -> None:
         Path("/nowhere/at/all").read_text()
 
     with pytest.raises(SystemExit) as ended:
-        command.main(command.Place, ours, "", [])
+        options.main(options.Place, ours, "", [])
     assert ended.value.code == 2
     with pytest.raises(FileNotFoundError):
-        command.main(command.Place, a_librarys, "", [])
+        options.main(options.Place, a_librarys, "", [])
 
 
 def test_an_interrupt_ends_with_its_own_status(capsys: pytest.CaptureFixture[str]) -> None:
@@ -403,14 +403,14 @@ def test_an_interrupt_ends_with_its_own_status(capsys: pytest.CaptureFixture[str
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        command.main(command.Place, interrupted, "", [])
+        options.main(options.Place, interrupted, "", [])
     assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (1, 1)])
 def test_a_jobs_status_is_its_own(returned: int | None, status: int) -> None:
     with pytest.raises(SystemExit) as ended:
-        command.main(command.Place, lambda arguments: returned, "", [])
+        options.main(options.Place, lambda arguments: returned, "", [])
     assert ended.value.code == status
 
 
@@ -419,20 +419,20 @@ def test_storage_is_the_options_then_the_environments_then_the_homes(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MISEG_STORAGE", "~/elsewhere")
-    assert command.Place().root == str(tmp_path / "elsewhere")
-    assert replace(command.Place(), storage="s3://bucket/miseg").root == "s3://bucket/miseg"
+    assert options.Place().root == str(tmp_path / "elsewhere")
+    assert replace(options.Place(), storage="s3://bucket/miseg").root == "s3://bucket/miseg"
     monkeypatch.setenv("MISEG_STORAGE", "")
-    assert command.Place().root == str(tmp_path / "miseg")
+    assert options.Place().root == str(tmp_path / "miseg")
 
 
 def test_decoded_images_have_a_budget(monkeypatch):
     monkeypatch.delenv("MISEG_DECODED_GIB", raising=False)
-    assert command.Place().decoded_bytes == 4 * 2**30
+    assert options.Place().decoded_bytes == 4 * 2**30
     monkeypatch.setenv("MISEG_DECODED_GIB", "0.5")
-    assert command.Place().decoded_bytes == 2**29 and command.Place(decoded_gib=0).decoded_bytes == 0
+    assert options.Place().decoded_bytes == 2**29 and options.Place(decoded_gib=0).decoded_bytes == 0
     for bad in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match=r"--decoded-gib = .*use 0 .*or more GiB"):
-            _ = command.Place(decoded_gib=bad).decoded_bytes
+            _ = options.Place(decoded_gib=bad).decoded_bytes
     monkeypatch.setenv("MISEG_DECODED_GIB", "4 GiB")
     with pytest.raises(ValueError, match="MISEG_DECODED_GIB = '4 GiB': give a number of GiB, such as 4"):
-        _ = command.Place().decoded_bytes
+        _ = options.Place().decoded_bytes

@@ -45,7 +45,7 @@ def test_a_broken_contract_is_found(tmp_path: Path) -> None:
         "miseg.recipes.streets",
         "miseg.recipes.spaces",
         "miseg.recipes.study",
-        "miseg.service.command",
+        "miseg.service.command.options",
         "miseg.data.configs",
     ],
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import Trial
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
-from miseg.service.command import Place
+from miseg.service.command.options import Place
 
 if TYPE_CHECKING:
     from miseg.service.training.train import Selection
@@ -87,7 +87,7 @@ def search(
     """
     from miseg.data.packed import PackedDataset
     from miseg.service import repeats, tables, tune
-    from miseg.service.start import prepare, tuning_name
+    from miseg.service.command.start import prepare, tuning_name
     from miseg.service.tracking import mlflow_runs, registry
     from miseg.service.tracking.claims import claimed
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from miseg.recipes.study import Asked, Changes, Table, grown
-from miseg.service.command import Place
+from miseg.service.command.options import Place
 
 if TYPE_CHECKING:
     from miseg.recipes.experiment import Experiment
+    from miseg.service.command.start import Job
     from miseg.service.plan import Plan, Throughput
-    from miseg.service.start import Job
     from miseg.service.study import Study
 
 Method = Literal[
@@ -103,8 +103,8 @@ def start(options: Options) -> Study:
         grown((), options.asked, {"trials": 1, "confirm_seeds": 1})  # its errors need no server
     known = _known(options)
     # Only now: they bring torch, Ray and MLflow along.
+    from miseg.service.command.start import prepare
     from miseg.service.plan import Devices, timed
-    from miseg.service.start import prepare
     from miseg.service.study import Study
 
     def tables(trials: int) -> tuple[Table, ...]:
@@ -131,8 +131,8 @@ def _known(options: Options) -> Plan:
     import datetime
 
     from miseg.service import study_record
+    from miseg.service.command.start import unique
     from miseg.service.plan import Plan
-    from miseg.service.start import unique
     from miseg.service.tracking import mlflow_runs
 
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -16,7 +16,7 @@ import pytest
         "miseg.methods.configs",
         "miseg.networks",
         "miseg.recipes.experiment",
-        "miseg.service.start",
+        "miseg.service.command.start",
         "miseg.service.tune",
     ],
 )

@@ -19,11 +19,12 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import few, start
+from miseg.service import few
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import ray_cluster
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.command import start
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from miseg.service.cluster.ray_cluster import default_concurrency
-from miseg.service.start import too_large
+from miseg.service.command.start import too_large
 
 GB = 2**30
 

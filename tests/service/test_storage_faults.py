@@ -18,12 +18,12 @@ from mlflow import MlflowClient
 from test_checkpoint_store import filled, weight, writer
 
 from miseg.data.packed import PackedDataset
-from miseg.service import start
 from miseg.service.checkpoints import checkpoint, storage_failures
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import StorageFailures
 from miseg.service.cluster import ray_cluster
+from miseg.service.command import start
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
 from miseg.service.training.background import Aside, BusyError

@@ -15,8 +15,8 @@ from miseg.service import plan as plans
 from miseg.service import repeats, study_record
 from miseg.service import study as studies
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.command.start import Job
 from miseg.service.plan import Devices, Plan, Throughput
-from miseg.service.start import Job
 from miseg.service.study import Study
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training.train import FINISHED

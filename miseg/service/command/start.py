@@ -24,7 +24,7 @@ from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster import ray_cluster
-from miseg.service.command import Place, check_no_keys
+from miseg.service.command.options import Place, check_no_keys
 from miseg.service.journal import copies, journal, sender
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.training import decoded_cache

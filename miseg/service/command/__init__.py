@@ -1,0 +1,1 @@
+"""Options and start of every job."""
