@@ -63,8 +63,8 @@ def run(arguments: Evaluate) -> int:
     from miseg.evaluation.crf import DenseCRF, available
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare
-    from miseg.service.compare import check_alike, compare
-    from miseg.service.evaluate import check, evaluate
+    from miseg.service.evaluation.compare import check_alike, compare
+    from miseg.service.evaluation.evaluate import check, evaluate
     from miseg.service.tracking import mlflow_runs, models
 
     crf = [DenseCRF(iterations) for iterations in arguments.crf]
@@ -125,11 +125,11 @@ def run(arguments: Evaluate) -> int:
 
 
 def _few(arguments: Evaluate, places: dict[str, Path], job: Job) -> int:
-    from miseg.service import few
+    from miseg.service.evaluation import few_labels
 
-    settings = few.Draws(arguments.points, arguments.draws, arguments.dates, arguments.compare)
+    settings = few_labels.Draws(arguments.points, arguments.draws, arguments.dates, arguments.compare)
     for parent, place in places.items():
-        run_id, table = few.measure(
+        run_id, table = few_labels.measure(
             place,
             job.data,
             arguments.split,

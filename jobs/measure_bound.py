@@ -54,12 +54,12 @@ def run(arguments: Bound) -> int:
     if not arguments.run and not arguments.checkpoint:
         raise ValueError("give --run or --checkpoint")
     from miseg.data.packed import PackedDataset
-    from miseg.service import bound
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare
+    from miseg.service.evaluation import rmi_bound
     from miseg.service.tracking import mlflow_runs, models
 
-    settings = bound.Regions(
+    settings = rmi_bound.Regions(
         arguments.region_sizes,
         arguments.downsampling_factor,
         arguments.downsampling,
@@ -83,7 +83,7 @@ def run(arguments: Bound) -> int:
         if arguments.split == "val":
             arguments.split = experiments[0].validation_split(splits)
         job = prepare(arguments, [replace(found, data=data) for found in experiments], splits=(arguments.split,))
-        run_id, table = bound.measure(
+        run_id, table = rmi_bound.measure(
             places,
             job.data,
             arguments.split,
@@ -92,11 +92,11 @@ def run(arguments: Bound) -> int:
             tracking_uri=job.tracking_uri,
             resources=job.resources,
         )
-    print(bound.means(table).to_string(index=False, float_format="{:.3f}".format))
+    print(rmi_bound.means(table).to_string(index=False, float_format="{:.3f}".format))
     for (quantity, failure), group in table[table["failure"] != ""].groupby(["quantity", "failure"]):
         print(f"{quantity}: no estimate for {len(group)} of {len(table) // table['quantity'].nunique()}: {failure}")
     if arguments.out is not None:
-        print("written:", bound.write(table, Path(arguments.out)))
+        print("written:", rmi_bound.write(table, Path(arguments.out)))
     print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
 

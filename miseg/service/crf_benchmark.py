@@ -15,9 +15,9 @@ import ray
 from miseg.data.packed import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.recipes import streets
-from miseg.service import refine
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
+from miseg.service.evaluation import dense_crf
 from miseg.service.side_by_side import Row
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop
@@ -57,9 +57,9 @@ def _images_per_second(data: str, batch_size: int, cores: int) -> float:
     ray_cluster.connect("local")
     try:
         resources = ray_cluster.resources(1, 1)
-        refine.refine(files, dataset, "val", experiment, [DenseCRF(1)], resources)
+        dense_crf.refine(files, dataset, "val", experiment, [DenseCRF(1)], resources)
         started = time.perf_counter()
-        (found,) = refine.refine(files, dataset, "val", experiment, [DenseCRF(10)], resources)
+        (found,) = dense_crf.refine(files, dataset, "val", experiment, [DenseCRF(10)], resources)
         return found.images / (time.perf_counter() - started)
     finally:
         ray.shutdown()

@@ -12,7 +12,7 @@ from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Cell, Table
 from miseg.service import repeats, study_record, tables, tune
 from miseg.service.command.start import Job
-from miseg.service.evaluate import evaluate
+from miseg.service.evaluation.evaluate import evaluate
 from miseg.service.plan import Devices, Plan
 from miseg.service.tracking import mlflow_runs, models, queries
 from miseg.service.training.train import FINISHED

@@ -18,9 +18,9 @@ from miseg.losses import region_vectors
 from miseg.methods.configs import CrossEntropy, PixelKMeans, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import bound
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
+from miseg.service.evaluation import rmi_bound
 from miseg.service.training import streams as ingest
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
@@ -42,24 +42,24 @@ def test_a_trainings_checkpoints_are_followed(
     assert [checkpoint_files.verify(folder)["step"] for folder in folders] == [6, 12, 18, 24]
 
     names = tuple(small.info.classes[index] for index in (0, 1))
-    settings = bound.Regions((1, 2), 2, samples=70, classes=names, estimators=("gaussian", "ksg"))
+    settings = rmi_bound.Regions((1, 2), 2, samples=70, classes=names, estimators=("gaussian", "ksg"))
     where = {"storage": str(tmp_path), "tracking_uri": uri, "resources": resources}
-    run_id, table = bound.measure([folders[0], folders[-1]], small.uri, "val", settings, **where)  # type: ignore[arg-type]
+    run_id, table = rmi_bound.measure([folders[0], folders[-1]], small.uri, "val", settings, **where)  # type: ignore[arg-type]
     assert len(table) == 2 * 2 * 2 * 4  # checkpoints, classes, R, quantities
     assert set(table["step"]) == {6, 24} and set(table["model"]) == {"λ = 0.5, R = 3, DF = 4"}
     by = table.set_index(["step", "class", "region_size", "quantity"])["nats"]
     for key, value in by.items():
-        if key[3] == bound.BOUND:
-            assert value <= by[(*key[:3], bound.CEILING)]  # type: ignore[index]
+        if key[3] == rmi_bound.BOUND:
+            assert value <= by[(*key[:3], rmi_bound.CEILING)]  # type: ignore[index]
 
     # Seven images give ten regions each, the same for each class; threads round probabilities differently.
-    vectors = bound._draw(checkpoint_files.files_of(folders[-1]), small.uri, "val", settings, 1)
+    vectors = rmi_bound._draw(checkpoint_files.files_of(folders[-1]), small.uri, "val", settings, 1)
     truth, probabilities = vectors[names[0], 2]
     assert truth.shape == probabilities.shape == (70, 4)
     assert by[24, names[0], 2, "gaussian"] == pytest.approx(float(estimate("gaussian", probabilities, truth)), abs=1e-4)
-    assert by[24, names[0], 2, bound.CEILING] == pytest.approx(label_entropy(truth))
+    assert by[24, names[0], 2, rmi_bound.CEILING] == pytest.approx(label_entropy(truth))
     expected = gaussian_label_bound(probabilities, truth, spacing=0.25)
-    assert by[24, names[0], 2, bound.BOUND] == pytest.approx(float(expected), abs=1e-4)
+    assert by[24, names[0], 2, rmi_bound.BOUND] == pytest.approx(float(expected), abs=1e-4)
     _are_regions_of(folders[-1], small, names[0], truth, probabilities)
 
     client = MlflowClient(uri)
@@ -68,9 +68,9 @@ def test_a_trainings_checkpoints_are_followed(
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run_id, "λ  0.5 R  3 DF  4/R2/ksg")
     assert {point.step: point.value for point in history} == pytest.approx(
-        {row.step: row.ksg for row in bound.means(table).itertuples() if row.region_size == 2}
+        {row.step: row.ksg for row in rmi_bound.means(table).itertuples() if row.region_size == 2}
     )
-    mean = bound.means(table)
+    mean = rmi_bound.means(table)
     assert len(mean) == 4
     chosen = mean[(mean["step"] == 24) & (mean["region_size"] == 2)]["ksg"].item()
     assert chosen == pytest.approx(np.mean([by[24, name, 2, "ksg"] for name in names]))
@@ -78,9 +78,9 @@ def test_a_trainings_checkpoints_are_followed(
     with pytest.raises(ValueError, match="no probabilities"):
         clusters = replace(tiny, method=PixelKMeans(clusters=3))
         loop = Loop(clusters, ingest.task_of(small))
-        bound.measure([checkpoint.save(tmp_path / "clusters", loop, {})], small.uri, "val", settings, **where)  # type: ignore[arg-type]
+        rmi_bound.measure([checkpoint.save(tmp_path / "clusters", loop, {})], small.uri, "val", settings, **where)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="classes Tiger"):
-        bound.measure(folders[:1], small.uri, "val", replace(settings, classes=("Tiger",)), **where)  # type: ignore[arg-type]
+        rmi_bound.measure(folders[:1], small.uri, "val", replace(settings, classes=("Tiger",)), **where)  # type: ignore[arg-type]
 
 
 def _are_regions_of(
@@ -112,7 +112,7 @@ def test_what_cannot_be_estimated_is_nan_with_a_reason_and_means_leave_it_out() 
         base | {"class": "sky", "quantity": "gaussian", "nats": math.nan, "failure": "InfiniteInformationError: …"},
         base | {"class": "road", "quantity": "gaussian", "nats": 1.0},
     ]
-    (mean,) = bound.means(pd.DataFrame(rows)).to_dict("records")
+    (mean,) = rmi_bound.means(pd.DataFrame(rows)).to_dict("records")
     assert mean["ksg"] == pytest.approx(0.3) and mean["gaussian"] == 1.0
 
 
@@ -120,9 +120,9 @@ def test_lines_are_named_by_what_the_question_is_about(tiny: Experiment) -> None
     other = replace(tiny, method=RegionMutualInformation(UNet(2, "group"), weight=0.0))
     plain = replace(tiny, method=CrossEntropy(UNet(2, "group")))
     seeded = replace(other, seed=1)
-    names = bound._names([tiny, other, plain, tiny])
+    names = rmi_bound._names([tiny, other, plain, tiny])
     assert names == ["λ = 0.5, R = 3, DF = 4", "λ = 0, R = 3, DF = 4", "CrossEntropy", "λ = 0.5, R = 3, DF = 4"]
-    assert bound._names([other, seeded])[1] == f"λ = 0, R = 3, DF = 4 ({seeded.id})"
+    assert rmi_bound._names([other, seeded])[1] == f"λ = 0, R = 3, DF = 4 ({seeded.id})"
 
 
 @pytest.mark.parametrize(
@@ -137,4 +137,4 @@ def test_lines_are_named_by_what_the_question_is_about(tiny: Experiment) -> None
 )
 def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        bound.Regions(**settings)
+        rmi_bound.Regions(**settings)

@@ -22,7 +22,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
-from miseg.service.compare import MEASURES, check_alike, table_of, titles_of
+from miseg.service.evaluation.compare import MEASURES, check_alike, table_of, titles_of
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import streams as ingest
 from miseg.service.training import train

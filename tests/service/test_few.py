@@ -19,12 +19,12 @@ from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import few
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import ray_cluster
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.command import start
+from miseg.service.evaluation import few_labels
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
 
@@ -63,14 +63,14 @@ def accuracy_by_pixels(dataset: PackedDataset, points: int, draw: int, dates: li
 
 
 def test_the_table_is_what_is_counted_by_hand(dataset, folder):
-    settings = few.Draws((1, 3), draws=2, dates=(DATES[1],))
+    settings = few_labels.Draws((1, 3), draws=2, dates=(DATES[1],))
     files = checkpoint_files.files_of(folder)
-    found = few._measure(files, dataset.uri, "train", settings, threads=1)
+    found = few_labels._measure(files, dataset.uri, "train", settings, threads=1)
     assert len(found) == 2 * 2 * 5 * 2
     assert set(found["comparison"]) == {"representation", "patches", "pixels", "global", "local"}
     pixels = found[found["comparison"] == "pixels"]
     for row in pixels.itertuples():
-        dates = [DATES[1]] if row.dates == few.SAME else [DATES[0], DATES[2]]
+        dates = [DATES[1]] if row.dates == few_labels.SAME else [DATES[0], DATES[2]]
         assert row.pixel_accuracy == pytest.approx(accuracy_by_pixels(dataset, row.points, row.draw, dates))
     assert found["mean_iou"].between(0, 1).all()
 
@@ -78,20 +78,29 @@ def test_the_table_is_what_is_counted_by_hand(dataset, folder):
 def test_an_unknown_comparison_and_a_clouded_split_are_named(dataset, folder):
     files = checkpoint_files.files_of(folder)
     with pytest.raises(ValueError, match="compare = distance: this model has representation, patches, pixels, global"):
-        few._measure(files, dataset.uri, "train", few.Draws((1,), comparisons=("distance", "local")), threads=1)
+        few_labels._measure(
+            files, dataset.uri, "train", few_labels.Draws((1,), comparisons=("distance", "local")), threads=1
+        )
     with pytest.raises(ValueError, match=r"no labelled pixel in split 'train' at 2001-01-01; its dates are 2019-04-01"):
-        few._measure(files, dataset.uri, "train", few.Draws((1,), dates=("2001-01-01",)), threads=1)
-    one = few._measure(files, dataset.uri, "train", few.Draws((1,), draws=1, comparisons=("pixels",)), threads=1)
+        few_labels._measure(files, dataset.uri, "train", few_labels.Draws((1,), dates=("2001-01-01",)), threads=1)
+    one = few_labels._measure(
+        files, dataset.uri, "train", few_labels.Draws((1,), draws=1, comparisons=("pixels",)), threads=1
+    )
     assert set(one["comparison"]) == {"pixels"}
-    assert few.Draws((1,)).digest != few.Draws((1,), comparisons=("pixels",)).digest
+    assert few_labels.Draws((1,)).digest != few_labels.Draws((1,), comparisons=("pixels",)).digest
 
 
 def test_draws_go_through_the_dates():
     clear = [f"date {n}" for n in range(26)]
-    assert [few.Draws(draws=4).date(draw, clear) for draw in range(4)] == ["date 0", "date 6", "date 13", "date 19"]
-    given = few.Draws(draws=5, dates=("a", "b"))
+    assert [few_labels.Draws(draws=4).date(draw, clear) for draw in range(4)] == [
+        "date 0",
+        "date 6",
+        "date 13",
+        "date 19",
+    ]
+    given = few_labels.Draws(draws=5, dates=("a", "b"))
     assert [given.date(draw, clear) for draw in range(5)] == ["a", "a", "a", "b", "b"]
-    assert few.Draws(draws=2).date(1, [None]) is None
+    assert few_labels.Draws(draws=2).date(1, [None]) is None
 
 
 def test_a_summary_has_mean_and_range_over_draws():
@@ -100,12 +109,12 @@ def test_a_summary_has_mean_and_range_over_draws():
             "points": [1, 1, 5],
             "draw": [0, 1, 0],
             "comparison": "local",
-            "dates": few.SAME,
+            "dates": few_labels.SAME,
             "pixel_accuracy": [0.2, 0.6, 0.9],
             "mean_iou": [0.1, 0.3, 0.8],
         }
     )
-    table = few.summary(scores)
+    table = few_labels.summary(scores)
     assert table["points"].tolist() == [1, 5]
     first = table.iloc[0]
     assert first["pixel_accuracy mean"] == pytest.approx(0.4)
@@ -114,14 +123,14 @@ def test_a_summary_has_mean_and_range_over_draws():
 
 def test_what_makes_no_table_is_named(dataset, tmp_path):
     with pytest.raises(ValueError, match="use 1 or more of each"):
-        few.Draws((0,))
+        few_labels.Draws((0,))
     folder = checkpoint.save(tmp_path / "checkpoint", Loop(Experiment(method=CrossEntropy(UNet(2))), TASK), {}, {})
     with pytest.raises(ValueError, match="CrossEntropy learns from dense labels: leave --points out"):
-        few.measure(
+        few_labels.measure(
             folder,
             dataset.uri,
             "train",
-            few.Draws(),
+            few_labels.Draws(),
             storage=str(tmp_path),
             tracking_uri="",
             resources=Resources(1, 0, 1, 1),
@@ -157,11 +166,11 @@ def test_training_where_nobody_knows_a_class(tmp_path, uri):
     with kept.latest() as folder:
         assert checkpoint.open_method(folder, torch.device("cpu"))[2].num_classes == 0
         with pytest.raises(ValueError, match="has no labels to measure with"):
-            few.measure(
+            few_labels.measure(
                 folder,
                 str(data),
                 "train",
-                few.Draws(),
+                few_labels.Draws(),
                 storage=str(tmp_path),
                 tracking_uri=uri,
                 resources=run.resources,

@@ -28,7 +28,7 @@ from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import preemption, ray_cluster
 from miseg.service.cluster.preemption import PreemptedError
-from miseg.service.evaluate import evaluate
+from miseg.service.evaluation.evaluate import evaluate
 from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import streams as ingest

@@ -26,7 +26,7 @@ from miseg.networks.configs import VGG, InfoSegNetwork
 from miseg.recipes.experiment import Experiment, Optimiser
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
-from miseg.service.evaluate import evaluate
+from miseg.service.evaluation.evaluate import evaluate
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import train
 from miseg.service.training.loop import Loop

@@ -28,7 +28,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.cells import reason
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.evaluate import check
+from miseg.service.evaluation.evaluate import check
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.closing import closing
 from miseg.service.training import streams as ingest

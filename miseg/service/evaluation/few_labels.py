@@ -20,7 +20,7 @@ from miseg.interface import Batch
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.evaluate import check
+from miseg.service.evaluation.evaluate import check
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.closing import closing
 from miseg.service.training import streams as ingest
@@ -91,7 +91,7 @@ def measure(
 
     Raises:
         ValueError: a method that takes no labelled pixels or has no such comparison, no clear chip, no label at such a
-            date, or as `miseg.service.evaluate.check`.
+            date, or as `miseg.service.evaluation.evaluate.check`.
         CheckpointError: a damaged checkpoint.
     """
     dataset = PackedDataset.open(data)

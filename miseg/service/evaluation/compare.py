@@ -14,7 +14,7 @@ from miseg.evaluation.pictures import Row, comparison
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.evaluate import evaluate
+from miseg.service.evaluation.evaluate import evaluate
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters

@@ -21,9 +21,9 @@ from miseg.data.packed import PackedDataset
 from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
-from miseg.service import refine
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.evaluation import dense_crf
 from miseg.service.journal.journal import TRAIN_MATCH, Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import streams as ingest
@@ -95,7 +95,7 @@ def evaluate(
         if rows is not None:
             rows.extend(shown)
         if crf:
-            found = refine.refine(files, dataset, split, experiment, crf, resources, match)
+            found = dense_crf.refine(files, dataset, split, experiment, crf, resources, match)
             scores |= _crf_scores(found, crf, task.class_names, split)
             log = Journal(**journal)
             log.metrics(manifest["step"], scores)
@@ -231,7 +231,7 @@ def inference_seconds(
 
 
 def _crf_scores(
-    found: Sequence[refine.Refined], crf: Sequence[DenseCRF], class_names: Sequence[str], split: str
+    found: Sequence[dense_crf.Refined], crf: Sequence[DenseCRF], class_names: Sequence[str], split: str
 ) -> dict[str, float]:
     scores: dict[str, float] = {}
     for refined, settings in zip(found, crf, strict=True):
