@@ -113,8 +113,8 @@ def _scenes(
 ) -> str | None:
     """The id of the MLflow run; None where nothing was mapped."""
     from miseg.data.scene_files import open_scene, open_series
-    from miseg.service import segment
     from miseg.service.cluster import ray_cluster
+    from miseg.service.mapping import scene_maps
 
     if experiment.patch is None:
         raise ValueError(
@@ -131,14 +131,14 @@ def _scenes(
         series = open_series(arguments.series, options)
         targets = {out / f"{target.date or target.name}.tif": target for target in series}
     ray_cluster.connect(arguments.address)
-    comparison = segment.Comparison(arguments.compare, arguments.neighbours)
-    found = segment.segment(files, targets, examples, ray_cluster.resources(1, 1), comparison, colours)
+    comparison = scene_maps.Comparison(arguments.compare, arguments.neighbours)
+    found = scene_maps.segment(files, targets, examples, ray_cluster.resources(1, 1), comparison, colours)
     for reason in found.left_out.values():
         print(f"left out: {reason}", file=sys.stderr)
     if not found.made:
         return None
     settings = {name: str(getattr(arguments, name)) for name in ("model", "scene", "labels", "compare", "neighbours")}
-    return segment.record(
+    return scene_maps.record(
         found.made, experiment, uri, storage=arguments.root, parent=_parent(arguments), settings=settings
     )
 
@@ -150,29 +150,29 @@ def _many(
     from dataclasses import replace
 
     from miseg.evaluation.tiled import Tiling
-    from miseg.service import segment, segment_many
     from miseg.service.cluster import ray_cluster
-    from miseg.service.image_mapper import Settings
+    from miseg.service.mapping import image_maps, scene_maps
+    from miseg.service.mapping.image_actor import Settings
 
     tiling = Tiling(arguments.tile, arguments.overlap, 1 if arguments.batch is None else arguments.batch)
-    settings = Settings(tiling, options, None, segment.Comparison(arguments.compare, arguments.neighbours))
+    settings = Settings(tiling, options, None, scene_maps.Comparison(arguments.compare, arguments.neighbours))
     if arguments.labels is not None and experiment.patch is not None:
         _, examples, colours = _labelled(arguments, experiment, options)
         settings = replace(settings, examples=examples, colours=colours)
     elif arguments.labels is not None:
         raise ValueError(f"{arguments.model} holds a method that takes no labelled pixels: leave --labels out")
-    plan = segment_many.plan(files, arguments.images, str(arguments.out), settings)
+    plan = image_maps.plan(files, arguments.images, str(arguments.out), settings)
     print(f"{plan.there + len(plan.todo):,} images, of {plan.there:,} there is a whole map", flush=True)
     if plan.todo:
         ray_cluster.connect(arguments.address)
     resources = ray_cluster.resources(1, 1) if plan.todo else ray_cluster.Resources(0, 0, 1, 1)
     if arguments.batch is None and resources.use_gpu:
         plan = replace(plan, settings=replace(settings, tiling=replace(tiling, batch=8)))
-    outcome = segment_many.carry_out(plan, resources)
+    outcome = image_maps.carry_out(plan, resources)
     if not outcome.made:
         return "" if plan.there and not plan.todo else None
     names = ("model", "images", "out", "tile", "overlap", "scene", "labels", "compare", "neighbours")
-    return segment_many.record(
+    return image_maps.record(
         plan,
         outcome,
         experiment,
@@ -188,7 +188,7 @@ def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions)
     from miseg.data.annotations import read_annotations
     from miseg.data.scene_files import open_scene
     from miseg.data.tiles import StandardScene
-    from miseg.service.segment import Examples
+    from miseg.service.mapping.scene_maps import Examples
 
     assert arguments.scene is not None and arguments.labels is not None and experiment.patch is not None
     scene = open_scene(arguments.scene, options)

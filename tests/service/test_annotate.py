@@ -166,7 +166,7 @@ def checkpoint_copy(method: NearestLabelMethod) -> NearestLabelMethod:
 
 @pytest.mark.parametrize("window", [None, (9, 13, 20, 30)])
 def test_exported_labels_give_jobs_segment_the_same_map(session, model, method, series, tmp_path, window):
-    from miseg.service import segment
+    from miseg.service.mapping import scene_maps
 
     some(session)
     if window is not None:
@@ -180,9 +180,9 @@ def test_exported_labels_give_jobs_segment_the_same_map(session, model, method, 
     standard = StandardScene.measure(open_scene(series / f"{DATES[1]}.tif", SceneOptions(bands=BANDS)))
     annotations, problems = read_annotations(session.folder / name, standard.scene.grid, standard.valid_at)
     assert not problems
-    examples = segment.Examples(tuple(standard.examples(annotations, 7)), annotations.classes)
-    opened = segment.open_for_maps(model, examples, segment.Comparison("local"), CPU)
-    expected = segment.map_window(opened, standard, window or (0, 0, *SIZE), CPU)
+    examples = scene_maps.Examples(tuple(standard.examples(annotations, 7)), annotations.classes)
+    opened = scene_maps.open_for_maps(model, examples, scene_maps.Comparison("local"), CPU)
+    expected = scene_maps.map_window(opened, standard, window or (0, 0, *SIZE), CPU)
     same(made, expected)
 
     name, content = session.export("map", DATES[1], "local")

@@ -25,8 +25,8 @@ from miseg.interface import Batch, Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import segment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
+from miseg.service.mapping import scene_maps
 from miseg.service.training.loop import Loop
 
 JOB = Path(__file__).parents[2] / "jobs" / "segment.py"
@@ -102,13 +102,13 @@ def test_windows_give_the_whole_map(model, scene, monkeypatch, compare):
     labels = np.full((1, *SIZE), 255, np.uint8)
     for row, column, name in POINTS:
         labels[0, row, column] = ("beet", "maize", "wheat").index(name)
-    examples = segment.Examples(((tile.images, labels),), ("beet", "maize", "wheat"))
-    settings = segment.Comparison(compare)
-    method = segment.open_for_maps(model, examples, settings, torch.device("cpu"))
-    whole, sure = segment.map_window(method, standard, (0, 0, *SIZE), torch.device("cpu"))
+    examples = scene_maps.Examples(((tile.images, labels),), ("beet", "maize", "wheat"))
+    settings = scene_maps.Comparison(compare)
+    method = scene_maps.open_for_maps(model, examples, settings, torch.device("cpu"))
+    whole, sure = scene_maps.map_window(method, standard, (0, 0, *SIZE), torch.device("cpu"))
     for window in standard.scene.grid.windows(16):
         row, column, height, width = window
-        classes, confidence = segment.map_window(method, standard, window, torch.device("cpu"))
+        classes, confidence = scene_maps.map_window(method, standard, window, torch.device("cpu"))
         part = slice(row, row + height), slice(column, column + width)
         np.testing.assert_allclose(confidence, sure[part], atol=1e-4)
         assert ((classes == whole[part]) | (confidence < 1e-4)).all()
@@ -117,16 +117,16 @@ def test_windows_give_the_whole_map(model, scene, monkeypatch, compare):
 
 def test_other_bands_another_method_and_an_unknown_comparison_are_named(model, tmp_path):
     labels = np.zeros((1, 9, 9), np.uint8)
-    three = segment.Examples(((np.zeros((1, 3, 9, 9), np.float32), labels),), ("a", "b"))
+    three = scene_maps.Examples(((np.zeros((1, 3, 9, 9), np.float32), labels),), ("a", "b"))
     with pytest.raises(ValueError, match="3 bands, the model was trained on 4"):
-        segment.open_for_maps(model, three, segment.Comparison(), torch.device("cpu"))
-    four = segment.Examples(((np.zeros((1, 4, 9, 9), np.float32), labels),), ("a", "b"))
+        scene_maps.open_for_maps(model, three, scene_maps.Comparison(), torch.device("cpu"))
+    four = scene_maps.Examples(((np.zeros((1, 4, 9, 9), np.float32), labels),), ("a", "b"))
     with pytest.raises(ValueError, match="compare = 'nearest': this model has representation"):
-        segment.open_for_maps(model, four, segment.Comparison("nearest"), torch.device("cpu"))
+        scene_maps.open_for_maps(model, four, scene_maps.Comparison("nearest"), torch.device("cpu"))
     dense = Loop(Experiment(method=CrossEntropy(UNet(2))), Task(num_classes=2, in_channels=4))
     folder = checkpoint.save(tmp_path / "checkpoint", dense, {}, {})
     with pytest.raises(ValueError, match="CrossEntropy learns from dense labels"):
-        segment.open_for_maps(folder, four, segment.Comparison(), torch.device("cpu"))
+        scene_maps.open_for_maps(folder, four, scene_maps.Comparison(), torch.device("cpu"))
     assert checkpoint_files.read_experiment(model).patch == 7
 
 

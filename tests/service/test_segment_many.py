@@ -35,10 +35,10 @@ from miseg.methods.cluster_configs import PixelKMeans
 from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import segment_many
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.image_mapper import Settings, StoreError, map_image
-from miseg.service.segment import Examples
+from miseg.service.mapping import image_maps
+from miseg.service.mapping.image_actor import Settings, StoreError, map_image
+from miseg.service.mapping.scene_maps import Examples
 from miseg.service.training.loop import Loop
 
 JOB = Path(__file__).parents[2] / "jobs" / "segment.py"
@@ -110,7 +110,7 @@ def mapped(checkpoint_folder: Path, places: list[Any], out: Any, settings: Setti
 
 def planned(checkpoint_folder: Path, places: list[Any], out: Any, settings: Settings | None = None):
     files = checkpoint_files.files_of(checkpoint_folder)
-    return segment_many.plan(files, [str(one) for one in places], str(out), settings or Settings(Tiling(64, 16)))
+    return image_maps.plan(files, [str(one) for one in places], str(out), settings or Settings(Tiling(64, 16)))
 
 
 def classes_in(path: Path) -> np.ndarray:

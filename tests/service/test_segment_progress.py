@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from miseg.service.segment_progress import Progress
+from miseg.service.mapping.progress import Progress
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from miseg.data.scene_files import SceneOptions
 from miseg.evaluation.tiled import Tiling, blended, decided, enlarged
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.predictor import Predictor
-from miseg.service.segment import Comparison, Examples
+from miseg.service.mapping.predictor import Predictor
+from miseg.service.mapping.scene_maps import Comparison, Examples
 
 CACHE_BYTES = 64 * 2**20
 """What GDAL keeps of the files that are read and written: two rows of tiles of an image of 10,000 columns."""

@@ -21,7 +21,7 @@ from miseg.evaluation.clusters import of_classes
 from miseg.evaluation.tiled import Read, Tiling, Window
 from miseg.interface import Method, Task
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.segment import Comparison, Examples, open_for_maps
+from miseg.service.mapping.scene_maps import Comparison, Examples, open_for_maps
 from miseg.service.training.loop import resolve_precision
 
 

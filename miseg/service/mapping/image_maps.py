@@ -25,8 +25,8 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.cluster.ray_data import quiet_data_context
-from miseg.service.image_mapper import ImageMapper, Settings, StoreError, storing
-from miseg.service.segment_progress import Progress
+from miseg.service.mapping.image_actor import ImageMapper, Settings, StoreError, storing
+from miseg.service.mapping.progress import Progress
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import streams as ingest
 

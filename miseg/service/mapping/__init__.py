@@ -1,0 +1,1 @@
+"""Maps of scenes and of many images by a trained model."""
