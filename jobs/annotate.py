@@ -65,9 +65,9 @@ def run(arguments: Annotate) -> int:
     if not 0 <= arguments.port < 2**16:
         raise ValueError(f"--port {arguments.port}: use 0 to 65535")
     from miseg.data.scene_files import SceneOptions, open_scene, open_series
-    from miseg.service import annotate_serve
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.cluster import ray_cluster
+    from miseg.service.labelling import serve
     from miseg.service.tracking import models
 
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
@@ -85,15 +85,15 @@ def run(arguments: Annotate) -> int:
     with tempfile.TemporaryDirectory() as beside:
         folder = models.folder_of(arguments.model, arguments.role, arguments.root, arguments.offline, Path(beside))
         files = checkpoint_files.files_of(folder)
-    port = annotate_serve.free_port(arguments.host, arguments.port)
-    token = annotate_serve.token(out, arguments.host)
-    hosts = ("*",) if token else annotate_serve.LOOPBACK
-    opened = annotate_serve.Opened(files, scenes, out, PAGE, arguments.window, name, first, hosts, token)
+    port = serve.free_port(arguments.host, arguments.port)
+    token = serve.token(out, arguments.host)
+    hosts = ("*",) if token else serve.LOOPBACK
+    opened = serve.Opened(files, scenes, out, PAGE, arguments.window, name, first, hosts, token)
     for problem in opened.check(arguments.labels, arguments.class_property):
         print(f"left out: {problem.place}: {problem.reason}", file=sys.stderr)
     ray_cluster.connect(arguments.address)
     try:
-        annotate_serve.start(opened, arguments.host, port, ray_cluster.resources(1, 1))
+        serve.start(opened, arguments.host, port, ray_cluster.resources(1, 1))
         print(f"labelling page: http://{_shown(arguments.host)}:{port}/{f'#token={token}' if token else ''}")
         print(f"labels: {out}; Ctrl-C ends it", flush=True)
         while True:
@@ -101,7 +101,7 @@ def run(arguments: Annotate) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        annotate_serve.stop()
+        serve.stop()
 
 
 def _default_out(storage: str, name: str) -> Path:

@@ -23,10 +23,11 @@ from miseg.data.scene_files import SceneOptions, open_scene, open_series
 from miseg.data.tiles import StandardScene
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service import annotate, annotate_http, annotate_maps
-from miseg.service.annotate import Session
-from miseg.service.annotate_maps import Kept, Labelled, MapMaker, SupersededError
 from miseg.service.checkpoints import checkpoint
+from miseg.service.labelling import http, maps
+from miseg.service.labelling import session as annotate
+from miseg.service.labelling.maps import Kept, Labelled, MapMaker, SupersededError
+from miseg.service.labelling.session import Session
 
 SIZE = (40, 50)
 BANDS = ("B04", "B03", "B02", "B08")
@@ -220,7 +221,7 @@ def test_large_drawings_are_thinned_out_first_and_compared_whole_after(session, 
     some(session)
     draw(session, "wheat", box(0, 30, 12, 45))
     whole = session.map(DATES[0], "local")
-    session.maps._scores = Kept(annotate_maps.SCORE_BYTES)
+    session.maps._scores = Kept(maps.SCORE_BYTES)
     monkeypatch.setattr(annotate, "QUICK_SECONDS", 20.5 * session.maps._prepared(DATES[0], "local").seconds)
     quick = session.map(DATES[0], "local", whole=False)
     assert not quick.whole and len(np.unique(quick.classes)) > 1
@@ -233,7 +234,7 @@ def test_large_drawings_are_thinned_out_first_and_compared_whole_after(session, 
 
 def test_a_map_that_nobody_waits_for_is_given_up(session, monkeypatch):
     some(session)
-    monkeypatch.setattr(annotate_maps, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(maps, "CHUNK_BYTES", 1)
     asked = []
 
     def superseded() -> bool:
@@ -268,7 +269,7 @@ def test_the_thinned_pixels_are_of_every_class_and_scene():
     many = Labelled("a", 0, np.arange(100), np.arange(100))
     few = Labelled("a", 1, np.array([7]), np.array([8]))
     other = Labelled("b", 0, np.arange(5), np.arange(5))
-    thinned = annotate_maps._thinned([many, few, other], 9)
+    thinned = maps._thinned([many, few, other], 9)
     assert {(one.scene, one.label): one.rows.tolist() for one in thinned} == {
         ("a", 0): [0, 50, 99],
         ("a", 1): [7],
@@ -389,7 +390,7 @@ def page(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(session: Session, page: Path) -> Iterator[TestClient]:
-    app = annotate_http.application(session, page, ["127.0.0.1"])
+    app = http.application(session, page, ["127.0.0.1"])
     with TestClient(app, base_url="http://127.0.0.1", headers={"X-Miseg": "1"}) as found:
         yield found
 
@@ -465,7 +466,7 @@ def test_large_bodies_are_cut_off(client):
 
 
 def test_strangers_are_refused(session, page):
-    app = annotate_http.application(session, page, ["127.0.0.1"], token="right")
+    app = http.application(session, page, ["127.0.0.1"], token="right")
     with TestClient(app, base_url="http://127.0.0.1") as client:
         assert client.get("/").status_code == 200
         for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}):

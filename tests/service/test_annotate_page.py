@@ -20,9 +20,9 @@ from selenium.webdriver.common.keys import Keys
 from miseg.data.label_store import FILE
 from miseg.data.scene_files import SceneOptions, open_series
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service import annotate_http
-from miseg.service.annotate import Session
 from miseg.service.checkpoints import checkpoint
+from miseg.service.labelling import http
+from miseg.service.labelling.session import Session
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -44,7 +44,7 @@ class Server:
         assert isinstance(method, NearestLabelMethod)
         scenes = {str(scene.date): scene for scene in open_series(self.series, SceneOptions(bands=BANDS))}
         session = Session(method, scenes, self.labels, name="fields")
-        app = annotate_http.application(session, PAGE, ["127.0.0.1"])
+        app = http.application(session, PAGE, ["127.0.0.1"])
         server = uvicorn.Server(
             uvicorn.Config(app, port=self.port, log_level="error", ws="none", timeout_graceful_shutdown=1)
         )

@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from miseg.data.label_files import MOST_BYTES
 from miseg.data.label_store import StaleError
-from miseg.service.annotate import Session
-from miseg.service.annotate_maps import SupersededError
+from miseg.service.labelling.maps import SupersededError
+from miseg.service.labelling.session import Session
 
 OWN_HEADER = "x-miseg"
 """Sent by the page with every change: a page of another site cannot, unless this server allowed it to."""

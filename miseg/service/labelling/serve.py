@@ -31,10 +31,10 @@ from miseg.data.label_store import LabelStore
 from miseg.data.marks import Problem
 from miseg.data.scenes import Scene
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service import annotate
-from miseg.service.annotate_http import application
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.labelling import session as annotate
+from miseg.service.labelling.http import application
 
 APP = "miseg-labelling"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -26,7 +26,7 @@ from miseg.data.marks import Mark, class_order
 from miseg.data.quicklook import stretched
 from miseg.data.scenes import Scene
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service.annotate_maps import Labelled, LabelMap, MapMaker
+from miseg.service.labelling.maps import Labelled, LabelMap, MapMaker
 
 QUICK_SECONDS = 0.5
 """For the comparisons of a first answer; a whole one follows where that is not it."""
