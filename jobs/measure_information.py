@@ -43,11 +43,11 @@ class Measure(Place):
 
 def run(arguments: Measure) -> int:
     """Measure, print the table and write the page; a cell that failed is a row of it."""
-    from miseg.service import measure_page
-    from miseg.service.cells import Grid
     from miseg.service.cluster import ray_cluster
-    from miseg.service.measure import measure
-    from miseg.service.measure_record import EXPERIMENT, KIND, Record
+    from miseg.service.estimators import page as measure_page
+    from miseg.service.estimators.cells import Grid
+    from miseg.service.estimators.measure import measure
+    from miseg.service.estimators.record import EXPERIMENT, KIND, Record
     from miseg.service.tracking import mlflow_runs, queries
 
     grid = Grid(arguments.estimators, arguments.distributions, arguments.samples, arguments.seeds, arguments.limit)

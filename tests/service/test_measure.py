@@ -16,10 +16,11 @@ import pytest
 from mlflow import MlflowClient
 
 from miseg.information import DISTRIBUTIONS, estimate
-from miseg.service import measure_page, measure_record
-from miseg.service.cells import OTHER_SEEDS, Cell, Grid, Row, _Limit, measure_cell, settings_of
-from miseg.service.measure import measure, summary
-from miseg.service.measure_record import EXPERIMENT, Record
+from miseg.service.estimators import page as measure_page
+from miseg.service.estimators import record as measure_record
+from miseg.service.estimators.cells import OTHER_SEEDS, Cell, Grid, Row, _Limit, measure_cell, settings_of
+from miseg.service.estimators.measure import measure, summary
+from miseg.service.estimators.record import EXPERIMENT, Record
 from miseg.service.tracking import mlflow_runs, queries
 
 JOB = Path(__file__).parents[2] / "jobs" / "measure_information.py"

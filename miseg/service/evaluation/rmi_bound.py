@@ -25,9 +25,9 @@ from miseg.losses.region_mutual_information import Downsampling
 from miseg.methods import METHODS
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes.experiment import Experiment
-from miseg.service.cells import reason
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.estimators.cells import reason
 from miseg.service.evaluation.evaluate import check
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.closing import closing

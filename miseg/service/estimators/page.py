@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from miseg.evaluation.estimates import Estimated, estimates_figure
-from miseg.service.measure import Report
+from miseg.service.estimators.measure import Report
 from miseg.service.tracking import mlflow_runs
 
 PAGE, FIGURE = "information.md", "information.png"

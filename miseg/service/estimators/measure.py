@@ -14,8 +14,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from miseg.information import DISTRIBUTIONS, ESTIMATORS
-from miseg.service.cells import Cell, Grid, Row, measure_cell, reason
-from miseg.service.measure_record import Record
+from miseg.service.estimators.cells import Cell, Grid, Row, measure_cell, reason
+from miseg.service.estimators.record import Record
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 
 from miseg.information import DISTRIBUTIONS
-from miseg.service.cells import Cell, Grid, Row
+from miseg.service.estimators.cells import Cell, Grid, Row
 from miseg.service.tracking import mlflow_runs, queries
 
 EXPERIMENT = mlflow_runs.experiment_name("information")

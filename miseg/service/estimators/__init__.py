@@ -1,0 +1,1 @@
+"""Estimators of mutual information measured where it is known."""
