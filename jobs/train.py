@@ -59,11 +59,11 @@ class Again(How):
 
 def run(arguments: Train | Again) -> int:
     """Train, and say how it ended; status 1 where it did not get to its last step."""
-    from miseg.service import repeats
     from miseg.service.command.start import prepare
     from miseg.service.tracking import mlflow_runs, queries, registry
     from miseg.service.tracking.claims import claimed
     from miseg.service.training import train
+    from miseg.service.tuning import repeats
 
     if arguments.register is not None:
         registry.check_name(arguments.register)

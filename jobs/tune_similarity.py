@@ -14,7 +14,7 @@ from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import main
-from miseg.service.search import Search, search
+from miseg.service.tuning.command import Search, search
 
 
 @dataclass

@@ -29,7 +29,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 SCORES = ("mean_iou", "micro_iou", "pixel_accuracy", TRAIN_MATCHED)
 SAME = re.compile(r" \((= tuned|many to one)\)$")
-"""What a tuning adds to the name of a row; see `miseg.service.tune`."""
+"""What a tuning adds to the name of a row; see `miseg.service.tuning.tune`."""
 
 
 @dataclass

@@ -10,12 +10,13 @@ from mlflow.entities import Run
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Cell, Table
-from miseg.service import repeats, study_record, tables, tune
+from miseg.service import study_record
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import evaluate
 from miseg.service.plan import Devices, Plan
 from miseg.service.tracking import mlflow_runs, models, queries
 from miseg.service.training.train import FINISHED
+from miseg.service.tuning import repeats, tables, tune
 
 
 @dataclass(frozen=True)

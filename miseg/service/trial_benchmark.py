@@ -14,12 +14,12 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes import spaces, streets
 from miseg.recipes.experiment import Experiment
-from miseg.service import tune
 from miseg.service.cluster import ray_cluster
 from miseg.service.side_by_side import Row, device
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop
+from miseg.service.tuning import tune
 
 TRIALS = 6
 """Trials of a repetition; the first is left out, since it starts the process that all of them train in."""

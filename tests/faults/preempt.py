@@ -73,9 +73,9 @@ class Training:
 
     def _search(self) -> None:
         from miseg.recipes import spaces
-        from miseg.service import tune
         from miseg.service.cluster import ray_cluster
         from miseg.service.tracking import mlflow_runs
+        from miseg.service.tuning import tune
 
         tune.TRIAL_FAILURES = 0
         uri = f"sqlite:///{self.folder}/mlflow.db"

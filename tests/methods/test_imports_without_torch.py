@@ -17,7 +17,7 @@ import pytest
         "miseg.networks",
         "miseg.recipes.experiment",
         "miseg.service.command.start",
-        "miseg.service.tune",
+        "miseg.service.tuning.tune",
     ],
 )
 def test_importing_settings_imports_no_torch(module: str) -> None:

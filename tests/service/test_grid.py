@@ -6,9 +6,9 @@ import pytest
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
-from miseg.service import tables, tune
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.training import train
+from miseg.service.tuning import tables, tune
 
 
 def tuning(grid) -> tune.Tuning:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from miseg.service.tune_callbacks import Halving
+from miseg.service.tuning.callbacks import Halving
 
 
 def decisions(steps: int, grace: int, scores: list[float], every: int) -> list[list[str]]:

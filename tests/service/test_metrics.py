@@ -15,7 +15,6 @@ import torch
 
 from miseg.data.batches import evaluation_batches
 from miseg.interface import Batch
-from miseg.service import tuning_metrics
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
@@ -25,6 +24,7 @@ from miseg.service.training import streams as ingest
 from miseg.service.training import train, worker
 from miseg.service.training.loop import Loop, Record
 from miseg.service.training.recorder import Recorder
+from miseg.service.tuning import metrics as tuning_metrics
 
 UNITS = ("_seconds", "_bytes", "_ratio")
 

@@ -25,12 +25,12 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from spot_nodes import SpotNodes
 
 from miseg.recipes import spaces
-from miseg.service import tune
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cloud import draining, spot
 from miseg.service.cluster import ray_cluster
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
+from miseg.service.tuning import tune
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600, method="signal")]
 

@@ -12,15 +12,16 @@ from mlflow import MlflowClient
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Asked, Changes, grown
 from miseg.service import plan as plans
-from miseg.service import repeats, study_record
 from miseg.service import study as studies
+from miseg.service import study_record
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.command.start import Job
 from miseg.service.plan import Devices, Plan, Throughput
 from miseg.service.study import Study
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training.train import FINISHED
-from miseg.service.tune import Report, Tuning
+from miseg.service.tuning import repeats
+from miseg.service.tuning.tune import Report, Tuning
 
 DEFAULTS = {"trials": 2, "confirm_seeds": 1}
 

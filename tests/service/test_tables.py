@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from miseg.service import tables
 from miseg.service.training import train
+from miseg.service.tuning import tables
 
 
 def rows(*scores: dict) -> pd.DataFrame:

@@ -14,10 +14,10 @@ from own_ray import actors
 from ray.util.placement_group import placement_group
 
 from miseg.recipes import spaces
-from miseg.service import tune
 from miseg.service.cluster import ray_cluster
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
+from miseg.service.tuning import tune
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("ray_here")]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from miseg.service import tune_state
+from miseg.service.tuning import state
 
 SESSION = "2026-11-25_20-00-00"
 LATER = "2026-11-25_21-00-00"
@@ -26,8 +26,8 @@ def tuning(tmp_path) -> Path:
     """A folder with three states, of which two stay, and the file that Tune writes once."""
     folder = tmp_path / "tunings/street-search"
     for text in ("first", "second", "third"):
-        tune_state.keep(fs.LocalFileSystem(), str(folder), write(folder, SESSION, text))
-    (folder / tune_state.TUNER).write_text("once")
+        state.keep(fs.LocalFileSystem(), str(folder), write(folder, SESSION, text))
+    (folder / state.TUNER).write_text("once")
     return folder
 
 
@@ -44,7 +44,7 @@ def test_the_last_state_comes_back_alone(tuning, tmp_path):
     staged = tmp_path / "session/artifacts/now/street-search/driver_artifacts"
     write(tuning, LATER, "torn"), write(staged, LATER, "torn")
     (staged / "trial_1").mkdir()
-    assert tune_state.put_back(str(tuning), tmp_path / "session")
+    assert state.put_back(str(tuning), tmp_path / "session")
     assert texts(tuning) == of("third")
     assert [path.name for path in staged.iterdir()] == ["trial_1"]
     assert [path.name for path in sorted(tuning.glob("*.zip"))] == ["state-000000001.zip", "state-000000002.zip"]
@@ -54,7 +54,7 @@ def test_the_last_state_comes_back_alone(tuning, tmp_path):
 def test_a_state_that_was_cut_short_is_named_and_the_one_before_is_taken(tuning, tmp_path, caplog, left):
     last = sorted(tuning.glob("state-*.zip"))[-1]
     last.write_bytes(last.read_bytes()[:left])
-    assert tune_state.put_back(str(tuning), tmp_path)
+    assert state.put_back(str(tuning), tmp_path)
     assert texts(tuning) == of("second")
     assert last.name in caplog.text
 
@@ -64,7 +64,7 @@ def test_a_state_with_an_altered_byte_is_left_out(tuning, tmp_path):
     altered = bytearray(last.read_bytes())
     altered[70] ^= 0xFF
     last.write_bytes(altered)
-    assert tune_state.put_back(str(tuning), tmp_path)
+    assert state.put_back(str(tuning), tmp_path)
     assert texts(tuning) == of("second")
 
 
@@ -72,13 +72,13 @@ def test_without_a_whole_state_nothing_is_touched(tuning, tmp_path):
     for path in tuning.glob("state-*.zip"):
         path.write_bytes(b"")
     before = texts(tuning)
-    assert not tune_state.put_back(str(tuning), tmp_path)
+    assert not state.put_back(str(tuning), tmp_path)
     assert texts(tuning) == before
-    assert not tune_state.put_back(str(tmp_path / "nothing"), tmp_path)
+    assert not state.put_back(str(tmp_path / "nothing"), tmp_path)
 
 
 def test_the_next_state_after_a_resume_has_the_next_number(tuning):
-    tune_state.keep(fs.LocalFileSystem(), str(tuning), write(tuning, LATER, "fourth"))
+    state.keep(fs.LocalFileSystem(), str(tuning), write(tuning, LATER, "fourth"))
     assert [path.name for path in sorted(tuning.glob("*.zip"))] == ["state-000000002.zip", "state-000000003.zip"]
 
 
@@ -91,7 +91,7 @@ def test_what_is_written_after_the_last_turn_is_kept_too(tuning, tmp_path):
         os.utime(path, (1, 1))
     write(session / "artifacts/now/avenue-search/driver_artifacts", LATER, "of another tuning")
     write(session / "artifacts/now/street-search/driver_artifacts", SESSION, "end")
-    tune_state.keep_end(str(tuning), session)
-    assert tune_state.put_back(str(tuning), tmp_path / "elsewhere") and texts(tuning) == of("end")
-    tune_state.keep_end(str(tuning), tmp_path / "nothing")
-    assert tune_state.put_back(str(tuning), tmp_path / "elsewhere") and texts(tuning) == of("end")
+    state.keep_end(str(tuning), session)
+    assert state.put_back(str(tuning), tmp_path / "elsewhere") and texts(tuning) == of("end")
+    state.keep_end(str(tuning), tmp_path / "nothing")
+    assert state.put_back(str(tuning), tmp_path / "elsewhere") and texts(tuning) == of("end")

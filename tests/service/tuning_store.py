@@ -19,7 +19,6 @@ from miseg.networks.configs import UNet
 from miseg.recipes import spaces
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import tables, tune, tuning_record
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
@@ -29,6 +28,7 @@ from miseg.service.training import train, worker
 from miseg.service.training.artifacts import validation_metrics
 from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import Recorder
+from miseg.service.tuning import record, tables, tune
 
 STEPS, VALIDATE_EVERY = 16, 8
 RATES = {"lambda": (0.5, 0.125, 0.875), "downsampling_factor": (4, 2, 3), "region_size": (3, 2, 1)}
@@ -54,7 +54,7 @@ def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> W
         "tune-rmi-small", base, spaces.region_mutual_information, point, rivals, "RMI tuned", dataset.uri, str(folder),
         uri, Resources(1, 0, 1, 1), trials=3, confirm_seeds=1,
     )  # fmt: skip
-    parent = tuning_record.open_run(tuning)
+    parent = record.open_run(tuning)
     rows = []
     for number in range(3):
         config = point | {name: values[number] for name, values in RATES.items()}
@@ -69,8 +69,8 @@ def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> W
         row = _train(tuning, parent, f"{name} seed 1", seeded, tags, dataset, STEPS)
         confirmed.append(row | {"row": name, "seed": 1})
     trials, confirmation = pd.DataFrame(rows), pd.DataFrame(confirmed)
-    registered = tuning_record.register(tuning, confirmation, rivals)
-    tuning_record.record(tuning, parent, trials.drop(columns=tables.METRIC), confirmation, None, registered)
+    registered = record.register(tuning, confirmation, rivals)
+    record.record(tuning, parent, trials.drop(columns=tables.METRIC), confirmation, None, registered)
     return Written(tuning, parent, trials, confirmation, registered)
 
 

@@ -86,10 +86,10 @@ def search(
             process is at.
     """
     from miseg.data.packed import PackedDataset
-    from miseg.service import repeats, tables, tune
     from miseg.service.command.start import prepare, tuning_name
     from miseg.service.tracking import mlflow_runs, registry
     from miseg.service.tracking.claims import claimed
+    from miseg.service.tuning import repeats, tables, tune
 
     name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
     job = prepare(

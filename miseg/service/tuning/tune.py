@@ -19,17 +19,18 @@ from ray.tune.search.optuna import OptunaSearch
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service import tune_rows, tune_state, tuning_record
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.ray_cluster import HEAD, Resources
-from miseg.service.progress import Progress
-from miseg.service.tables import MANY_TO_ONE, METRIC, agreement, best_trial, describe
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import source_tags
 from miseg.service.training import train
-from miseg.service.tune_callbacks import FreeResources, Halving, StillGoing
-from miseg.service.tuning_metrics import TuningMetrics
+from miseg.service.tuning import record, state
+from miseg.service.tuning import rows as tune_rows
+from miseg.service.tuning.callbacks import FreeResources, Halving, StillGoing
+from miseg.service.tuning.metrics import TuningMetrics
+from miseg.service.tuning.progress import Progress
+from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, agreement, best_trial, describe
 
 TRIAL_FAILURES = 2
 """How often a trial that died is taken up again without getting on in between. Retries belong to Tune: Ray Train's own,
@@ -128,7 +129,7 @@ class Report:
 def run(tuning: Tuning) -> Report:
     """Search, confirm and report; a name that was started before continues, and finished trials stay as they are."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    parent = tuning_record.open_run(tuning)
+    parent = record.open_run(tuning)
     try:
         trials = search(tuning, parent)
         rows = dict(tuning.rivals)
@@ -154,8 +155,8 @@ def run(tuning: Tuning) -> Report:
         mlflow_runs.fail_run(tuning.tracking_uri, parent, error)
         raise
     found = agreement(trials, tuning.base.steps)
-    registered = tuning_record.register(tuning, confirmation, rows)
-    tuning_record.record(tuning, parent, trials, confirmation, found, registered)
+    registered = record.register(tuning, confirmation, rows)
+    record.record(tuning, parent, trials, confirmation, found, registered)
     return Report(parent, trials, confirmation, found, registered)
 
 
@@ -283,18 +284,18 @@ def _tune(
             TuningMetrics(tuning.labels | {"phase": name.rsplit("-", 1)[-1]}, total, tuning.base.steps),
             FreeResources(),
             StillGoing(),
-            tune_state.KeepState(),
+            state.KeepState(),
         ],
         verbose=0,
     )
-    if tune_state.put_back(path, ray_cluster.session_folder()):
+    if state.put_back(path, ray_cluster.session_folder()):
         tuner = tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
     else:
         if tune.Tuner.can_restore(path):
             print(f"{path} holds no state of its trials: they are asked for anew, and what is trained is found again")
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
     results = tuner.fit()
-    tune_state.keep_end(path, ray_cluster.session_folder())
+    state.keep_end(path, ray_cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.
     trials = results._experiment_analysis.trials
     # As they were made: a restored list is in the order of the last reports, and of equal trials the first wins.

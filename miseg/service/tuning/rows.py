@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from miseg.service.tables import METRIC, SCORES
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
+from miseg.service.tuning.tables import METRIC, SCORES
 
 
 def close(

@@ -11,8 +11,8 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.service.cluster import ray_cluster
-from miseg.service.tables import METRIC
 from miseg.service.training import train
+from miseg.service.tuning.tables import METRIC
 
 FREE_EVERY = 2.0
 """Seconds between two looks for what trials left that died."""

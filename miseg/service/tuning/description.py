@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from miseg.service import tables
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import command
+from miseg.service.tuning import tables
 
 if TYPE_CHECKING:
-    from miseg.service.tune import Tuning
+    from miseg.service.tuning.tune import Tuning
 
 SHOWN = 10
 """Trials in the description; all are in trials.csv. MLflow takes 8,000 characters."""

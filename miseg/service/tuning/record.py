@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from miseg.recipes.experiment import Experiment
-from miseg.service import repeats, tuning_description
 from miseg.service.journal.journal import Journal, journal_folder
-from miseg.service.tables import MANY_TO_ONE, METRIC, summaries
 from miseg.service.tracking import mlflow_runs, registry, views
 from miseg.service.tracking.description import parameter_name
 from miseg.service.training import train
+from miseg.service.tuning import description, repeats
+from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, summaries
 
 if TYPE_CHECKING:
-    from miseg.service.tune import Tuning
+    from miseg.service.tuning.tune import Tuning
 
 
 def open_run(tuning: Tuning) -> str:
@@ -41,7 +41,7 @@ def open_run(tuning: Tuning) -> str:
         | dict(tuning.tags),
         params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
         | {"selection": tuning.selection},
-        description=tuning_description.planned(tuning),
+        description=description.planned(tuning),
     )
     run_id = mlflow_runs.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
     viewed = partial(views.save, tuning.tracking_uri, run_id)
@@ -87,7 +87,7 @@ def record(
     if found is not None:
         journal.metrics(0, {"rank_correlation": found})
     models = [f"`models:/{name}@{registry.BEST}`" for name in registered]
-    journal.tags({"mlflow.note.content": tuning_description.found(tuning, trials, confirmation, models)})
+    journal.tags({"mlflow.note.content": description.found(tuning, trials, confirmation, models)})
     journal.end("FINISHED", train.FINISHED)
     if not journal.close(train.CLOSING_TIMEOUT):
         print(f"MLflow at {tuning.tracking_uri} does not answer: jobs/sync.py sends the tables later", flush=True)
