@@ -9,25 +9,25 @@ python jobs/study.py --name first --resume --confirm-seeds 5
 from __future__ import annotations
 
 from miseg.service.command.options import main
-from miseg.service.study_start import Options, start
+from miseg.service.study.start import Options, start
 
 
 def run(arguments: Options) -> int:
     """Plan, and unless only the plan is wanted, run; status 1 where a cell failed."""
     study = start(arguments)
     # Only now: they bring torch, Ray and MLflow along.
-    from miseg.service import plan, study_record
-    from miseg.service import study as running
+    from miseg.service.study import plan, record
+    from miseg.service.study import study as running
     from miseg.service.tracking import mlflow_runs
     from miseg.service.tracking.claims import claimed
 
     uri, name = study.job.tracking_uri, study.plan.study
-    todo = plan.text(study.plan, study_record.done(uri, study.plan), study.devices)
+    todo = plan.text(study.plan, record.done(uri, study.plan), study.devices)
     print(f"study {name}, to do:\n{todo}", flush=True)
     if arguments.plan:
         return 0
     place = mlflow_runs.experiment_name(study.plan.data[0])
-    with claimed(uri, place, study_record.name_of(study.plan), storage=study.job.storage):
+    with claimed(uri, place, record.name_of(study.plan), storage=study.job.storage):
         failed = running.run(study)
     print(f"\nStudy {name} at {uri}")
     for job, run_id in running.runs(study):

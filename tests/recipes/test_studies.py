@@ -15,7 +15,7 @@ from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, DEFAULT_METHODS
 from miseg.recipes.study import Asked, Changes, Table, grown
-from miseg.service.study_start import Method
+from miseg.service.study.start import Method
 
 DEFAULTS = {"trials": 6, "confirm_seeds": 3}
 DENSE = ("ce", "bce", "rmi", "affinity", "mutual")

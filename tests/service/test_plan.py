@@ -9,8 +9,8 @@ import pytest
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.study import Asked, Changes, Table, grown
-from miseg.service import plan as plans
-from miseg.service.plan import Devices, Plan, Throughput
+from miseg.service.study import plan as plans
+from miseg.service.study.plan import Devices, Plan, Throughput
 
 RATES = {"CrossEntropy": 80.0, "BinaryCrossEntropy": 40.0, "MutualLearning": 20.0}
 METHODS = ("ce", "bce", "mutual")

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.evaluation import ConfusionMatrix
-from miseg.service import study_record
+from miseg.service.study import record
 from miseg.service.tracking import mlflow_runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(900)]
@@ -143,8 +143,8 @@ def test_a_study_that_grows_by_a_seed(small, tmp_path: Path, capsys: pytest.Capt
     found.check(seeds=2)
     assert found.plan()["created"] == plan["created"]
     assert {table["confirm_seeds"] for table in found.plan()["tables"]} == {2}
-    plan_again = study_record.find(uri, None)
-    assert plan_again is not None and study_record.done(uri, plan_again) == dict.fromkeys(ROWS, 2)
+    plan_again = record.find(uri, None)
+    assert plan_again is not None and record.done(uri, plan_again) == dict.fromkeys(ROWS, 2)
     with pytest.raises(ValueError, match="a study called first exists: continue it, or add to it, with --resume"):
         study()
     assert mlflow_runs.experiment_name(small.uri) == "miseg/packed"

@@ -11,13 +11,13 @@ from mlflow import MlflowClient
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Asked, Changes, grown
-from miseg.service import plan as plans
-from miseg.service import study as studies
-from miseg.service import study_record
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.command.start import Job
-from miseg.service.plan import Devices, Plan, Throughput
-from miseg.service.study import Study
+from miseg.service.study import plan as plans
+from miseg.service.study import record
+from miseg.service.study import study as studies
+from miseg.service.study.plan import Devices, Plan, Throughput
+from miseg.service.study.study import Study
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training.train import FINISHED
 from miseg.service.tuning import repeats
@@ -119,7 +119,7 @@ def test_all_is_tuned_before_anything_is_tested_and_nothing_is_done_twice(fake, 
     ]
     assert "Mean IoU on test after the last step, 1 fresh seeds" in capsys.readouterr().out
 
-    known = study_record.find(fake.uri, "first")
+    known = record.find(fake.uri, "first")
     assert known == first.plan
     assert studies.run(study_of(fake, data, known)) == [] and fake.called() == []
 
@@ -129,11 +129,11 @@ def test_all_is_tuned_before_anything_is_tested_and_nothing_is_done_twice(fake, 
     assert calls[:2] == ["tune packed/all/ce 2", "tune packed/all/kmeans 2"]
     assert calls[2:] == [*["measure packed/all/ce on test"] * 2, *["measure packed/all/kmeans on test"] * 2]
 
-    known = study_record.find(fake.uri, None)
+    known = record.find(fake.uri, None)
     assert studies.run(study_of(fake, data, known, methods=("bce",))) == []
     assert fake.called() == ["tune packed/all/bce 2", *["measure packed/all/bce on test"] * 4]
-    known = study_record.find(fake.uri, None)
-    assert known is not None and set(study_record.done(fake.uri, known).values()) == {2}
+    known = record.find(fake.uri, None)
+    assert known is not None and set(record.done(fake.uri, known).values()) == {2}
 
 
 def test_a_study_that_was_interrupted_goes_on_where_it_was(fake, small) -> None:
@@ -142,19 +142,19 @@ def test_a_study_that_was_interrupted_goes_on_where_it_was(fake, small) -> None:
     with pytest.raises(KeyboardInterrupt):
         studies.run(study)
     assert fake.called() == ["tune packed/all/ce 1", "tune packed/all/bce 1"], "nothing was tested"
-    (run,) = study_record._runs(fake.uri, "tags.`miseg.kind` = 'study'")
+    (run,) = record._runs(fake.uri, "tags.`miseg.kind` = 'study'")
     assert (run.info.status, run.data.tags["miseg.ended"]) == ("KILLED", "interrupted; --resume continues")
     fake.trouble["RMI tuned"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        studies.run(study_of(fake, [small], study_record.find(fake.uri, None)))
+        studies.run(study_of(fake, [small], record.find(fake.uri, None)))
     calls = fake.called()
     assert calls[:2] == ["tune packed/all/bce 1", "tune packed/all/rmi 1"]
-    again = study_of(fake, [small], study_record.find(fake.uri, None))
+    again = study_of(fake, [small], record.find(fake.uri, None))
     assert studies.run(again) == []
     measured = [call for call in [*calls, *fake.called()] if call.startswith("measure")]
     # The one that was interrupted is measured again, and no other.
-    assert len(measured) == 6 + 1 and len(study_record.evaluations(fake.uri, again.plan)) == 6
-    (run,) = study_record._runs(fake.uri, "tags.`miseg.kind` = 'study'")
+    assert len(measured) == 6 + 1 and len(record.evaluations(fake.uri, again.plan)) == 6
+    (run,) = record._runs(fake.uri, "tags.`miseg.kind` = 'study'")
     assert (run.info.status, run.data.metrics["cells_done"]) == ("FINISHED", 3)
 
 
@@ -165,7 +165,7 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(fake, small, capsys) -> 
     assert fake.called() == ["tune packed/all/ce 1", "tune packed/all/bce 1", *["measure packed/all/bce on test"] * 2]
     printed = capsys.readouterr().out
     assert printed.count("packed/all/ce failed: the GPU fell off the bus") == 2 and printed.count("at line 1") == 1
-    (run,) = study_record._runs(fake.uri, "tags.`miseg.kind` = 'study'")
+    (run,) = record._runs(fake.uri, "tags.`miseg.kind` = 'study'")
     assert run.info.status == "FAILED"
     assert run.data.tags["miseg.ended"] == "failed: packed/all/ce, packed/all/bce; --resume tries again"
     assert studies.run(study) == []
@@ -213,10 +213,10 @@ def test_a_plan_that_was_cut_off_is_told(fake, small, capsys) -> None:
         study.plan, tables=(*study.plan.tables, *grown((), Asked(data=("camvid",), methods=("ce",)), DEFAULTS))
     )
     two = plans.timed(two, two.tables, lambda experiment: Throughput(10.0, 1.0, "said"))
-    study_record.open_run(plan=two, data=small.uri, devices=study.devices, split="test", **place)
-    found = study_record.find(fake.uri, "first")
+    record.open_run(plan=two, data=small.uri, devices=study.devices, split="test", **place)
+    found = record.find(fake.uri, "first")
     assert found is not None and found.data == [small.uri]
     assert "study first ended before its plan on camvid was kept: add it again with --data" in capsys.readouterr().out
-    study_record.open_run(plan=two, data="camvid", devices=study.devices, split="val", **place)
-    assert study_record.find(fake.uri, "first") == two and not capsys.readouterr().out
-    assert study_record.find(fake.uri, "another") is None
+    record.open_run(plan=two, data="camvid", devices=study.devices, split="val", **place)
+    assert record.find(fake.uri, "first") == two and not capsys.readouterr().out
+    assert record.find(fake.uri, "another") is None

@@ -13,7 +13,7 @@ from miseg.interface import Batch
 from miseg.methods.configs import BinaryCrossEntropy, PixelKMeans
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service import throughput
+from miseg.service.study import throughput
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training.loop import Loop
 

@@ -10,10 +10,10 @@ from mlflow.entities import Run
 
 from miseg.data.packed import PackedDataset
 from miseg.recipes.study import Cell, Table
-from miseg.service import study_record
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import evaluate
-from miseg.service.plan import Devices, Plan
+from miseg.service.study import record
+from miseg.service.study.plan import Devices, Plan
 from miseg.service.tracking import mlflow_runs, models, queries
 from miseg.service.training.train import FINISHED
 from miseg.service.tuning import repeats, tables, tune
@@ -79,7 +79,7 @@ def run(study: Study) -> list[str]:
     plan, uri = study.plan, study.job.tracking_uri
     check(study)
     parents = {
-        data: study_record.open_run(uri, plan, data, study.devices, study.split(data), job.storage)
+        data: record.open_run(uri, plan, data, study.devices, study.split(data), job.storage)
         for data, job in study.jobs.items()
     }
     failed: dict[str, str] = {}
@@ -114,7 +114,7 @@ def runs(study: Study) -> list[tuple[Job, str]]:
     found = []
     for data, job in study.jobs.items():
         place = mlflow_runs.experiment_name(data)
-        run = queries.find_run(job.tracking_uri, place, study_record.name_of(study.plan))
+        run = queries.find_run(job.tracking_uri, place, record.name_of(study.plan))
         found += [(job, run.info.run_id)] if run is not None else []
     return found
 
@@ -122,7 +122,7 @@ def runs(study: Study) -> list[tuple[Job, str]]:
 def check(study: Study) -> None:
     """Raise ValueError where a name is taken, or a cell was tuned with other settings than it would be now."""
     for data, job in study.jobs.items():
-        name = study_record.name_of(study.plan)
+        name = record.name_of(study.plan)
         known = queries.find_run(job.tracking_uri, mlflow_runs.experiment_name(data), name)
         if known is not None and known.data.tags.get("miseg.kind") != "study":
             raise ValueError(f"{name} is the name of another run, {known.info.run_id}: choose another --name")
@@ -143,7 +143,7 @@ def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
     """Tune and confirm a cell, as far as that is not done; why it failed, or ""."""
     name, uri = table.cell_id(cell), study.job.tracking_uri
     tuning = study.tuning(table, cell, parent)
-    if study_record.done(uri, study.plan).get(name, 0) >= table.confirm_seeds:
+    if record.done(uri, study.plan).get(name, 0) >= table.confirm_seeds:
         print(f"{name}: tuned and confirmed before", flush=True)
         return ""
     print(
@@ -159,9 +159,9 @@ def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
     if report.failures:
         print(f"{name} failed: {'; '.join(report.failures)}", flush=True)
         return report.failures[0]
-    tags = {study_record.SEEDS: str(table.confirm_seeds)}
+    tags = {record.SEEDS: str(table.confirm_seeds)}
     mlflow_runs.log_metrics(uri, report.parent_run, {}, tags=tags)
-    cells = study_record.done(uri, study.plan)
+    cells = record.done(uri, study.plan)
     of_data = [other for _, _, other in study.plan.of_data(cell.base.data).cells if other in cells]
     mlflow_runs.log_metrics(uri, parent, {"cells_done": len(of_data)}, step=len(of_data))
     return ""
@@ -176,8 +176,8 @@ def _reason(error: Exception) -> str:
 def _measured(study: Study, table: Table, cell: Cell) -> str:
     """Measure each confirmed model of a cell that is not measured yet; why one could not be, or ""."""
     uri, failure = study.job.tracking_uri, ""
-    measured = study_record.evaluations(uri, study.plan)
-    for confirmation in study_record.confirmations(uri, study.plan, table, cell):
+    measured = record.evaluations(uri, study.plan)
+    for confirmation in record.confirmations(uri, study.plan, table, cell):
         if confirmation.info.run_id in measured:
             continue
         try:
@@ -217,7 +217,7 @@ def text(study: Study, data: str) -> str:
     """The tables of a data set for the terminal."""
     split = study.split(data)
     lines = []
-    for table, scores in study_record.results(study.job.tracking_uri, study.plan, split, data):
+    for table, scores in record.results(study.job.tracking_uri, study.plan, split, data):
         for score, summary in tables.summaries(scores).items():
             what = f"{tables.SCORES[score]} on {split} after the last step, {table.confirm_seeds} fresh seeds"
             lines += [f"\n{table.id}: {what}", tables.summary_text(summary)]

@@ -18,7 +18,7 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.plan import Throughput
+from miseg.service.study.plan import Throughput
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters
 from miseg.service.training import streams as ingest

@@ -14,8 +14,8 @@ from miseg.service.command.options import Place
 if TYPE_CHECKING:
     from miseg.recipes.experiment import Experiment
     from miseg.service.command.start import Job
-    from miseg.service.plan import Plan, Throughput
-    from miseg.service.study import Study
+    from miseg.service.study.plan import Plan, Throughput
+    from miseg.service.study.study import Study
 
 Method = Literal[
     "ce", "bce", "rmi", "affinity", "mutual", "kmeans", "iic", "infoseg", "relative-position", "co-occurrence",
@@ -104,8 +104,8 @@ def start(options: Options) -> Study:
     known = _known(options)
     # Only now: they bring torch, Ray and MLflow along.
     from miseg.service.command.start import prepare
-    from miseg.service.plan import Devices, timed
-    from miseg.service.study import Study
+    from miseg.service.study.plan import Devices, timed
+    from miseg.service.study.study import Study
 
     def tables(trials: int) -> tuple[Table, ...]:
         return grown(known.tables, options.asked, {"trials": trials, "confirm_seeds": 3})
@@ -130,15 +130,15 @@ def _known(options: Options) -> Plan:
     """The study to resume as it was planned, or an empty one."""
     import datetime
 
-    from miseg.service import study_record
     from miseg.service.command.start import unique
-    from miseg.service.plan import Plan
+    from miseg.service.study import record
+    from miseg.service.study.plan import Plan
     from miseg.service.tracking import mlflow_runs
 
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     uri = mlflow_runs.tracking_uri(options.root, options.offline)
     mlflow_runs.check(uri, options.root)
-    found = study_record.find(uri, options.name) if options.resume or options.name else None
+    found = record.find(uri, options.name) if options.resume or options.name else None
     if options.resume:
         if found is None:
             raise ValueError(f"no study {options.name or ''} at {uri}: leave --resume out to start one")
@@ -149,7 +149,7 @@ def _known(options: Options) -> Plan:
 
 
 def _throughput(options: Options, experiment: Experiment, job: Job) -> Throughput:
-    from miseg.service import throughput
+    from miseg.service.study import throughput
 
     found = None
     if options.throughput == "recorded":

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.recipes.study import Cell, Table
-from miseg.service.plan import Devices, Plan, from_json, to_json
+from miseg.service.study.plan import Devices, Plan, from_json, to_json
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.training import train
 

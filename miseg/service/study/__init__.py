@@ -1,0 +1,1 @@
+"""A study: methods by data sets by label budgets, under equal budgets."""
