@@ -21,9 +21,14 @@ from PIL import Image
 from report_store import STEPS, Study
 
 from miseg.recipes.published import claims
-from miseg.service import report_content, report_page, report_runs, report_search, report_tables, report_words
-from miseg.service.report_content import Content
-from miseg.service.report_pictures import data_uri
+from miseg.service.reports import content as report_content
+from miseg.service.reports import page as report_page
+from miseg.service.reports import runs as report_runs
+from miseg.service.reports import search as report_search
+from miseg.service.reports import tables as report_tables
+from miseg.service.reports import words
+from miseg.service.reports.content import Content
+from miseg.service.reports.pictures import data_uri
 
 STRANGE = "RMI <script>alert('x')</script> | $a_b$ & \"λ\""
 SEEDS = (1, 2, 3)
@@ -165,7 +170,7 @@ def test_the_answer_comes_first_and_names_the_papers_claims(report: Written) -> 
     best = rows_of(report)["RMI tuned"]
     assert f"RMI tuned {report_tables.against(best)} over BCE tuned on CamVid" in answer
     for span in claims("RegionMutualInformation").values():
-        assert report_words.gain(span) in answer
+        assert words.gain(span) in answer
     assert report.page.index('id="answer"') < report.page.index("<table")
 
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from miseg.recipes.catalog import RECIPES
-from miseg.service.report_runs import Line, Seeded, Table
-from miseg.service.report_words import claimed, counted, gain, give_or_take, number, place, signed, system
+from miseg.service.reports.runs import Line, Seeded, Table
+from miseg.service.reports.words import claimed, counted, gain, give_or_take, number, place, signed, system
 from miseg.service.tracking.description import parameters
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 from miseg.evaluation.disagreement import disagreement
 from miseg.evaluation.paired import ImageCounts
 from miseg.evaluation.report_figures import short
-from miseg.service.report_runs import Seeded, Table
-from miseg.service.report_tables import Result, baseline_of
-from miseg.service.report_words import number
+from miseg.service.reports.runs import Seeded, Table
+from miseg.service.reports.tables import Result, baseline_of
+from miseg.service.reports.words import number
 
 EXTREMES = 3
 """Images named on each side where two rows differ most."""

@@ -14,8 +14,8 @@ from mlflow.entities import Run
 
 from miseg.evaluation.paired import Difference, compare, compare_scores
 from miseg.recipes.published import claims
-from miseg.service.report_runs import SAME, SCORES, TRAIN_MATCHED, Found, Line, Table
-from miseg.service.report_words import claimed, counted, gain, give_or_take, number, place, signed, system
+from miseg.service.reports.runs import SAME, SCORES, TRAIN_MATCHED, Found, Line, Table
+from miseg.service.reports.words import claimed, counted, gain, give_or_take, number, place, signed, system
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,12 @@ from mlflow.entities import Run
 
 from miseg.evaluation import report_figures as figures
 from miseg.recipes.differences import DIFFERENCES, Difference
-from miseg.service.report_papers import Beside, beside
-from miseg.service.report_pictures import Pictures, pictures
-from miseg.service.report_runs import Found, Line, Table
-from miseg.service.report_search import Search, searched
-from miseg.service.report_tables import Result, answer, results
-from miseg.service.report_words import number, place
+from miseg.service.reports.papers import Beside, beside
+from miseg.service.reports.pictures import Pictures, pictures
+from miseg.service.reports.runs import Found, Line, Table
+from miseg.service.reports.search import Search, searched
+from miseg.service.reports.tables import Result, answer, results
+from miseg.service.reports.words import number, place
 
 MOST_CLASS_PANELS = 8
 

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from miseg.evaluation import report_figures as figures
-from miseg.service.report_runs import Cell
+from miseg.service.reports.runs import Cell
 
 ENOUGH_TRIALS = 4
 """Whole trials below which importances would be of chance alone."""

@@ -6,7 +6,7 @@ import math
 import re
 
 from miseg.recipes.published import claims
-from miseg.service.report_runs import Line, Table
+from miseg.service.reports.runs import Line, Table
 
 NAMES = {
     "camvid": "CamVid",

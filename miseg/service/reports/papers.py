@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from miseg.recipes.published import PUBLISHED, Published
-from miseg.service.report_tables import Result
-from miseg.service.report_words import gain, number
+from miseg.service.reports.tables import Result
+from miseg.service.reports.words import gain, number
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from miseg.recipes.catalog import RECIPES
-from miseg.service.report_content import Content, address
-from miseg.service.report_papers import Beside
-from miseg.service.report_pictures import EXTREMES, data_uri
-from miseg.service.report_runs import TRAIN_MATCHED, Table
-from miseg.service.report_words import NAMES, give_or_take, place
+from miseg.service.reports.content import Content, address
+from miseg.service.reports.papers import Beside
+from miseg.service.reports.pictures import EXTREMES, data_uri
+from miseg.service.reports.runs import TRAIN_MATCHED, Table
+from miseg.service.reports.words import NAMES, give_or_take, place
 from miseg.service.training.artifacts import write_table
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
