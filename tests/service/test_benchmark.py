@@ -12,8 +12,8 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch
 from miseg.losses import RegionMutualInformationLoss, compiled
 from miseg.recipes import streets
-from miseg.service import benchmark, data_benchmark, loss_benchmark, step_profile
-from miseg.service.side_by_side import Row
+from miseg.service.benchmarks import benchmark, data, losses, step_profile
+from miseg.service.benchmarks.rows import Row
 from miseg.service.training import streams as ingest
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def test_the_published_formulation_has_our_values_and_gradients() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 5, 61, 50, requires_grad=True)
     labels = torch.randint(0, 5, (2, 61, 50))
-    published = loss_benchmark.published_loss(logits, labels)
+    published = losses.published_loss(logits, labels)
     (expected,) = torch.autograd.grad(published, logits)
     ours = RegionMutualInformationLoss(5)(logits, labels)
     (found,) = torch.autograd.grad(ours, logits)
@@ -62,7 +62,7 @@ def test_a_steps_time_is_shared_out_whole_and_the_loss_has_its_share() -> None:
 
 
 def test_losses_are_timed_in_turn(small, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_benchmark, "SIDE", 33)
+    monkeypatch.setattr(losses, "SIDE", 33)
     row = benchmark.ROWS["loss"](small, batch_size=1, steps=1, repetitions=2)
     assert list(row.values) == ["as published", "RMI + BCE, compiled"]
     assert all(len(values) == 2 for values in row.values.values())
@@ -71,7 +71,7 @@ def test_losses_are_timed_in_turn(small, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_rows_without_a_compiler_leave_it_as_it_was(small, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_benchmark, "SIDE", 33)
+    monkeypatch.setattr(losses, "SIDE", 33)
     for named in (None, "cc"):
         if named is not None:
             monkeypatch.setenv("MISEG_COMPILER", named)
@@ -111,7 +111,7 @@ def test_the_data_path_is_timed_with_and_without_decoded_images(small) -> None:
 
 
 def test_ten_times_the_data_are_each_image_ten_times(small, tmp_path) -> None:
-    larger = PackedDataset.open(data_benchmark._multiplied(small, tmp_path))
+    larger = PackedDataset.open(data._multiplied(small, tmp_path))
     assert larger.size("train") == 10 * small.size("train") and larger.fingerprint != small.fingerprint
     larger.verify()
     ids = [row[0] for row in larger.index("train")]
@@ -120,5 +120,5 @@ def test_ten_times_the_data_are_each_image_ten_times(small, tmp_path) -> None:
 
 def test_what_other_processes_hold_counts_in_the_peak() -> None:
     code = "import time; data = bytearray(200_000_000); time.sleep(1)"
-    peak = data_benchmark._peak_of_processes(lambda: subprocess.run([sys.executable, "-c", code], check=True))
+    peak = data._peak_of_processes(lambda: subprocess.run([sys.executable, "-c", code], check=True))
     assert peak > 200_000_000

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from miseg.service import scaling_model
-from miseg.service.scaling_model import Cluster, Work
+from miseg.service.benchmarks import scaling_model
+from miseg.service.benchmarks.scaling_model import Cluster, Work
 
 CLUSTER = Cluster(operations_per_second=1e12, bytes_per_second=1e9, latency=1e-3)
 WORK = Work(operations=5e10, parameters=5e7, image_bytes=1e6, log_bytes=0)

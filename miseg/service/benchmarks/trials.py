@@ -14,8 +14,8 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes import spaces, streets
 from miseg.recipes.experiment import Experiment
+from miseg.service.benchmarks.rows import Row, device
 from miseg.service.cluster import ray_cluster
-from miseg.service.side_by_side import Row, device
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop

@@ -23,10 +23,10 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch, combine
 from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
+from miseg.service.benchmarks.rows import Row, device
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
-from miseg.service.side_by_side import Row, device
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop, build_optimiser

@@ -17,7 +17,7 @@ from miseg.methods.configs import CrossEntropy, InvariantInformation, MutualLear
 from miseg.methods.invariant_information import InvariantInformationMethod
 from miseg.methods.similarity import MutualInformationSimilarityMethod
 from miseg.recipes import few_labels, streets, unsupervised
-from miseg.service.side_by_side import Row, device, peak_bytes_of
+from miseg.service.benchmarks.rows import Row, device, peak_bytes_of
 from miseg.service.training.loop import Loop
 
 SCENE, LITERAL_ROWS = 512, 4

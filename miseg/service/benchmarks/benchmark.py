@@ -15,15 +15,9 @@ from miseg.data.packed import PackedDataset
 from miseg.interface import Batch, Task
 from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment
-from miseg.service import (
-    crf_benchmark,
-    data_benchmark,
-    loop_benchmark,
-    loss_benchmark,
-    method_benchmark,
-    trial_benchmark,
-)
-from miseg.service.side_by_side import Row, device, peak_bytes_of
+from miseg.service.benchmarks import crf, data, losses, methods, trials
+from miseg.service.benchmarks import loop as loop_benchmark
+from miseg.service.benchmarks.rows import Row, device, peak_bytes_of
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop
 
@@ -62,25 +56,25 @@ def peak_bytes(experiment: Experiment, task: Task, batch: Batch) -> int:
 
 
 ROWS: dict[str, Callable[..., Row]] = {
-    "data-path": data_benchmark.data_path,
-    "data-path-cached": data_benchmark.data_path_cached,
-    "data-memory": data_benchmark.data_memory,
+    "data-path": data.data_path,
+    "data-path-cached": data.data_path_cached,
+    "data-memory": data.data_memory,
     "step": step,
     "step-memory": step_memory,
     "loop": loop_benchmark.loop,
     "scaling": loop_benchmark.scaling,
-    "trial": trial_benchmark.trial,
-    "loss": loss_benchmark.loss,
-    "loss-beside-bce": loss_benchmark.loss_beside_bce,
-    "loss-plain": loss_benchmark.plain_loss,
-    "loss-plain-beside-bce": loss_benchmark.plain_loss_beside_bce,
-    "loss-memory": loss_benchmark.loss_memory,
-    "mutual-learning": method_benchmark.mutual_learning,
-    "iic": method_benchmark.invariant_information,
-    "crf": crf_benchmark.crf,
-    "map": method_benchmark.maps,
-    "scene": method_benchmark.scene,
-    "scene-memory": method_benchmark.scene_memory,
+    "trial": trials.trial,
+    "loss": losses.loss,
+    "loss-beside-bce": losses.loss_beside_bce,
+    "loss-plain": losses.plain_loss,
+    "loss-plain-beside-bce": losses.plain_loss_beside_bce,
+    "loss-memory": losses.loss_memory,
+    "mutual-learning": methods.mutual_learning,
+    "iic": methods.invariant_information,
+    "crf": crf.crf,
+    "map": methods.maps,
+    "scene": methods.scene,
+    "scene-memory": methods.scene_memory,
 }
 """Every row by the name that selects it."""
 

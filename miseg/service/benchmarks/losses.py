@@ -15,7 +15,7 @@ from torch import Tensor
 
 from miseg.data.packed import PackedDataset
 from miseg.losses import RegionMutualInformationLoss, compiled
-from miseg.service.side_by_side import Row, device, peak_bytes_of
+from miseg.service.benchmarks.rows import Row, device, peak_bytes_of
 
 CLASSES, SIDE = 21, 513
 IMAGES = {"cpu": 2, "cuda": 16}

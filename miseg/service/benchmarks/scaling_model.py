@@ -1,6 +1,6 @@
 """What a training on many workers waits for: a model on paper, which the benchmark's row `scaling` is beside.
 
-python -m miseg.service.scaling_model
+python -m miseg.service.benchmarks.scaling_model
 
 prints the table of README. A step is a worker's share of the arithmetic, and then the sum of the gradients over all
 workers by a ring: each sends and receives 2 (n − 1) / n times the gradient, in 2 (n − 1) messages one after the other.

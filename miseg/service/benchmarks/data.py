@@ -24,8 +24,8 @@ from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment
+from miseg.service.benchmarks.rows import Row
 from miseg.service.cluster import ray_cluster
-from miseg.service.side_by_side import Row
 from miseg.service.training import decoded_cache
 from miseg.service.training import streams as ingest
 

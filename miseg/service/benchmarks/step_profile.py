@@ -1,6 +1,6 @@
 """Where the time of a training step goes.
 
-python -m miseg.service.step_profile camvid-rmi
+python -m miseg.service.benchmarks.step_profile camvid-rmi
 
 profiles steps of a recipe on noise of its size and prints each kind of operation's share of the time that PyTorch's
 profiler sees, the most expensive first.
@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from miseg.interface import Batch, Task
 from miseg.recipes.catalog import RECIPES
-from miseg.service.side_by_side import device
+from miseg.service.benchmarks.rows import device
 from miseg.service.training.loop import Loop
 
 WARM_UP, STEPS = 2, 5

@@ -15,10 +15,10 @@ import ray
 from miseg.data.packed import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.recipes import streets
+from miseg.service.benchmarks.rows import Row
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
 from miseg.service.evaluation import dense_crf
-from miseg.service.side_by_side import Row
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop
 

@@ -1,0 +1,1 @@
+"""How fast each part is, as ratios in one run."""
