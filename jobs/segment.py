@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from miseg.service.command.options import Place, check_no_keys, main
 
 if TYPE_CHECKING:
-    from miseg.data.scene_files import SceneOptions
+    from miseg.data.raster.scene_files import SceneOptions
     from miseg.recipes.experiment import Experiment
 
 
@@ -71,7 +71,7 @@ class Segment(Place):
 def run(arguments: Segment) -> int:
     """Map, and say what was left out; status 1 where nothing was mapped."""
     _check(arguments)
-    from miseg.data.scene_files import SceneOptions
+    from miseg.data.raster.scene_files import SceneOptions
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.tracking import mlflow_runs
 
@@ -112,7 +112,7 @@ def _scenes(
     arguments: Segment, files: dict[str, bytes], experiment: Experiment, options: SceneOptions, uri: str
 ) -> str | None:
     """The id of the MLflow run; None where nothing was mapped."""
-    from miseg.data.scene_files import open_scene, open_series
+    from miseg.data.raster.scene_files import open_scene, open_series
     from miseg.service.cluster import ray_cluster
     from miseg.service.mapping import scene_maps
 
@@ -186,7 +186,7 @@ def _many(
 def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions) -> tuple[Any, Any, Any]:
     """The labelled scene, its labelled pixels as `segment.Examples`, and the classes' colours."""
     from miseg.data.annotations import read_annotations
-    from miseg.data.scene_files import open_scene
+    from miseg.data.raster.scene_files import open_scene
     from miseg.data.tiles import StandardScene
     from miseg.service.mapping.scene_maps import Examples
 

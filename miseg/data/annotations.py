@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from miseg.data.geojson import read_geojson
-from miseg.data.grid import Grid
 from miseg.data.label_raster import read_label_raster
 from miseg.data.label_table import read_label_table
 from miseg.data.marks import Mark, Problem, class_name, class_order
-from miseg.data.raster_files import Colour
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.raster_files import Colour
 from miseg.data.samples import IGNORE_LABEL
 
 __all__ = [

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from miseg.data.checks import BadFileError, encode_png
-from miseg.data.grid import Window
+from miseg.data.raster.grid import Window
 from miseg.data.samples import DataSetInfo, Sample
 
 if TYPE_CHECKING:
-    from miseg.data.scenes import Scene
+    from miseg.data.raster.scenes import Scene
 
 CHIP = 256
 """Pixels of a chip's side, at most."""

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from miseg.data.geojson import Feature, mark_of, parts_of
-from miseg.data.grid import Grid
-from miseg.data.maps import MAX_CLASSES, default_colours
 from miseg.data.marks import Mark, Problem, class_name
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.maps import MAX_CLASSES, default_colours
 
 MOST_DRAWINGS = 10_000
 MOST_POSITIONS = 10_000

@@ -16,9 +16,9 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-from miseg.data.grid import Grid
 from miseg.data.marks import Mark, Problem, class_name
-from miseg.data.raster_files import known_crs, mapped
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.raster_files import known_crs, mapped
 
 _LONGITUDE_LATITUDE = CRS.from_user_input("OGC:CRS84")
 _DEGREES = (_LONGITUDE_LATITUDE, CRS.from_epsg(4326))

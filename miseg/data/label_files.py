@@ -19,12 +19,12 @@ from rasterio.warp import transform
 from miseg.data.annotations import Valid, usable_pixels
 from miseg.data.drawings import Drawing, Drawings, LabelClass, checked_geometry, mark
 from miseg.data.geojson import Part, parts_of, read_features
-from miseg.data.grid import Grid
 from miseg.data.label_raster import read_label_raster
 from miseg.data.label_table import read_label_table
-from miseg.data.maps import write_raster
 from miseg.data.marks import Mark, Problem, class_order
-from miseg.data.raster_files import known_crs, mapped
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.maps import write_raster
+from miseg.data.raster.raster_files import known_crs, mapped
 from miseg.data.samples import IGNORE_LABEL
 
 MOST_BYTES = 2**24

@@ -12,10 +12,10 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from miseg.data.grid import Grid
 from miseg.data.marks import Mark, class_name
-from miseg.data.raster_files import Colour, category_names, class_colours, known_crs, mapped
-from miseg.data.rasters import open_raster
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.raster_files import Colour, category_names, class_colours, known_crs, mapped
+from miseg.data.raster.rasters import open_raster
 from miseg.data.samples import IGNORE_LABEL
 
 _PIXELS_AT_ONCE = 2**22

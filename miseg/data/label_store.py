@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from miseg.data.drawings import Drawings
-from miseg.data.grid import Grid
+from miseg.data.raster.grid import Grid
 
 FILE = "labels.json"
 FORMAT = 1

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from miseg.data.checks import encode_png
-from miseg.data.grid import Grid
-from miseg.data.rasters import grid_of, open_raster, read_stored
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.rasters import grid_of, open_raster, read_stored
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
 
 CLASSES = ("impervious surfaces", "building", "low vegetation", "tree", "car", "clutter")

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from miseg.data.chips import labels_png, scene_chips
-from miseg.data.grid import Grid, Window
 from miseg.data.listing import halved
-from miseg.data.rasters import grid_of, open_raster
+from miseg.data.raster.grid import Grid, Window
+from miseg.data.raster.rasters import grid_of, open_raster
+from miseg.data.raster.scene_files import SceneOptions, open_scene
+from miseg.data.raster.scenes import Scene, read_labels
+from miseg.data.raster.sentinel2 import QUANTIFICATION, date_in
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
-from miseg.data.scene_files import SceneOptions, open_scene
-from miseg.data.scenes import Scene, read_labels
-from miseg.data.sentinel2 import QUANTIFICATION, date_in
 
 AERIAL = ("red", "green", "blue", "near infrared")
 

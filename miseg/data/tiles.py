@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from miseg.data.annotations import Annotations
-from miseg.data.grid import Window
+from miseg.data.raster.grid import Window
+from miseg.data.raster.scenes import Scene
 from miseg.data.samples import IGNORE_LABEL
-from miseg.data.scenes import Scene
 
 TILE = 512
 """Pixels of a tile's side: two rows and columns of the blocks in which maps are stored."""

@@ -14,8 +14,8 @@ from rasterio.transform import Affine
 
 from miseg.data.annotations import Annotations, read_annotations, sample_points
 from miseg.data.geojson import read_geojson
-from miseg.data.grid import Grid
-from miseg.data.raster_files import mapped
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.raster_files import mapped
 
 PLAIN = Grid(20, 30)
 UTM = Grid(20, 30, "EPSG:32631", (10.0, 0.0, 574680.0, 0.0, -10.0, 5622440.0))

@@ -18,8 +18,8 @@ from scene_layouts import UTM, place, raster
 from miseg.data import label_files, label_store
 from miseg.data.annotations import read_annotations
 from miseg.data.drawings import Drawings, LabelClass, checked_geometry, mark
-from miseg.data.grid import Grid
 from miseg.data.label_store import LabelStore, StaleError
+from miseg.data.raster.grid import Grid
 
 SCENES = ("2019-05-16", "2019-07-20")
 HERE = place()

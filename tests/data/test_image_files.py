@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scene_layouts import SafeTree
 
-from miseg.data.image_files import find
+from miseg.data.raster.image_files import find
 
 
 def touched(*paths: Path) -> None:

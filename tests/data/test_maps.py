@@ -11,11 +11,11 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from miseg.data.annotations import read_annotations
-from miseg.data.grid import Grid
-from miseg.data.maps import MapWriter, confidence_path, default_colours
-from miseg.data.quicklook import NO_DATA, quicklook
-from miseg.data.raster_files import category_names, class_colours
-from miseg.data.rasters import open_raster
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.maps import MapWriter, confidence_path, default_colours
+from miseg.data.raster.quicklook import NO_DATA, quicklook
+from miseg.data.raster.raster_files import category_names, class_colours
+from miseg.data.raster.rasters import open_raster
 
 NAMES = ("wheat", "beet & <rye>", "blé")
 COLOURS = ((200, 10, 10), (10, 200, 10), (1, 2, 3))

@@ -10,10 +10,10 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from scene_layouts import UTM, raster
 
-from miseg.data import pictures
 from miseg.data.augmentation import prepare
 from miseg.data.configs import Augmentation
-from miseg.data.pictures import Resized, open_picture
+from miseg.data.raster import pictures
+from miseg.data.raster.pictures import Resized, open_picture
 
 SIZE = (45, 70)
 WINDOWS = [(0, 0, 45, 70), (20, 30, 25, 40), (3, 0, 1, 7)]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scene_layouts import BANDS_10M, SafeTree, offsets, place, raster, reflectances
 
-from miseg.data import sentinel2
-from miseg.data.scene_files import SceneOptions, open_scene, open_series
+from miseg.data.raster import sentinel2
+from miseg.data.raster.scene_files import SceneOptions, open_scene, open_series
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from PIL import Image
 from scene_layouts import place, raster, smooth
 
 from miseg.data import potsdam
-from miseg.data.grid import Grid
 from miseg.data.packed import PackedDataset, decode
 from miseg.data.packing import pack
 from miseg.data.potsdam import LABELLED, UNLABELLED, Potsdam
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.scene_files import SceneOptions, open_series
 from miseg.data.samples import Rejection
-from miseg.data.scene_files import SceneOptions, open_series
 from miseg.data.scene_sources import AERIAL, NaipLandcover, NaipSeries, Sentinel2Flanders
 from miseg.data.sources import open_source
 

@@ -10,9 +10,9 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 from scene_layouts import UTM, place, raster, reflectances, smooth
 
-from miseg.data.grid import Grid
-from miseg.data.scene_files import BANDS_10M, SceneOptions, open_scene, open_series
-from miseg.data.scenes import Series
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.scene_files import BANDS_10M, SceneOptions, open_scene, open_series
+from miseg.data.raster.scenes import Series
 
 AERIAL = SceneOptions(bands=("red", "green", "blue", "near infrared"))
 

@@ -10,7 +10,7 @@ from scene_layouts import raster, reflectances
 
 from miseg.data import tiles
 from miseg.data.annotations import Annotations
-from miseg.data.scene_files import SceneOptions, open_scene
+from miseg.data.raster.scene_files import SceneOptions, open_scene
 from miseg.data.tiles import StandardScene
 
 SIZE = (24, 30)

@@ -10,10 +10,11 @@ import numpy as np
 from fuzz import Reader
 from scene_layouts import SafeTree, raster, reflectances
 
-from miseg.data import annotations, checks, scene_files
-from miseg.data.grid import Grid
+from miseg.data import annotations, checks
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR, pack
+from miseg.data.raster import scene_files
+from miseg.data.raster.grid import Grid
 from miseg.data.samples import DataSetInfo
 from miseg.data.sources import Embedded
 

@@ -14,7 +14,7 @@ from scene_layouts import raster, reflectances
 
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import SCHEMA, SIDECAR, pack
-from miseg.data.rasters import open_raster
+from miseg.data.raster.rasters import open_raster
 from miseg.data.sources import Embedded
 from miseg.networks.configs import DeepLab
 from miseg.service.checkpoints import checkpoint

@@ -21,8 +21,8 @@ from page_driver import LabellingPage, labelling_page
 from processes import processes, wait_until
 from rasterio.transform import Affine
 
-from miseg.data.raster_files import created
-from miseg.data.scene_files import SceneOptions, open_scene
+from miseg.data.raster.raster_files import created
+from miseg.data.raster.scene_files import SceneOptions, open_scene
 
 BANDS = ("B04", "B03", "B02", "B08")
 DATES = ("2019-05-16", "2019-07-20")

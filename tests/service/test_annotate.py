@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from miseg.data import tiles
 from miseg.data.annotations import read_annotations
-from miseg.data.scene_files import SceneOptions, open_scene, open_series
+from miseg.data.raster.scene_files import SceneOptions, open_scene, open_series
 from miseg.data.tiles import StandardScene
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod

@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from miseg.data.label_store import FILE
-from miseg.data.scene_files import SceneOptions, open_series
+from miseg.data.raster.scene_files import SceneOptions, open_series
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint
 from miseg.service.labelling import http

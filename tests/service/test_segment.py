@@ -19,7 +19,7 @@ from rasterio.warp import transform
 from scene_layouts import UTM, place, raster, smooth
 
 from miseg.data import tiles
-from miseg.data.scene_files import SceneOptions, open_scene
+from miseg.data.raster.scene_files import SceneOptions, open_scene
 from miseg.data.tiles import StandardScene
 from miseg.interface import Batch, Task
 from miseg.methods.configs import CrossEntropy

@@ -24,9 +24,9 @@ from scene_layouts import UTM, SafeTree, place, raster, reflectances
 
 from miseg.data.augmentation import prepare
 from miseg.data.configs import Augmentation
-from miseg.data.maps import MapWriter
-from miseg.data.rasters import open_raster
-from miseg.data.scene_files import SceneOptions, open_scene
+from miseg.data.raster.maps import MapWriter
+from miseg.data.raster.rasters import open_raster
+from miseg.data.raster.scene_files import SceneOptions, open_scene
 from miseg.data.tiles import StandardScene
 from miseg.evaluation.clusters import of_classes
 from miseg.evaluation.tiled import Tiling

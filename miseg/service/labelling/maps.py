@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from miseg.data.grid import Window
-from miseg.data.scenes import Scene
+from miseg.data.raster.grid import Window
+from miseg.data.raster.scenes import Scene
 from miseg.data.tiles import StandardScene
 from miseg.evaluation.tiled import decided
 from miseg.methods.nearest import NearestLabelMethod

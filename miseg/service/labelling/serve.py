@@ -26,10 +26,10 @@ from ray.serve.config import ProxyLocation
 from starlette.applications import Starlette
 
 from miseg.data import label_files
-from miseg.data.grid import Window
 from miseg.data.label_store import LabelStore
 from miseg.data.marks import Problem
-from miseg.data.scenes import Scene
+from miseg.data.raster.grid import Window
+from miseg.data.raster.scenes import Scene
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources

@@ -19,12 +19,12 @@ from PIL import Image
 from miseg.data import label_files
 from miseg.data.annotations import LabelledPixels, Valid, usable_pixels
 from miseg.data.drawings import Drawings, mark
-from miseg.data.grid import Window
 from miseg.data.label_store import LabelStore
-from miseg.data.maps import MapWriter, confidence_path
 from miseg.data.marks import Mark, class_order
-from miseg.data.quicklook import stretched
-from miseg.data.scenes import Scene
+from miseg.data.raster.grid import Window
+from miseg.data.raster.maps import MapWriter, confidence_path
+from miseg.data.raster.quicklook import stretched
+from miseg.data.raster.scenes import Scene
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.labelling.maps import Labelled, LabelMap, MapMaker
 

@@ -19,12 +19,12 @@ import torch
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
-from miseg.data.image_files import Found
-from miseg.data.map_records import MADE_FROM, MapPlace
-from miseg.data.maps import MapWriter
-from miseg.data.raster_files import Colour
+from miseg.data.raster.image_files import Found
+from miseg.data.raster.map_records import MADE_FROM, MapPlace
+from miseg.data.raster.maps import MapWriter
+from miseg.data.raster.raster_files import Colour
+from miseg.data.raster.scene_files import SceneOptions
 from miseg.data.samples import IGNORE_LABEL
-from miseg.data.scene_files import SceneOptions
 from miseg.evaluation.tiled import Tiling, blended, decided, enlarged
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources

@@ -18,8 +18,8 @@ import pandas as pd
 import ray
 import torch
 
-from miseg.data.image_files import Found, find
-from miseg.data.map_records import put, whole
+from miseg.data.raster.image_files import Found, find
+from miseg.data.raster.map_records import put, whole
 from miseg.data.storage import file_system, is_local, patiently
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint_files

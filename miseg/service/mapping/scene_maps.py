@@ -15,10 +15,10 @@ import pandas as pd
 import ray
 import torch
 
-from miseg.data.maps import MapWriter, confidence_path, default_colours
-from miseg.data.quicklook import quicklook
+from miseg.data.raster.maps import MapWriter, confidence_path, default_colours
+from miseg.data.raster.quicklook import quicklook
+from miseg.data.raster.scenes import Scene
 from miseg.data.samples import IGNORE_LABEL
-from miseg.data.scenes import Scene
 from miseg.data.tiles import TILE, StandardScene
 from miseg.evaluation.tiled import decided
 from miseg.interface import Batch, Task

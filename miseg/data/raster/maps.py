@@ -17,8 +17,8 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from miseg.data.grid import Grid
-from miseg.data.raster_files import Colour, created, known_crs
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.raster_files import Colour, created, known_crs
 from miseg.data.samples import IGNORE_LABEL
 
 BLOCK = 256

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rasterio.enums import Resampling
 
-from miseg.data.maps import checked_colours
-from miseg.data.rasters import open_raster
+from miseg.data.raster.maps import checked_colours
+from miseg.data.raster.rasters import open_raster
 from miseg.data.samples import IGNORE_LABEL
 
 NO_DATA = (205, 205, 205)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miseg.data.grid import Grid, Window
+from miseg.data.raster.grid import Grid, Window
 
 # Rasterio takes most of a second to import; data sets of plain pictures do without it.
 if TYPE_CHECKING:

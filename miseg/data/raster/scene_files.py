@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miseg.data import sentinel2
-from miseg.data.grid import Grid
-from miseg.data.rasters import check_alignable, grid_of, open_raster
-from miseg.data.scenes import CLOUDS, Band, Scene, Series
+from miseg.data.raster import sentinel2
+from miseg.data.raster.grid import Grid
+from miseg.data.raster.rasters import check_alignable, grid_of, open_raster
+from miseg.data.raster.scenes import CLOUDS, Band, Scene, Series
 
 BANDS_10M = ("B02", "B03", "B04", "B08")
 """Blue, green, red and near infrared: the bands of Sentinel-2 that have pixels of 10 m."""

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from miseg.data.checks import BadFileError, check_image
-from miseg.data.grid import Grid, Window
-from miseg.data.rasters import grid_of, open_raster, told
+from miseg.data.raster.grid import Grid, Window
+from miseg.data.raster.rasters import grid_of, open_raster, told
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader

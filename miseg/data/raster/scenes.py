@@ -1,6 +1,6 @@
 """Satellite and aerial scenes: bands of one place at one date, and series of them on one grid, read by window.
 
-`miseg.data.scene_files` makes them from files.
+`miseg.data.raster.scene_files` makes them from files.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from miseg.data.grid import Grid, Window
-from miseg.data.rasters import check_alignable, grid_of, open_raster, read_bands
+from miseg.data.raster.grid import Grid, Window
+from miseg.data.raster.rasters import check_alignable, grid_of, open_raster, read_bands
 
 CLOUDS = (0, 1, 2, 3, 8, 9, 10)
 """Classes of Sentinel-2's scene classification (SCL) that are no view of the ground: no data, saturated or defective,

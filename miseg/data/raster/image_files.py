@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pyarrow import fs
 
-from miseg.data import sentinel2
+from miseg.data.raster import sentinel2
 from miseg.data.storage import file_system, is_local, patiently
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2")

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from miseg.data.maps import confidence_path
+from miseg.data.raster.maps import confidence_path
 from miseg.data.storage import file_system, is_local, patiently
 
 MADE_FROM = "made_from"

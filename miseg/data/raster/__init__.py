@@ -1,0 +1,1 @@
+"""Georeferenced rasters, scenes and maps."""
