@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from miseg.data.annotations import Annotations
+from miseg.data.labels.annotations import Annotations
 from miseg.data.raster.grid import Window
 from miseg.data.raster.scenes import Scene
 from miseg.data.samples import IGNORE_LABEL

@@ -12,8 +12,8 @@ import rasterio.warp
 from PIL import Image
 from rasterio.transform import Affine
 
-from miseg.data.annotations import Annotations, read_annotations, sample_points
-from miseg.data.geojson import read_geojson
+from miseg.data.labels.annotations import Annotations, read_annotations, sample_points
+from miseg.data.labels.geojson import read_geojson
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import mapped
 
@@ -89,7 +89,7 @@ def within(ring: np.ndarray, x: float, y: float) -> bool:
 
 @pytest.mark.parametrize("strip", [40, 2**22])
 def test_scribbles_and_polygons_are_those_of_a_slow_reference(tmp_path, monkeypatch, strip):
-    monkeypatch.setattr("miseg.data.geojson._PIXELS_AT_ONCE", strip)
+    monkeypatch.setattr("miseg.data.labels.geojson._PIXELS_AT_ONCE", strip)
     rng = np.random.default_rng(4)
     grid = Grid(12, 14, "EPSG:32631", UTM.transform)
     to_map = Affine(*grid.transform)
@@ -380,7 +380,7 @@ def raster(path: Path, values: np.ndarray, grid: Grid = UTM, colours: dict | Non
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
 def test_a_raster_on_the_image_s_grid(tmp_path, monkeypatch, dtype):
     # Several strips.
-    monkeypatch.setattr("miseg.data.label_raster._PIXELS_AT_ONCE", 100)
+    monkeypatch.setattr("miseg.data.labels.raster._PIXELS_AT_ONCE", 100)
     values = np.zeros((20, 30), dtype)
     values[1, 2], values[19, 29], values[5, 5:8] = 2, 10, 2
     values[0, 0] = 77

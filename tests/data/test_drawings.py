@@ -15,10 +15,11 @@ import pytest
 import rasterio
 from scene_layouts import UTM, place, raster
 
-from miseg.data import label_files, label_store
-from miseg.data.annotations import read_annotations
-from miseg.data.drawings import Drawings, LabelClass, checked_geometry, mark
-from miseg.data.label_store import LabelStore, StaleError
+from miseg.data.labels import files as label_files
+from miseg.data.labels import store as label_store
+from miseg.data.labels.annotations import read_annotations
+from miseg.data.labels.drawings import Drawings, LabelClass, checked_geometry, mark
+from miseg.data.labels.store import LabelStore, StaleError
 from miseg.data.raster.grid import Grid
 
 SCENES = ("2019-05-16", "2019-07-20")

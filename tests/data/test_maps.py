@@ -10,7 +10,7 @@ import rasterio
 from PIL import Image
 from rasterio.transform import Affine
 
-from miseg.data.annotations import read_annotations
+from miseg.data.labels.annotations import read_annotations
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.maps import MapWriter, confidence_path, default_colours
 from miseg.data.raster.quicklook import NO_DATA, quicklook

@@ -9,7 +9,7 @@ import pytest
 from scene_layouts import raster, reflectances
 
 from miseg.data import tiles
-from miseg.data.annotations import Annotations
+from miseg.data.labels.annotations import Annotations
 from miseg.data.raster.scene_files import SceneOptions, open_scene
 from miseg.data.tiles import StandardScene
 

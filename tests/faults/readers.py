@@ -10,7 +10,8 @@ import numpy as np
 from fuzz import Reader
 from scene_layouts import SafeTree, raster, reflectances
 
-from miseg.data import annotations, checks
+from miseg.data import checks
+from miseg.data.labels import annotations
 from miseg.data.packed import PackedDataset
 from miseg.data.packing import SIDECAR, pack
 from miseg.data.raster import scene_files

@@ -18,7 +18,7 @@ from scene_layouts import place, raster, smooth
 from starlette.testclient import TestClient
 
 from miseg.data import tiles
-from miseg.data.annotations import read_annotations
+from miseg.data.labels.annotations import read_annotations
 from miseg.data.raster.scene_files import SceneOptions, open_scene, open_series
 from miseg.data.tiles import StandardScene
 from miseg.interface import Batch, Task

@@ -17,7 +17,7 @@ from processes import free_ports
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from miseg.data.label_store import FILE
+from miseg.data.labels.store import FILE
 from miseg.data.raster.scene_files import SceneOptions, open_series
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint

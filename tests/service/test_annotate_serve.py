@@ -16,7 +16,7 @@ from labelled_fields import BANDS, write_fields, write_model
 from page_driver import labelling_page
 from processes import Processes, http, processes, wait_until
 
-from miseg.data.label_store import FILE
+from miseg.data.labels.store import FILE
 
 pytestmark = [pytest.mark.ray, pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -20,8 +20,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from miseg.data.label_files import MOST_BYTES
-from miseg.data.label_store import StaleError
+from miseg.data.labels.files import MOST_BYTES
+from miseg.data.labels.store import StaleError
 from miseg.service.labelling.maps import SupersededError
 from miseg.service.labelling.session import Session
 

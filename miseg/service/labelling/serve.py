@@ -25,9 +25,9 @@ from ray.serve._private import replica
 from ray.serve.config import ProxyLocation
 from starlette.applications import Starlette
 
-from miseg.data import label_files
-from miseg.data.label_store import LabelStore
-from miseg.data.marks import Problem
+from miseg.data.labels import files as label_files
+from miseg.data.labels.marks import Problem
+from miseg.data.labels.store import LabelStore
 from miseg.data.raster.grid import Window
 from miseg.data.raster.scenes import Scene
 from miseg.methods.nearest import NearestLabelMethod

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from miseg.data import label_files
-from miseg.data.annotations import LabelledPixels, Valid, usable_pixels
-from miseg.data.drawings import Drawings, mark
-from miseg.data.label_store import LabelStore
-from miseg.data.marks import Mark, class_order
+from miseg.data.labels import files as label_files
+from miseg.data.labels.annotations import LabelledPixels, Valid, usable_pixels
+from miseg.data.labels.drawings import Drawings, mark
+from miseg.data.labels.marks import Mark, class_order
+from miseg.data.labels.store import LabelStore
 from miseg.data.raster.grid import Window
 from miseg.data.raster.maps import MapWriter, confidence_path
 from miseg.data.raster.quicklook import stretched

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from miseg.data.geojson import read_geojson
-from miseg.data.label_raster import read_label_raster
-from miseg.data.label_table import read_label_table
-from miseg.data.marks import Mark, Problem, class_name, class_order
+from miseg.data.labels.geojson import read_geojson
+from miseg.data.labels.marks import Mark, Problem, class_name, class_order
+from miseg.data.labels.raster import read_label_raster
+from miseg.data.labels.table import read_label_table
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import Colour
 from miseg.data.samples import IGNORE_LABEL

@@ -16,12 +16,12 @@ import numpy as np
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-from miseg.data.annotations import Valid, usable_pixels
-from miseg.data.drawings import Drawing, Drawings, LabelClass, checked_geometry, mark
-from miseg.data.geojson import Part, parts_of, read_features
-from miseg.data.label_raster import read_label_raster
-from miseg.data.label_table import read_label_table
-from miseg.data.marks import Mark, Problem, class_order
+from miseg.data.labels.annotations import Valid, usable_pixels
+from miseg.data.labels.drawings import Drawing, Drawings, LabelClass, checked_geometry, mark
+from miseg.data.labels.geojson import Part, parts_of, read_features
+from miseg.data.labels.marks import Mark, Problem, class_order
+from miseg.data.labels.raster import read_label_raster
+from miseg.data.labels.table import read_label_table
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.maps import write_raster
 from miseg.data.raster.raster_files import known_crs, mapped

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from miseg.data.marks import Mark, class_name
+from miseg.data.labels.marks import Mark, class_name
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import Colour, category_names, class_colours, known_crs, mapped
 from miseg.data.raster.rasters import open_raster

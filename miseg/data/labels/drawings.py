@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from miseg.data.geojson import Feature, mark_of, parts_of
-from miseg.data.marks import Mark, Problem, class_name
+from miseg.data.labels.geojson import Feature, mark_of, parts_of
+from miseg.data.labels.marks import Mark, Problem, class_name
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.maps import MAX_CLASSES, default_colours
 

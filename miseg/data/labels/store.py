@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from miseg.data.drawings import Drawings
+from miseg.data.labels.drawings import Drawings
 from miseg.data.raster.grid import Grid
 
 FILE = "labels.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miseg.data.marks import Mark, Problem, class_name
+from miseg.data.labels.marks import Mark, Problem, class_name
 
 _DELIMITERS = ",;\t|"
 _FARTHEST = 2**53

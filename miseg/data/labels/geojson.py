@@ -16,7 +16,7 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-from miseg.data.marks import Mark, Problem, class_name
+from miseg.data.labels.marks import Mark, Problem, class_name
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import known_crs, mapped
 

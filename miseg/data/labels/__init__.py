@@ -1,0 +1,1 @@
+"""Sparse labels: points, lines, polygons and rasters, read, drawn and stored."""
