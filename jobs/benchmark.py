@@ -73,7 +73,7 @@ def run(arguments: Benchmark) -> int:
     for option in ("steps", "repetitions"):
         if (value := getattr(arguments, option)) is not None and value < 1:
             raise ValueError(f"--{option} {value}: use 1 or more")
-    from miseg.data.packed import PackedDataset
+    from miseg.data.packed.dataset import PackedDataset
     from miseg.service.benchmarks import benchmark
     from miseg.service.command.start import prepare
     from miseg.service.tracking import mlflow_runs

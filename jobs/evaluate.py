@@ -59,7 +59,7 @@ def run(arguments: Evaluate) -> int:
         raise ValueError(f"--crf {' '.join(map(str, arguments.crf))}: name each number of iterations once")
     from dataclasses import replace
 
-    from miseg.data.packed import PackedDataset
+    from miseg.data.packed.dataset import PackedDataset
     from miseg.evaluation.crf import DenseCRF, available
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare

@@ -53,7 +53,7 @@ def run(arguments: Bound) -> int:
     """Measure, and print the means over classes."""
     if not arguments.run and not arguments.checkpoint:
         raise ValueError("give --run or --checkpoint")
-    from miseg.data.packed import PackedDataset
+    from miseg.data.packed.dataset import PackedDataset
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare
     from miseg.service.evaluation import rmi_bound

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from miseg.data.packing import Packing
+    from miseg.data.packed.packing import Packing
     from miseg.data.samples import Source
 
 
@@ -97,11 +97,11 @@ def prepare(settings: PrepareData) -> Packing:
     """Packs what `settings` say.
 
     Raises:
-        ValueError: as `miseg.data.packing.pack`.
+        ValueError: as `miseg.data.packed.packing.pack`.
     """
     # Arrow and NumPy take longer to import than --help may take to answer.
     from miseg.data.catalog import packed_path
-    from miseg.data.packing import pack
+    from miseg.data.packed.packing import pack
 
     storage = os.environ.get("MISEG_STORAGE") or "~/miseg"
     source = open_source(settings)
@@ -134,7 +134,7 @@ def open_source(settings: PrepareData) -> Source:
 
 def report(packing: Packing, max_rejected: int) -> int:
     """Prints the summary and returns the exit code."""
-    from miseg.data.packing import REJECTED
+    from miseg.data.packed.packing import REJECTED
 
     for split, rows in packing.rows.items():
         print(f"{split}: {rows} images packed, {packing.rejected_by_split.get(split, 0)} rejected")

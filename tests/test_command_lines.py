@@ -107,7 +107,7 @@ class RayStartedError(BaseException):
 @pytest.fixture(scope="session")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage whose embedded data set is two scenes of 48x64."""
-    from miseg.data.packing import pack
+    from miseg.data.packed.packing import pack
     from miseg.data.sources import Embedded
 
     folder = tmp_path_factory.mktemp("command-lines")

@@ -12,9 +12,9 @@ import numpy as np
 
 from miseg.data.augmentation import augment, padding_colour, prepare
 from miseg.data.configs import Augmentation, Order
-from miseg.data.decoded import Pixels
 from miseg.data.order import augmentation_generator, budget_subset, draw
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.decoded import Pixels
 from miseg.data.samples import IGNORE_LABEL
 
 View = tuple[str, np.ndarray, np.ndarray, bool]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import SIDECAR, pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import SIDECAR, pack
 from miseg.data.sources import DATA_SETS, open_source
 
 

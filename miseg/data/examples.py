@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from miseg.data.labels.annotations import sample_points
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.data.pairs import Chip, open_chip
 from miseg.data.samples import IGNORE_LABEL
 

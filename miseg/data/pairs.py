@@ -17,7 +17,7 @@ from scipy.ndimage import minimum_filter
 from miseg.data.batches import check_share, shared_among
 from miseg.data.configs import Pairs
 from miseg.data.order import pair_generator
-from miseg.data.packed import PackedDataset, Row, decode
+from miseg.data.packed.dataset import PackedDataset, Row, decode
 from miseg.data.samples import IGNORE_LABEL
 
 GROUP = 32

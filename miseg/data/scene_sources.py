@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from miseg.data.chips import labels_png, scene_chips
 from miseg.data.listing import halved
+from miseg.data.packed.chips import labels_png, scene_chips
 from miseg.data.raster.grid import Grid, Window
 from miseg.data.raster.rasters import grid_of, open_raster
 from miseg.data.raster.scene_files import SceneOptions, open_scene

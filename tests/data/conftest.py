@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from miseg.data.camvid import CamVid
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 
 
 class Tree:

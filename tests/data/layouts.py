@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from miseg.data.packed import PackedDataset, decode
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset, decode
+from miseg.data.packed.packing import pack
 
 SIZE = (12, 16)
 

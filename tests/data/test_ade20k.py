@@ -4,8 +4,8 @@ from layouts import SIZE, Ade20kTree, masks, noise, picture
 
 from miseg.data.ade20k import ADE20K
 from miseg.data.catalog import ensure_packed
-from miseg.data.packed import PackedDataset, decode
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset, decode
+from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
 
 A, B = "ADE_train_00000001", "ADE_train_00000002"

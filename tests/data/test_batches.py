@@ -6,8 +6,8 @@ import pytest
 from miseg.data.batches import evaluation_batches, training_batches
 from miseg.data.camvid import CamVid
 from miseg.data.configs import Augmentation
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 
 AUGMENTATION = Augmentation(scale=(0.5, 2.0), crop=(10, 14))
 

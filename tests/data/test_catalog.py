@@ -6,7 +6,7 @@ import pytest
 
 from miseg.data import catalog, sources
 from miseg.data.catalog import ensure_packed
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 
 
 @pytest.fixture

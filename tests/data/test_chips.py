@@ -9,10 +9,10 @@ import pytest
 
 from miseg.data.batches import evaluation_batches, training_batches
 from miseg.data.checks import encode_png
-from miseg.data.chips import decode_chip, encode_chip, store
 from miseg.data.configs import Augmentation
-from miseg.data.packed import PackedDataset, Row, decode
-from miseg.data.packing import pack
+from miseg.data.packed.chips import decode_chip, encode_chip, store
+from miseg.data.packed.dataset import PackedDataset, Row, decode
+from miseg.data.packed.packing import pack
 from miseg.data.samples import DataSetInfo, Sample
 
 INFO = DataSetInfo("chips", ("a", "b"), ((0, 0, 0), (1, 1, 1)), channels=5, full_scale=10_000, nodata=0)

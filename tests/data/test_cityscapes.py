@@ -4,8 +4,8 @@ from layouts import SIZE, CityscapesTree, masks, noise, picture
 
 from miseg.data.catalog import ensure_packed
 from miseg.data.cityscapes import CLASSES, COLOURS, Cityscapes
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
 
 TRAIN_IDS = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9}

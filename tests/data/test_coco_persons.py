@@ -7,8 +7,8 @@ from layouts import CocoTree, box, crowd, masks, noise, picture
 from miseg.data.catalog import ensure_packed
 from miseg.data.coco_frames import Frame
 from miseg.data.coco_persons import CLASSES, CocoPersons
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
 
 A, B, C = "000000000036", "000000000049", "000000000061"

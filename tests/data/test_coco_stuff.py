@@ -10,8 +10,8 @@ from miseg.data.catalog import ensure_packed
 from miseg.data.coco_frames import Frame
 from miseg.data.coco_labels import LABELS, STUFF_LABELS, THINGS
 from miseg.data.coco_stuff import CLASSES, COLOURS, CocoStuff15, coarse_labels
-from miseg.data.packed import PackedDataset, decode
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset, decode
+from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
 
 A, B = "000000000009", "000000000025"

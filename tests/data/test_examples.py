@@ -7,8 +7,8 @@ import pytest
 from test_pairs import DATES, Places
 
 from miseg.data.examples import draw_examples, labelled_date
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 from miseg.data.pairs import open_chip
 
 

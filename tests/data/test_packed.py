@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from miseg.data.packed import PackedDataset, Row, decode
+from miseg.data.packed.dataset import PackedDataset, Row, decode
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_reading_from_threads(small):
 
 
 def test_only_so_many_files_stay_open(small, monkeypatch):
-    monkeypatch.setattr("miseg.data.packed._OPEN_SHARDS", 2)
+    monkeypatch.setattr("miseg.data.packed.dataset._OPEN_SHARDS", 2)
     dataset = PackedDataset.open(small.uri)
     for index in [*range(11), *range(11)]:
         assert dataset.read("train", index).id == f"train/{index:03d}"

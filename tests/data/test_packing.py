@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from miseg.data.camvid import CLASSES, COLOURS, CamVid
-from miseg.data.packed import PackedDataset, decode
-from miseg.data.packing import SCHEMA, pack
+from miseg.data.packed.dataset import PackedDataset, decode
+from miseg.data.packed.packing import SCHEMA, pack
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Sample
 from miseg.data.sources import Embedded
 
@@ -254,7 +254,7 @@ def test_packing_again_gives_the_same_bytes(tmp_path, tree):
 
 def test_a_killed_packing_leaves_no_half_data_set(tmp_path):
     script = (
-        "import sys, time; from miseg.data.packing import pack; from miseg.data.sources import Embedded\n"
+        "import sys, time; from miseg.data.packed.packing import pack; from miseg.data.sources import Embedded\n"
         "class Slow(Embedded):\n"
         "    def samples(self, split):\n"
         "        for sample in super().samples(split):\n"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from layouts import CityscapesTree, CocoStuffTree, VocTree
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.data.sources import DATA_SETS
 
 JOB = Path(__file__).parents[2] / "jobs" / "prepare_data.py"

@@ -6,8 +6,8 @@ from layouts import SIZE, VocTree, masks, noise, picture, save_class_map, some_l
 from scipy.io import savemat
 
 from miseg.data.checks import BadFileError
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
 from miseg.data.sbd import VocAug, read_class_map
 

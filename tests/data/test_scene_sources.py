@@ -13,8 +13,8 @@ from PIL import Image
 from scene_layouts import place, raster, smooth
 
 from miseg.data import potsdam
-from miseg.data.packed import PackedDataset, decode
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset, decode
+from miseg.data.packed.packing import pack
 from miseg.data.potsdam import LABELLED, UNLABELLED, Potsdam
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.scene_files import SceneOptions, open_series

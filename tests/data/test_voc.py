@@ -6,8 +6,8 @@ from layouts import VocTree, masks, palette_picture, picture, some_labels, voc_c
 from PIL import Image
 
 from miseg.data.catalog import ensure_packed
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
 from miseg.data.voc import CLASSES, COLOURS, Voc
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from miseg.data.packed import PackedDataset, Row
-from miseg.data.packing import SIDECAR, pack
+from miseg.data.packed.dataset import PackedDataset, Row
+from miseg.data.packed.packing import SIDECAR, pack
 from miseg.data.sources import Embedded
 
 

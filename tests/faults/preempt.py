@@ -49,8 +49,8 @@ class Training:
 
     def __init__(self, nodes: SpotNodes, folder: Path, steps: int, size: int) -> None:
         from miseg.data.configs import Augmentation
-        from miseg.data.packed import PackedDataset
-        from miseg.data.packing import pack
+        from miseg.data.packed.dataset import PackedDataset
+        from miseg.data.packed.packing import pack
         from miseg.data.sources import Embedded
         from miseg.methods.configs import RegionMutualInformation
         from miseg.networks.configs import UNet

@@ -12,8 +12,8 @@ from scene_layouts import SafeTree, raster, reflectances
 
 from miseg.data import checks
 from miseg.data.labels import annotations
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import SIDECAR, pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import SIDECAR, pack
 from miseg.data.raster import scene_files
 from miseg.data.raster.grid import Grid
 from miseg.data.samples import DataSetInfo

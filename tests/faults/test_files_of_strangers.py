@@ -12,8 +12,8 @@ from PIL import Image
 from readers import _checkpoint, _loop, _seal_checkpoint
 from scene_layouts import raster, reflectances
 
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import SCHEMA, SIDECAR, pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import SCHEMA, SIDECAR, pack
 from miseg.data.raster.rasters import open_raster
 from miseg.data.sources import Embedded
 from miseg.networks.configs import DeepLab

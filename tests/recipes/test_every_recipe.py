@@ -15,8 +15,8 @@ from PIL import Image
 from scene_layouts import UTM, place, raster, reflectances
 
 from miseg.data.checks import encode_png
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 from miseg.data.samples import Sample
 from miseg.data.sources import Embedded, open_source
 from miseg.data.textures import Textures

@@ -9,8 +9,8 @@ import pytest
 
 from miseg.data.checks import encode_png
 from miseg.data.configs import Augmentation
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 from miseg.data.sources import Embedded
 from miseg.data.streets import draw_scene
 from miseg.methods.configs import RegionMutualInformation

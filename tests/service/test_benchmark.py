@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
 from miseg.losses import RegionMutualInformationLoss, compiled
 from miseg.recipes import streets

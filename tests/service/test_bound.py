@@ -12,7 +12,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.information import estimate, gaussian_label_bound, label_entropy
 from miseg.losses import region_vectors
 from miseg.methods.configs import CrossEntropy, PixelKMeans, RegionMutualInformation

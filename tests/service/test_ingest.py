@@ -13,8 +13,8 @@ import ray.data
 import torch
 
 from miseg.data.batches import evaluation_batches, training_batches
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import SIDECAR
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import SIDECAR
 from miseg.service.training import decoded_cache
 from miseg.service.training import streams as ingest
 
@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_not_kept(small, tiny):
 @pytest.mark.timeout(180)
 def test_a_ray_of_this_machine_alone_takes_what_it_kept_with_it(small):
     code = (
-        "import sys; from miseg.data.packed import PackedDataset; from miseg.recipes.experiment import Experiment\n"
+        "import sys; from miseg.data.packed.dataset import PackedDataset; from miseg.recipes.experiment import Experiment\n"
         "from miseg.service import cluster, ingest, kept_images\n"
         "cluster.connect('local'); dataset = PackedDataset.open(sys.argv[1])\n"
         "kept = kept_images.keeping(dataset, Experiment(data=sys.argv[1], steps=2), 2**27)\n"

@@ -17,7 +17,7 @@ from faulty_s3 import BUCKET, FaultyS3, faulty_s3
 from mlflow import MlflowClient
 from test_checkpoint_store import filled, weight, writer
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.service.checkpoints import checkpoint, storage_failures
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.recipes.study import Asked, Changes, grown
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.command.start import Job

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from ray.exceptions import TaskUnschedulableError
 
 from miseg.data.batches import evaluation_batches
-from miseg.data.decoded import DecodedImages
+from miseg.data.packed.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available
 from miseg.recipes.experiment import Experiment

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from torch import Tensor
 
 from miseg.data.configs import Augmentation
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import pack
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import pack
 from miseg.data.textures import Textures
 from miseg.evaluation import ConfusionMatrix, match_clusters
 from miseg.interface import Batch

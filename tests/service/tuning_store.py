@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from miseg.data.batches import evaluation_batches
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
 from miseg.methods.configs import BinaryCrossEntropy
 from miseg.networks.configs import UNet

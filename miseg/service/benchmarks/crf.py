@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ray
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.recipes import streets
 from miseg.service.benchmarks.rows import Row

@@ -20,8 +20,8 @@ import psutil
 import torch
 
 from miseg.data.configs import Augmentation
-from miseg.data.packed import PackedDataset
-from miseg.data.packing import SIDECAR
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.packing import SIDECAR
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment
 from miseg.service.benchmarks.rows import Row

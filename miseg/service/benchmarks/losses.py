@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.losses import RegionMutualInformationLoss, compiled
 from miseg.service.benchmarks.rows import Row, device, peak_bytes_of
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import IGNORE_INDEX, Batch, Step, Task
 from miseg.methods import build_method
 from miseg.methods.configs import CrossEntropy, InvariantInformation, MutualLearning

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from mlflow import MlflowClient
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes import spaces, streets
 from miseg.recipes.experiment import Experiment

@@ -32,7 +32,7 @@ from ray._private import ray_constants
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from miseg.data.decoded import remove_abandoned
+from miseg.data.packed.decoded import remove_abandoned
 from miseg.service.cluster import threads
 
 LOOPBACK = "127.0.0.1"
@@ -53,7 +53,7 @@ class Resources:
     workers: int
     concurrency: int
     decoded_bytes: int = 0
-    """What a machine's decoded images may take; see `miseg.data.decoded`."""
+    """What a machine's decoded images may take; see `miseg.data.packed.decoded`."""
 
     @property
     def use_gpu(self) -> bool:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.evaluation.pictures import Row, comparison
 from miseg.recipes.experiment import Experiment

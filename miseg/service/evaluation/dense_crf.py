@@ -14,7 +14,7 @@ import numpy as np
 import ray
 import torch
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import BoundaryIoU, ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.clusters import of_classes
 from miseg.interface import Task

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method

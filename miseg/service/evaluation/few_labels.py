@@ -13,7 +13,7 @@ import pandas as pd
 import ray
 import torch
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.data.pairs import open_chip
 from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch

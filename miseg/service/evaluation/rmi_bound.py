@@ -17,7 +17,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation.estimates import Followed, followed_figure
 from miseg.information import ESTIMATORS, gaussian_label_bound, label_entropy
 from miseg.losses import region_vectors

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mlflow.entities import Run
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.recipes.study import Cell, Table
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import evaluate

@@ -14,7 +14,7 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster.ray_cluster import Resources

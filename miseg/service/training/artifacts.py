@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation.pictures import Row, confusion_picture, panels
 from miseg.recipes.experiment import Experiment
 from miseg.service.journal.journal import Journal

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from miseg.data.decoded import DecodedImages
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.decoded import DecodedImages
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster.ray_cluster import decoded_folder
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from miseg.data.augmentation import standardisation
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore

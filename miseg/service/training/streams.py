@@ -18,7 +18,7 @@ import torch
 from miseg.data.augmentation import standardisation
 from miseg.data.batches import evaluation_batches, training_batches
 from miseg.data.examples import draw_examples
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.data.pairs import pair_batches, scene_batches
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import Experiment

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import match_clusters
 from miseg.interface import Batch, Method
 from miseg.recipes.experiment import Experiment, from_dict

@@ -85,7 +85,7 @@ def search(
         ValueError: a setting that does not fit the data or the cluster, a name that is taken, or a tuning that another
             process is at.
     """
-    from miseg.data.packed import PackedDataset
+    from miseg.data.packed.dataset import PackedDataset
     from miseg.service.command.start import prepare, tuning_name
     from miseg.service.tracking import mlflow_runs, registry
     from miseg.service.tracking.claims import claimed

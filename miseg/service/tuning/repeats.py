@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from miseg.data.packed import PackedDataset
+from miseg.data.packed.dataset import PackedDataset
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking import mlflow_runs, queries
 

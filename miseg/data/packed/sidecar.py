@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from miseg.data.moments import scene_series
-from miseg.data.packing import FORMAT_VERSION
+from miseg.data.packed.moments import scene_series
+from miseg.data.packed.packing import FORMAT_VERSION
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from PIL import Image
 from pyarrow import fs
 
 from miseg.data.checks import OF_DAMAGED
-from miseg.data.chips import decode_chip, is_chip
-from miseg.data.decoded import DecodedImages, Pixels
-from miseg.data.packing import SIDECAR
-from miseg.data.shards import open_shard
-from miseg.data.sidecar import PackedInfo, Shard, parse_sidecar
+from miseg.data.packed.chips import decode_chip, is_chip
+from miseg.data.packed.decoded import DecodedImages, Pixels
+from miseg.data.packed.packing import SIDECAR
+from miseg.data.packed.shards import open_shard
+from miseg.data.packed.sidecar import PackedInfo, Shard, parse_sidecar
 from miseg.data.storage import file_system, patiently
 
 _OPEN_SHARDS = 64
