@@ -186,8 +186,8 @@ def _many(
 def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions) -> tuple[Any, Any, Any]:
     """The labelled scene, its labelled pixels as `segment.Examples`, and the classes' colours."""
     from miseg.data.labels.annotations import read_annotations
+    from miseg.data.loading.tiles import StandardScene
     from miseg.data.raster.scene_files import open_scene
-    from miseg.data.tiles import StandardScene
     from miseg.service.mapping.scene_maps import Examples
 
     assert arguments.scene is not None and arguments.labels is not None and experiment.patch is not None

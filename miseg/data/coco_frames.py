@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from miseg.data.augmentation import prepare, window
 from miseg.data.checks import BadFileError, check_image, check_sizes, encode_png, read_bytes
 from miseg.data.configs import Augmentation
 from miseg.data.listing import is_picture
+from miseg.data.loading.augmentation import prepare, window
 from miseg.data.samples import IGNORE_LABEL, Rejection, Sample
 
 SPLITS = ("train", "val")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miseg.data.augmentation import augment, padding_colour, prepare, standardisation, target_size
 from miseg.data.configs import Augmentation
+from miseg.data.loading.augmentation import augment, padding_colour, prepare, standardisation, target_size
 
 PAD = (1, 2, 3)
 

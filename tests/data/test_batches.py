@@ -3,9 +3,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from miseg.data.batches import evaluation_batches, training_batches
 from miseg.data.camvid import CamVid
 from miseg.data.configs import Augmentation
+from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 

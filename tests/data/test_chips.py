@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from miseg.data.batches import evaluation_batches, training_batches
 from miseg.data.checks import encode_png
 from miseg.data.configs import Augmentation
+from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.packed.chips import decode_chip, encode_chip, store
 from miseg.data.packed.dataset import PackedDataset, Row, decode
 from miseg.data.packed.packing import pack

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from miseg.data.batches import evaluation_batches, training_batches
 from miseg.data.camvid import CamVid
 from miseg.data.configs import Augmentation
+from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.packed import decoded
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.decoded import DecodedImages, Pixels, remove_abandoned

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_pairs import DATES, Places
 
-from miseg.data.examples import draw_examples, labelled_date
+from miseg.data.loading.examples import draw_examples, labelled_date
+from miseg.data.loading.pairs import open_chip
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
-from miseg.data.pairs import open_chip
 
 
 @pytest.fixture(scope="module")

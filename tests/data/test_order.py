@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from miseg.data.order import augmentation_generator, budget_subset, draw
+from miseg.data.loading.order import augmentation_generator, budget_subset, draw
 
 
 @pytest.mark.parametrize("order", ["shuffle", "replacement"])

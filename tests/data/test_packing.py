@@ -289,7 +289,7 @@ def test_the_ignore_label_is_the_interface_s():
 
 
 def test_the_room_imports_no_torch_and_no_ray():
-    script = "import sys, miseg.data.batches, miseg.data.catalog; print('torch' in sys.modules, 'ray' in sys.modules)"
+    script = "import sys, miseg.data.loading.batches, miseg.data.catalog; print('torch' in sys.modules, 'ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from miseg.data.configs import Pairs
+from miseg.data.loading.pairs import GROUP, open_chip, pair_batches, scene_batches
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
-from miseg.data.pairs import GROUP, open_chip, pair_batches, scene_batches
 from miseg.data.samples import DataSetInfo, Sample
 
 HEIGHT, WIDTH, BANDS = 12, 14, 2

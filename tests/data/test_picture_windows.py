@@ -10,8 +10,8 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from scene_layouts import UTM, raster
 
-from miseg.data.augmentation import prepare
 from miseg.data.configs import Augmentation
+from miseg.data.loading.augmentation import prepare
 from miseg.data.raster import pictures
 from miseg.data.raster.pictures import Resized, open_picture
 

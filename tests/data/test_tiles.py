@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scene_layouts import raster, reflectances
 
-from miseg.data import tiles
 from miseg.data.labels.annotations import Annotations
+from miseg.data.loading import tiles
+from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.scene_files import SceneOptions, open_scene
-from miseg.data.tiles import StandardScene
 
 SIZE = (24, 30)
 OPTIONS = SceneOptions(bands=("B04", "B03", "B02", "B08"))

@@ -17,10 +17,10 @@ from PIL import Image
 from scene_layouts import place, raster, smooth
 from starlette.testclient import TestClient
 
-from miseg.data import tiles
 from miseg.data.labels.annotations import read_annotations
+from miseg.data.loading import tiles
+from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.scene_files import SceneOptions, open_scene, open_series
-from miseg.data.tiles import StandardScene
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from miseg.data.batches import evaluation_batches
+from miseg.data.loading.batches import evaluation_batches
 from miseg.evaluation import DenseCRF
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet

@@ -11,10 +11,10 @@ import torch
 from test_pairs import DATES, Places
 
 from miseg.data.configs import Pairs
-from miseg.data.examples import draw_examples
+from miseg.data.loading.examples import draw_examples
+from miseg.data.loading.pairs import open_chip
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
-from miseg.data.pairs import open_chip
 from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity
 from miseg.networks.configs import PatchEncoder, UNet

@@ -12,7 +12,7 @@ import pytest
 import ray.data
 import torch
 
-from miseg.data.batches import evaluation_batches, training_batches
+from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SIDECAR
 from miseg.service.training import decoded_cache

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from miseg.data.batches import evaluation_batches
+from miseg.data.loading.batches import evaluation_batches
 from miseg.interface import Batch
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import metrics

@@ -18,9 +18,9 @@ from mlflow import MlflowClient
 from rasterio.warp import transform
 from scene_layouts import UTM, place, raster, smooth
 
-from miseg.data import tiles
+from miseg.data.loading import tiles
+from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.scene_files import SceneOptions, open_scene
-from miseg.data.tiles import StandardScene
 from miseg.interface import Batch, Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet

@@ -22,12 +22,12 @@ from processes import processes, wait_until
 from pyarrow import fs
 from scene_layouts import UTM, SafeTree, place, raster, reflectances
 
-from miseg.data.augmentation import prepare
 from miseg.data.configs import Augmentation
+from miseg.data.loading.augmentation import prepare
+from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.maps import MapWriter
 from miseg.data.raster.rasters import open_raster
 from miseg.data.raster.scene_files import SceneOptions, open_scene
-from miseg.data.tiles import StandardScene
 from miseg.evaluation.clusters import of_classes
 from miseg.evaluation.tiled import Tiling
 from miseg.interface import Batch, Task

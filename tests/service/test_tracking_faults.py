@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow_servers import ROOT, MlflowServer, postgres_programs
 from processes import processes, wait_until
 
-from miseg.data.batches import evaluation_batches
+from miseg.data.loading.batches import evaluation_batches
 from miseg.interface import Batch
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources

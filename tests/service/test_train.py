@@ -19,7 +19,7 @@ import torch
 from mlflow import MlflowClient
 from ray.exceptions import TaskUnschedulableError
 
-from miseg.data.batches import evaluation_batches
+from miseg.data.loading.batches import evaluation_batches
 from miseg.data.packed.decoded import DecodedImages
 from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
 from miseg.evaluation.crf import available

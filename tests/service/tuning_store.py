@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from miseg.data.batches import evaluation_batches
+from miseg.data.loading.batches import evaluation_batches
 from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
 from miseg.methods.configs import BinaryCrossEntropy

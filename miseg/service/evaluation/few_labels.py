@@ -13,8 +13,8 @@ import pandas as pd
 import ray
 import torch
 
+from miseg.data.loading.pairs import open_chip
 from miseg.data.packed.dataset import PackedDataset
-from miseg.data.pairs import open_chip
 from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch
 from miseg.methods.nearest import NearestLabelMethod

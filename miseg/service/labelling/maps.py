@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.grid import Window
 from miseg.data.raster.scenes import Scene
-from miseg.data.tiles import StandardScene
 from miseg.evaluation.tiled import decided
 from miseg.methods.nearest import NearestLabelMethod
 

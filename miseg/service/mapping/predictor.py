@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from miseg.data.augmentation import target_size
+from miseg.data.loading.augmentation import target_size
+from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.maps import MAX_CLASSES, default_colours
 from miseg.data.raster.pictures import Picture, Resized, open_picture
 from miseg.data.raster.scene_files import SceneOptions, open_scene
-from miseg.data.tiles import StandardScene
 from miseg.evaluation.clusters import of_classes
 from miseg.evaluation.tiled import Read, Tiling, Window
 from miseg.interface import Method, Task

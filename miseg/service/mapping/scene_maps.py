@@ -15,11 +15,11 @@ import pandas as pd
 import ray
 import torch
 
+from miseg.data.loading.tiles import TILE, StandardScene
 from miseg.data.raster.maps import MapWriter, confidence_path, default_colours
 from miseg.data.raster.quicklook import quicklook
 from miseg.data.raster.scenes import Scene
 from miseg.data.samples import IGNORE_LABEL
-from miseg.data.tiles import TILE, StandardScene
 from miseg.evaluation.tiled import decided
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod

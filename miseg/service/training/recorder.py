@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from miseg.data.augmentation import standardisation
+from miseg.data.loading.augmentation import standardisation
 from miseg.data.packed.dataset import PackedDataset
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint

@@ -15,11 +15,11 @@ import numpy as np
 import ray.data
 import torch
 
-from miseg.data.augmentation import standardisation
-from miseg.data.batches import evaluation_batches, training_batches
-from miseg.data.examples import draw_examples
+from miseg.data.loading.augmentation import standardisation
+from miseg.data.loading.batches import evaluation_batches, training_batches
+from miseg.data.loading.examples import draw_examples
+from miseg.data.loading.pairs import pair_batches, scene_batches
 from miseg.data.packed.dataset import PackedDataset
-from miseg.data.pairs import pair_batches, scene_batches
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster import metrics

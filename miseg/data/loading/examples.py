@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from miseg.data.labels.annotations import sample_points
+from miseg.data.loading.pairs import Chip, open_chip
 from miseg.data.packed.dataset import PackedDataset
-from miseg.data.pairs import Chip, open_chip
 from miseg.data.samples import IGNORE_LABEL
 
 MOST_CHIPS = 64

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.ndimage import minimum_filter
 
-from miseg.data.batches import check_share, shared_among
 from miseg.data.configs import Pairs
-from miseg.data.order import pair_generator
+from miseg.data.loading.batches import check_share, shared_among
+from miseg.data.loading.order import pair_generator
 from miseg.data.packed.dataset import PackedDataset, Row, decode
 from miseg.data.samples import IGNORE_LABEL
 
@@ -75,7 +75,7 @@ def pair_batches(
 ) -> Iterator[dict[str, Any]]:
     """This rank's share of the pairs of steps [start_step, stop_step).
 
-    Pairs are drawn as `miseg.data.order` says of images: those of a step depend neither on the number of ranks nor on
+    Pairs are drawn as `miseg.data.loading.order` says of images: those of a step depend neither on the number of ranks nor on
     where a run was resumed. A group of `GROUP` neighbours comes from one chip, drawn from all with equal chance, and
     from the same place at another date; middles are drawn where both patches are whole, or, where no patch is, where
     both middles are valid.

@@ -52,7 +52,7 @@ def augment(
         image_HWC: uint8 [H, W, C].
         mask_HW: uint8 [H, W], or None.
         config: what to do.
-        rng: where the randomness comes from; see `miseg.data.order.augmentation_generator`.
+        rng: where the randomness comes from; see `miseg.data.loading.order.augmentation_generator`.
         pad_colour: C values, 0..255, beside an image that is smaller than the crop; the mask has 255 there.
 
     Returns:

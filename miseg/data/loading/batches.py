@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from miseg.data.augmentation import augment, padding_colour, prepare
 from miseg.data.configs import Augmentation, Order
-from miseg.data.order import augmentation_generator, budget_subset, draw
+from miseg.data.loading.augmentation import augment, padding_colour, prepare
+from miseg.data.loading.order import augmentation_generator, budget_subset, draw
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.decoded import Pixels
 from miseg.data.samples import IGNORE_LABEL
@@ -37,7 +37,7 @@ def training_batches(
 ) -> Iterator[dict[str, Any]]:
     """This rank's share of the training batches of steps [start_step, stop_step).
 
-    Step s has positions [s · batch_size, (s + 1) · batch_size) of the stream of `miseg.data.order`; rank r of W takes
+    Step s has positions [s · batch_size, (s + 1) · batch_size) of the stream of `miseg.data.loading.order`; rank r of W takes
     the r-th of W equal parts. So ranks together see what one rank alone would, and a resume at step s sees what an
     uninterrupted run sees there.
 

@@ -1,0 +1,1 @@
+"""From packed images to batches: order, augmentation, pairs, tiles."""
