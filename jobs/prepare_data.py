@@ -100,8 +100,8 @@ def prepare(settings: PrepareData) -> Packing:
         ValueError: as `miseg.data.packed.packing.pack`.
     """
     # Arrow and NumPy take longer to import than --help may take to answer.
-    from miseg.data.catalog import packed_path
     from miseg.data.packed.packing import pack
+    from miseg.data.sources.catalog import packed_path
 
     storage = os.environ.get("MISEG_STORAGE") or "~/miseg"
     source = open_source(settings)
@@ -117,18 +117,18 @@ def open_source(settings: PrepareData) -> Source:
         ValueError: a root for the embedded set, or none for another and no default; a choice of images for a data set
             that has none.
     """
-    from miseg.data import sources
+    from miseg.data.sources import registry
 
     if settings.data != "coco-stuff-15" and (settings.image_list is not None or not settings.curated):
         raise ValueError(f"--image-list and --no-curated are for coco-stuff-15: leave them out for {settings.data}")
     if settings.data == "embedded" and settings.root is None:
         counts = {"train": settings.train, "val": settings.val, "test": settings.test}
-        return sources.Embedded(counts, settings.seed, settings.height, settings.width)
+        return registry.Embedded(counts, settings.seed, settings.height, settings.width)
     root = settings.root.expanduser() if settings.root is not None else None
-    source = sources.open_source(settings.data, root)
-    if isinstance(source, sources.CocoStuff15):
+    source = registry.open_source(settings.data, root)
+    if isinstance(source, registry.CocoStuff15):
         image_list = settings.image_list.expanduser() if settings.image_list is not None else None
-        return sources.CocoStuff15(source.root, image_list, settings.curated)
+        return registry.CocoStuff15(source.root, image_list, settings.curated)
     return source
 
 

@@ -108,7 +108,7 @@ class RayStartedError(BaseException):
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage whose embedded data set is two scenes of 48x64."""
     from miseg.data.packed.packing import pack
-    from miseg.data.sources import Embedded
+    from miseg.data.sources.registry import Embedded
 
     folder = tmp_path_factory.mktemp("command-lines")
     source = Embedded({"train": 1, "val": 1, "test": 0}, height=48, width=64)

@@ -14,8 +14,8 @@ from random import Random
 import numpy as np
 
 from miseg.data import street_parts as parts
-from miseg.data.camvid import CLASSES, COLOURS
 from miseg.data.samples import IGNORE_LABEL
+from miseg.data.sources.camvid import CLASSES, COLOURS
 from miseg.data.street_canvas import Camera, Canvas, Kind, Surface
 from miseg.data.street_looks import render
 

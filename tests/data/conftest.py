@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miseg.data.camvid import CamVid
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
+from miseg.data.sources.camvid import CamVid
 
 
 class Tree:

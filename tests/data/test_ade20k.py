@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from layouts import SIZE, Ade20kTree, masks, noise, picture
 
-from miseg.data.ade20k import ADE20K
-from miseg.data.catalog import ensure_packed
 from miseg.data.packed.dataset import PackedDataset, decode
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
+from miseg.data.sources.ade20k import ADE20K
+from miseg.data.sources.catalog import ensure_packed
 
 A, B = "ADE_train_00000001", "ADE_train_00000002"
 ALL_LABELS = np.arange(192, dtype=np.uint8).reshape(SIZE) % 151

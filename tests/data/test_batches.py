@@ -3,11 +3,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from miseg.data.camvid import CamVid
 from miseg.data.configs import Augmentation
 from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
+from miseg.data.sources.camvid import CamVid
 
 AUGMENTATION = Augmentation(scale=(0.5, 2.0), crop=(10, 14))
 

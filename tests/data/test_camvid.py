@@ -3,9 +3,9 @@ import unicodedata
 import pytest
 from layouts import Ade20kTree
 
-from miseg.data.camvid import CLASSES, COLOURS, CamVid
 from miseg.data.samples import Rejection, Sample
-from miseg.data.sources import DATA_SETS, Embedded, open_source
+from miseg.data.sources.camvid import CLASSES, COLOURS, CamVid
+from miseg.data.sources.registry import DATA_SETS, Embedded, open_source
 
 
 def test_pairs_come_in_listed_order(tree):

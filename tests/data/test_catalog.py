@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from miseg.data import catalog, sources
-from miseg.data.catalog import ensure_packed
 from miseg.data.packed.dataset import PackedDataset
+from miseg.data.sources import catalog, registry
+from miseg.data.sources.catalog import ensure_packed
 
 
 @pytest.fixture
 def few_scenes(monkeypatch):
     monkeypatch.setitem(
-        sources.DATA_SETS, "embedded", lambda root: sources.Embedded({"train": 3, "val": 1}, height=32, width=32)
+        registry.DATA_SETS, "embedded", lambda root: registry.Embedded({"train": 3, "val": 1}, height=32, width=32)
     )
 
 
@@ -51,7 +51,7 @@ def test_the_loser_uses_the_winner_s(few_scenes, tmp_path, monkeypatch):
     out, pack = tmp_path / "data" / "embedded", catalog.pack
 
     def overtaken(*arguments, **settings):
-        pack(sources.Embedded({"train": 2}, seed=9, height=32, width=32), out, ["train"])
+        pack(registry.Embedded({"train": 2}, seed=9, height=32, width=32), out, ["train"])
         return pack(*arguments, **settings)
 
     monkeypatch.setattr(catalog, "pack", overtaken)

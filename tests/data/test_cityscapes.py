@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from layouts import SIZE, CityscapesTree, masks, noise, picture
 
-from miseg.data.catalog import ensure_packed
-from miseg.data.cityscapes import CLASSES, COLOURS, Cityscapes
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
+from miseg.data.sources.catalog import ensure_packed
+from miseg.data.sources.cityscapes import CLASSES, COLOURS, Cityscapes
 
 TRAIN_IDS = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9}
 TRAIN_IDS |= {23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18}

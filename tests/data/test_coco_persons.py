@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from layouts import CocoTree, box, crowd, masks, noise, picture
 
-from miseg.data.catalog import ensure_packed
-from miseg.data.coco_frames import Frame
-from miseg.data.coco_persons import CLASSES, CocoPersons
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
+from miseg.data.sources.catalog import ensure_packed
+from miseg.data.sources.coco_frames import Frame
+from miseg.data.sources.coco_persons import CLASSES, CocoPersons
 
 A, B, C = "000000000036", "000000000049", "000000000061"
 WHOLE = Frame(scale=1, middle=None)

@@ -6,13 +6,13 @@ import pytest
 from layouts import CocoStuffTree, masks, picture
 from PIL import Image
 
-from miseg.data.catalog import ensure_packed
-from miseg.data.coco_frames import Frame
-from miseg.data.coco_labels import LABELS, STUFF_LABELS, THINGS
-from miseg.data.coco_stuff import CLASSES, COLOURS, CocoStuff15, coarse_labels
 from miseg.data.packed.dataset import PackedDataset, decode
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
+from miseg.data.sources.catalog import ensure_packed
+from miseg.data.sources.coco_frames import Frame
+from miseg.data.sources.coco_labels import LABELS, STUFF_LABELS, THINGS
+from miseg.data.sources.coco_stuff import CLASSES, COLOURS, CocoStuff15, coarse_labels
 
 A, B = "000000000009", "000000000025"
 WHOLE = Frame(scale=1, middle=None)

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from miseg.data.camvid import CamVid
 from miseg.data.configs import Augmentation
 from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.packed import decoded
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.decoded import DecodedImages, Pixels, remove_abandoned
 from miseg.data.packed.packing import pack
+from miseg.data.sources.camvid import CamVid
 
 AUGMENTATION = Augmentation(crop=(24, 24), scale=(0.5, 2.0))
 PLENTY = 2**24

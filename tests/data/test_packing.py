@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from miseg.data.camvid import CLASSES, COLOURS, CamVid
 from miseg.data.packed.dataset import PackedDataset, decode
 from miseg.data.packed.packing import SCHEMA, pack
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Sample
-from miseg.data.sources import Embedded
+from miseg.data.sources.camvid import CLASSES, COLOURS, CamVid
+from miseg.data.sources.registry import Embedded
 
 RGB = np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3)
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
@@ -254,7 +254,7 @@ def test_packing_again_gives_the_same_bytes(tmp_path, tree):
 
 def test_a_killed_packing_leaves_no_half_data_set(tmp_path):
     script = (
-        "import sys, time; from miseg.data.packed.packing import pack; from miseg.data.sources import Embedded\n"
+        "import sys, time; from miseg.data.packed.packing import pack; from miseg.data.sources.registry import Embedded\n"
         "class Slow(Embedded):\n"
         "    def samples(self, split):\n"
         "        for sample in super().samples(split):\n"
@@ -289,7 +289,7 @@ def test_the_ignore_label_is_the_interface_s():
 
 
 def test_the_room_imports_no_torch_and_no_ray():
-    script = "import sys, miseg.data.loading.batches, miseg.data.catalog; print('torch' in sys.modules, 'ray' in sys.modules)"
+    script = "import sys, miseg.data.loading.batches, miseg.data.sources.catalog; print('torch' in sys.modules, 'ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -13,7 +13,7 @@ import pytest
 from layouts import CityscapesTree, CocoStuffTree, VocTree
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.data.sources import DATA_SETS
+from miseg.data.sources.registry import DATA_SETS
 
 JOB = Path(__file__).parents[2] / "jobs" / "prepare_data.py"
 

@@ -9,7 +9,7 @@ from miseg.data.checks import BadFileError
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
-from miseg.data.sbd import VocAug, read_class_map
+from miseg.data.sources.sbd import VocAug, read_class_map
 
 RANDOM = np.random.default_rng(0).integers(0, 21, (60, 80), dtype=np.uint8)
 

@@ -12,15 +12,15 @@ import rasterio
 from PIL import Image
 from scene_layouts import place, raster, smooth
 
-from miseg.data import potsdam
 from miseg.data.packed.dataset import PackedDataset, decode
 from miseg.data.packed.packing import pack
-from miseg.data.potsdam import LABELLED, UNLABELLED, Potsdam
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.scene_files import SceneOptions, open_series
 from miseg.data.samples import Rejection
-from miseg.data.scene_sources import AERIAL, NaipLandcover, NaipSeries, Sentinel2Flanders
-from miseg.data.sources import open_source
+from miseg.data.sources import potsdam
+from miseg.data.sources.potsdam import LABELLED, UNLABELLED, Potsdam
+from miseg.data.sources.registry import open_source
+from miseg.data.sources.scenes import AERIAL, NaipLandcover, NaipSeries, Sentinel2Flanders
 
 
 @pytest.fixture(scope="session")

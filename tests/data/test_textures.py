@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from miseg.data.samples import Sample
-from miseg.data.textures import Textures, draw_textures
+from miseg.data.sources.textures import Textures, draw_textures
 
 
 def test_both_classes_have_the_same_values_and_stripes_run_their_way():

@@ -5,11 +5,11 @@ import pytest
 from layouts import VocTree, masks, palette_picture, picture, some_labels, voc_colour
 from PIL import Image
 
-from miseg.data.catalog import ensure_packed
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
-from miseg.data.voc import CLASSES, COLOURS, Voc
+from miseg.data.sources.catalog import ensure_packed
+from miseg.data.sources.voc import CLASSES, COLOURS, Voc
 
 LISTS = "VOCdevkit/VOC2012/ImageSets/Segmentation"
 

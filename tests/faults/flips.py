@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from miseg.data.packed.dataset import PackedDataset, Row
 from miseg.data.packed.packing import SIDECAR, pack
-from miseg.data.sources import Embedded
+from miseg.data.sources.registry import Embedded
 
 
 def without_checksums(folder: Path) -> None:

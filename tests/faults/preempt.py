@@ -51,7 +51,7 @@ class Training:
         from miseg.data.configs import Augmentation
         from miseg.data.packed.dataset import PackedDataset
         from miseg.data.packed.packing import pack
-        from miseg.data.sources import Embedded
+        from miseg.data.sources.registry import Embedded
         from miseg.methods.configs import RegionMutualInformation
         from miseg.networks.configs import UNet
         from miseg.recipes.experiment import Experiment, Optimiser

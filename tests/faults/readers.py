@@ -17,7 +17,7 @@ from miseg.data.packed.packing import SIDECAR, pack
 from miseg.data.raster import scene_files
 from miseg.data.raster.grid import Grid
 from miseg.data.samples import DataSetInfo
-from miseg.data.sources import Embedded
+from miseg.data.sources.registry import Embedded
 
 GRID = Grid(24, 30, "EPSG:32631", (10.0, 0.0, 574_680.0, 0.0, -10.0, 5_622_440.0))
 INFO = DataSetInfo("fuzz", ("a", "b", "c"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))

@@ -15,7 +15,7 @@ from scene_layouts import raster, reflectances
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SCHEMA, SIDECAR, pack
 from miseg.data.raster.rasters import open_raster
-from miseg.data.sources import Embedded
+from miseg.data.sources.registry import Embedded
 from miseg.networks.configs import DeepLab
 from miseg.service.checkpoints import checkpoint
 

@@ -18,8 +18,8 @@ from miseg.data.checks import encode_png
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Sample
-from miseg.data.sources import Embedded, open_source
-from miseg.data.textures import Textures
+from miseg.data.sources.registry import Embedded, open_source
+from miseg.data.sources.textures import Textures
 from miseg.methods import build_method
 from miseg.methods.configs import PixelKMeans
 from miseg.networks.configs import VGG, DeepLab, InfoSegNetwork, PatchEncoder, UNet, networks_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from miseg.data.sources import DATA_SETS
+from miseg.data.sources.registry import DATA_SETS
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.published import PUBLISHED, Published, claims
 

@@ -11,7 +11,7 @@ from miseg.data.checks import encode_png
 from miseg.data.configs import Augmentation
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
-from miseg.data.sources import Embedded
+from miseg.data.sources.registry import Embedded
 from miseg.data.streets import draw_scene
 from miseg.methods.configs import RegionMutualInformation
 from miseg.networks.configs import UNet

@@ -18,7 +18,7 @@ from torch import Tensor
 from miseg.data.configs import Augmentation
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
-from miseg.data.textures import Textures
+from miseg.data.sources.textures import Textures
 from miseg.evaluation import ConfusionMatrix, match_clusters
 from miseg.interface import Batch
 from miseg.methods.configs import InfoSeg, InvariantInformation, MethodConfig, PixelKMeans

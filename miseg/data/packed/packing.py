@@ -63,7 +63,7 @@ def pack(
     """Packs `splits` of `source` into the folder `out`.
 
     Args:
-        source: a reader of `miseg.data.sources`.
+        source: a reader of `miseg.data.sources.registry`.
         out: local folder to make; its parents are made too.
         splits: splits to pack, in this order.
         min_size: (height, width) in pixels; smaller images are rejected. None takes any size.

@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from miseg.data.catalog import ensure_packed
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SIDECAR
-from miseg.data.sources import DATA_SETS
+from miseg.data.sources.catalog import ensure_packed
+from miseg.data.sources.registry import DATA_SETS
 from miseg.data.storage import file_system, listed, patiently
 from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of

@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miseg.data.ade20k import ADE20K
-from miseg.data.camvid import CamVid
 from miseg.data.checks import encode_png
-from miseg.data.cityscapes import Cityscapes
-from miseg.data.coco_persons import CocoPersons
-from miseg.data.coco_stuff import CocoStuff15
-from miseg.data.potsdam import Potsdam
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
-from miseg.data.sbd import VocAug
-from miseg.data.scene_sources import NaipLandcover, NaipSeries, Sentinel2Flanders
+from miseg.data.sources.ade20k import ADE20K
+from miseg.data.sources.camvid import CamVid
+from miseg.data.sources.cityscapes import Cityscapes
+from miseg.data.sources.coco_persons import CocoPersons
+from miseg.data.sources.coco_stuff import CocoStuff15
+from miseg.data.sources.potsdam import Potsdam
+from miseg.data.sources.sbd import VocAug
+from miseg.data.sources.scenes import NaipLandcover, NaipSeries, Sentinel2Flanders
+from miseg.data.sources.textures import Textures
+from miseg.data.sources.voc import Voc
 from miseg.data.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
-from miseg.data.textures import Textures
-from miseg.data.voc import Voc
 
 __all__ = [
     "DATA_SETS",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from miseg.data.listing import is_picture, read_lines
 from miseg.data.samples import DataSetInfo, Rejection, Sample
-from miseg.data.voc import colour
+from miseg.data.sources.listing import is_picture, read_lines
+from miseg.data.sources.voc import colour
 
 NUMBER_OF_CLASSES = 150
 SPLITS = {"train": "training", "val": "validation"}

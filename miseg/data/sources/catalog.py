@@ -6,7 +6,7 @@ from pathlib import Path
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SIDECAR, pack
-from miseg.data.sources import DATA_SETS, open_source
+from miseg.data.sources.registry import DATA_SETS, open_source
 
 
 def packed_path(name: str, storage: Path | str) -> Path:
