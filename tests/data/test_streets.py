@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from miseg.data.samples import IGNORE_LABEL
-from miseg.data.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
+from miseg.data.sources.street_scenes.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from miseg.data.configs import Augmentation
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.sources.registry import Embedded
-from miseg.data.streets import draw_scene
+from miseg.data.sources.street_scenes.streets import draw_scene
 from miseg.methods.configs import RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from processes import free_ports, http, processes, wait_until
 
-from miseg.data.streets import draw_scene
+from miseg.data.sources.street_scenes.streets import draw_scene
 from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy
 from miseg.networks.configs import UNet

@@ -17,9 +17,9 @@ from miseg.data.sources.coco_stuff import CocoStuff15
 from miseg.data.sources.potsdam import Potsdam
 from miseg.data.sources.sbd import VocAug
 from miseg.data.sources.scenes import NaipLandcover, NaipSeries, Sentinel2Flanders
+from miseg.data.sources.street_scenes.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
 from miseg.data.sources.textures import Textures
 from miseg.data.sources.voc import Voc
-from miseg.data.streets import CLASSES, COLOURS, HEIGHT, WIDTH, draw_scene
 
 __all__ = [
     "DATA_SETS",

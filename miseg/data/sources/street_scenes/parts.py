@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from miseg.data.samples import IGNORE_LABEL
-from miseg.data.street_canvas import Canvas, Colour, Kind, Surface
+from miseg.data.sources.street_scenes.canvas import Canvas, Colour, Kind, Surface
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
 

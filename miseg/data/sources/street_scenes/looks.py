@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
-from miseg.data.street_canvas import Canvas, Kind, smooth
+from miseg.data.sources.street_scenes.canvas import Canvas, Kind, smooth
 
 
 def render(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:

@@ -13,11 +13,11 @@ from random import Random
 
 import numpy as np
 
-from miseg.data import street_parts as parts
 from miseg.data.samples import IGNORE_LABEL
 from miseg.data.sources.camvid import CLASSES, COLOURS
-from miseg.data.street_canvas import Camera, Canvas, Kind, Surface
-from miseg.data.street_looks import render
+from miseg.data.sources.street_scenes import parts
+from miseg.data.sources.street_scenes.canvas import Camera, Canvas, Kind, Surface
+from miseg.data.sources.street_scenes.looks import render
 
 __all__ = ["CLASSES", "COLOURS", "HEIGHT", "WIDTH", "draw_scene"]
 
