@@ -333,7 +333,9 @@ def test_workers_listen_for_the_notice_that_they_are_taken_back(cloud: str, conf
 def test_the_head_is_watched(config: dict[str, Any]) -> None:
     started = config["head_start_ray_commands"]
     for name in ("fallback", "budget"):
-        (command,) = [command for command in started if f"watch.sh {name} python -m miseg.service.{name} " in command]
+        (command,) = [
+            command for command in started if f"watch.sh {name} python -m miseg.service.cloud.{name} " in command
+        ]
         assert started.index(command) > started.index(ray_starts(config)["head_start_ray_commands"])
     assert any("watch.sh monitor python ~/miseg-source/jobs/monitor.py" in command for command in started)
     assert started[0].endswith("miseg.service.cloud.budget localhost:6379 --check"), "before anything runs that costs"

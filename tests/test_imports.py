@@ -28,7 +28,7 @@ def test_a_broken_contract_is_found(tmp_path: Path) -> None:
         copied = package / source.relative_to(ROOT / "miseg")
         copied.parent.mkdir(parents=True, exist_ok=True)
         copied.write_bytes(source.read_bytes())
-    with (package / "data" / "catalog.py").open("a") as file:
+    with (package / "data" / "sources" / "catalog.py").open("a") as file:
         file.write("\nimport miseg.methods.configs\nimport mlflow\n")
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]

@@ -153,7 +153,7 @@ DIFFERENCES = (
     ),
     Difference(
         "InfoSeg",
-        "Which images of COCO are COCO-Persons was not to be had; the rule is ours (miseg/data/sources/coco_persons.py).",
+        "Which images of COCO are COCO-Persons was not to be had; the rule is ours (miseg.data.sources.coco_persons).",
         ("coco-persons-*",),
     ),
     Difference(

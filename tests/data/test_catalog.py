@@ -26,9 +26,9 @@ def test_the_embedded_set_is_drawn_on_first_use_only(few_scenes, tmp_path, monke
 
 def test_two_processes_at_once(tmp_path):
     script = (
-        "import sys; from miseg.data import catalog, sources\n"
-        "draw = lambda root: sources.Embedded({'train': 40}, height=32, width=32)\n"
-        "sources.DATA_SETS['embedded'] = draw\n"
+        "import sys; from miseg.data.sources import catalog, registry\n"
+        "draw = lambda root: registry.Embedded({'train': 40}, height=32, width=32)\n"
+        "registry.DATA_SETS['embedded'] = draw\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         f"print(catalog.ensure_packed('embedded', {str(tmp_path)!r}))"
     )

@@ -254,7 +254,9 @@ def test_packing_again_gives_the_same_bytes(tmp_path, tree):
 
 def test_a_killed_packing_leaves_no_half_data_set(tmp_path):
     script = (
-        "import sys, time; from miseg.data.packed.packing import pack; from miseg.data.sources.registry import Embedded\n"
+        "import sys, time\n"
+        "from miseg.data.packed.packing import pack\n"
+        "from miseg.data.sources.registry import Embedded\n"
         "class Slow(Embedded):\n"
         "    def samples(self, split):\n"
         "        for sample in super().samples(split):\n"
@@ -289,7 +291,10 @@ def test_the_ignore_label_is_the_interface_s():
 
 
 def test_the_room_imports_no_torch_and_no_ray():
-    script = "import sys, miseg.data.loading.batches, miseg.data.sources.catalog; print('torch' in sys.modules, 'ray' in sys.modules)"
+    script = (
+        "import sys, miseg.data.loading.batches, miseg.data.sources.catalog\n"
+        "print('torch' in sys.modules, 'ray' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

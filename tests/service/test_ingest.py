@@ -162,11 +162,14 @@ def test_what_does_not_fit_is_not_kept(small, tiny):
 @pytest.mark.timeout(180)
 def test_a_ray_of_this_machine_alone_takes_what_it_kept_with_it(small):
     code = (
-        "import sys; from miseg.data.packed.dataset import PackedDataset; from miseg.recipes.experiment import Experiment\n"
-        "from miseg.service import cluster, ingest, kept_images\n"
-        "cluster.connect('local'); dataset = PackedDataset.open(sys.argv[1])\n"
-        "kept = kept_images.keeping(dataset, Experiment(data=sys.argv[1], steps=2), 2**27)\n"
-        "list(ingest.training_stream(kept, Experiment(data=sys.argv[1], steps=2)))\n"
+        "import sys\n"
+        "from miseg.data.packed.dataset import PackedDataset\n"
+        "from miseg.recipes.experiment import Experiment\n"
+        "from miseg.service.cluster import ray_cluster\n"
+        "from miseg.service.training import decoded_cache, streams\n"
+        "ray_cluster.connect('local'); dataset = PackedDataset.open(sys.argv[1])\n"
+        "kept = decoded_cache.keeping(dataset, Experiment(data=sys.argv[1], steps=2), 2**27)\n"
+        "list(streams.training_stream(kept, Experiment(data=sys.argv[1], steps=2)))\n"
         "assert kept.kept.taken() > 48 * 64 * 4; print(kept.kept.folder)"
     )
     done = subprocess.run([sys.executable, "-c", code, small.uri], capture_output=True, text=True, check=False)

@@ -108,7 +108,7 @@ def test_a_run_says_what_it_is(uri: str, open_one: Callable[..., str]) -> None:
 def test_commit_and_job_come_from_the_environment_where_there_is_no_repository(
     uri: str, open_one: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(description, "__file__", "/run_description.py")
+    monkeypatch.setattr(description, "__file__", "/description.py")
     monkeypatch.setenv("MISEG_COMMIT", "abc123")
     monkeypatch.setenv("RAY_JOB_ID", "raysubmit_1")
     tags = MlflowClient(uri).get_run(open_one()).data.tags

@@ -37,9 +37,9 @@ def training_batches(
 ) -> Iterator[dict[str, Any]]:
     """This rank's share of the training batches of steps [start_step, stop_step).
 
-    Step s has positions [s · batch_size, (s + 1) · batch_size) of the stream of `miseg.data.loading.order`; rank r of W takes
-    the r-th of W equal parts. So ranks together see what one rank alone would, and a resume at step s sees what an
-    uninterrupted run sees there.
+    Step s has positions [s · batch_size, (s + 1) · batch_size) of the stream of `miseg.data.loading.order`; rank r of W
+    takes the r-th of W equal parts. So ranks together see what one rank alone would, and a resume at step s sees what
+    an uninterrupted run sees there.
 
     Args:
         dataset: where the images are.

@@ -75,10 +75,10 @@ def pair_batches(
 ) -> Iterator[dict[str, Any]]:
     """This rank's share of the pairs of steps [start_step, stop_step).
 
-    Pairs are drawn as `miseg.data.loading.order` says of images: those of a step depend neither on the number of ranks nor on
-    where a run was resumed. A group of `GROUP` neighbours comes from one chip, drawn from all with equal chance, and
-    from the same place at another date; middles are drawn where both patches are whole, or, where no patch is, where
-    both middles are valid.
+    Pairs are drawn as `miseg.data.loading.order` says of images: those of a step depend neither on the number of ranks
+    nor on where a run was resumed. A group of `GROUP` neighbours comes from one chip, drawn from all with equal chance,
+    and from the same place at another date; middles are drawn where both patches are whole, or, where no patch is,
+    where both middles are valid.
 
     Args:
         dataset: where the chips are; those with one `series` show one place.

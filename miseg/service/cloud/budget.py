@@ -6,7 +6,8 @@ It also tells Ray how far the cluster may grow (`autoscaling.announce`).
 
 It reads `budget` and `prices` from `metadata` of the autoscaler's configuration, at every look. At 80 % it warns. At
 100 % no worker starts any more and those that run are drained: trainings keep a checkpoint of their current step
-(`miseg.service.cluster.preemption`), leave, and wait; the head stays. With a larger budget (`ray up --no-restart`) they go on.
+(`miseg.service.cluster.preemption`), leave, and wait; the head stays. With a larger budget (`ray up --no-restart`)
+they go on.
 
 It counts what the autoscaler knows of, by the prices it is told: disks, traffic and storage come on top, and the
 cloud's bill is what counts. What it has counted lies in a file, so that it goes on where it was after a restart.

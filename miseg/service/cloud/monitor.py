@@ -33,7 +33,7 @@ class Monitor:
 
     ray_folder: str = "/tmp/ray"
     """Ray's folder for temporary files on this machine, the cluster's head: `--temp-dir` of `ray start`."""
-    dashboards: str = str(Path(__file__).resolve().parents[2] / "dashboards")
+    dashboards: str = str(Path(__file__).resolve().parents[3] / "dashboards")
     """The dashboards and rules: the folder of this name in miseg's repository."""
     folder: str = "~/.miseg/monitor"
     """Where their configuration and what they have measured is kept."""
@@ -85,7 +85,7 @@ def prometheus_command(arguments: Monitor, folder: Path, program: str) -> list[s
 
 def write_prometheus(arguments: Monitor, folder: Path, dashboards: Path) -> None:
     """The configuration, as JSON, which is YAML too: paths need no quoting of ours."""
-    # The other is what miseg's own watchers on a head tell (miseg.service.cloud.budget); without one there is no such file.
+    # The other is what miseg's own watchers on a head tell (miseg.service.cloud.budget); without one there is no file.
     targets = [str(Path(arguments.ray_folder) / TARGETS), str(folder / "targets/*.json")]
     config = {
         "global": {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"},

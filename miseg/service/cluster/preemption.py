@@ -1,7 +1,8 @@
 """The notice that a training's process or machine goes away in a moment, and how the training ends for it.
 
 It comes as SIGTERM to the process, or as Ray's draining of one of the training's nodes, which SIGTERM to `ray start
---block`, `ray drain-node` and `miseg.service.cloud.spot` bring about. What is taken away without notice is Ray's to notice.
+--block`, `ray drain-node` and `miseg.service.cloud.spot` bring about. What is taken away without notice is Ray's to
+notice.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[a
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.data.packed.decoded import remove_abandoned
-from miseg.service.cluster import threads
+from miseg.service.cluster import threads  # noqa: F401  (what Ray's processes inherit)
 
 LOOPBACK = "127.0.0.1"
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import tyro
 
-from miseg.service.cluster import threads
+from miseg.service.cluster import threads  # noqa: F401  (before any job's torch)
 
 USAGE_ERROR = 2
 

@@ -22,7 +22,7 @@ from miseg.service.tracking.connection import reachable
 from miseg.service.tracking.queries import RUN_KEY
 
 TRAIN_MATCHED = "train_match/mean_iou"
-"""Mean IoU of clusters that were matched with the classes on the training split, see `miseg.service.journal.journal`."""
+"""Mean IoU of clusters that were matched with the classes on the training split: `miseg.service.journal.journal`."""
 
 # A line a file would bury what the report says.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
