@@ -63,6 +63,7 @@ def run(arguments: Train | Again) -> int:
     from miseg.service.tracking import mlflow_runs, queries, registry
     from miseg.service.tracking.claims import claimed
     from miseg.service.training import train
+    from miseg.service.training.run import FINISHED, Run
     from miseg.service.tuning import repeats
 
     if arguments.register is not None:
@@ -91,7 +92,7 @@ def run(arguments: Train | Again) -> int:
     place = mlflow_runs.experiment_name(experiment.data)
     with claimed(job.tracking_uri, place, name, experiment.id if first else "", storage=job.storage):
         outcome = train.fit(
-            train.Run(
+            Run(
                 name,
                 experiment,
                 job.data,
@@ -107,10 +108,10 @@ def run(arguments: Train | Again) -> int:
             max_failures=arguments.max_failures,
         )
     print(f"{outcome.ended} at step {outcome.step}: mean IoU {outcome.mean_iou:.4f} (best {outcome.best_mean_iou:.4f})")
-    if outcome.ended == train.FINISHED:
+    if outcome.ended == FINISHED:
         register(outcome.run_id)
     print(f"MLflow run {outcome.run_id} at {job.tracking_uri}; look at it with: {job.look(outcome.run_id)}")
-    return 0 if outcome.ended == train.FINISHED else 1
+    return 0 if outcome.ended == FINISHED else 1
 
 
 def command_line(arguments: list[str]) -> list[str]:

@@ -76,13 +76,14 @@ class Training:
         from miseg.service.cluster import ray_cluster
         from miseg.service.tracking import mlflow_runs
         from miseg.service.tuning import tune
+        from miseg.service.tuning.tuning import Tuning
 
         tune.TRIAL_FAILURES = 0
         uri = f"sqlite:///{self.folder}/mlflow.db"
         mlflow_runs.check(uri, str(self.folder))
         point = spaces.region_mutual_information_point(self.experiment)
         resources = replace(ray_cluster.resources(1, 1), cpus=1)
-        tuning = tune.Tuning(
+        tuning = Tuning(
             name="preempted",
             base=self.experiment,
             space=spaces.region_mutual_information,

@@ -27,6 +27,7 @@ from miseg.service.command import start
 from miseg.service.evaluation import few_labels
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
+from miseg.service.training.run import FINISHED, Run
 
 TASK = Task(2, 2, ("one", "two"))
 
@@ -156,9 +157,9 @@ def test_training_where_nobody_knows_a_class(tmp_path, uri):
         method=method, data=str(data), pairs=Pairs(min_valid=0.5), steps=4, batch_size=8, validate_every=2
     )
     start.check_fits(experiment, PackedDataset.open(data), ("train", "val"))
-    run = train.Run("unlabelled", experiment, str(data), str(tmp_path), uri, ray_cluster.resources(1, 1))
+    run = Run("unlabelled", experiment, str(data), str(tmp_path), uri, ray_cluster.resources(1, 1))
     found = train.fit(run)
-    assert (found.ended, found.step, found.mean_iou) == (train.FINISHED, 4, 0.0)
+    assert (found.ended, found.step, found.mean_iou) == (FINISHED, 4, 0.0)
     assert train.fit(run).reused
     kept = CheckpointStore(run.folder)
     assert [found.step for found in kept.all()] == [4]

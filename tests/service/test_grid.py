@@ -7,13 +7,14 @@ from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.training import train
-from miseg.service.tuning import tables, tune
+from miseg.service.training.run import FINISHED
+from miseg.service.tuning import tables
+from miseg.service.tuning.tuning import Tuning
 
 
-def tuning(grid) -> tune.Tuning:
+def tuning(grid) -> Tuning:
     base = streets.embedded_rmi()
-    return tune.Tuning(
+    return Tuning(
         name="grid",
         base=base,
         space=spaces.region_mutual_information,
@@ -72,7 +73,7 @@ def test_the_rank_correlation_is_of_whole_trials_that_labels_did_not_select() ->
             "mean_iou": [0.1, 0.3, 0.2, 0.9],
             "score": [-1.0, -0.2, -0.1, -0.05],
             "step": [100, 100, 100, 20],
-            "ended": [train.FINISHED] * 3 + ["stopped early by ASHA at step 20"],
+            "ended": [FINISHED] * 3 + ["stopped early by ASHA at step 20"],
         }
     )
     assert tables.agreement(trials, 100) == pytest.approx(0.5)
@@ -86,7 +87,7 @@ def test_the_winner_s_whole_numbers_describe_an_experiment():
     base = RECIPES["flanders-similarity"]()
     rows = [spaces.similarity_point(base) | {"patch": patch, "z": 16} for patch in (5, 13)]
     trials = pd.DataFrame([{f"params/{name}": value for name, value in row.items()} for row in rows])
-    trials = trials.assign(mean_iou=[0.2, 0.1], score=[0.1, 0.2], step=base.steps, ended=train.FINISHED)
+    trials = trials.assign(mean_iou=[0.2, 0.1], score=[0.1, 0.2], step=base.steps, ended=FINISHED)
     winner = tables.best_trial(trials, base.steps)
     assert winner is not None
     found = spaces.similarity(spaces.FixedTrial(winner), base)

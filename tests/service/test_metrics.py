@@ -21,9 +21,10 @@ from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import streams as ingest
-from miseg.service.training import train, worker
+from miseg.service.training import worker
 from miseg.service.training.loop import Loop, Record
 from miseg.service.training.recorder import Recorder
+from miseg.service.training.run import Run
 from miseg.service.tuning import metrics as tuning_metrics
 
 UNITS = ("_seconds", "_bytes", "_ratio")
@@ -150,7 +151,7 @@ def test_data_sets_are_called_alike_wherever_they_are_named() -> None:
 def trained(small, tiny, uri: str, tmp_path: Path, recorded: Recorded):
     """A recorder and a loop over `small`, with labels as a tuning's trial has them."""
     tags, experiment = {"miseg.study": "s", "miseg.tuning": "t"}, replace(tiny, steps=23, validate_every=10)
-    run = train.Run("r", experiment, small.uri, str(tmp_path), uri, Resources(1, 0, 1, 1), tags=tags)
+    run = Run("r", experiment, small.uri, str(tmp_path), uri, Resources(1, 0, 1, 1), tags=tags)
     run_id = mlflow_runs.open_experiment_run(
         uri, run.experiment, run.name, storage=str(tmp_path), fingerprint=small.fingerprint
     )

@@ -30,7 +30,9 @@ from miseg.service.cloud import draining, spot
 from miseg.service.cluster import ray_cluster
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
+from miseg.service.training.run import FINISHED, Run
 from miseg.service.tuning import tune
+from miseg.service.tuning.tuning import Tuning
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600, method="signal")]
 
@@ -58,9 +60,9 @@ class Place:
         self.uri = f"sqlite:///{folder}/mlflow.db"
         mlflow_runs.check(self.uri, str(folder))
 
-    def run(self, name: str, workers: int = 1) -> train.Run:
+    def run(self, name: str, workers: int = 1) -> Run:
         resources = ray_cluster.Resources(cpus=1, gpus=0, workers=workers, concurrency=1)
-        return train.Run(name, self.experiment, self.experiment.data, str(self.folder / name), self.uri, resources)
+        return Run(name, self.experiment, self.experiment.data, str(self.folder / name), self.uri, resources)
 
     def step(self, name: str) -> int:
         """The last step that the journals of storage `name` hold; -1 before the first."""
@@ -133,7 +135,7 @@ def test_a_trial_that_is_preempted_twice_goes_on_elsewhere(nodes, place, whole, 
 
     experiment = place.experiment
     point = spaces.region_mutual_information_point(experiment)
-    tuning = tune.Tuning(
+    tuning = Tuning(
         name="preempted",
         base=experiment,
         space=spaces.region_mutual_information,
@@ -161,7 +163,7 @@ def test_a_trial_that_is_preempted_twice_goes_on_elsewhere(nodes, place, whole, 
     taker.join(60)
 
     assert len(taker.taken) == 2, "the training ended before it was preempted"
-    assert list(trials["ended"]) == [train.FINISHED] and list(trials["step"]) == [STEPS]
+    assert list(trials["ended"]) == [FINISHED] and list(trials["step"]) == [STEPS]
     found = place.losses("preempted-.*")
     assert found == whole, "another loss, or a step that is missing or logged twice"
     said = capsys.readouterr().out
@@ -226,7 +228,7 @@ def test_two_workers_leave_a_node_that_the_cloud_takes_back_after_the_same_step(
     taker.join(60)
 
     assert taker.taken and not nodes.trainings(left)
-    assert outcome.ended == undisturbed.ended == train.FINISHED
+    assert outcome.ended == undisturbed.ended == FINISHED
     assert place.losses("two") == place.losses("two-whole")
     assert "Ray drains node" in place.of("two").data.tags["miseg.preempted"]
 

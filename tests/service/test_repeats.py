@@ -11,7 +11,7 @@ from miseg.recipes import spaces
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tuning import repeats
-from miseg.service.tuning.tune import Tuning
+from miseg.service.tuning.tuning import Tuning
 
 
 def trained(uri, experiment, dataset, name, status="FINISHED", ended="finished", **tags) -> str:

@@ -28,6 +28,7 @@ from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
 from miseg.service.training.background import Aside, BusyError
 from miseg.service.training.loop import Loop
+from miseg.service.training.run import FINISHED, Outcome, Run
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
@@ -126,12 +127,12 @@ def ray_with_s3(s3) -> Iterator[None]:
     ray.shutdown()
 
 
-def run_of(small_uri: str, tiny, uri: str, storage: str, **settings) -> train.Run:
+def run_of(small_uri: str, tiny, uri: str, storage: str, **settings) -> Run:
     resources = replace(ray_cluster.resources(1, 1), cpus=1)
-    return train.Run("run", tiny, small_uri, storage, uri, resources, **settings)
+    return Run("run", tiny, small_uri, storage, uri, resources, **settings)
 
 
-def logged(uri: str, outcome: train.Outcome) -> tuple[list[int], dict[str, str]]:
+def logged(uri: str, outcome: Outcome) -> tuple[list[int], dict[str, str]]:
     client = MlflowClient(uri)
     steps = [metric.step for metric in client.get_metric_history(outcome.run_id, "train/loss")]
     return sorted(steps), client.get_run(outcome.run_id).data.tags
@@ -171,7 +172,7 @@ def test_a_full_disk_stops_no_training_and_the_next_checkpoint_is_written(
     events = Events(store, lambda: capsys.readouterr().out, step6=lambda: fill(disk), step12=lambda: free(disk))
     outcome = train.fit_here(run, events)
     said = events.text + capsys.readouterr().out
-    assert outcome.ended == train.FINISHED and outcome.step == 24 and not math.isnan(outcome.mean_iou)
+    assert outcome.ended == FINISHED and outcome.step == 24 and not math.isnan(outcome.mean_iou)
     assert "warning: the checkpoint of step 12 could not be written" in said
     assert "step 18 was written: storage takes them again" in said
     steps, tags = logged(uri, outcome)
@@ -202,7 +203,7 @@ def test_a_run_whose_last_checkpoint_is_missing_says_so_and_goes_on_from_the_one
 
     free(disk)
     mended = train.fit_here(run, lambda found: None)
-    assert mended.ended == train.FINISHED and mended.step == 24
+    assert mended.ended == FINISHED and mended.step == 24
     assert logged(uri, mended)[0] == list(range(24)), "each step once"
 
 
@@ -228,7 +229,7 @@ def test_a_training_on_an_object_store_that_fails_now_and_then(s3, ray_with_s3, 
     finally:
         s3.share = 0.0
     assert sum(s3.faults.values()) > 10 and len(s3.faults) >= 3
-    assert outcome.ended == train.FINISHED and outcome.step == 24
+    assert outcome.ended == FINISHED and outcome.step == 24
     assert logged(uri, outcome)[0] == list(range(24))
     kept = CheckpointStore(run.folder).all()
     assert kept[-1].step == 24 and len(kept) <= 2

@@ -19,9 +19,10 @@ from miseg.service.study import study as studies
 from miseg.service.study.plan import Devices, Plan, Throughput
 from miseg.service.study.study import Study
 from miseg.service.tracking import mlflow_runs
-from miseg.service.training.train import FINISHED
+from miseg.service.training.run import FINISHED
 from miseg.service.tuning import repeats
-from miseg.service.tuning.tune import Report, Tuning
+from miseg.service.tuning.tune import Report
+from miseg.service.tuning.tuning import Tuning
 
 DEFAULTS = {"trials": 2, "confirm_seeds": 1}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from miseg.service.training import train
+from miseg.service.training.run import FINISHED
 from miseg.service.tuning import tables
 
 
 def rows(*scores: dict) -> pd.DataFrame:
-    return pd.DataFrame([{"run_id": "r", "step": 10, "ended": train.FINISHED} | score for score in scores])
+    return pd.DataFrame([{"run_id": "r", "step": 10, "ended": FINISHED} | score for score in scores])
 
 
 def test_a_confirmation_has_a_table_for_each_score_that_it_has() -> None:

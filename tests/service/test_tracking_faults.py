@@ -34,6 +34,7 @@ from miseg.service.training import train, worker
 from miseg.service.training.artifacts import validation_metrics
 from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import Recorder
+from miseg.service.training.run import FINISHED, Outcome, Run
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -62,7 +63,7 @@ class Training:
     def __init__(self, url: str, small, tiny, folder: Path, name: str) -> None:
         experiment = replace(tiny, steps=STEPS, validate_every=VALIDATE_EVERY)
         self.dataset = small
-        self.run = train.Run(name, experiment, small.uri, str(folder), url, Resources(1, 0, 1, 1))
+        self.run = Run(name, experiment, small.uri, str(folder), url, Resources(1, 0, 1, 1))
         opened = partial(
             mlflow_runs.open_experiment_run,
             url,
@@ -75,7 +76,7 @@ class Training:
         self.journal = Path(journal_folder(str(folder))) / f"{self.run_id}.jsonl"
         self.longest = 0.0
 
-    def train(self, at: dict[int, Callable[[], None]]) -> train.Outcome:
+    def train(self, at: dict[int, Callable[[], None]]) -> Outcome:
         """Train to the end and close the run; what `at` names is done before its step."""
         loop = Loop(self.run.experiment, ingest.task_of(self.dataset), torch.device("cpu"))
         settings = {"folder": journal_folder(self.run.storage), "tracking_uri": self.run.tracking_uri}
@@ -90,7 +91,7 @@ class Training:
         worker.train_on(loop, self._batches(at), recorder, validate)
         recorder.finish()
         recorder.close()
-        return train.finish(self.run, self.run_id, "FINISHED", train.FINISHED)
+        return train.finish(self.run, self.run_id, "FINISHED", FINISHED)
 
     def _batches(self, at: dict[int, Callable[[], None]]) -> Iterator[Batch]:
         kept = self._read("train")
@@ -148,7 +149,7 @@ def test_a_training_whose_server_dies_is_done_all_the_same_and_closed_by_the_nex
     begun = training(server.url, "killed")
     outcome = begun.train({10: server.kill})
     ended = time.time()
-    assert outcome.ended == train.FINISHED and outcome.step == STEPS and outcome.mean_iou >= 0
+    assert outcome.ended == FINISHED and outcome.step == STEPS and outcome.mean_iou >= 0
     assert begun.longest < LONGEST_WAIT
     assert "jobs/sync.py" in capsys.readouterr().out
     began = time.monotonic()

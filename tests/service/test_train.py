@@ -33,6 +33,7 @@ from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import streams as ingest
 from miseg.service.training import system_metrics, train, worker
+from miseg.service.training.run import FINISHED, Outcome, Run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -72,19 +73,19 @@ def place(tmp_path_factory) -> tuple[Path, str]:
     return folder, uri
 
 
-def fit(place, small, experiment, name, workers=1, decoded_bytes=0, **settings) -> train.Outcome:
+def fit(place, small, experiment, name, workers=1, decoded_bytes=0, **settings) -> Outcome:
     folder, uri = place
     resources = replace(ray_cluster.resources(workers, 1), cpus=1, decoded_bytes=decoded_bytes)
-    return train.fit(train.Run(name, experiment, small.uri, str(folder / name), uri, resources), **settings)
+    return train.fit(Run(name, experiment, small.uri, str(folder / name), uri, resources), **settings)
 
 
-def here(place, small, experiment, name) -> train.Run:
+def here(place, small, experiment, name) -> Run:
     """What this process trains by itself, on as many threads as a worker has."""
     resources = replace(ray_cluster.resources(1, 1), cpus=1, decoded_bytes=0)
-    return train.Run(name, experiment, small.uri, str(place[0] / name), place[1], resources)
+    return Run(name, experiment, small.uri, str(place[0] / name), place[1], resources)
 
 
-def history(place, outcome: train.Outcome, key: str) -> list[tuple[int, float]]:
+def history(place, outcome: Outcome, key: str) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in MlflowClient(place[1]).get_metric_history(outcome.run_id, key)]
 
 
@@ -94,13 +95,13 @@ def experiment(tiny) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def whole(place, small, experiment) -> train.Outcome:
+def whole(place, small, experiment) -> Outcome:
     """A run of one worker that nothing disturbs."""
     return fit(place, small, experiment, "whole")
 
 
 @pytest.fixture(scope="module")
-def two(place, small, experiment) -> train.Outcome:
+def two(place, small, experiment) -> Outcome:
     """The same by two workers."""
     return fit(place, small, experiment, "two", workers=2)
 
@@ -117,7 +118,7 @@ def test_a_killed_worker_costs_no_step_and_changes_no_loss(place, small, experim
     assert DecodedImages(ray_cluster.decoded_folder(), 2**27).taken() > 20 * 48 * 64 * 4
 
     assert killed, "the worker was never seen at step 10"
-    assert whole.ended == resumed.ended == train.FINISHED
+    assert whole.ended == resumed.ended == FINISHED
     assert whole.step == resumed.step == 40
     assert whole.mean_iou == resumed.mean_iou
     assert [step for step, _ in history(place, resumed, "train/loss")] == list(range(40))
@@ -155,7 +156,7 @@ def test_what_cannot_be_read_while_the_node_drains_is_the_notice(place, small, e
         assert CheckpointStore(run.folder).last().step == {"training": 15, "validation": 10}[at]
 
     outcome = train.fit_here(run, lambda found: None)
-    assert outcome.ended == train.FINISHED
+    assert outcome.ended == FINISHED
     assert history(place, outcome, "train/loss") == history(place, whole, "train/loss")
     assert history(place, outcome, "val/mean_iou") == history(place, whole, "val/mean_iou")
     assert "Ray drains node" in MlflowClient(place[1]).get_run(outcome.run_id).data.tags["miseg.preempted"]
@@ -200,7 +201,7 @@ def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):
     assert run.info.status == "FINISHED"
     assert run.data.tags["miseg.experiment_id"] == experiment.id
     assert run.data.tags["miseg.data_fingerprint"] == small.fingerprint
-    assert run.data.tags["miseg.ended"] == train.FINISHED
+    assert run.data.tags["miseg.ended"] == FINISHED
     assert run.data.params["lambda"] == "0.5"
     for key in ("val/mean_iou", "val/micro_iou", "val/pixel_accuracy", "val/iou/road"):
         assert [step for step, _ in history(place, whole, key)] == [10, 20, 30, 40]
@@ -291,7 +292,7 @@ def test_a_validation_is_told_once_its_checkpoint_is_whole(small, tiny, uri, tmp
         return add(*arguments)
 
     monkeypatch.setattr(CheckpointStore, "add", slowly)
-    run = train.Run("run", tiny, small.uri, str(tmp_path), uri, replace(ray_cluster.resources(1, 1), cpus=1))
+    run = Run("run", tiny, small.uri, str(tmp_path), uri, replace(ray_cluster.resources(1, 1), cpus=1))
     told = []
 
     def report(found):

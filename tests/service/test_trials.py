@@ -16,8 +16,9 @@ from ray.util.placement_group import placement_group
 from miseg.recipes import spaces
 from miseg.service.cluster import ray_cluster
 from miseg.service.tracking import mlflow_runs
-from miseg.service.training import train
+from miseg.service.training.run import FINISHED
 from miseg.service.tuning import tune
+from miseg.service.tuning.tuning import Tuning
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("ray_here")]
 
@@ -37,7 +38,7 @@ def trials(small, tiny, tmp_path_factory, before) -> pd.DataFrame:
     uri = f"sqlite:///{folder}/mlflow.db"
     mlflow_runs.check(uri, str(folder))
     base = replace(tiny, steps=6, validate_every=1)
-    tuning = tune.Tuning(
+    tuning = Tuning(
         name="many",
         base=base,
         space=spaces.region_mutual_information,
@@ -65,7 +66,7 @@ def in_time(there: object, seconds: float = 20) -> bool:
 
 def test_every_trial_is_a_whole_one_or_was_stopped_at_a_validation(trials):
     assert len(trials) == TRIALS and trials["run_id"].nunique() == TRIALS
-    whole = trials["ended"] == train.FINISHED
+    whole = trials["ended"] == FINISHED
     early = trials["ended"].str.fullmatch(r"stopped early by ASHA at step \d+")
     assert (whole ^ early).all(), trials[["step", "ended"]]
     assert early.sum() >= TRIALS / 3 and (trials.loc[whole, "step"] == 6).all()
@@ -106,7 +107,7 @@ def test_what_the_trials_held_is_free_again(trials):
 def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path):
     base = replace(tiny, steps=4, validate_every=2)
     point = spaces.region_mutual_information_point(base)
-    tuning = tune.Tuning(
+    tuning = Tuning(
         name="pairs",
         base=base,
         space=spaces.region_mutual_information,
@@ -123,7 +124,7 @@ def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path)
     )
     parent = mlflow_runs.open_run(uri, mlflow_runs.experiment_name(base.data), tuning.name, storage=str(tmp_path))
     found = tune.search(tuning, parent)
-    assert list(found["ended"]) == [train.FINISHED] * 2 and list(found["step"]) == [4, 4]
+    assert list(found["ended"]) == [FINISHED] * 2 and list(found["step"]) == [4, 4]
     assert sorted(found["params/region_size"]) == [2, 3] and found["mean_iou"].notna().all()
 
 
@@ -133,7 +134,7 @@ def test_trials_that_fail_are_rows_with_their_reason_and_the_tuning_goes_on(smal
     monkeypatch.setattr(tune, "TRIAL_FAILURES", 1)
     base = replace(tiny, steps=4, validate_every=2)
     point = spaces.region_mutual_information_point(base)
-    tuning = tune.Tuning(
+    tuning = Tuning(
         name="failing",
         base=base,
         space=spaces.region_mutual_information,
@@ -151,12 +152,12 @@ def test_trials_that_fail_are_rows_with_their_reason_and_the_tuning_goes_on(smal
     )
     report = tune.run(tuning)
     found = report.trials.set_index(["params/learning_rate", "params/region_size"])["ended"]
-    assert found[3e-3, 3] == train.FINISHED
+    assert found[3e-3, 3] == FINISHED
     assert re.match(r"the loss is \S+ at step \d \(learning rate .*, images train/", found[1e30, 3])
     for learning_rate in (3e-3, 1e30):
         assert found[learning_rate, 9].startswith("failed: downsampling factor 4 with region size 9 needs images")
     confirmed = report.confirmation.set_index("row")
-    assert confirmed["ended"]["RMI tuned"] == train.FINISHED and confirmed["mean_iou"].notna()["RMI tuned"]
+    assert confirmed["ended"]["RMI tuned"] == FINISHED and confirmed["mean_iou"].notna()["RMI tuned"]
     [failure] = report.failures
     assert re.match(r"diverging seed 1: the loss is \S+ at step \d", failure)
     assert replace(report, confirmation=report.confirmation.query("row == 'RMI tuned'")).failures == []

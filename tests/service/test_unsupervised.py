@@ -30,6 +30,7 @@ from miseg.service.evaluation.evaluate import evaluate
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
+from miseg.service.training.run import FINISHED, Outcome, Run
 from miseg.service.training.scoring import Evaluation
 from miseg.service.training.scoring import evaluate as evaluate_batches
 
@@ -156,10 +157,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, uri
 
 
-def fit(place: tuple[Path, str], data: PackedDataset, method: MethodConfig, name: str, **how: object) -> train.Outcome:
+def fit(place: tuple[Path, str], data: PackedDataset, method: MethodConfig, name: str, **how: object) -> Outcome:
     folder, uri = place
     resources = replace(ray_cluster.resources(1, 1), cpus=1)
-    return train.fit(train.Run(name, experiment_of(method, data.uri), data.uri, str(folder), uri, resources, **how))  # type: ignore[arg-type]
+    return train.fit(Run(name, experiment_of(method, data.uri), data.uri, str(folder), uri, resources, **how))  # type: ignore[arg-type]
 
 
 ray_tests = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
@@ -172,7 +173,7 @@ class TestUnderRay:
         outcome = fit(place, textures, InfoSeg(NETWORK, clusters=3), "infoseg")
         run = MlflowClient(place[1]).get_run(outcome.run_id)
         metrics, tags = run.data.metrics, run.data.tags
-        assert outcome.ended == train.FINISHED and outcome.score == metrics["val/objective"] != outcome.mean_iou
+        assert outcome.ended == FINISHED and outcome.score == metrics["val/objective"] != outcome.mean_iou
         assert -2 < metrics["val/objective"] < 0
         assert 0 <= metrics["val/train_match/mean_iou"] <= metrics["val/mean_iou"] + 0.05
         assert 0 <= metrics["val/cluster_entropy"] <= np.log(3) and metrics["val/unused_clusters"] in (0, 1, 2)

@@ -28,7 +28,9 @@ from miseg.service.training import train, worker
 from miseg.service.training.artifacts import validation_metrics
 from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import Recorder
-from miseg.service.tuning import record, tables, tune
+from miseg.service.training.run import FINISHED, Run
+from miseg.service.tuning import record, tables
+from miseg.service.tuning.tuning import Tuning
 
 STEPS, VALIDATE_EVERY = 16, 8
 RATES = {"lambda": (0.5, 0.125, 0.875), "downsampling_factor": (4, 2, 3), "region_size": (3, 2, 1)}
@@ -38,7 +40,7 @@ RATES = {"lambda": (0.5, 0.125, 0.875), "downsampling_factor": (4, 2, 3), "regio
 class Written:
     """What is in the store."""
 
-    tuning: tune.Tuning
+    tuning: Tuning
     parent: str
     trials: pd.DataFrame
     confirmation: pd.DataFrame
@@ -50,7 +52,7 @@ def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> W
     base = replace(tiny, steps=STEPS, validate_every=VALIDATE_EVERY)
     rivals = {"BCE": replace(base, method=BinaryCrossEntropy(UNet(2, "group"))), "RMI as published": base}
     point = spaces.region_mutual_information_point(base)
-    tuning = tune.Tuning(
+    tuning = Tuning(
         "tune-rmi-small", base, spaces.region_mutual_information, point, rivals, "RMI tuned", dataset.uri, str(folder),
         uri, Resources(1, 0, 1, 1), trials=3, confirm_seeds=1,
     )  # fmt: skip
@@ -75,10 +77,10 @@ def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> W
 
 
 def _train(
-    tuning: tune.Tuning, parent: str, display: str, experiment: Experiment, tags: Mapping[str, str],
+    tuning: Tuning, parent: str, display: str, experiment: Experiment, tags: Mapping[str, str],
     dataset: PackedDataset, steps: int,
 ) -> dict[str, Any]:  # fmt: skip
-    run = train.Run(
+    run = Run(
         f"{tuning.name}-{experiment.id}", experiment, dataset.uri, tuning.storage, tuning.tracking_uri,
         tuning.resources, selection="labels",
     )  # fmt: skip
@@ -100,7 +102,7 @@ def _train(
     worker.train_on(loop, batches, recorder, validate)
     recorder.finish()
     recorder.close()
-    ended = train.FINISHED if steps == experiment.steps else f"stopped early by ASHA at step {steps}"
+    ended = FINISHED if steps == experiment.steps else f"stopped early by ASHA at step {steps}"
     train.finish(run, run_id, "FINISHED", ended)
     score = queries.history(run.tracking_uri, run_id, "val/mean_iou")[steps]
     return {"run_id": run_id, "mean_iou": score, tables.METRIC: score, "step": steps, "ended": ended}

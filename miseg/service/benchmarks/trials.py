@@ -20,6 +20,7 @@ from miseg.service.tracking import mlflow_runs
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop
 from miseg.service.tuning import tune
+from miseg.service.tuning.tuning import Tuning
 
 TRIALS = 6
 """Trials of a repetition; the first is left out, since it starts the process that all of them train in."""
@@ -49,7 +50,7 @@ def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
         with tempfile.TemporaryDirectory(prefix="miseg-benchmark-") as folder:
             uri = f"sqlite:///{folder}/mlflow.db"
             mlflow_runs.check(uri, folder)
-            tuning = tune.Tuning(
+            tuning = Tuning(
                 name=f"trials-{repetition}",
                 base=base,
                 space=spaces.region_mutual_information,

@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +24,9 @@ from miseg.interface import Method, Task
 from miseg.methods import build_method
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, read_experiment, sha256, verify
-from miseg.service.training.loop import Loop
+
+if TYPE_CHECKING:
+    from miseg.service.training.loop import Loop
 
 _OF_ALTERED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What is raised where a checkpoint has the files of one, with checksums that fit, and something else in them."""

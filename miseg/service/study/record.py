@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from miseg.recipes.study import Cell, Table
 from miseg.service.study.plan import Devices, Plan, from_json, to_json
 from miseg.service.tracking import mlflow_runs, views
-from miseg.service.training import train
+from miseg.service.training.run import FINISHED
 
 PLAN = "plan.json"
 
@@ -92,7 +92,7 @@ def confirmations(uri: str, plan: Plan, table: Table, cell: Cell) -> list[Run]:
         run
         for run in _runs(uri, f"tags.`miseg.kind` = 'trial' and tags.`miseg.study` = '{plan.study}'")
         if run.data.tags.get("miseg.cell") == name
-        and run.data.tags.get("miseg.ended") == train.FINISHED
+        and run.data.tags.get("miseg.ended") == FINISHED
         and run.data.tags.get("miseg.confirmed") == "yes"
         and run.data.params.get("seed") in seeds
     ]

@@ -15,8 +15,9 @@ from miseg.service.evaluation.evaluate import evaluate
 from miseg.service.study import record
 from miseg.service.study.plan import Devices, Plan
 from miseg.service.tracking import mlflow_runs, models, queries
-from miseg.service.training.train import FINISHED
+from miseg.service.training.run import FINISHED
 from miseg.service.tuning import repeats, tables, tune
+from miseg.service.tuning.tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class Study:
             return "test"
         return table.cells[0].base.validation_split(dataset.splits)
 
-    def tuning(self, table: Table, cell: Cell, parent: str | None) -> tune.Tuning:
+    def tuning(self, table: Table, cell: Cell, parent: str | None) -> Tuning:
         """The search and confirmation of a cell, a child of the MLflow run `parent`."""
         job, contender, name = self.jobs[cell.base.data], cell.contender, table.cell_id(cell)
         tuned, published = contender.rows
-        return tune.Tuning(
+        return Tuning(
             name=f"{self.plan.study}-{name.replace('/', '-')}",
             base=cell.base,
             space=contender.space,

@@ -22,8 +22,8 @@ from miseg.service.study.plan import Throughput
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters
 from miseg.service.training import streams as ingest
-from miseg.service.training import train
 from miseg.service.training.loop import Loop, NonFiniteLossError
+from miseg.service.training.run import FINISHED
 
 WARM_UP, TIMED = 2, 5
 """Steps before the clock starts, and steps that are timed."""
@@ -49,7 +49,7 @@ def recorded(uri: str, experiment: Experiment, *, use_gpu: bool) -> Throughput |
             return None
         wanted = (
             f"attributes.status = 'FINISHED' and tags.`miseg.method` = '{type(experiment.method).__name__}' "
-            f"and tags.`miseg.ended` = '{train.FINISHED}'"
+            f"and tags.`miseg.ended` = '{FINISHED}'"
         )
         found = client.search_runs(
             [place.experiment_id], wanted, max_results=MOST_RUNS, order_by=["attributes.start_time DESC"]

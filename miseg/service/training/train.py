@@ -7,11 +7,10 @@ import json
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray.train
 from mlflow import entities
@@ -20,78 +19,21 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.recipes.experiment import Experiment, to_dict
+from miseg.recipes.experiment import to_dict
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
-from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.preemption import Notice, PreemptedError
-from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import send_pending
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
-
-FINISHED = "finished"
+from miseg.service.training.run import FINISHED, Outcome, Run, Selection
 
 CLOSING_TIMEOUT = 60.0
 """Seconds that a training which has ended waits for MLflow to take what it logged."""
 
 CLOSING_TRIES = 3
 """How often a model that is to be registered asks an MLflow that does not answer; then it waits."""
-
-Selection = Literal["labels", "objective"]
-"""What tells a better checkpoint or trial: mean IoU, or the objective of a method without labels on held-out images."""
-
-PLACEMENT_GROUP = "placement_group"
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where a training runs and where it is recorded."""
-
-    name: str
-    """Names the run in storage and in MLflow; the same name resumes."""
-    experiment: Experiment
-    data: str
-    """The packed data set."""
-    storage: str
-    tracking_uri: str
-    resources: Resources
-    display: str = ""
-    parent: str | None = None
-    tags: Mapping[str, str] | None = None
-    keep_all: bool = False
-    """Whether the checkpoint of every validation stays in `folder`, and not only the best and the last."""
-    when_storage_fails: WhenStorageFails = "continue"
-    """What a checkpoint that cannot be written does to the training: see `StorageFailures`."""
-    selection: Selection = "objective"
-    """For methods that learn without labels; others are selected by mean IoU."""
-
-    @property
-    def folder(self) -> str:
-        """The run's folder in storage."""
-        return f"{self.storage}/runs/{self.name}"
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Of its metrics: see `metrics.RUN`."""
-        return metrics.run_labels(self.name, self.experiment, self.tags or {})
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a run."""
-
-    run_id: str
-    step: int
-    mean_iou: float
-    """Mean IoU on the validation split after the last step; nan where training did not get that far."""
-    best_mean_iou: float
-    ended: str
-    score: float = math.nan
-    """What selects, after the last step: see `Selection`."""
-    reused: bool = False
-    """Whether the run had ended before and nothing was trained now."""
 
 
 def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outcome:

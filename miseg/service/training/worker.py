@@ -32,8 +32,8 @@ from miseg.service.training.agreement import Agreement
 from miseg.service.training.artifacts import PANEL_ROWS, validation_metrics
 from miseg.service.training.loop import Loop, NonFiniteLossError, Record
 from miseg.service.training.recorder import Recorder
+from miseg.service.training.run import FINISHED, PLACEMENT_GROUP, Selection
 from miseg.service.training.scoring import Evaluation
-from miseg.service.training.train import FINISHED, PLACEMENT_GROUP, Selection
 
 LOG_EVERY = 10
 """Steps between two reads of the losses from the device."""

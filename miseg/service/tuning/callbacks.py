@@ -11,7 +11,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.service.cluster import ray_cluster
-from miseg.service.training import train
+from miseg.service.training.run import PLACEMENT_GROUP
 from miseg.service.tuning.tables import METRIC
 
 FREE_EVERY = 2.0
@@ -49,7 +49,7 @@ class FreeResources(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial ended or was stopped."""
-        if group := (trial.last_result or {}).get(train.PLACEMENT_GROUP):
+        if group := (trial.last_result or {}).get(PLACEMENT_GROUP):
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:

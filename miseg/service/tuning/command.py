@@ -12,7 +12,7 @@ from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command.options import Place
 
 if TYPE_CHECKING:
-    from miseg.service.training.train import Selection
+    from miseg.service.training.run import Selection
 
 
 @dataclass
@@ -90,12 +90,13 @@ def search(
     from miseg.service.tracking import mlflow_runs, registry
     from miseg.service.tracking.claims import claimed
     from miseg.service.tuning import repeats, tables, tune
+    from miseg.service.tuning.tuning import Tuning
 
     name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
     job = prepare(
         arguments, [base, *rivals.values()], workers=arguments.workers_per_trial, concurrency=arguments.concurrent
     )
-    tuning = tune.Tuning(
+    tuning = Tuning(
         name=name,
         base=base,
         space=space,

@@ -12,7 +12,7 @@ from miseg.service.tracking.description import command
 from miseg.service.tuning import tables
 
 if TYPE_CHECKING:
-    from miseg.service.tuning.tune import Tuning
+    from miseg.service.tuning.tuning import Tuning
 
 SHOWN = 10
 """Trials in the description; all are in trials.csv. MLflow takes 8,000 characters."""

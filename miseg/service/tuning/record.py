@@ -15,11 +15,12 @@ from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs, registry, views
 from miseg.service.tracking.description import parameter_name
 from miseg.service.training import train
+from miseg.service.training.run import FINISHED
 from miseg.service.tuning import description, repeats
 from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, summaries
 
 if TYPE_CHECKING:
-    from miseg.service.tuning.tune import Tuning
+    from miseg.service.tuning.tuning import Tuning
 
 
 def open_run(tuning: Tuning) -> str:
@@ -55,7 +56,7 @@ def register(tuning: Tuning, confirmation: pd.DataFrame, rows: Mapping[str, Expe
     Not the trials': their seed is the one that they were selected on, and there are many of them.
     """
     method = {row: type(experiment.method).__name__ for row, experiment in rows.items()}
-    whole = confirmation[(confirmation["ended"] == train.FINISHED) & confirmation[METRIC].notna()]
+    whole = confirmation[(confirmation["ended"] == FINISHED) & confirmation[METRIC].notna()]
     names = []
     for of, runs in whole.groupby(whole["row"].str.removesuffix(MANY_TO_ONE).map(method)):
         name = registry.name_of(str(of), tuning.base.data)
@@ -88,6 +89,6 @@ def record(
         journal.metrics(0, {"rank_correlation": found})
     models = [f"`models:/{name}@{registry.BEST}`" for name in registered]
     journal.tags({"mlflow.note.content": description.found(tuning, trials, confirmation, models)})
-    journal.end("FINISHED", train.FINISHED)
+    journal.end("FINISHED", FINISHED)
     if not journal.close(train.CLOSING_TIMEOUT):
         print(f"MLflow at {tuning.tracking_uri} does not answer: jobs/sync.py sends the tables later", flush=True)

@@ -14,7 +14,7 @@ from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking import mlflow_runs, queries
 
 if TYPE_CHECKING:
-    from miseg.service.tuning.tune import Tuning
+    from miseg.service.tuning.tuning import Tuning
 
 SETTINGS = "miseg.settings"
 """Tag of a tuning's run: see `settings_of`."""

@@ -10,13 +10,14 @@ from typing import Any
 
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
+from miseg.service.training.run import FINISHED, Run
 from miseg.service.tuning.tables import METRIC, SCORES
 
 
 def close(
     uri: str,
     name: str,
-    trial_run: Callable[[Mapping[str, Any], str], train.Run],
+    trial_run: Callable[[Mapping[str, Any], str], Run],
     result: Any,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def close(
             if result.error:
                 ended = f"failed: {result.error}"
             elif metrics.get("step", 0) >= run.experiment.steps:
-                ended = train.FINISHED  # its own closing waits on another machine
+                ended = FINISHED  # its own closing waits on another machine
             else:
                 ended = f"stopped early by ASHA at step {metrics.get('step')}"
             train.finish(run, run_id, "FAILED" if result.error else "FINISHED", ended.splitlines()[0])

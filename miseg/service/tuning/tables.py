@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from miseg.service.journal.journal import TRAIN_MATCH
-from miseg.service.training import train
+from miseg.service.training.run import FINISHED
 
 METRIC = "score"
-"""What trials report and are compared by: mean IoU, or, without labels, the objective; see `train.Selection`."""
+"""What trials report and are compared by: mean IoU, or, without labels, the objective; see `Selection`."""
 
 MANY_TO_ONE = " (many to one)"
 """End of a confirmed row's name whose clusters were matched with classes so."""
@@ -28,7 +28,7 @@ SCORES = {
 
 def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
     """The parameters of the best trial that was trained to its last step; None where none was."""
-    whole = trials[(trials["step"] == steps) & (trials["ended"] == train.FINISHED)]
+    whole = trials[(trials["step"] == steps) & (trials["ended"] == FINISHED)]
     if whole.empty:
         return None
     row = whole.loc[whole[METRIC].idxmax()]
@@ -42,7 +42,7 @@ def agreement(trials: pd.DataFrame, steps: int) -> float | None:
 
     None where labels selected (there is no score beside mean IoU then), fewer than two trials were whole, or all alike.
     """
-    whole = trials[(trials["step"] == steps) & (trials["ended"] == train.FINISHED)]
+    whole = trials[(trials["step"] == steps) & (trials["ended"] == FINISHED)]
     if METRIC not in trials or len(whole) < 2:
         return None
     if min(whole[METRIC].nunique(), whole["mean_iou"].nunique()) < 2:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,18 +18,19 @@ from ray.tune.search.optuna import OptunaSearch
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service.checkpoints.storage_failures import WhenStorageFails
-from miseg.service.cluster import metrics, ray_cluster
-from miseg.service.cluster.ray_cluster import HEAD, Resources
+from miseg.service.cluster import ray_cluster
+from miseg.service.cluster.ray_cluster import HEAD
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import source_tags
 from miseg.service.training import train
+from miseg.service.training.run import FINISHED, Run
 from miseg.service.tuning import record, state
 from miseg.service.tuning import rows as tune_rows
 from miseg.service.tuning.callbacks import FreeResources, Halving, StillGoing
 from miseg.service.tuning.metrics import TuningMetrics
 from miseg.service.tuning.progress import Progress
 from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, agreement, best_trial, describe
+from miseg.service.tuning.tuning import Space, Tuning
 
 TRIAL_FAILURES = 2
 """How often a trial that died is taken up again without getting on in between. Retries belong to Tune: Ray Train's own,
@@ -39,59 +39,6 @@ inside a trial that the scheduler stops, can leak its placement group (shared/ra
 CLOSES_WITHIN = 900
 """Seconds in which a trial that was stopped must have written what it was writing. Tune's default of two is less than a
 checkpoint and a picture take on a busy machine, and the trial that gets the process next would be given up."""
-
-Space = Callable[[Any, Experiment], Experiment]
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """A search and its confirmation."""
-
-    name: str
-    """Names the tuning in storage and in MLflow; the same name resumes."""
-    base: Experiment
-    """The point that is tried first, and the settings that the search leaves alone."""
-    space: Space
-    default_point: Mapping[str, Any]
-    rivals: Mapping[str, Experiment]
-    """What is confirmed beside the winner, by the name of its row."""
-    tuned: str
-    """The name of the winner's row."""
-    data: str
-    """The packed data set."""
-    storage: str
-    tracking_uri: str
-    resources: Resources
-    trials: int
-    confirm_seeds: int
-    seed: int = 0
-    selection: train.Selection = "labels"
-    """What compares the trials: mean IoU, or, of methods without labels, the objective on held-out images."""
-    grid: Mapping[str, Sequence[Any]] | None = None
-    """Values that each parameter runs through, every point being tried to its last step, in place of a search."""
-
-    when_storage_fails: WhenStorageFails = "continue"
-    """See `train.Run`."""
-    parent: str | None = None
-    """The MLflow run that the tuning is a part of."""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    """Further tags of the tuning and of its trials."""
-
-    @property
-    def folder(self) -> str:
-        """Where Tune keeps its state."""
-        return f"{self.storage}/tunings"
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Of its metrics: see `metrics.TUNING`."""
-        study = self.tags.get("miseg.study", "")
-        return {"study": study, "tuning": self.name, "data": metrics.data_label(self.base.data)}
-
-    @property
-    def points(self) -> int:
-        """Trials of the whole search or grid."""
-        return self.trials if self.grid is None else math.prod(map(len, self.grid.values()))
 
 
 @dataclass(frozen=True)
@@ -123,7 +70,7 @@ class Report:
         """What keeps the tables from being whole, in words: confirmations that failed, or trials without any score."""
         told = [] if self.trials["mean_iou"].notna().any() else ["no trial has a score"]
         rows = self.confirmation[["row", "seed", "ended"]].itertuples(index=False)
-        return told + [f"{row} seed {seed}: {ended}" for row, seed, ended in rows if ended != train.FINISHED]
+        return told + [f"{row} seed {seed}: {ended}" for row, seed, ended in rows if ended != FINISHED]
 
 
 def run(tuning: Tuning) -> Report:
@@ -239,9 +186,9 @@ def _tune(
 ) -> pd.DataFrame:
     source = source_tags()  # of the job: a trial's process has none
 
-    def trial_run(params: Mapping[str, Any], trial_id: str) -> train.Run:
+    def trial_run(params: Mapping[str, Any], trial_id: str) -> Run:
         display, experiment, tags = resolve(params)
-        return train.Run(
+        return Run(
             # By what is trained, not by the trial: a driver that is killed before Tune noted a trial asks for the same
             # point under another trial's id, and must find what was begun.
             name=f"{tuning.name}-{experiment.id}",

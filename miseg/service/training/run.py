@@ -1,0 +1,70 @@
+"""What a training is told and what it returns: no torch and no Ray, so that a driver can read it at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from miseg.recipes.experiment import Experiment
+from miseg.service.checkpoints.storage_failures import WhenStorageFails
+from miseg.service.cluster import metrics
+from miseg.service.cluster.ray_cluster import Resources
+
+FINISHED = "finished"
+"""Why a run ended that got to its last step: its tag `miseg.ended`."""
+
+Selection = Literal["labels", "objective"]
+"""What tells a better checkpoint or trial: mean IoU, or the objective of a method without labels on held-out images."""
+
+PLACEMENT_GROUP = "placement_group"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training runs and where it is recorded."""
+
+    name: str
+    """Names the run in storage and in MLflow; the same name resumes."""
+    experiment: Experiment
+    data: str
+    """The packed data set."""
+    storage: str
+    tracking_uri: str
+    resources: Resources
+    display: str = ""
+    parent: str | None = None
+    tags: Mapping[str, str] | None = None
+    keep_all: bool = False
+    """Whether the checkpoint of every validation stays in `folder`, and not only the best and the last."""
+    when_storage_fails: WhenStorageFails = "continue"
+    """What a checkpoint that cannot be written does to the training: see `StorageFailures`."""
+    selection: Selection = "objective"
+    """For methods that learn without labels; others are selected by mean IoU."""
+
+    @property
+    def folder(self) -> str:
+        """The run's folder in storage."""
+        return f"{self.storage}/runs/{self.name}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of its metrics: see `metrics.RUN`."""
+        return metrics.run_labels(self.name, self.experiment, self.tags or {})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    run_id: str
+    step: int
+    mean_iou: float
+    """Mean IoU on the validation split after the last step; nan where training did not get that far."""
+    best_mean_iou: float
+    ended: str
+    score: float = math.nan
+    """What selects, after the last step: see `Selection`."""
+    reused: bool = False
+    """Whether the run had ended before and nothing was trained now."""

@@ -1,0 +1,67 @@
+"""What a tuning is told: the base, the space, the budget and what the winner is confirmed against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from miseg.recipes.experiment import Experiment
+from miseg.service.checkpoints.storage_failures import WhenStorageFails
+from miseg.service.cluster import metrics
+from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.training.run import Selection
+
+Space = Callable[[Any, Experiment], Experiment]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A search and its confirmation."""
+
+    name: str
+    """Names the tuning in storage and in MLflow; the same name resumes."""
+    base: Experiment
+    """The point that is tried first, and the settings that the search leaves alone."""
+    space: Space
+    default_point: Mapping[str, Any]
+    rivals: Mapping[str, Experiment]
+    """What is confirmed beside the winner, by the name of its row."""
+    tuned: str
+    """The name of the winner's row."""
+    data: str
+    """The packed data set."""
+    storage: str
+    tracking_uri: str
+    resources: Resources
+    trials: int
+    confirm_seeds: int
+    seed: int = 0
+    selection: Selection = "labels"
+    """What compares the trials: mean IoU, or, of methods without labels, the objective on held-out images."""
+    grid: Mapping[str, Sequence[Any]] | None = None
+    """Values that each parameter runs through, every point being tried to its last step, in place of a search."""
+
+    when_storage_fails: WhenStorageFails = "continue"
+    """See `train.Run`."""
+    parent: str | None = None
+    """The MLflow run that the tuning is a part of."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Further tags of the tuning and of its trials."""
+
+    @property
+    def folder(self) -> str:
+        """Where Tune keeps its state."""
+        return f"{self.storage}/tunings"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of its metrics: see `metrics.TUNING`."""
+        study = self.tags.get("miseg.study", "")
+        return {"study": study, "tuning": self.name, "data": metrics.data_label(self.base.data)}
+
+    @property
+    def points(self) -> int:
+        """Trials of the whole search or grid."""
+        return self.trials if self.grid is None else math.prod(map(len, self.grid.values()))
