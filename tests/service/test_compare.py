@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow import entities
 from PIL import Image
 
 from miseg.data.loading.batches import evaluation_batches
@@ -57,7 +57,7 @@ def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pyte
     client = MlflowClient(uri)
     experiments = [found.experiment_id for found in client.search_experiments()]
 
-    def of_kind(kind: str) -> list[Run]:
+    def of_kind(kind: str) -> list[entities.Run]:
         return client.search_runs(experiments, f"tags.`miseg.kind` = '{kind}'", order_by=["attributes.start_time"])
 
     (found,) = of_kind("comparison")
