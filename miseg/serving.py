@@ -48,7 +48,7 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, images_NHWC: np.ndarray) -> np.ndarray:
-        """Probabilities [N, K, H, W], float32 in 0..1, of uint8 images [N, H, W, C] in the order of the training's bands."""
+        """Probabilities [N, K, H, W], float32 in 0..1, of uint8 images [N, H, W, C] with the bands of the training."""
         images_NCHW = torch.as_tensor(np.ascontiguousarray(images_NHWC), device=self._mean.device).permute(0, 3, 1, 2)
         probabilities = self._method.predict((images_NCHW.float() / 255 - self._mean) / self._std).float()
         if self._match is not None:

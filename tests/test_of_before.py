@@ -78,7 +78,7 @@ def test_a_finished_tuning_is_a_report(tmp_path: Path) -> None:
     """The page is made from MLflow alone."""
     restored(tmp_path)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / "report.py"), "--tuning", "before", "--data", "embedded"],
+        [sys.executable, str(ROOT / "jobs" / "report.py"), "--tuning", "before"],
         env=os.environ | {"MISEG_STORAGE": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mlflow import MlflowClient
-from mlflow import entities
+from mlflow import MlflowClient, entities
 from PIL import Image
 
 from miseg.data.loading.batches import evaluation_batches
