@@ -10,10 +10,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
-PINS = Path(__file__).parents[1] / "constraints.txt"
+from tests.support import ROOT
+
+PINS = ROOT / "constraints.txt"
 FIRST_SECONDS, ALL_SECONDS = 30, 300
 
 

@@ -5,9 +5,10 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import audit
 import pytest
-from processes import free_ports
+
+from tests import audit
+from tests.support.processes import free_ports
 
 
 class Service(BaseHTTPRequestHandler):

@@ -19,7 +19,8 @@ import ray.autoscaler
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
+
 FILES = {"aws": ROOT / "cluster.yaml", "gcp": ROOT / "cluster/gcp.yaml"}
 SHELL = {path.name: path for path in sorted((ROOT / "cluster").glob("*.sh"))}
 SCHEMA = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())

@@ -21,8 +21,9 @@ from miseg.methods.configs import RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.command import options
+from tests.support import ROOT
 
-JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.py"))
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
 HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "pyarrow", "pandas")
 
 

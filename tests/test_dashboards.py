@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from queries import PAGES, ROOT, RULES, asked, defaults, page, rules
 
 from miseg.service.cloud import monitor
 from miseg.service.cluster import metrics
+from tests.support.queries import PAGES, ROOT, RULES, asked, defaults, page, rules
 
 EXPORTED = {f"ray_{name}_total": keys for name, (_, keys) in metrics.COUNTERS.items()} | {
     f"ray_{name}": keys for name, (_, keys) in metrics.GAUGES.items()

@@ -21,8 +21,8 @@ from ray.autoscaler._private.kuberay import node_provider
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from miseg.service.cloud import budget, draining
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent
 FILE = ROOT / "cluster/kuberay.yaml"
 LABEL = "app.kubernetes.io/part-of"
 

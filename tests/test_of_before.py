@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from miseg.recipes.catalog import RECIPES
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
 RECORDED = "/home/user/storage"
 """The storage of the fixtures, as their paths name it."""

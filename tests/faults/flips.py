@@ -1,6 +1,6 @@
 """Flips every bit of a packed image's shard, one at a time, and reads it: what is found, and what is read wrongly.
 
-python tests/faults/flips.py
+python -m tests.faults.flips
 
 A process of its own reads, for a footer that is damaged can end pyarrow's.
 """

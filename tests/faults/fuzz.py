@@ -1,4 +1,4 @@
-"""Feeds readers with damaged files: python tests/faults/fuzz.py --inputs 1500
+"""Feeds readers with damaged files: python -m tests.faults.fuzz --inputs 1500
 
 Each reader reads in a process of its own: one that crashes, hangs, runs out of memory, writes outside its folder or
 raises anything but a ValueError with a reason is reported with the input that did it, and the rest goes on.
@@ -110,7 +110,7 @@ def _follow(ours: Connection, process: multiprocessing.process.BaseProcess, firs
 
 
 def _read_all(name: str, first: int, inputs: int, seed: int, pipe: Connection) -> None:
-    from readers import READERS
+    from tests.faults.readers import READERS
 
     faulthandler.enable()
     warnings.simplefilter("error")
@@ -297,8 +297,7 @@ _DAMAGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 
 def main() -> int:
     """Fuzz every reader, or those named, and print a table."""
-    sys.path.append(str(Path(__file__).parents[1] / "data"))
-    from readers import READERS
+    from tests.faults.readers import READERS
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=1500, help="damaged inputs of each reader")

@@ -1,7 +1,7 @@
 """Kills what tunings and trainings are made of, at random times, and compares what comes out with undisturbed ones.
 
-python tests/faults/kills.py --kills 24
-python tests/faults/kills.py --kills 6 --kinds node "job supervisor" --seed 3
+python -m tests.faults.kills --kills 24
+python -m tests.faults.kills --kills 6 --kinds node "job supervisor" --seed 3
 
 A real head, a second node on the same machine, a real MLflow server; jobs are submitted as the README says. The script
 does what an operator, or the autoscaler, would: a job that failed is submitted again, with --resume where it tunes, and
@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 
 import psutil
 from mlflow import MlflowClient
-from victims import Site, kill, logged, open_journals, site, until
-from wholeness import checkpoints_not_whole, differences, histories, last_checkpoint
 
 from miseg.service.journal import journal
 from miseg.service.tracking import models, queries
+from tests.faults.victims import Site, kill, logged, open_journals, site, until
+from tests.faults.wholeness import checkpoints_not_whole, differences, histories, last_checkpoint
 
 STEPS = 60
 VALIDATE_EVERY = 12

@@ -1,4 +1,4 @@
-"""Takes nodes away from a training and takes the time: python tests/faults/preempt.py --times 5
+"""Takes nodes away from a training and takes the time: python -m tests.faults.preempt --times 5
 
 A real Ray of a head and two nodes on this machine, a trial of one worker. Each time the notice comes in one of three
 ways; what is taken is when the step's checkpoint was whole, how many steps were made twice, and when the first step
@@ -18,15 +18,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "service"))
+from tests.support import ROOT
+
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # else the training's thread starts a Ray when its own is gone
 
-from metadata_service import Metadata, serving
-from processes import processes, wait_until
-from spot_nodes import SpotNodes
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.cloud.metadata_service import Metadata, serving
+from tests.support.cloud.spot_nodes import SpotNodes
+from tests.support.processes import processes, wait_until
 
 WAYS = {
     "process": "SIGTERM to the training process",

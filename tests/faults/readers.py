@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from fuzz import Reader
-from scene_layouts import SafeTree, raster, reflectances
 
 from miseg.data import checks
 from miseg.data.labels import annotations
@@ -18,6 +16,8 @@ from miseg.data.raster import scene_files
 from miseg.data.raster.grid import Grid
 from miseg.data.samples import DataSetInfo
 from miseg.data.sources.registry import Embedded
+from tests.faults.fuzz import Reader
+from tests.support.scene_layouts import SafeTree, raster, reflectances
 
 GRID = Grid(24, 30, "EPSG:32631", (10.0, 0.0, 574_680.0, 0.0, -10.0, 5_622_440.0))
 INFO = DataSetInfo("fuzz", ("a", "b", "c"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))

@@ -9,8 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from readers import _checkpoint, _loop, _seal_checkpoint
-from scene_layouts import raster, reflectances
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SCHEMA, SIDECAR, pack
@@ -18,6 +16,8 @@ from miseg.data.raster.rasters import open_raster
 from miseg.data.sources.registry import Embedded
 from miseg.networks.configs import DeepLab
 from miseg.service.checkpoints import checkpoint
+from tests.faults.readers import _checkpoint, _loop, _seal_checkpoint
+from tests.support.scene_layouts import raster, reflectances
 
 pytestmark = pytest.mark.faults
 

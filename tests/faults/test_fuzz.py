@@ -1,14 +1,15 @@
 """No damaged file crashes or hangs a reader, and each that is refused is refused with a reason.
 
-A sample of what `python tests/faults/fuzz.py` does at length.
+A sample of what `python -m tests.faults.fuzz` does at length.
 """
 
 import random
 from pathlib import Path
 
 import pytest
-from fuzz import Reader, fuzz, mutated
-from readers import READERS
+
+from tests.faults.fuzz import Reader, fuzz, mutated
+from tests.faults.readers import READERS
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -44,7 +45,7 @@ def _ends(folder: Path) -> None:
 )
 def test_what_a_reader_must_not_do_is_found(read, told, monkeypatch, tmp_path) -> None:
     """In this process: what `fuzz` tells of each input."""
-    from fuzz import _read, _watch
+    from tests.faults.fuzz import _read, _watch
 
     place = tmp_path / "read"
     place.mkdir()

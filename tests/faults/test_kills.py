@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
-from processes import processes
+
+from tests.support import ROOT
+from tests.support.processes import processes
 
 KINDS = ("train worker", "train controller", "node")
 
@@ -16,10 +17,9 @@ KINDS = ("train worker", "train controller", "node")
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_a_worker_its_controller_and_its_node_are_killed_and_nothing_is_lost_or_left():
-    folder = Path(__file__).parent
     with processes() as started:
-        command = [sys.executable, str(folder / "kills.py"), "--kills", str(len(KINDS)), "--kinds", *KINDS]
-        script = started.start("kills", command, started.environment(), folder.parents[1])
+        command = [sys.executable, "-m", "tests.faults.kills", "--kills", str(len(KINDS)), "--kinds", *KINDS]
+        script = started.start("kills", command, started.environment(), ROOT)
         with started.explained():
             assert script.wait(1400) == 0
         said = started.text("kills")

@@ -1,7 +1,7 @@
 """How many trainings one MLflow store keeps up with, and that every value of theirs arrives once.
 
-python tests/faults/tracking_load.py
-python tests/faults/tracking_load.py --writers 8 --rates 100 --backends postgres
+python -m tests.faults.tracking_load
+python -m tests.faults.tracking_load --writers 8 --rates 100 --backends postgres
 
 Each writer is a process with a journal that logs as a training does: six values a step, and every fifty steps a
 validation of twenty values, two pictures and a table. A row says how far behind its slowest writer was after half of
@@ -20,15 +20,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tyro
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "service"))
-
 from mlflow import MlflowClient
-from mlflow_servers import MlflowServer, Postgres
-from processes import Processes, processes
 
 from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs
+from tests.support.processes import Processes, processes
+from tests.support.servers.mlflow_servers import MlflowServer, Postgres
 
 STEP_VALUES, VALIDATION_VALUES, VALIDATION_EVERY = 6, 20, 50
 PICTURE = b"\x89PNG" + bytes(range(256)) * 200

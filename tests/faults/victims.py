@@ -15,11 +15,9 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [path for path in [str(ROOT / "tests/service")] if path not in sys.path]
-
-from clusters import Head, start_head, start_mlflow, start_node  # noqa: E402
-from processes import Processes, http, processes, wait_until  # noqa: E402
+from tests.support import ROOT
+from tests.support.cloud.clusters import Head, start_head, start_mlflow, start_node
+from tests.support.processes import Processes, http, processes, wait_until
 
 STARTED = 300
 """Seconds in which whatever is started must answer."""

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import TASK, learnable_batch, tiny, with_examples
 
 from miseg.interface import Batch, Method, Step
 from miseg.losses import RegionMutualInformationLoss
 from miseg.methods import METHODS, build_method
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
+from tests.support.tiny_methods import TASK, learnable_batch, tiny, with_examples
 
 every_method = pytest.mark.parametrize("config_type", METHODS, ids=lambda kind: kind.__name__)
 every_method_with_labels = pytest.mark.parametrize(

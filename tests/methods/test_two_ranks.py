@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from tiny import PATCH, TASK, tiny
 from torch.nn.parallel import DistributedDataParallel
 
 from miseg.interface import Batch, Method, Step, combine
 from miseg.methods import METHODS
 from miseg.methods.invariant_information import InvariantInformationMethod
+from tests.support.tiny_methods import PATCH, TASK, tiny
 
 SHARES = (slice(0, 1), slice(1, 4))
 """Of images with labels; of pairs, and of images that are told from their neighbours, ranks have twice as many."""

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from layouts import Ade20kTree, CityscapesTree, VocTree
 from PIL import Image
-from scene_layouts import UTM, place, raster, reflectances
 
 from miseg.data.checks import encode_png
 from miseg.data.packed.dataset import PackedDataset
@@ -28,6 +26,8 @@ from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop
+from tests.support.layouts import Ade20kTree, CityscapesTree, VocTree
+from tests.support.scene_layouts import UTM, place, raster, reflectances
 
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 

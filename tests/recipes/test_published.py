@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from miseg.data.sources.registry import DATA_SETS
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.published import PUBLISHED, Published, claims
+from tests.support import ROOT
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.recipe}-{row.metric}")
@@ -26,7 +25,7 @@ def test_a_figure_has_a_source_and_no_other_row_has_one() -> None:
 
 
 def test_figures_are_those_of_the_texts_that_they_name() -> None:
-    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert "gains 1.5 to 2.6 mIoU points" in readme
     assert claims("RegionMutualInformation")[PUBLISHED[0].paper] == (1.5, 2.6)
     import miseg.recipes.porto as porto

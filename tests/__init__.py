@@ -1,0 +1,1 @@
+"""The tests of miseg: folders mirror the package, and `tests.support` holds what they share."""

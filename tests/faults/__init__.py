@@ -1,0 +1,1 @@
+"""Faults on purpose: kills, preemptions, damaged files; scripts run as `python -m tests.faults.kills`."""

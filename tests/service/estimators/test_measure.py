@@ -1,0 +1,278 @@
+"""Estimators measured under Ray, in MLflow: every cell, those that failed and those that were there before."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from miseg.information import DISTRIBUTIONS, estimate
+from miseg.service.estimators import page as measure_page
+from miseg.service.estimators import record as measure_record
+from miseg.service.estimators.cells import OTHER_SEEDS, Cell, Grid, Row, _Limit, measure_cell, settings_of
+from miseg.service.estimators.measure import measure, summary
+from miseg.service.estimators.record import EXPERIMENT, Record
+from miseg.service.tracking import mlflow_runs, queries
+from tests.support import ROOT
+
+JOB = ROOT / "jobs" / "measure_information.py"
+
+
+def grid(**settings: object) -> Grid:
+    base = {
+        "estimators": ("gaussian", "ksg:form=2", "kde", "plug_in", "mutual_info_regression"),
+        "distributions": ("normal-1x1-0.75", "normal-5x5-dense", "table-3x4"),
+        "samples": (8, 50),
+        "seeds": 2,
+        "limit": 60.0,
+    }
+    return Grid(**(base | settings))  # type: ignore[arg-type]
+
+
+def record_of(which: Grid, uri: str, folder: Path, name: str = "here") -> Record:
+    return Record(name, which, storage=str(folder), tracking_uri=uri)
+
+
+# Cells
+
+
+def test_rows_are_those_that_make_sense() -> None:
+    rows = grid().rows()
+    assert Row("plug_in", "table-3x4", 8) in rows and Row("plug_in", "normal-1x1-0.75", 8) not in rows
+    assert Row("mutual_info_regression", "normal-1x1-0.75", 50) in rows
+    assert Row("mutual_info_regression", "normal-5x5-dense", 50) not in rows
+    assert len(rows) == len(set(rows)) == 2 * (4 + 3 + 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"estimators": ("nothing",)}, "no estimator 'nothing'"),
+        ({"estimators": ("ksg:shape=2",)}, "has no setting shape"),
+        ({"estimators": ("ksg:form=",)}, "name:setting=value"),
+        ({"estimators": ("ksg:__import__('os')",)}, "name:setting=value"),
+        ({"distributions": ("normal",)}, "no distribution 'normal'"),
+        ({"samples": (1,)}, "samples"),
+        ({"samples": ()}, "samples"),
+        ({"seeds": 0}, "seeds = 0"),
+        ({"limit": -1.0}, "limit"),
+        ({"estimators": ("plug_in",), "distributions": ("normal-1x1-0.3",)}, "for any of the distributions"),
+    ],
+)
+def test_a_grid_that_cannot_be_measured_is_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        grid(**settings)
+
+
+def test_settings_are_python_literals() -> None:
+    assert settings_of("infonce:critic='separable',hidden=(8,)") == (
+        "infonce",
+        {"critic": "separable", "hidden": (8,)},
+    )
+    assert settings_of("ksg") == ("ksg", {})
+
+
+def test_a_cell_is_the_estimators_own_value_with_other_noise_than_the_sample() -> None:
+    x, y = DISTRIBUTIONS["normal-2x2-dense"].sample(60, 3)
+    settings = {"form": 2, "jitter": 0.1, "seed": OTHER_SEEDS + 3}
+    cell = measure_cell(Row("ksg:form=2,jitter=0.1", "normal-2x2-dense", 60), 3, 60.0)
+    assert cell.nats == float(estimate("ksg", x, y, **settings)) and not cell.failure and cell.seconds > 0
+
+
+def test_scikit_learns_estimator_agrees_with_ours() -> None:
+    for name in ("normal-1x1-0.75", "uniform-noise-0.1", "student-1x1-dof5", "half-cube-normal-1x1"):
+        ours, theirs = (
+            measure_cell(Row(entry, name, 500), 0, 60.0).nats for entry in ("ksg", "mutual_info_regression")
+        )
+        assert ours is not None and theirs is not None
+        # The same form and k; theirs is cut at 0, and adds a noise of its own.
+        assert theirs == pytest.approx(max(ours, 0), abs=0.02)
+
+
+def test_what_goes_wrong_is_the_cells_failure() -> None:
+    too_few = measure_cell(Row("gaussian", "normal-5x5-dense", 8), 0, 60.0)
+    assert too_few.nats is None and too_few.failure.startswith("ValueError: 8 samples of 10 columns")
+    too_long = measure_cell(Row("mine:max_steps=1000000,patience=1000000", "normal-1x1-0.75", 100), 0, 0.5)
+    assert too_long.nats is None and too_long.failure == "TimeoutError: it took longer than 0.5 s (--limit)"
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_the_limit_waits_for_an_import_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.5)\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TimeoutError), _Limit(0.1):
+        import slow_to_import
+
+        time.sleep(5)
+    # The module is whole, and no later import finds half of it.
+    assert slow_to_import.whole
+
+
+# The whole
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_every_cell_is_in_mlflow_and_none_is_measured_twice(ray_here: None, uri: str, tmp_path: Path) -> None:
+    small = grid(seeds=1)
+    first = measure(small, record_of(small, uri, tmp_path))
+    whole = grid()
+    report = measure(whole, record_of(whole, uri, tmp_path))
+    assert report.run_id == first.run_id and len(report.cells) == 2 * len(whole.rows())
+
+    runs = {run.info.run_name: run for run in queries.children(uri, EXPERIMENT, report.run_id)}
+    assert len(runs) == len(whole.rows())
+    client = MlflowClient(uri)
+    for (estimator, distribution, samples), group in report.cells.groupby(["estimator", "distribution", "samples"]):
+        run = runs[Row(estimator, distribution, samples).text]
+        history = {p.step: p.value for p in client.get_metric_history(run.info.run_id, "nats")}
+        assert history == {int(c.seed): c.nats for c in group.itertuples() if not math.isnan(c.nats)}
+        assert len(client.get_metric_history(run.info.run_id, "seconds")) >= len(group)
+        if history:
+            assert run.info.status == "FINISHED"
+            assert run.data.metrics["bias"] == pytest.approx(
+                np.mean(list(history.values())) - run.data.metrics["truth"]
+            )
+        else:
+            assert run.info.status == "FAILED" and "of 2 cells failed: ValueError" in run.data.tags["miseg.ended"]
+    failed = report.table[report.table["failed"] > 0]
+    assert set(zip(failed["distribution"], failed["samples"], strict=True)) == {("normal-5x5-dense", 8)}
+    assert set(failed["estimator"]) == {"gaussian", "kde"}
+
+    # What was found is not measured again, and its times show it; what failed is tried again.
+    again = measure(whole, record_of(whole, uri, tmp_path))
+    found = report.cells["nats"].notna()
+    assert again.cells[found].equals(report.cells[found])
+
+    measure_page.log(again, uri, "python jobs/measure_information.py")
+    folder = tmp_path / "page"
+    page = measure_page.write(again, folder)[0].read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| normal-5x5-dense |"))
+    assert "| 1.29" not in row and row.count("–") >= 2  # gaussian and kde of eight samples
+    assert (folder / measure_page.FIGURE).read_bytes()[:4] == b"\x89PNG"
+    kept = {item.path for item in client.list_artifacts(again.run_id)}
+    assert kept == {"cells.csv", "table.csv", "information.md", "information.png"}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_killed_measurement_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, str(JOB), "--storage", str(tmp_path), "--name", "killed", "--seeds", "2"]
+    command += ["--samples", "60", "--distributions", "normal-1x1-0.75", "normal-1x1-0.3"]
+    command += ["--estimators", "gaussian", "ksg", "mine:max_steps=100000,patience=100000"]
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    log = (tmp_path / "log").open("w")
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        _until(lambda: len(_cells(uri)) >= 4)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        log.close()
+    before = _cells(uri)
+    assert 4 <= len(before) < 12
+    # The critics that never end are left out, so that what is left is quick.
+    done = subprocess.run(
+        [*command[:-3], "gaussian", "ksg", "--resume"], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = _cells(uri)
+    assert len(after) == 8 and before.items() <= after.items()
+    assert f"{len(before)} of 8 cells were measured before" in done.stdout
+    assert "8 cells measured, 0 failed" in done.stdout
+
+
+def _cells(uri: str) -> dict[tuple[str, str], str]:
+    try:
+        parent = queries.find_run(uri, EXPERIMENT, "killed")
+        runs = queries.children(uri, EXPERIMENT, parent.info.run_id) if parent else []
+    except Exception:
+        # The store is being made.
+        return {}
+    return {
+        (str(run.info.run_name), tag): value
+        for run in runs
+        for tag, value in run.data.tags.items()
+        if tag.startswith(measure_record.CELL)
+    }
+
+
+def _until(condition: object, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.5)
+
+
+# The record
+
+
+def test_cells_wait_while_mlflow_is_away(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    which = grid(seeds=2)
+    record = record_of(which, uri, tmp_path)
+    row = which.rows()[0]
+    monkeypatch.setattr(measure_record, "TRIES_APART", 0.01)
+    log, tries = mlflow_runs.log_metrics, []
+
+    def away(*arguments: object, **options: object) -> None:
+        tries.append(arguments)
+        if len(tries) < 5:
+            raise OSError("connection refused")
+        log(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mlflow_runs, "log_metrics", away)
+    cells = [Cell(0.5, 0.1), Cell(0.7, 0.1)]
+    for seed, cell in enumerate(cells):
+        record.add(row, seed, cell)
+    record.close_row(row, cells)
+    assert record.known() == {}
+    record.flush()
+    assert record.known() == {(row, 0): cells[0], (row, 1): cells[1]}
+    (run,) = queries.children(uri, EXPERIMENT, record.run_id)
+    assert run.info.status == "FINISHED" and run.data.metrics["spread"] == pytest.approx(0.1 * math.sqrt(2))
+
+    monkeypatch.setattr(measure_record, "PATIENCE", 0.05)
+    monkeypatch.setattr(mlflow_runs, "log_metrics", lambda *_, **__: (_ for _ in ()).throw(OSError("gone")))
+    record.add(row, 1, cells[1])
+    with pytest.raises(mlflow_runs.TrackingError, match="--resume --name here"):
+        record.flush()
+
+
+def test_a_failed_cell_keeps_its_reason(uri: str, tmp_path: Path) -> None:
+    record = record_of(grid(), uri, tmp_path)
+    row = Row("gaussian", "normal-5x5-dense", 8)
+    record.add(row, 0, Cell(None, 0.1, "ValueError: 8 samples"))
+    (run,) = queries.children(uri, EXPERIMENT, record.run_id)
+    assert json.loads(run.data.tags["miseg.cell.0"])["failure"] == "ValueError: 8 samples"
+    assert "nats" not in run.data.metrics
+
+
+def test_bias_and_spread_are_over_seeds() -> None:
+    import pandas as pd
+
+    cells = pd.DataFrame(
+        {
+            "estimator": ["ksg"] * 3,
+            "distribution": ["d"] * 3,
+            "samples": [10] * 3,
+            "seed": [0, 1, 2],
+            "truth": [1.0] * 3,
+            "nats": [1.5, np.nan, 2.0],
+            "seconds": [1.0, 9.0, 3.0],
+            "failure": ["", "why", ""],
+        }
+    )
+    (row,) = summary(cells).to_dict("records")
+    assert (row["bias"], row["seconds"], row["cells"], row["failed"], row["failure"]) == (0.75, 3.0, 2, 1, "why")
+    assert row["spread"] == pytest.approx(0.5 / math.sqrt(2))

@@ -1,0 +1,157 @@
+"""Runs compared: one picture and one table in MLflow, and what the columns are called."""
+
+from __future__ import annotations
+
+import csv
+import math
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient, entities
+from PIL import Image
+
+from miseg.data.loading.batches import evaluation_batches
+from miseg.evaluation import DenseCRF
+from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
+from miseg.networks.configs import UNet
+from miseg.recipes.experiment import Experiment
+from miseg.service.checkpoints import checkpoint
+from miseg.service.cluster import ray_cluster
+from miseg.service.evaluation.compare import MEASURES, check_alike, table_of, titles_of
+from miseg.service.tracking import mlflow_runs, models
+from miseg.service.training import streams as ingest
+from miseg.service.training import train
+from miseg.service.training.run import Run
+from tests.support import ROOT
+
+JOB = ROOT / "jobs" / "evaluate.py"
+TOP, GAP, CELL_HW, ENLARGED = 36, 10, (48, 64), 3
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow_runs.check(uri, str(tmp_path))
+    resources = replace(ray_cluster.resources(1, 1), cpus=1)
+    runs = {
+        name: train.fit(Run(name, experiment, small.uri, str(tmp_path), uri, resources)).run_id
+        for name, experiment in {
+            "region mutual information": replace(tiny, validate_every=24),
+            "cross entropy": replace(tiny, validate_every=24, method=CrossEntropy(UNet(2, "group"))),
+        }.items()
+    }
+    job = runpy.run_path(str(JOB))
+
+    def compare(*run_ids: str) -> str:
+        assert job["run"](job["Evaluate"](storage=str(tmp_path), run=run_ids, role="last")) == 0
+        return capsys.readouterr().out
+
+    printed = compare(*runs.values())
+
+    client = MlflowClient(uri)
+    experiments = [found.experiment_id for found in client.search_experiments()]
+
+    def of_kind(kind: str) -> list[entities.Run]:
+        return client.search_runs(experiments, f"tags.`miseg.kind` = '{kind}'", order_by=["attributes.start_time"])
+
+    (found,) = of_kind("comparison")
+    evaluations = of_kind("evaluation")
+    assert found.info.status == "FINISHED" and found.info.run_id in printed
+    assert [run.data.tags["mlflow.parentRunId"] for run in evaluations] == list(runs.values())
+    assert found.data.tags["miseg.evaluations"].split() == [run.info.run_id for run in evaluations]
+    assert found.data.tags["miseg.data_fingerprint"] == small.fingerprint and found.data.params["split"] == "val"
+
+    picture = Image.open(client.download_artifacts(found.info.run_id, "comparison/comparison-val.png", str(tmp_path)))
+    height, width = CELL_HW[0] * ENLARGED, CELL_HW[1] * ENLARGED
+    column = (picture.width - GAP) // 4
+    assert picture.width == 4 * column + GAP and column >= width + GAP
+    palette = np.array(small.info.colours)
+    seen = []
+    for place, run_id in enumerate(runs.values()):
+        (tmp_path / run_id).mkdir()
+        method, experiment, _ = checkpoint.open_method(models.download(uri, run_id, "last", tmp_path / run_id))
+        for line, columns in enumerate(evaluation_batches(small, "val", experiment.augmentation, batch_size=1)):
+            if line == 4:
+                break
+            with torch.no_grad():
+                scores_NKHW = method.predict(ingest.Converter(small, experiment)(columns).images_NCHW)
+            left, top = GAP + (2 + place) * column, TOP + line * (height + GAP)
+            cell = np.asarray(picture)[top : top + height : ENLARGED, left : left + width : ENLARGED]
+            assert (cell == palette[scores_NKHW.argmax(1)[0].numpy()]).all(-1).mean() > 0.99
+            seen.append(cell)
+    assert len(seen) == 8 and not np.array_equal(seen[:4], seen[4:])
+
+    path = client.download_artifacts(found.info.run_id, "tables/comparison-val.csv", str(tmp_path))
+    with Path(path).open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["class", *runs]
+    assert [row[0] for row in rows] == [*small.info.classes, *MEASURES]
+    for name, *values in rows:
+        key = f"val/{MEASURES.get(name, f'iou/{name}')}"
+        for value, run in zip(values, evaluations, strict=True):
+            assert float(value) == pytest.approx(run.data.metrics.get(key, math.nan), abs=1e-6, nan_ok=True)
+    # Ray may have had something to say before.
+    all_lines = printed.splitlines()
+    start = next(place for place, line in enumerate(all_lines) if line.strip().startswith(next(iter(runs))))
+    lines = all_lines[start : start + 1 + len(rows)]
+    assert [title.strip() for title in lines[0].split("  ") if title] == list(runs) and len(set(map(len, lines))) == 1
+    assert lines[1 + len(small.info.classes)].split() == ["mean", "IoU", *(f"{float(v):.4f}" for v in rows[-5][1:])]
+
+    compare(*runs.values())
+    assert [run.info.run_id for run in of_kind("comparison")] == [found.info.run_id]
+    assert len(of_kind("evaluation")) == 2
+
+
+# What the columns are called
+
+
+RMI = Experiment(RegionMutualInformation())
+
+
+@pytest.mark.parametrize(
+    ("experiments", "titles"),
+    [
+        ((RMI, Experiment(CrossEntropy())), ["region mutual information", "cross entropy"]),
+        (
+            (RMI, Experiment(BinaryCrossEntropy()), replace(RMI, seed=3)),
+            ["region mutual information, seed 0", "binary cross entropy", "region mutual information, seed 3"],
+        ),
+        (
+            (RMI, replace(RMI, method=RegionMutualInformation(weight=0.3))),
+            ["region mutual information, lambda 0.5", "region mutual information, lambda 0.3"],
+        ),
+        ((RMI, RMI), ["region mutual information, 00000000", "region mutual information, 11111111"]),
+        (
+            (RMI, replace(RMI, seed=1, steps=5, batch_size=4)),
+            ["region mutual information, 00000000", "region mutual information, 11111111"],
+        ),
+    ],
+    ids=["methods", "seeds", "weights", "equal", "too different"],
+)
+def test_titles_tell_the_runs_apart(experiments: tuple[Experiment, ...], titles: list[str]) -> None:
+    assert titles_of({str(number) * 32: experiment for number, experiment in enumerate(experiments)}) == titles
+
+
+def test_a_crf_is_a_column_after_its_method() -> None:
+    scores = {
+        "a": {"val/mean_iou": 0.1, "val/iou/sky": 0.2, "val/crf_5/mean_iou": 0.3, "val/crf_5/seconds_per_image": 4.0},
+        "b": {"val/mean_iou": 0.5, "val/crf_5/iou/sky": 0.6},
+    }
+    columns, table = table_of(scores, ["sky"], "val", [DenseCRF(5)])
+    assert columns == ["a", "a, CRF 5", "b", "b, CRF 5"]
+    rows = dict(table)
+    assert rows["sky"] == pytest.approx([0.2, math.nan, math.nan, 0.6], nan_ok=True)
+    assert rows["mean IoU"] == pytest.approx([0.1, 0.3, 0.5, math.nan], nan_ok=True)
+    assert rows["CRF seconds"] == pytest.approx([math.nan, 4.0, math.nan, math.nan], nan_ok=True)
+
+
+def test_experiments_of_one_size_and_data_are_alike() -> None:
+    check_alike({"a": RMI, "b": replace(RMI, seed=1)})
+    with pytest.raises(ValueError, match="run a: embedded, run b: camvid"):
+        check_alike({"a": RMI, "b": replace(RMI, data="camvid")})

@@ -1,0 +1,129 @@
+"""MLflow's page on a tuning that was really trained, in a real browser: runs side by side, two compared, a picture."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from miseg.service.tracking import registry, views
+from tests.support import tuning_store
+from tests.support.pages.mlflow_page import Page, mlflow_page
+from tests.support.processes import processes
+from tests.support.servers.mlflow_servers import MlflowServer
+from tests.support.tuning_store import Written
+
+SCORE = "metrics.`val/mean_iou`"
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(480)]
+
+
+@pytest.fixture(scope="module")
+def written(template: Path, small, tiny, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """In a store that is no server, like a newcomer's."""
+    storage = tmp_path_factory.mktemp("storage")
+    shutil.copyfile(template, storage / "mlflow.db")
+    return tuning_store.write(f"sqlite:///{storage}/mlflow.db", small, tiny, storage)
+
+
+@pytest.fixture(scope="module")
+def server(written: Written) -> Iterator[MlflowServer]:
+    """A server on that store, as `make ui` starts one."""
+    with processes() as started:
+        yield MlflowServer(started, backend=written.tuning.tracking_uri)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with mlflow_page(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runs_table(written: Written, server: MlflowServer, page: Page) -> Page:
+    """The runs table as the address opens it that a job prints, in a browser that has never seen it."""
+    page.driver.get(views.address(server.url, written.parent))
+    page.until(lambda: len(page.rows()) >= 5, "five runs")
+    return page
+
+
+def test_the_printed_address_shows_a_tunings_runs_by_their_score(
+    runs_table: Page, written: Written, server: MlflowServer, tmp_path: Path
+) -> None:
+    runs_table.picture(tmp_path / "runs.png")
+    searched = ["lambda", "downsampling_factor", "region_size", "downsampling", "optimiser.learning_rate"]
+    of_searched = [f"params.`{name}`" for name in searched]
+    ended = ["metrics.`step`", "tags.`miseg.ended`", "params.`seed`"]
+    assert runs_table.columns() == ["attributes.`Run Name`", SCORE, *of_searched, *ended]
+    client = MlflowClient(server.url)
+    runs = [client.get_run(run_id) for run_id in (*written.trials["run_id"], *written.confirmation["run_id"])]
+    runs.sort(key=lambda run: run.data.metrics["val/mean_iou"], reverse=True)
+    table = runs_table.rows()
+    assert len(table) == len(runs) == 5
+    for row, run in zip(table, runs, strict=True):
+        assert run.info.run_name in row["attributes.`Run Name`"]
+        assert float(row[SCORE]) == pytest.approx(run.data.metrics["val/mean_iou"])
+        assert row["metrics.`step`"] == f"{run.data.metrics['step']:.0f}"
+        assert row["tags.`miseg.ended`"] == run.data.tags["miseg.ended"]
+        for name in (*searched, "seed"):
+            assert row[f"params.`{name}`"] == run.data.params.get(name, "-")
+    assert [row["metrics.`step`"] for row in table if "ASHA" in row["tags.`miseg.ended`"]] == ["8"]
+
+
+def test_two_runs_are_compared_by_what_they_differ_in(runs_table: Page, tmp_path: Path) -> None:
+    table = runs_table.rows()
+    trials = [index for index, row in enumerate(table) if row["params.`seed`"] == "0"][:2]
+    for index in trials:
+        runs_table.choose(index)
+    runs_table.button("Compare").click()
+    runs_table.until(lambda: "compare-runs" in runs_table.driver.current_url, "the comparison")
+    runs_table.shows("Comparing 2 Runs", "Show diff only", "train/loss")
+    told = _by_name(runs_table)
+    for name in ("lambda", "downsampling_factor", "region_size"):
+        values = [table[index][f"params.`{name}`"] for index in trials]
+        assert told[name] in (values, values[::-1]) and len(set(values)) == 2
+    runs_table.picture(tmp_path / "compared.png")
+
+
+def _by_name(page: Page) -> dict[str, list[str]]:
+    """The rows of the comparison's tables: what is compared, and each run's value."""
+    rows = page.driver.execute_script(
+        "return [...document.querySelectorAll('tr')].map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+    )
+    return {name: values for name, *values in filter(None, rows)}
+
+
+def test_a_run_shows_its_picture(page: Page, server: MlflowServer, written: Written, tmp_path: Path) -> None:
+    client = MlflowClient(server.url)
+    run = client.get_run(written.confirmation["run_id"].iloc[0])
+    [*_, newest] = sorted(item.path for item in client.list_artifacts(run.info.run_id, "panels"))
+    start = f"{server.url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    page.driver.get(f"{start}/artifacts/{newest}")
+    with Image.open(client.download_artifacts(run.info.run_id, newest, str(tmp_path))) as logged:
+        size = list(logged.size)
+    sizes = "return [...document.images].map(one => [one.naturalWidth, one.naturalHeight])"
+    page.until(lambda: size in page.driver.execute_script(sizes), f"the picture of {size}")
+    page.shows(newest.rsplit("/", 1)[1])
+    seen = page.picture(tmp_path / "picture.png")
+    # The colours of the classes, which only the panels have.
+    assert len(seen.getcolors(2**24) or []) > 1000
+
+
+def test_the_tuning_says_what_came_of_it(page: Page, server: MlflowServer, written: Written) -> None:
+    run = MlflowClient(server.url).get_run(written.parent)
+    page.driver.get(f"{server.url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+    [name, *_] = written.registered
+    page.shows("RMI as published", "fresh seeds", f"models:/{name}@best", "jobs/train.py --from-run")
+
+
+def test_a_registered_model_is_shown_with_its_alias(page: Page, server: MlflowServer, written: Written) -> None:
+    assert sorted(written.registered) == sorted(
+        registry.name_of(method, written.tuning.base.data)
+        for method in ("BinaryCrossEntropy", "RegionMutualInformation")
+    )
+    page.driver.get(f"{server.url}/#/models/{written.registered[0]}")
+    page.shows(written.registered[0], "Version 1", "best")

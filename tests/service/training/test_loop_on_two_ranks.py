@@ -1,0 +1,119 @@
+"""Two ranks with uneven shares train as one with the whole batch, and stop together."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from miseg.interface import Batch
+from miseg.methods.configs import MethodConfig
+from miseg.service.training.agreement import Agreement
+from miseg.service.training.loop import Loop, NonFiniteLossError
+from tests.support.loops import EXPERIMENT, METHODS, TASK, batch_of, broken, every_method, losses, run
+
+SHARES = (slice(0, 1), slice(1, 4))
+RANK_STEPS = 5
+WANTED_AT = 4
+"""The step at which one rank alone learns that it is preempted."""
+
+
+def share_of(batch: Batch, rank: int) -> Batch:
+    assert batch.labels_NHW is not None
+    part = SHARES[rank]
+    return Batch(batch.images_NCHW[part], batch.labels_NHW[part], batch.ids[part])
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    found: dict[str, Any] = {}
+    for method in METHODS:
+        loop = Loop(replace(EXPERIMENT, method=method), TASK)
+        for step in range(RANK_STEPS):
+            loop.train_step(share_of(batch_of(step), rank))
+        records = loop.flush()
+        matrix, kept = loop.evaluate([share_of(batch_of(77), rank)], keep=1)[:2]
+        weights = copy.deepcopy(loop.method.state_dict())
+        # Rank 1 holds the broken image (third of the batch); rank 0 must know of it.
+        loop.train_step(share_of(broken(batch_of(RANK_STEPS), 2), rank))
+        try:
+            loop.flush()
+            message = "no error"
+        except NonFiniteLossError as error:
+            message = str(error)
+        found[type(method).__name__] = (losses(records), matrix.counts, weights, kept[0][0].ids, message)
+    loop = Loop(replace(EXPERIMENT, non_finite="skip"), TASK)
+    loop.train_step(share_of(broken(batch_of(0), 2), rank))
+    loop.train_step(share_of(batch_of(1), rank))
+    found["skip"] = (loop.flush(), copy.deepcopy(loop.method.state_dict()))
+    loop = Loop(replace(EXPERIMENT, steps=40), TASK)
+    stop = Agreement(loop, lambda: rank == 1 and loop.step >= WANTED_AT, most=10)
+    while not stop():
+        loop.train_step(share_of(batch_of(loop.step), rank))
+    found["stopped"] = (loop.step, len(loop.flush()))
+    torch.save(found, f"{folder}/rank-{rank}.pt")
+    dist.barrier()  # gloo aborts a rank whose partner leaves first
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("two-ranks")
+    torch.multiprocessing.spawn(one_of_two, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+@pytest.mark.slow
+@every_method
+def test_two_ranks_with_uneven_shares_equal_one_with_the_whole_batch(
+    method: MethodConfig, two_ranks: list[dict[str, Any]]
+) -> None:
+    one = Loop(replace(EXPERIMENT, method=method), TASK)
+    expected = losses(run(one, RANK_STEPS))
+    matrix = one.evaluate([batch_of(77)]).matrix
+    for rank, found in enumerate(two_ranks):
+        of_rank, counts, weights, kept, _ = found[type(method).__name__]
+        # Adam's first updates have the size of the learning rate however small a gradient is: rounding grows with them.
+        assert of_rank[:4] == pytest.approx(expected[:4], rel=1e-5)
+        assert of_rank == pytest.approx(expected, rel=1e-3)
+        # Over both ranks every pixel counts once; a prediction on the edge between two classes may fall either way.
+        assert counts.sum(1).tolist() == matrix.counts.sum(1).tolist()
+        assert (counts - matrix.counts).abs().sum() <= 0.01 * matrix.counts.sum()
+        assert kept == batch_of(77).ids[SHARES[rank]]
+        for name, value in two_ranks[0][type(method).__name__][2].items():
+            assert torch.equal(value, weights[name]), f"the ranks differ in {name}"
+
+
+@pytest.mark.slow
+@every_method
+def test_every_rank_stops_at_a_broken_image_and_names_the_whole_batch(
+    method: MethodConfig, two_ranks: list[dict[str, Any]]
+) -> None:
+    first, second = (found[type(method).__name__][4] for found in two_ranks)
+    assert first == second
+    assert f"at step {RANK_STEPS} " in first and ", ".join(batch_of(RANK_STEPS).ids) in first
+
+
+@pytest.mark.slow
+def test_both_ranks_leave_out_the_step_of_one_rank_s_broken_image(two_ranks: list[dict[str, Any]]) -> None:
+    one = Loop(replace(EXPERIMENT, non_finite="skip"), TASK)
+    one.train_step(broken(batch_of(0), 2))
+    one.train_step(batch_of(1))
+    expected = one.flush()
+    (records, weights), (others, other_weights) = (found["skip"] for found in two_ranks)
+    assert records == others
+    assert [record.skipped for record in records] == [record.skipped for record in expected]
+    assert expected[0].skipped and records[1].values["train/loss"] == pytest.approx(losses(expected[1:])[0], rel=1e-5)
+    assert all(torch.equal(value, other_weights[name]) for name, value in weights.items())
+
+
+@pytest.mark.slow
+def test_both_ranks_stop_after_the_same_step_where_one_is_preempted(two_ranks: list[dict[str, Any]]) -> None:
+    first, second = (found["stopped"] for found in two_ranks)
+    assert first == second
+    assert WANTED_AT <= first[0] <= WANTED_AT + 10 and first[1] == first[0]

@@ -1,0 +1,1 @@
+"""Servers, and what goes wrong between them and us."""
