@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_pairs import DATES, Places
 
 from miseg.data.loading.examples import draw_examples, labelled_date
 from miseg.data.loading.pairs import open_chip
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
+from tests.support.places import DATES, Places
 
 
 @pytest.fixture(scope="module")

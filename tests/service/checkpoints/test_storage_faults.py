@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import ray
 from mlflow import MlflowClient
-from test_checkpoint_store import filled, weight, writer
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.service.checkpoints import checkpoint, storage_failures
@@ -28,6 +27,7 @@ from miseg.service.training import train
 from miseg.service.training.background import Aside, BusyError
 from miseg.service.training.loop import Loop
 from miseg.service.training.run import FINISHED, Outcome, Run
+from tests.support.checkpoints import filled, weight, writer
 from tests.support.servers.faulty_s3 import BUCKET, FaultyS3, faulty_s3
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]

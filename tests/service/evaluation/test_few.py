@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_pairs import DATES, Places
 
 from miseg.data.configs import Pairs
 from miseg.data.loading.examples import draw_examples
@@ -28,6 +27,7 @@ from miseg.service.evaluation import few_labels
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
 from miseg.service.training.run import FINISHED, Run
+from tests.support.places import DATES, Places
 
 TASK = Task(2, 2, ("one", "two"))
 
