@@ -1,4 +1,4 @@
-"""Looks for known vulnerabilities of the pinned packages: python tests/audit.py
+"""Looks for known vulnerabilities of the pinned packages: python -m tests.audit
 
 Ends with status 1 where there is one. Where the service does not answer, or knows a package not, that is said, and the
 status is 0: a machine without a network is no reason to fail. Further options are pip-audit's own.

@@ -57,6 +57,7 @@ def restored(storage: Path) -> str:
 
 
 @pytest.mark.ray
+@pytest.mark.smoke
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_finished_tuning_is_recognised(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def two(place, small, experiment) -> Outcome:
 
 
 @pytest.mark.faults
+@pytest.mark.smoke
 def test_a_killed_worker_costs_no_step_and_changes_no_loss(place, small, experiment, whole):
     """Nor do decoded images that stay on the machine, which `whole` has none of."""
     killed: list[int] = []
@@ -195,6 +196,7 @@ def test_two_workers_train_as_one_with_the_whole_batch(place, whole, two):
     assert found == pytest.approx(expected, rel=1e-2)
 
 
+@pytest.mark.smoke
 def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):
     client = MlflowClient(place[1])
     run = client.get_run(whole.run_id)
