@@ -116,7 +116,7 @@ def _scenes(
     from miseg.service.cluster import ray_cluster
     from miseg.service.mapping import scene_maps
 
-    if experiment.patch is None:
+    if not experiment.takes_labelled_pixels:
         raise ValueError(
             f"{arguments.model} holds {type(experiment.method).__name__}, which takes no labelled pixels: "
             "give --images, and neither --scene nor --labels"
@@ -156,7 +156,7 @@ def _many(
 
     tiling = Tiling(arguments.tile, arguments.overlap, 1 if arguments.batch is None else arguments.batch)
     settings = Settings(tiling, options, None, scene_maps.Comparison(arguments.compare, arguments.neighbours))
-    if arguments.labels is not None and experiment.patch is not None:
+    if arguments.labels is not None and experiment.takes_labelled_pixels:
         _, examples, colours = _labelled(arguments, experiment, options)
         settings = replace(settings, examples=examples, colours=colours)
     elif arguments.labels is not None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from miseg.networks.configs import VGG, InfoSegNetwork
+
+Supervision = Literal["dense", "few", "none"]
+"""Which labels a method learns from: masks of the training images, a few pixels given after training, or none."""
 
 
 @dataclass(frozen=True)
 class InfoSeg:
     """Mutual information of local features and the features of their cluster (Harb and Knöbelreiter 2021)."""
+
+    supervision: ClassVar[Supervision] = "none"
 
     network: InfoSegNetwork = field(default_factory=InfoSegNetwork)
     clusters: int | None = None
@@ -38,6 +43,8 @@ class InfoSeg:
 @dataclass(frozen=True)
 class InvariantInformation:
     """Invariant information clustering for segmentation, IIC (Ji et al. 2019), with an over-clustering head."""
+
+    supervision: ClassVar[Supervision] = "none"
 
     network: VGG = field(default_factory=VGG)
     clusters: int | None = None
@@ -73,6 +80,8 @@ class InvariantInformation:
 class PixelKMeans:
     """K-means of the pixels' colours: what no learning gives."""
 
+    supervision: ClassVar[Supervision] = "none"
+
     clusters: int | None = None
     """K; None: as many as the data has classes."""
     samples: int = 100_000
@@ -86,6 +95,8 @@ class PixelKMeans:
 @dataclass(frozen=True)
 class RelativePosition:
     """K-means of features that tell in which direction one patch lies from another (Doersch et al. 2015)."""
+
+    supervision: ClassVar[Supervision] = "none"
 
     network: VGG = field(default_factory=VGG)
     clusters: int | None = None
@@ -108,6 +119,8 @@ class RelativePosition:
 @dataclass(frozen=True)
 class CoOccurrence:
     """K-means of features that tell whether two patches lie side by side in one image (Isola et al. 2015)."""
+
+    supervision: ClassVar[Supervision] = "none"
 
     network: VGG = field(default_factory=VGG)
     clusters: int | None = None

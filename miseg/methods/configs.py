@@ -8,9 +8,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from miseg.methods.cluster_configs import CoOccurrence, InfoSeg, InvariantInformation, PixelKMeans, RelativePosition
+from miseg.methods.cluster_configs import (
+    CoOccurrence,
+    InfoSeg,
+    InvariantInformation,
+    PixelKMeans,
+    RelativePosition,
+    Supervision,
+)
 from miseg.networks.configs import Network, PatchEncoder, UNet
 
 
@@ -128,6 +135,9 @@ class MutualInformationSimilarity:
     A weight of 0, `swap` and the pairs of the data are the switches of the paper's ablation.
     """
 
+    supervision: ClassVar[Supervision] = "few"
+    learns_from_pairs: ClassVar[bool] = True
+
     encoder: PatchEncoder = field(default_factory=PatchEncoder)
     hidden: int = 128
     """Units of each hidden layer of the statistics networks."""
@@ -158,6 +168,9 @@ class DeepInfoMax:
     Hjelm et al. (2019): DIM(L) by default; DIM(G) is `alpha` 1, `beta` 0, `gamma` 1. Then nearest labelled pixels.
     """
 
+    supervision: ClassVar[Supervision] = "few"
+    learns_from_pairs: ClassVar[bool] = True
+
     encoder: PatchEncoder = field(default_factory=PatchEncoder)
     hidden: int = 128
     """Units of each hidden layer of the statistics networks and of the prior's discriminator."""
@@ -182,6 +195,9 @@ class DeepInfoMax:
 @dataclass(frozen=True)
 class PatchAutoencoder:
     """A variational autoencoder of patches (Kingma and Welling 2014), then nearest labelled pixels."""
+
+    supervision: ClassVar[Supervision] = "few"
+    learns_from_pairs: ClassVar[bool] = True
 
     encoder: PatchEncoder = field(default_factory=PatchEncoder)
     weight: float = 1.0

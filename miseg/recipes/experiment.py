@@ -15,12 +15,14 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from miseg.data.configs import Augmentation, Order, Pairs
-from miseg.methods.cluster_configs import UNSUPERVISED
+from miseg.methods.cluster_configs import Supervision
 from miseg.methods.configs import CrossEntropy, MethodConfig
-from miseg.networks.configs import PatchEncoder
+
+LABELLED_PIXELS = 50
+"""Labelled pixels of each class that a few-label method is given where no label budget says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ class Experiment:
     order: Order = "shuffle"
     """How training images are drawn."""
     label_budget: int | None = None
-    """How many labelled training images are used, drawn by the seed; None uses all. Of a few-label method: labelled
-    pixels of each class that validations give it; None: 50."""
+    """How many labels are used: labelled training images, drawn by the seed (None: all); of a few-label method,
+    labelled pixels of each class (None: 50)."""
     validate_every: int = 100
     """Steps between two validations (and checkpoints); the last step always has one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -97,7 +99,9 @@ class Experiment:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: use 1 or more")
         if self.label_budget is not None and self.label_budget < 1:
-            raise ValueError(f"label_budget = {self.label_budget}: use 1 or more, or leave it out for all labels")
+            few = f"labelled pixels of each class, or leave it out for {LABELLED_PIXELS}"
+            what = few if self.takes_labelled_pixels else "labelled images, or leave it out for all"
+            raise ValueError(f"label_budget = {self.label_budget}: use 1 or more {what}")
         if self.seed < 0:
             raise ValueError(f"seed = {self.seed}: use 0 or more")
         check_size, crop = getattr(self.method, "check_size", None), self.training_size
@@ -113,21 +117,45 @@ class Experiment:
         return resize if isinstance(resize, tuple) and self.augmentation.scale is None else None
 
     @property
+    def supervision(self) -> Supervision:
+        """Which labels the method learns from."""
+        return getattr(self.method, "supervision", "dense")
+
+    @property
+    def takes_labelled_pixels(self) -> bool:
+        """Whether the method maps from a few labelled pixels that it is given after training."""
+        return self.supervision == "few"
+
+    @property
+    def learns_from_pairs(self) -> bool:
+        """Whether the method learns from pairs of patches, cut from scenes by `pairs`, rather than from images."""
+        return getattr(self.method, "learns_from_pairs", False)
+
+    @property
+    def labelled_images(self) -> int | None:
+        """How many training images are used; None: all, or a few-label method, whose training sees no label."""
+        return None if self.takes_labelled_pixels else self.label_budget
+
+    @property
+    def labelled_pixels_per_class(self) -> int | None:
+        """How many labelled pixels of each class a few-label method is given; None: the method takes none."""
+        return (self.label_budget or LABELLED_PIXELS) if self.takes_labelled_pixels else None
+
+    @property
     def patch(self) -> int | None:
         """Side in pixels of the patches whose pairs the method learns from; None where it learns from images."""
-        encoder = getattr(self.method, "encoder", None)
-        return encoder.patch if isinstance(encoder, PatchEncoder) else None
+        settings: Any = self.method
+        return settings.encoder.patch if self.learns_from_pairs else None
 
     def validation_split(self, splits: Sequence[str]) -> str:
         """val; or train, where a data set has no val, for a method whose training sees no label of it."""
-        sees_none = self.patch is not None or isinstance(self.method, UNSUPERVISED)
-        return "train" if sees_none and "val" not in splits else "val"
+        return "train" if self.supervision != "dense" and "val" not in splits else "val"
 
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits: a hash of the fields that count, the same in all processes and on all machines."""
         counts = to_dict(self)
-        if self.patch is None:
+        if not self.learns_from_pairs:
             # A method that learns from images ignores it, and its earlier runs keep their ids.
             del counts["pairs"]
         if self.non_finite == "stop":
@@ -189,7 +217,7 @@ def check_choices(description: Any) -> None:
 
 @functools.cache
 def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+    return {name: hint for name, hint in typing.get_type_hints(kind).items() if typing.get_origin(hint) is not ClassVar}
 
 
 def _is_real(hint: Any) -> bool:

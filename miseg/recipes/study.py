@@ -14,12 +14,9 @@ from miseg.methods.configs import InfoSeg
 from miseg.networks.configs import UNet
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, DEFAULT_METHODS, STEMS, Contender, Supervision
-from miseg.recipes.experiment import Experiment
+from miseg.recipes.experiment import LABELLED_PIXELS, Experiment
 
 Selection = Literal["objective", "labels"]
-
-LABELLED_PIXELS = 50
-"""Labelled pixels of each class that a few-label method is given where no budget says otherwise."""
 
 VALIDATIONS = 5
 """Validations of a trial whose steps are asked for: ASHA can then compare trials of any length."""

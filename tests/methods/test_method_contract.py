@@ -12,6 +12,7 @@ from miseg.losses import RegionMutualInformationLoss
 from miseg.methods import METHODS, build_method
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
+from miseg.recipes.experiment import Experiment
 from tests.support.tiny_methods import TASK, learnable_batch, tiny, with_examples
 
 every_method = pytest.mark.parametrize("config_type", METHODS, ids=lambda kind: kind.__name__)
@@ -37,6 +38,11 @@ def test_says_what_it_learns_from_and_gives(config_type: type) -> None:
     assert issubclass(METHODS[config_type], Method)
     assert METHODS[config_type].supervision in ("dense", "few", "none")
     assert METHODS[config_type].emits in ("classes", "clusters")
+    experiment = Experiment(config_type())
+    assert (experiment.supervision, experiment.learns_from_pairs) == (
+        METHODS[config_type].supervision,
+        METHODS[config_type].pairs,
+    ), "what is read from the settings, before the method is built, is what the method does"
 
 
 @every_method

@@ -14,10 +14,17 @@ from typing import Any
 import pytest
 
 from miseg.data.configs import Augmentation, Pairs
-from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, MutualInformationSimilarity, RegionMutualInformation
+from miseg.methods.cluster_configs import PixelKMeans
+from miseg.methods.configs import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    MutualInformationSimilarity,
+    PatchAutoencoder,
+    RegionMutualInformation,
+)
 from miseg.networks.configs import UNet
 from miseg.recipes import streets
-from miseg.recipes.experiment import Experiment, Optimiser, from_dict, to_dict
+from miseg.recipes.experiment import LABELLED_PIXELS, Experiment, Optimiser, from_dict, to_dict
 from miseg.recipes.streets import RECIPES
 
 # Should one of these change, runs made before no longer resume and no longer compare: say so in the change.
@@ -98,6 +105,16 @@ def test_how_pairs_are_drawn_counts_for_methods_that_learn_from_them(pairs: Pair
     assert from_dict(json.loads(json.dumps(to_dict(replace(similarity, pairs=pairs))))).pairs == pairs
 
 
+def test_a_label_budget_is_of_images_or_of_pixels_of_each_class() -> None:
+    images, pixels, clusters = BASE, Experiment(MutualInformationSimilarity()), Experiment(PixelKMeans())
+    named = [
+        (experiment.labelled_images, experiment.labelled_pixels_per_class)
+        for method in (images, pixels, clusters)
+        for experiment in (method, replace(method, label_budget=7))
+    ]
+    assert named == [(None, None), (7, None), (None, LABELLED_PIXELS), (None, 7), (None, None), (7, None)]
+
+
 def test_equal_experiments_have_one_id_whether_numbers_are_written_with_a_point_or_not() -> None:
     whole = Experiment(
         RegionMutualInformation(weight=1),
@@ -176,7 +193,8 @@ NAN, INFINITY = math.nan, math.inf
         (lambda: Experiment(steps=0), "0", "use 1 or more"),
         (lambda: Experiment(batch_size=0), "0", "use 1 or more"),
         (lambda: Experiment(validate_every=0), "0", "use 1 or more"),
-        (lambda: Experiment(label_budget=0), "0", "use 1 or more, or leave it out"),
+        (lambda: Experiment(label_budget=0), "0", "use 1 or more labelled images, or leave it out for all"),
+        (lambda: Experiment(PatchAutoencoder(), label_budget=0), "0", "1 or more labelled pixels of each class, .* 50"),
         (lambda: Experiment(seed=-1), "-1", "use 0 or more"),
         (lambda: Experiment(order="sorted"), "sorted", "use one of shuffle, replacement"),
         (lambda: Experiment(precision="float8"), "float8", "use one of auto, float32"),

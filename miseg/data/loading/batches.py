@@ -33,7 +33,7 @@ def training_batches(
     stop_step: int,
     rank: int = 0,
     world: int = 1,
-    label_budget: int | None = None,
+    labelled_images: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """This rank's share of the training batches of steps [start_step, stop_step).
 
@@ -52,7 +52,7 @@ def training_batches(
         stop_step: the step after the last.
         rank: this worker, 0..world-1.
         world: number of workers.
-        label_budget: how many of the split's images are used; None uses all.
+        labelled_images: how many of the split's images are used; None uses all.
 
     Returns:
         An iterator over {"step": int, "images": uint8 [n, H, W, C], "labels": uint8 [n, H, W] (255 ignored; all 255
@@ -68,7 +68,7 @@ def training_batches(
     if not 0 <= start_step <= stop_step:
         raise ValueError(f"steps [{start_step}, {stop_step}): use 0 <= start_step <= stop_step")
     size = dataset.size(split)
-    chosen = np.arange(size) if label_budget is None else budget_subset(size, label_budget, seed)
+    chosen = np.arange(size) if labelled_images is None else budget_subset(size, labelled_images, seed)
     draw(0, 0, len(chosen), seed, order)
     colour = padding_colour(augmentation, dataset.info)
 

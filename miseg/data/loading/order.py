@@ -43,17 +43,19 @@ def draw(start: int, stop: int, size: int, seed: int, order: Order) -> np.ndarra
     return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
 
 
-def budget_subset(size: int, budget: int, seed: int) -> np.ndarray:
-    """The `budget` images whose labels are used, of `size`: sorted int64 [budget].
+def budget_subset(size: int, labelled_images: int, seed: int) -> np.ndarray:
+    """The images whose labels are used, of `size`: their numbers, sorted, int64 [labelled_images].
 
-    For one seed a smaller budget's images are among a larger one's, so that budgets are compared on nested sets.
+    For one seed fewer images are among more, so that budgets are compared on nested sets.
 
     Raises:
-        ValueError: budget below 1 or above size.
+        ValueError: labelled_images below 1 or above size.
     """
-    if not 1 <= budget <= size:
-        raise ValueError(f"label_budget = {budget}: the split has {size} images; use 1..{size}, or leave it out")
-    return np.sort(np.random.default_rng((_BUDGET, seed)).permutation(size)[:budget]).astype(np.int64)
+    if not 1 <= labelled_images <= size:
+        raise ValueError(
+            f"labelled_images = {labelled_images}: the split has {size} images; use 1..{size}, or leave it out"
+        )
+    return np.sort(np.random.default_rng((_BUDGET, seed)).permutation(size)[:labelled_images]).astype(np.int64)
 
 
 def augmentation_generator(seed: int, position: int) -> np.random.Generator:

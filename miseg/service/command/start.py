@@ -20,7 +20,6 @@ from miseg.data.packed.packing import SIDECAR
 from miseg.data.sources.catalog import ensure_packed
 from miseg.data.sources.registry import DATA_SETS
 from miseg.data.storage import file_system, listed, patiently
-from miseg.methods.cluster_configs import UNSUPERVISED
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster import ray_cluster
@@ -185,11 +184,11 @@ def upload(folder: Path, uri: str) -> None:
 
 def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[str]) -> None:
     """Raise ValueError where the experiment asks for what the data set does not have."""
-    if not dataset.info.classes and experiment.patch is None:
+    if not dataset.info.classes:
         kind = type(experiment.method).__name__
-        if not isinstance(experiment.method, UNSUPERVISED):
+        if experiment.supervision == "dense":
             raise ValueError(f"{dataset.uri} has no labels, and {kind} learns from them: use another method")
-        if experiment.method.clusters is None:
+        if getattr(experiment.method, "clusters", 0) is None:
             raise ValueError(f"{dataset.uri} has no classes: say how many clusters {kind} gives (--method.clusters)")
     for split in splits:
         dataset.size(experiment.validation_split(dataset.splits) if split == "val" else split)
@@ -204,12 +203,9 @@ def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[
         raise ValueError(f"augmentation.mean has {len(augmentation.mean)} values for images of {channels} channels")
     if "train" not in splits:
         return
-    if experiment.patch is not None:
-        return
-    if experiment.label_budget is not None and experiment.label_budget > dataset.size("train"):
-        raise ValueError(
-            f"label_budget = {experiment.label_budget}: {experiment.data} has {dataset.size('train')} training images"
-        )
+    labelled, size = experiment.labelled_images, dataset.size("train")
+    if labelled is not None and labelled > size:
+        raise ValueError(f"label_budget = {labelled} labelled images: {experiment.data} has {size} training images")
     check_size = getattr(experiment.method, "check_size", None)
     if check_size is not None:
         row = dataset.read("train", 0)

@@ -97,7 +97,7 @@ def measure(
     dataset = PackedDataset.open(data)
     manifest = check(folder, dataset, split)
     experiment = checkpoint_files.read_experiment(folder)
-    if experiment.patch is None:
+    if not experiment.takes_labelled_pixels:
         raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: leave --points out")
     run_id = mlflow_runs.open_model_run(
         tracking_uri,

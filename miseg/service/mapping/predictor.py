@@ -74,7 +74,7 @@ class Predictor:
         colours: Sequence[Sequence[int]] | None = None,
     ) -> None:
         experiment = checkpoint_files.read_experiment(folder)
-        self.device, self.margin, self.of_scenes = device, 0, experiment.patch is not None
+        self.device, self.margin, self.of_scenes = device, 0, experiment.takes_labelled_pixels
         self.resize = experiment.augmentation.resize
         self.precision = resolve_precision(experiment.precision, device)
         data = checkpoint_files.verify(folder)["data"]

@@ -73,10 +73,10 @@ def log_evaluation(
     for batch, prediction_NHW in found.kept:
         if batch.labels_NHW is None:
             continue
-        if experiment.patch is None:
-            shown_NCHW = batch.images_NCHW.cpu() * std_C + mean_C
+        if experiment.learns_from_pairs:
+            shown_NCHW = _stretched(batch.images_NCHW.cpu())  # scenes, each standardised by itself
         else:
-            shown_NCHW = _stretched(batch.images_NCHW.cpu())
+            shown_NCHW = batch.images_NCHW.cpu() * std_C + mean_C
         images_NHWC = (shown_NCHW * 255).round().clamp(0, 255).to(torch.uint8)
         for image_CHW, truth_HW, prediction_HW in zip(images_NHWC, batch.labels_NHW.cpu(), prediction_NHW, strict=True):
             shown = image_CHW[:3] if image_CHW.shape[0] >= 3 else image_CHW[:1]

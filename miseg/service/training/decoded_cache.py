@@ -26,7 +26,7 @@ def decoded_bytes(dataset: PackedDataset, experiment: Experiment) -> float:
 
     Infinite where keeping them is no use: a chip of a scene is decoded for many pairs.
     """
-    if experiment.patch is not None:
+    if experiment.learns_from_pairs:
         return math.inf
     size = dataset.size("train")
-    return dataset.decoded_bytes("train") * (experiment.label_budget or size) / size
+    return dataset.decoded_bytes("train") * (experiment.labelled_images or size) / size

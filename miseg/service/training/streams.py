@@ -21,7 +21,7 @@ from miseg.data.loading.examples import draw_examples
 from miseg.data.loading.pairs import pair_batches, scene_batches
 from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch, Task
-from miseg.recipes.experiment import Experiment
+from miseg.recipes.experiment import LABELLED_PIXELS, Experiment
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_data import quiet_data_context
 
@@ -30,9 +30,6 @@ CHUNK_BYTES = 16 * 2**20
 
 SEGMENT_TASKS = 2048
 """Tasks of one pipeline. Ray Data sets up all before the first runs: 30,000 took 47 s and 180 MB on two cores."""
-
-EXAMPLES = 50
-"""Labelled pixels of each class where an experiment gives no label budget."""
 
 COLUMNS = ("images", "views", "labels", "masked")
 """What decoding tasks make besides ids, where a data set has it."""
@@ -90,7 +87,8 @@ def training_plan(
 
     What it holds knows no torch: a decoding task starts in a third of the time and memory without that import.
     """
-    if experiment.patch is not None:
+    if experiment.learns_from_pairs:
+        assert experiment.patch is not None
         return functools.partial(
             pair_batches,
             dataset,
@@ -112,7 +110,7 @@ def training_plan(
         batch_size=experiment.batch_size,
         rank=rank,
         world=world,
-        label_budget=experiment.label_budget,
+        labelled_images=experiment.labelled_images,
     )
 
 
@@ -123,7 +121,7 @@ def evaluation_stream(
     decoded = evaluation_data(dataset, split, experiment, rank=rank, world=world)
     convert = Converter(dataset, experiment)
     # A chip is mapped by itself: pairs are counted in hundreds a step, and so many whole chips would fill the memory.
-    for columns in _batches(decoded, 1 if experiment.patch is not None else experiment.batch_size):
+    for columns in _batches(decoded, 1 if experiment.learns_from_pairs else experiment.batch_size):
         for group in of_one_size(columns):
             yield convert(group)
 
@@ -145,7 +143,7 @@ def evaluation_plan(
     dataset: PackedDataset, split: str, experiment: Experiment
 ) -> Callable[..., Iterator[dict[str, Any]]]:
     """Makes, called with `rank` and `world` (default: all), the columns of a split's batches; knows no torch either."""
-    if experiment.patch is not None:
+    if experiment.learns_from_pairs:
         # Clouds have no class: maps of chips that training would not draw cost as much and say little.
         return functools.partial(scene_batches, dataset, split, min_valid=experiment.pairs.min_valid)
     return functools.partial(
@@ -170,9 +168,9 @@ def examples(
     seed: int | None = None,
     date: str | None = None,
 ) -> list[Batch]:
-    """The labelled pixels that a few-label method is given: `draw_examples` of the label budget and the run's seed."""
+    """The labelled pixels that a few-label method is given: `draw_examples` by its label budget and the run's seed."""
     convert = Converter(dataset, experiment)
-    number = per_class or experiment.label_budget or EXAMPLES
+    number = per_class or experiment.labelled_pixels_per_class or LABELLED_PIXELS
     drawn = draw_examples(dataset, split, number, experiment.seed if seed is None else seed, date)
     return [convert(columns) for columns in drawn]
 

@@ -68,9 +68,9 @@ def test_an_image_is_augmented_anew_each_time(small):
 
 
 def test_a_label_budget_limits_what_is_seen(small):
-    ids = {name for batch in train(small, label_budget=3, stop_step=20) for name in batch["ids"]}
+    ids = {name for batch in train(small, labelled_images=3, stop_step=20) for name in batch["ids"]}
     assert len(ids) == 3
-    assert ids < {name for batch in train(small, label_budget=5, stop_step=20) for name in batch["ids"]}
+    assert ids < {name for batch in train(small, labelled_images=5, stop_step=20) for name in batch["ids"]}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_label_budget_limits_what_is_seen(small):
         ({"batch_size": 0}, "batch_size = 0"),
         ({"rank": 2, "world": 2}, "rank 2 of 2"),
         ({"start_step": 3, "stop_step": 2}, r"steps \[3, 2\)"),
-        ({"label_budget": 12}, "label_budget = 12: the split has 11 images"),
+        ({"labelled_images": 12}, "labelled_images = 12: the split has 11 images"),
         ({"order": "sorted"}, "order = 'sorted'"),
         ({"augmentation": Augmentation(mean=(0.5,), std=(0.5,))}, "3 channels"),
     ],

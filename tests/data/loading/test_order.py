@@ -51,7 +51,7 @@ def test_budgets_are_nested_and_seeded():
     assert set(budget_subset(100, 10, 1)) != set(small)
     assert budget_subset(5, 5, 0).tolist() == [0, 1, 2, 3, 4]
     for budget in (0, 6):
-        with pytest.raises(ValueError, match=f"label_budget = {budget}: the split has 5 images"):
+        with pytest.raises(ValueError, match=f"labelled_images = {budget}: the split has 5 images"):
             budget_subset(5, budget, 0)
 
 
