@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from miseg.evaluation.paired import ImageCounts
 from miseg.service.tracking.connection import reachable
+from miseg.service.tracking.paging import all_pages
 from miseg.service.tracking.queries import RUN_KEY
 
 TRAIN_MATCHED = "train_match/mean_iou"
@@ -121,7 +122,7 @@ def read(uri: str, study: str | None = None, tuning: str | None = None, baseline
     """
     client = MlflowClient(uri)
     with reachable(uri):
-        places = [found.experiment_id for found in _pages(client.search_experiments) if "miseg/" in found.name]
+        places = [found.experiment_id for found in all_pages(client.search_experiments) if "miseg/" in found.name]
         if tuning is None:
             runs = _runs(client, places, "tags.`miseg.kind` = 'study'")
             known = list(dict.fromkeys(run.data.tags.get("miseg.study", "") for run in runs))
@@ -292,15 +293,4 @@ def _runs(client: MlflowClient, places: Sequence[str], which: str) -> list[Run]:
     """Every run that a filter finds, the latest first."""
     if not places:
         return []
-    return _pages(client.search_runs, experiment_ids=list(places), filter_string=which, order_by=["start_time DESC"])
-
-
-def _pages(search: Any, **settings: Any) -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
-        page = search(**settings, max_results=1000, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
+    return all_pages(client.search_runs, experiment_ids=list(places), filter_string=which, order_by=["start_time DESC"])

@@ -19,6 +19,7 @@ from mlflow.entities import Run
 from miseg.recipes.study import Cell, Table
 from miseg.service.study.plan import Devices, Plan, from_json, to_json
 from miseg.service.tracking import mlflow_runs, views
+from miseg.service.tracking.paging import all_pages
 from miseg.service.training.run import FINISHED
 
 PLAN = "plan.json"
@@ -137,13 +138,7 @@ def _runs(uri: str, wanted: str) -> list[Run]:
     """In all experiments."""
     client = MlflowClient(uri)
     with mlflow_runs.reachable(uri):
-        places = [place.experiment_id for place in client.search_experiments()]
-        runs: list[Run] = []
-        token: str | None = None
-        while places:
-            page = client.search_runs(places, wanted, max_results=1000, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                break
-        return runs
+        experiments = [experiment.experiment_id for experiment in all_pages(client.search_experiments)]
+        if not experiments:
+            return []
+        return all_pages(client.search_runs, experiment_ids=experiments, filter_string=wanted)

@@ -25,6 +25,7 @@ import psutil
 from mlflow import MlflowClient
 
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.paging import all_pages
 
 PREFIX = "miseg.claim."
 
@@ -160,17 +161,11 @@ def _write(client: MlflowClient, place: str, claim: Claim) -> None:
 
 def _read(client: MlflowClient) -> Iterator[tuple[str, Claim]]:
     """Every claim of the store, with the experiment that it is kept with."""
-    token: str | None = None
-    while True:
-        page = client.search_experiments(max_results=1000, page_token=token)
-        for experiment in page:
-            for key, value in experiment.tags.items():
-                if key.startswith(PREFIX):
-                    with contextlib.suppress(ValueError, TypeError):  # of another version
-                        yield experiment.experiment_id, Claim(**json.loads(value))
-        token = page.token
-        if not token:
-            return
+    for experiment in all_pages(client.search_experiments):
+        for key, value in experiment.tags.items():
+            if key.startswith(PREFIX):
+                with contextlib.suppress(ValueError, TypeError):  # of another version
+                    yield experiment.experiment_id, Claim(**json.loads(value))
 
 
 def _drop(client: MlflowClient, place: str, claim: Claim) -> None:

@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service.tracking.connection import TrackingError
+from miseg.service.tracking.paging import all_pages
 
 RUN_KEY = "miseg.run"
 """The tag with a run's name: one process at a time works at a name, and a name that exists goes on."""
@@ -35,17 +36,10 @@ def children(uri: str, experiment: str, parent: str) -> list[Run]:
     """Every run whose parent is `parent`."""
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
-    runs: list[Run] = []
-    token: str | None = None
-    while found is not None:
-        page = client.search_runs(
-            [found.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=1000, page_token=token
-        )
-        runs += page
-        token = page.token
-        if not token:
-            break
-    return runs
+    if found is None:
+        return []
+    wanted = f"tags.`mlflow.parentRunId` = '{parent}'"
+    return all_pages(client.search_runs, experiment_ids=[found.experiment_id], filter_string=wanted)
 
 
 def latest_run(uri: str, experiment: str, kind: str) -> Run | None:

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Param, Run, RunTag
 
 from miseg.service.tracking import mlflow_runs, models, registry, views
+from miseg.service.tracking.paging import all_pages
 
 SYNCED = "miseg.synced"
 """Tag of an offline run: the run at the server that has all of it."""
@@ -68,15 +69,11 @@ def sync(offline: str, uri: str, storage: str) -> Synced:
 
 def _runs(source: MlflowClient) -> Iterator[tuple[Experiment, Run]]:
     """All runs, the earliest first: a parent was there before its children."""
-    found = []
-    for experiment in source.search_experiments():
-        token: str | None = None
-        while True:
-            page = source.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-            found += [(experiment, run) for run in page]
-            token = page.token
-            if not token:
-                break
+    found = [
+        (experiment, run)
+        for experiment in all_pages(source.search_experiments)
+        for run in all_pages(source.search_runs, experiment_ids=[experiment.experiment_id])
+    ]
     yield from sorted(found, key=lambda item: item[1].info.start_time)
 
 
