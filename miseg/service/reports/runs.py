@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -18,6 +17,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from miseg.evaluation.paired import ImageCounts
+from miseg.service.tracking import study_plan
 from miseg.service.tracking.connection import reachable
 from miseg.service.tracking.paging import all_pages
 from miseg.service.tracking.queries import RUN_KEY
@@ -149,23 +149,16 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
         raise ValueError(
             f"study {name!r}, run {ids}, holds no plan.json: jobs/study.py --resume --name {name} writes it"
         )
-    # Each data set has a part of the plan, and the longest of the lists of all of them is the last that was written.
-    order = max((plan.get("data_sets", []) for plan in plans), key=len)
+    order = study_plan.data_order(plans)
     for plan in plans:
-        found.created = min(filter(None, (found.created, str(plan.get("created", "")))), default="")
-        for planned in plan.get("tables", []):
-            table = Table(
-                str(planned["data"]),
-                str(planned.get("budget", "all")),
-                str(planned.get("supervision", "dense")),
-                str(planned.get("baseline", "")),
-            )
-            found.cost.setdefault(table.data, plan.get("cost") or {})
-            for cell in planned.get("cells", []):
-                counts = {key: cell.get(key) for key in ("trials", "steps", "confirm_seeds")}
-                table.cells.append(
-                    Cell(cell["id"], str(cell["method"]), str(cell.get("recipe", "")), tuple(cell["rows"]), **counts)
-                )
+        found.created = min(filter(None, (found.created, plan.created)), default="")
+        for planned in plan.tables:
+            table = Table(planned.data, str(planned.budget), planned.supervision, planned.baseline)
+            found.cost.setdefault(table.data, dict(plan.cost))
+            table.cells += [
+                Cell(cell.id, cell.method, cell.recipe, tuple(cell.rows), cell.trials, cell.steps, cell.confirm_seeds)
+                for cell in planned.cells
+            ]
             tables.setdefault((table.data, table.budget, table.supervision), table)
     places = list({parent.info.experiment_id for parent in parents})
     runs = [run for run in _runs(client, places, "tags.`miseg.study` != ''") if run.data.tags["miseg.study"] == name]
@@ -269,14 +262,15 @@ def _name_missing(table: Table) -> None:
                 table.missing.append(f"{cell.id}: {row}: {len(line.seeds)} of {cell.confirm_seeds} seeds")
 
 
-def _plan(client: MlflowClient, run: Run) -> dict[str, Any]:
-    """A part of a study's plan; empty where a kill came before it was written."""
+def _plan(client: MlflowClient, run: Run) -> study_plan.PlanFile | None:
+    """A part of a study's plan; None where a kill came before it was written."""
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            return json.loads(Path(client.download_artifacts(run.info.run_id, "plan.json", folder)).read_text())
-    except (MlflowException, OSError, ValueError) as error:
-        print(f"study run {run.info.run_id}: no plan.json that can be read ({str(error).splitlines()[0]})", flush=True)
-        return {}
+        plan, reason = study_plan.read(client, run.info.run_id), "it was not written to its end"
+    except (MlflowException, OSError) as error:
+        plan, reason = None, str(error).splitlines()[0]
+    if plan is None:
+        print(f"study run {run.info.run_id}: no plan.json that can be read ({reason})", flush=True)
+    return plan
 
 
 def _confirmed(run: Run) -> bool:

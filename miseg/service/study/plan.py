@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
-from miseg.recipes.contenders import CONTENDERS
+from miseg.recipes.contenders import CONTENDERS, Supervision
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
-from miseg.recipes.study import Cell, Changes, Table, with_steps
+from miseg.recipes.study import Cell, Changes, Selection, Table, with_steps
+from miseg.service.tracking.study_plan import PlanFile, PlannedCell, PlannedTable
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,8 @@ def _padded(column: str, value: str, width: int) -> str:
     return value.ljust(width) if column in ("cell", "from") else value.rjust(width)
 
 
-def to_json(plan: Plan, data: str, devices: Devices, split: str) -> dict[str, Any]:
-    """The plan on one data set as plain JSON data: all that `from_json` needs, and what a report reads.
+def to_file(plan: Plan, data: str, devices: Devices, split: str) -> PlanFile:
+    """The plan on one data set as it is kept in MLflow: all that `from_file` needs, and what a report reads.
 
     Args:
         plan: the whole study's.
@@ -184,78 +185,73 @@ def to_json(plan: Plan, data: str, devices: Devices, split: str) -> dict[str, An
     data_sets, plan = plan.data, plan.of_data(data)
     whole = expected(plan, {})
     seconds = {row["cell"]: row["seconds"] for row in whole}
-    return {
-        "study": plan.study,
-        "created": plan.created,
-        "split": split,
-        "data_sets": data_sets,
-        "tables": [_table_json(plan, table, seconds, devices) for table in plan.tables],
-        "cost": cost(whole, devices),
-    }
+    tables = tuple(_planned_table(plan, table, seconds, devices) for table in plan.tables)
+    return PlanFile(plan.study, plan.created, split, data_sets, tables, cost(whole, devices))
 
 
-def _table_json(plan: Plan, table: Table, seconds: Mapping[str, float], devices: Devices) -> dict[str, Any]:
+def _planned_table(plan: Plan, table: Table, seconds: Mapping[str, float], devices: Devices) -> PlannedTable:
     cells = [
-        {
-            "id": (name := table.cell_id(cell)),
-            "method": type(cell.base.method).__name__,
-            "key": cell.method,
-            "recipe": cell.recipe,
-            "rows": list(cell.contender.rows),
-            "trials": table.trials,
-            "steps": cell.base.steps,
-            "confirm_seeds": table.confirm_seeds,
-            "hours": devices.hours(seconds[name]),
-            "throughput": asdict(plan.throughput[name]),
-            "experiment": to_dict(cell.base),
-        }
+        PlannedCell(
+            id=(name := table.cell_id(cell)),
+            method=type(cell.base.method).__name__,
+            key=cell.method,
+            recipe=cell.recipe,
+            rows=list(cell.contender.rows),
+            trials=table.trials,
+            steps=cell.base.steps,
+            confirm_seeds=table.confirm_seeds,
+            hours=devices.hours(seconds[name]),
+            throughput=asdict(plan.throughput[name]),
+            experiment=to_dict(cell.base),
+        )
         for cell in table.cells
     ]
-    return {
-        "data": table.data,
-        "place": table.place,
-        "budget": "all" if table.budget is None else table.budget,
-        "supervision": table.supervision,
-        "baseline": table.baseline_row,
-        "baseline_method": table.baseline,
-        "trials": table.trials,
-        "confirm_seeds": table.confirm_seeds,
-        "seed": table.seed,
-        "selection": table.selection,
-        "changes": asdict(table.changes),
-        "cells": cells,
-    }
+    return PlannedTable(
+        data=table.data,
+        place=table.place,
+        budget="all" if table.budget is None else table.budget,
+        supervision=table.supervision,
+        baseline=table.baseline_row,
+        baseline_method=table.baseline,
+        trials=table.trials,
+        confirm_seeds=table.confirm_seeds,
+        seed=table.seed,
+        selection=table.selection,
+        changes=asdict(table.changes),
+        cells=tuple(cells),
+    )
 
 
-def from_json(data: Mapping[str, Any]) -> Plan:
-    """The plan that `to_json` wrote.
+def from_file(file: PlanFile) -> Plan:
+    """The plan that `to_file` wrote.
 
     Raises:
         ValueError: a method that this version does not know, or a table that is not fair.
     """
-    tables, throughput = [], {}
-    for found in data["tables"]:
-        changes = dict(found["changes"])
+    tables: list[Table] = []
+    throughput = {}
+    for planned in file.tables:
+        changes = dict(planned.changes)
         if changes["size"] is not None:
             changes["size"] = tuple(changes["size"])
         cells = []
-        for cell in found["cells"]:
-            if cell["key"] not in CONTENDERS:
-                raise ValueError(f"study {data['study']} compares {cell['key']}, which this version does not know")
-            cells.append(Cell(cell["key"], cell["recipe"], from_dict(cell["experiment"])))
-            throughput[cell["id"]] = Throughput(**cell["throughput"])
+        for cell in planned.cells:
+            if cell.key not in CONTENDERS:
+                raise ValueError(f"study {file.study} compares {cell.key}, which this version does not know")
+            cells.append(Cell(cell.key, cell.recipe, from_dict(dict(cell.experiment))))
+            throughput[cell.id] = Throughput(**cell.throughput)
         tables.append(
             Table(
-                place=found["place"],
-                supervision=found["supervision"],
-                budget=None if found["budget"] == "all" else found["budget"],
-                trials=found["trials"],
-                confirm_seeds=found["confirm_seeds"],
+                place=planned.place,
+                supervision=cast(Supervision, planned.supervision),
+                budget=None if isinstance(planned.budget, str) else planned.budget,
+                trials=planned.trials,
+                confirm_seeds=planned.confirm_seeds,
                 changes=Changes(**changes),
-                baseline=found["baseline_method"],
-                seed=found["seed"],
-                selection=found["selection"],
+                baseline=planned.baseline_method,
+                seed=planned.seed,
+                selection=cast(Selection, planned.selection),
                 cells=tuple(cells),
             )
         )
-    return Plan(data["study"], data["created"], tuple(tables), throughput)
+    return Plan(file.study, file.created, tuple(tables), throughput)

@@ -6,10 +6,7 @@ tunings are its children.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,12 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.recipes.study import Cell, Table
-from miseg.service.study.plan import Devices, Plan, from_json, to_json
-from miseg.service.tracking import mlflow_runs, views
+from miseg.service.study.plan import Devices, Plan, from_file, to_file
+from miseg.service.tracking import mlflow_runs, study_plan, views
 from miseg.service.tracking.paging import all_pages
 from miseg.service.training.run import FINISHED
-
-PLAN = "plan.json"
 
 SEEDS = "miseg.confirmed_seeds"
 """Tag of a cell's tuning that was finished: on how many seeds its rows were confirmed."""
@@ -40,10 +35,10 @@ def find(uri: str, name: str | None) -> Plan | None:
             return None
         latest = max(runs, key=lambda run: run.info.start_time).data.tags["miseg.study"]
         of_it = [run for run in runs if run.data.tags["miseg.study"] == latest]
-        texts = [text for run in of_it if (text := _plan(uri, run))]
-    # In the order in which they were planned, the longest of the lists being the last that was written.
-    order: list[str] = max((text["data_sets"] for text in texts), key=len, default=[])
-    parts = sorted(map(from_json, texts), key=lambda part: order.index(part.data[0]))
+        client = MlflowClient(uri)
+        files = [file for run in of_it if (file := study_plan.read(client, run.info.run_id))]
+    order = study_plan.data_order(files)
+    parts = sorted(map(from_file, files), key=lambda part: order.index(part.data[0]))
     missing = set(order) - {data for part in parts for data in part.data}
     if missing or not parts:
         told = ", ".join(sorted(missing)) or "any data"
@@ -70,7 +65,7 @@ def open_run(uri: str, plan: Plan, data: str, devices: Devices, split: str, stor
         tags={"miseg.kind": "study", "miseg.study": plan.study, "miseg.data": data},
         description=f"{len(cells)} cells: {', '.join(cells)}",
     )
-    mlflow_runs.log_json(uri, run_id, PLAN, to_json(plan, data, devices, split))
+    study_plan.log(uri, run_id, to_file(plan, data, devices, split))
     mlflow_runs.patiently(uri, f"the view of study {plan.study}", partial(views.save, uri, run_id))
     return run_id
 
@@ -119,19 +114,6 @@ def results(uri: str, plan: Plan, split: str, data: str) -> list[tuple[Table, pd
         ]
         tables.append((table, pd.DataFrame(rows)))
     return tables
-
-
-def _plan(uri: str, run: Run) -> dict[str, Any]:
-    """As it was written; empty where a kill came before its end."""
-    client = MlflowClient(uri)
-    if PLAN not in {file.path for file in client.list_artifacts(run.info.run_id)}:
-        return {}
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(client.download_artifacts(run.info.run_id, PLAN, folder)).read_text()
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return {}
 
 
 def _runs(uri: str, wanted: str) -> list[Run]:

@@ -11,6 +11,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.recipes.study import Asked, Changes, Table, grown
 from miseg.service.study import plan as plans
 from miseg.service.study.plan import Devices, Plan, Throughput
+from miseg.service.tracking import study_plan
 
 RATES = {"CrossEntropy": 80.0, "BinaryCrossEntropy": 40.0, "MutualLearning": 20.0}
 METHODS = ("ce", "bce", "mutual")
@@ -94,9 +95,9 @@ def test_what_is_done_costs_nothing_more() -> None:
 def test_json_gives_the_plan_back_and_has_what_a_report_reads() -> None:
     found = planned(gpu_seconds=12.0)
     more = replace(found, tables=(replace(found.tables[0], baseline="bce"),))
-    written = plans.to_json(more, "embedded", Devices(True, 2, 2.0), "test")
+    written = plans.to_file(more, "embedded", Devices(True, 2, 2.0), "test").to_json()
     data = json.loads(json.dumps(written))
-    assert plans.from_json(data) == more
+    assert plans.from_file(study_plan.from_json(data)) == more
     assert (data["study"], data["created"], data["split"]) == ("first", "2026-11-28T12:00:00+00:00", "test")
     assert data["cost"]["price"] == pytest.approx(2 * data["cost"]["hours"]) and data["cost"]["hours_of"] == "GPU"
     (table,) = data["tables"]
@@ -112,7 +113,7 @@ def test_json_gives_the_plan_back_and_has_what_a_report_reads() -> None:
     assert sum(other["hours"] for other in table["cells"]) == pytest.approx(data["cost"]["hours"])
     data["tables"][0]["cells"][0]["key"] = "from-the-future"
     with pytest.raises(ValueError, match="study first compares from-the-future, which this version does not know"):
-        plans.from_json(data)
+        plans.from_file(study_plan.from_json(data))
 
 
 def test_budgets_and_sizes_come_back_from_json() -> None:
@@ -120,8 +121,11 @@ def test_budgets_and_sizes_come_back_from_json() -> None:
     asked = Asked(data=("camvid", "sentinel2-flanders"), budgets=("10",), changes=changes)
     found = Plan("first", "now", grown((), asked, {"trials": 1, "confirm_seeds": 1}))
     found = plans.timed(found, found.tables, lambda experiment: Throughput(1.0, 1.0, "said"))
+    devices = Devices(False, 1)
     parts = [
-        plans.from_json(json.loads(json.dumps(plans.to_json(found, data, Devices(False, 1), "val"))))
+        plans.from_file(
+            study_plan.from_json(json.loads(json.dumps(plans.to_file(found, data, devices, "val").to_json())))
+        )
         for data in found.data
     ]
     assert [part.tables for part in parts] == [found.of_data(data).tables for data in ("camvid", "sentinel2-flanders")]

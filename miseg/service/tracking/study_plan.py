@@ -1,0 +1,142 @@
+"""plan.json, an artifact of a study's run: what the study compares on one data set, and what it is expected to cost."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+from miseg.service.tracking import mlflow_runs
+
+FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One method of a table. The names of the attributes are the keys of the file.
+
+    Attributes:
+        id: `<data>/<budget>/<key>`.
+        method: class of the method's settings.
+        rows: names of the rows that are confirmed.
+        key: the method's key in `CONTENDERS`.
+        recipe: name of the recipe.
+        trials, steps, confirm_seeds: the budget.
+        hours: expected, of a GPU or of the machine.
+        throughput: fields of `Throughput`.
+        experiment: the recipe as the study runs it, as `to_dict` gives it.
+    """
+
+    id: str
+    method: str
+    rows: Sequence[str]
+    key: str = ""
+    recipe: str = ""
+    trials: int | None = None
+    steps: int | None = None
+    confirm_seeds: int | None = None
+    hours: float | None = None
+    throughput: Mapping[str, Any] = field(default_factory=dict)
+    experiment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """Methods that are compared with each other under one budget of labels.
+
+    Attributes:
+        data: name, folder or URI of the data set.
+        place: as the study was asked for it.
+        budget: number of labels, or "all".
+        supervision: "dense", "few" or "none".
+        baseline: name of the row that the others are measured against.
+        baseline_method: its method, as the study was asked for it.
+        trials, confirm_seeds, seed, selection: of all cells.
+        changes: fields of `Changes`.
+    """
+
+    data: str
+    place: str = ""
+    budget: int | str = "all"
+    supervision: str = "dense"
+    baseline: str = ""
+    baseline_method: str = ""
+    trials: int = 1
+    confirm_seeds: int = 1
+    seed: int = 0
+    selection: str = "objective"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    cells: tuple[PlannedCell, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """The part of a study's plan that is on one data set.
+
+    Attributes:
+        study: name of the study.
+        created: ISO 8601.
+        split: where the confirmed models are measured.
+        data_sets: all that the study had when the file was written, in the order in which they were planned.
+        cost: hours and price that were expected, as `miseg.service.study.plan.cost` gives them.
+    """
+
+    study: str = ""
+    created: str = ""
+    split: str = ""
+    data_sets: Sequence[str] = ()
+    tables: tuple[PlannedTable, ...] = ()
+    cost: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def from_json(data: Mapping[str, Any]) -> PlanFile:
+    """What `PlanFile.to_json` gave; keys of other versions are left out.
+
+    Raises:
+        TypeError, KeyError: a table without its data, or a cell without id, method or rows.
+    """
+    tables = []
+    for table in data.get("tables", ()):
+        cells = tuple(PlannedCell(**_known(PlannedCell, cell)) for cell in table.get("cells", ()))
+        tables.append(PlannedTable(**_known(PlannedTable, table) | {"cells": cells}))
+    return PlanFile(**_known(PlanFile, data) | {"tables": tuple(tables)})
+
+
+def log(uri: str, run_id: str, plan: PlanFile) -> None:
+    """Keep the plan with the study's run; waits for a server that is away."""
+    mlflow_runs.log_json(uri, run_id, FILE, plan.to_json())
+
+
+def read(client: MlflowClient, run_id: str) -> PlanFile | None:
+    """The plan that a study's run holds; None where a kill came before it was written, or before its end.
+
+    Raises:
+        MlflowException, OSError: MLflow does not answer.
+    """
+    if FILE not in {artifact.path for artifact in client.list_artifacts(run_id)}:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(client.download_artifacts(run_id, FILE, folder)).read_text()
+    try:
+        return from_json(json.loads(text))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def data_order(plans: Iterable[PlanFile]) -> Sequence[str]:
+    """The study's data sets as they were planned: the longest of the files' lists is the last that was written."""
+    return max((plan.data_sets for plan in plans), key=len, default=())
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in fields(kind)}
+    return {name: value for name, value in data.items() if name in names and value is not None}
