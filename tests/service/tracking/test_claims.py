@@ -26,7 +26,7 @@ def owner(started: Processes, uri: str, log: str, *, name: str, subject: str = "
     """A process that claims until it is killed, and shows a sign of life each 0.2 s."""
     code = f"""
         import time
-        from miseg.service import claims
+        from miseg.service.tracking import claims
         claims.BEAT = 0.2
         with claims.claimed({uri!r}, "miseg/of-others", {name!r}, {subject!r}, storage={uri.removeprefix("sqlite:///")!r}):
             print("held", flush=True)
