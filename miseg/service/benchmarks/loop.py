@@ -62,7 +62,7 @@ def scaling(dataset: PackedDataset, batch_size: int, steps: int, repetitions: in
     """Milliseconds of a worker's time a step of `camvid-rmi`, of one worker and of two, of one thread each.
 
     The batch is shared, so that the ratio is the efficiency. "two, by the model" is one's time and what it takes two to
-    add up as many numbers as the network has weights, with nothing else to do: see `scaling_model`.
+    add up as many numbers as the network has weights, with nothing else to do: see docs/results/speed.md.
     """
     experiment = _experiment(dataset, batch_size, steps)
     names = ("one worker", "two workers", "two, by the model")

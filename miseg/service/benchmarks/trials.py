@@ -26,7 +26,7 @@ TRIALS = 6
 """Trials of a repetition; the first is left out, since it starts the process that all of them train in."""
 
 SIZE = (120, 160)
-"""Height and width in pixels, those of the README's table of losses."""
+"""Height and width in pixels, those of docs/results/camvid.md."""
 
 
 def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
