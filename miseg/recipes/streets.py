@@ -119,7 +119,7 @@ def _embedded(method: MethodConfig, seed: int) -> Experiment:
 
 
 def _camvid(method: MethodConfig, seed: int) -> Experiment:
-    """The settings of an independent plain loop, so that the two can be compared: see the README's results."""
+    """The settings of an independent plain loop, so that the two can be compared: see docs/results/camvid.md."""
     return Experiment(
         method=method,
         data="camvid",

@@ -49,7 +49,7 @@ def test_every_method_s_first_trial_is_its_recipe_and_every_point_builds(data: s
 
 
 def test_rates_are_tuned_alike_on_both_sides() -> None:
-    """RMI's learning rate was tuned and its baselines' was not: see the README's table of losses."""
+    """RMI's learning rate was tuned and its baselines' was not: see docs/results/camvid.md."""
     (dense, _) = grown((), Asked(data=("camvid",)), DEFAULTS)
     for cell in dense.cells:
         low = cell.contender.space(Ends(low=True), cell.base).optimiser.learning_rate
