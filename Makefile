@@ -7,7 +7,7 @@ EXTRAS ?= dev
 STORAGE ?= $(if $(MISEG_STORAGE),$(MISEG_STORAGE),$(HOME)/miseg)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: tune test test-all ui lint clean
+.PHONY: tune test test-all ui lint docs clean
 
 tune: $(VENV)/installed  ## Tune RMI on the embedded street scenes
 	$(BIN)/python jobs/tune_rmi.py
@@ -31,6 +31,10 @@ lint: $(VENV)/installed  ## Style, types, the direction of imports, and known vu
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.audit
 
+docs: $(VENV)/installed  ## The documentation in site/; a dead link or a missing reference fails
+	$(BIN)/zensical build --strict --clean
+	$(BIN)/python -m tests.site_links site
+
 # uv installs the same pins in a third of pip's time; where it cannot be had, or its index cannot, pip does it.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "miseg needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
@@ -42,4 +46,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:  ## Remove the environment and caches; stored runs stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) site .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

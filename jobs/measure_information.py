@@ -2,7 +2,7 @@
 
 python jobs/measure_information.py
 python jobs/measure_information.py --estimators ksg ksg:form=2 lsmi --distributions normal-5x5-dense --samples 100 1000
-python jobs/measure_information.py --resume --out dashboards
+python jobs/measure_information.py --resume --out docs/results
 """
 
 from __future__ import annotations

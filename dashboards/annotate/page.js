@@ -18,7 +18,7 @@ const LOOK_EVERY = 2000; // milliseconds between two looks at other windows' cha
 
 const page = { view: null, state: null, scene: null, classId: null, tool: "point", selected: new Set() };
 let image, changes, ticket = 0, clicked = null;
-// What the tests and the figures in README.md are read from: milliseconds from a click to the painted map.
+// What the tests and the figures in docs/results/labelling.md are read from: milliseconds from a click to the painted map.
 window.miseg = { timings: [], page };
 
 function identifier() {

@@ -67,6 +67,7 @@ _CLUSTERS = {
     "InfoSeg": ("InfoSeg", "infoseg"),
 }
 _ACCURACY = {"IIC": 27.7, "InfoSeg": 36.4}
+_POTSDAM_SOURCE = "the paper's table of Potsdam: six classes, 50 points a class, local information"
 _FEW_LABELS = {
     "variational autoencoder": ("PatchAutoencoder", "autoencoder"),
     "Deep InfoMax": ("DeepInfoMax", "deep-infomax"),
@@ -147,7 +148,7 @@ def _few_labels() -> list[Published]:
             f"potsdam-{name}",
             metric,
             value if name == "similarity" else None,
-            source="the paper's table of Potsdam: six classes, 50 points a class, local information" if name == "similarity" else "",
+            source=_POTSDAM_SOURCE if name == "similarity" else "",
         )
         for metric, value in figures
         for row, (method, name) in _FEW_LABELS.items()

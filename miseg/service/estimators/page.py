@@ -58,7 +58,7 @@ def page(report: Report, command: str = "") -> str:
         "",
         f"![Estimate against truth]({FIGURE})",
         "",
-        "The figure shows the mean, and a line from the lowest to the highest, against the truth (diagonal); dotted is "
+        "The figure shows the mean, and a line from the lowest to the highest, against the truth (diagonal). Dotted is "
         "ln N, which no distribution-free lower bound from N samples can exceed with confidence by much.",
         "",
     ]
