@@ -1,7 +1,7 @@
 """Label an image or a series on a web page, and see the map change with every click.
 
-python jobs/annotate.py --model runs:/3f0c9d… --scene 2019-07-20.tif --bands B04 B03 B02 B08
-python jobs/annotate.py --model runs:/3f0c9d… --series FOLDER --labels points.geojson
+miseg annotate --model runs:/3f0c9d… --scene 2019-07-20.tif --bands B04 B03 B02 B08
+miseg annotate --model runs:/3f0c9d… --series FOLDER --labels points.geojson
 
 It prints the page's address and runs until Ctrl-C. Labels are kept in --out, and are there again the next time.
 """
@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from miseg.service.command.options import Place, main
-
-PAGE = Path(__file__).resolve().parents[1] / "dashboards" / "annotate"
+from miseg.service.command.options import Place, execute
 
 
 @dataclass
@@ -67,7 +65,7 @@ def run(arguments: Annotate) -> int:
     from miseg.data.raster.scene_files import SceneOptions, open_scene, open_series
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.cluster import ray_cluster
-    from miseg.service.labelling import serve
+    from miseg.service.labelling import http, serve
     from miseg.service.tracking import models
 
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
@@ -88,7 +86,7 @@ def run(arguments: Annotate) -> int:
     port = serve.free_port(arguments.host, arguments.port)
     token = serve.token(out, arguments.host)
     hosts = ("*",) if token else serve.LOOPBACK
-    opened = serve.Opened(files, scenes, out, PAGE, arguments.window, name, first, hosts, token)
+    opened = serve.Opened(files, scenes, out, http.PAGE, arguments.window, name, first, hosts, token)
     for problem in opened.check(arguments.labels, arguments.class_property):
         print(f"left out: {problem.place}: {problem.reason}", file=sys.stderr)
     ray_cluster.connect(arguments.address)
@@ -116,5 +114,6 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-if __name__ == "__main__":
-    main(Annotate, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Annotate, run, __doc__)

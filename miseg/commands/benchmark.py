@@ -1,7 +1,7 @@
 """Measure miseg's speed as ratios in one run; the figures go to MLflow.
 
-python jobs/benchmark.py
-python jobs/benchmark.py --rows step step-memory --data camvid --repetitions 5
+miseg benchmark
+miseg benchmark --rows step step-memory --data camvid --repetitions 5
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import Place, main
+from miseg.service.command.options import Place, execute
 
 RowName = Literal[
     "data-path",
@@ -59,7 +59,7 @@ class Benchmark(Place):
     map: 512 x 512 pixels from 60 labels by the literal algorithm (extrapolated from a few rows) beside ours, s;
     scene, scene-memory: the same by local information beside L1 between representations, s and MiB at the peak."""
     data: str = "camvid"
-    """A name that prepare_data.py knows, of 8-bit images, or the folder or URI of a packed data set."""
+    """A name that `miseg prepare-data` knows, of 8-bit images, or the folder or URI of a packed data set."""
     batch_size: int = 8
     """Images a step."""
     steps: int | None = None
@@ -104,5 +104,6 @@ def run(arguments: Benchmark) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    main(Benchmark, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Benchmark, run, __doc__)

@@ -1,12 +1,12 @@
-"""Measure a trained model on any split: mean IoU, micro IoU, pixel accuracy, per-class IoU, pictures, all in MLflow.
+"""Measure trained models on any split: IoU, accuracy and pictures, all in MLflow.
 
 Several runs are also compared: their predictions in one picture, their scores in one table.
 
-python jobs/evaluate.py --run 3f0c9d… --split val
-python jobs/evaluate.py --run 3f0c9d… 81b2aa… c07d13…
-python jobs/evaluate.py --run 3f0c9d… --crf 1 5 10
-python jobs/evaluate.py --run 3f0c9d… --points 1 5 10 50 --draws 10
-python jobs/evaluate.py --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
+miseg evaluate --run 3f0c9d… --split val
+miseg evaluate --run 3f0c9d… 81b2aa… c07d13…
+miseg evaluate --run 3f0c9d… --crf 1 5 10
+miseg evaluate --run 3f0c9d… --points 1 5 10 50 --draws 10
+miseg evaluate --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from miseg.service.command.options import Place, main
+from miseg.service.command.options import Place, execute
 
 if TYPE_CHECKING:
     from miseg.service.command.start import Job
@@ -144,5 +144,6 @@ def _few(arguments: Evaluate, places: dict[str, Path], job: Job) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    main(Evaluate, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Evaluate, run, __doc__)

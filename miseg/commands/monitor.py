@@ -1,6 +1,8 @@
-"""Show the dashboards: start Prometheus and Grafana beside the Ray of this machine, until Ctrl-C.
+"""Show the dashboards: Prometheus and Grafana beside the Ray of this machine.
 
-python jobs/monitor.py
+They run until Ctrl-C.
+
+miseg monitor
 
 On a cluster it runs on the head, where Prometheus sees every node, and you look through a tunnel:
 
@@ -12,7 +14,9 @@ Prometheus comes with the system's packages. Without Grafana, Prometheus' own pa
 from __future__ import annotations
 
 from miseg.service.cloud.monitor import Monitor, run
-from miseg.service.command.options import main
+from miseg.service.command.options import execute
 
-if __name__ == "__main__":
-    main(Monitor, run, __doc__)
+
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Monitor, run, __doc__)

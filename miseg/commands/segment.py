@@ -1,11 +1,11 @@
-"""Map images of any size with a trained model: folders and buckets of them, or scenes from a few labelled pixels.
+"""Map images of any size with a trained model, or scenes from a few labelled pixels.
 
-python jobs/segment.py --model runs:/3f0c9d… --images FOLDER --out maps/
-python jobs/segment.py --model runs:/3f0c9d… --images s3://bucket/prefix --out s3://bucket/maps --tile 1024
-python jobs/segment.py --model runs:/3f0c9d… --scene 2019-07-20.tif --labels points.geojson --out map.tif
-python jobs/segment.py --model runs:/3f0c9d… --scene 2019-07-20.tif --labels points.geojson --series FOLDER --out maps/
-python jobs/segment.py --model FOLDER --scene a.tif --labels points.csv --apply-to b.tif --out b_map.tif
-python jobs/segment.py --model FOLDER --scene a.tif --labels points.csv --images FOLDER --out maps/
+miseg segment --model runs:/3f0c9d… --images FOLDER --out maps/
+miseg segment --model runs:/3f0c9d… --images s3://bucket/prefix --out s3://bucket/maps --tile 1024
+miseg segment --model runs:/3f0c9d… --scene 2019-07-20.tif --labels points.geojson --out map.tif
+miseg segment --model runs:/3f0c9d… --scene 2019-07-20.tif --labels points.geojson --series FOLDER --out maps/
+miseg segment --model FOLDER --scene a.tif --labels points.csv --apply-to b.tif --out b_map.tif
+miseg segment --model FOLDER --scene a.tif --labels points.csv --images FOLDER --out maps/
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from miseg.service.command.options import Place, check_no_keys, main
+from miseg.service.command.options import Place, check_no_keys, execute
 
 if TYPE_CHECKING:
     from miseg.data.raster.scene_files import SceneOptions
@@ -218,5 +218,6 @@ def _model(arguments: Segment, beside: Path) -> Path:
     return models.folder_of(arguments.model, role, arguments.root, arguments.offline, beside)
 
 
-if __name__ == "__main__":
-    main(Segment, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Segment, run, __doc__)

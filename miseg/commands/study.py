@@ -1,14 +1,16 @@
-"""Compare methods under equal budgets: each tuned alike on validation, confirmed on fresh seeds, then tested once.
+"""Compare methods under equal budgets.
 
-python jobs/study.py --plan --price-per-hour 2.5
-python jobs/study.py --name first --data embedded camvid --methods ce bce rmi affinity mutual --trials 8
-python jobs/study.py --name first --resume --data sentinel2-flanders --steps 2000 --budgets 10 50
-python jobs/study.py --name first --resume --confirm-seeds 5
+Each is tuned alike on validation, confirmed on fresh seeds, then tested once.
+
+miseg study --plan --price-per-hour 2.5
+miseg study --name first --data embedded camvid --methods ce bce rmi affinity mutual --trials 8
+miseg study --name first --resume --data sentinel2-flanders --steps 2000 --budgets 10 50
+miseg study --name first --resume --confirm-seeds 5
 """
 
 from __future__ import annotations
 
-from miseg.service.command.options import main
+from miseg.service.command.options import execute
 from miseg.service.study.start import Options, start
 
 
@@ -35,5 +37,6 @@ def run(arguments: Options) -> int:
     return 1 if failed else 0
 
 
-if __name__ == "__main__":
-    main(Options, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Options, run, __doc__)

@@ -1,14 +1,14 @@
-"""Send to MLflow what was recorded without it: runs of --offline, and what waits in journals.
+"""Send to MLflow what was recorded without it: runs of --offline, and journals.
 
-python jobs/sync.py
-MLFLOW_TRACKING_URI=http://HOST:5000 python jobs/sync.py --storage ~/miseg
+miseg sync
+MLFLOW_TRACKING_URI=http://HOST:5000 miseg sync --storage ~/miseg
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from miseg.service.command.options import Place, main
+from miseg.service.command.options import Place, execute
 
 
 @dataclass
@@ -42,5 +42,6 @@ def run(arguments: Sync) -> int:
     return 1 if found.running else 0
 
 
-if __name__ == "__main__":
-    main(Sync, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Sync, run, __doc__)

@@ -1,8 +1,8 @@
 """Train one recipe, or the experiment of an MLflow run again.
 
-python jobs/train.py embedded-rmi
-python jobs/train.py camvid-rmi --method.weight 0.3 --seed 1 --workers 2
-python jobs/train.py --from-run 3f0c9d…
+miseg train embedded-rmi
+miseg train camvid-rmi --method.weight 0.3 --seed 1 --workers 2
+miseg train --from-run 3f0c9d…
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tyro
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
-from miseg.service.command.options import Place, main
+from miseg.service.command.options import Place, execute
 
 
 @dataclass
@@ -128,5 +128,6 @@ def recipe_type() -> type:
     return trains | Annotated[Again, tyro.conf.subcommand("again")]  # type: ignore[return-value]
 
 
-if __name__ == "__main__":
-    main(recipe_type(), run, __doc__, command_line(sys.argv[1:]))
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(recipe_type(), run, __doc__, command_line(sys.argv[1:]))

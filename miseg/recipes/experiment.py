@@ -67,7 +67,7 @@ class Experiment:
 
     method: MethodConfig = field(default_factory=CrossEntropy)
     data: str = "embedded"
-    """Name of a data set (those of jobs/prepare_data.py), or the folder or URI of a packed one."""
+    """Name of a data set (those of `miseg prepare-data`), or the folder or URI of a packed one."""
     optimiser: Optimiser = field(default_factory=Optimiser)
     augmentation: Augmentation = field(default_factory=Augmentation)
     pairs: Pairs = field(default_factory=Pairs)

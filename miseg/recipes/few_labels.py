@@ -1,6 +1,6 @@
 """Few labels: similarity by mutual information on satellite and aerial images, and what it is compared with.
 
-Commands start with `python jobs/train.py`, tables are by `python jobs/evaluate.py --run ID --points 1 5 10 50`.
+Commands start with `miseg train`, tables are by `miseg evaluate --run ID --points 1 5 10 50`.
 
 For each place P of flanders, naip-landcover, naip-series, potsdam and potsdam-3 there are `P-similarity` (Sanchez et
 al. with all terms), `P-deep-infomax` and `P-autoencoder` (the baselines of Table 2 that learn), and for flanders and

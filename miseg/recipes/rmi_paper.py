@@ -2,10 +2,10 @@
 
 DeepLabV3 and DeepLabV3+ on a ResNet-101 with three 3x3 convolutions as its stem, from ImageNet weights, with each loss
 of the paper, on its data sets. Settings are those of the authors' code (github.com/ZJULearning/RMI) where the paper's
-text leaves them open. Commands start with `python jobs/train.py`, followed by the recipe's name; the dense CRF rows are
-the CE recipes measured with `python jobs/evaluate.py --run ID --crf 1 5 10`. The ablation over the downsampling factor,
+text leaves them open. Commands start with `miseg train`, followed by the recipe's name; the dense CRF rows are
+the CE recipes measured with `miseg evaluate --run ID --crf 1 5 10`. The ablation over the downsampling factor,
 the region size and the manner of downsampling is a grid over the RMI recipe:
-`python jobs/tune_rmi.py --recipe voc-v3-rmi --grid.downsampling-factor 1 2 4 --grid.region-size 1 2 3`.
+`miseg tune-rmi --recipe voc-v3-rmi --grid.downsampling-factor 1 2 4 --grid.region-size 1 2 3`.
 
 The paper's own figures are not in these docstrings: its tables could not be read where they were written. Nor is a
 result of ours: none of these runs was made yet. `miseg.recipes.differences` lists what is run otherwise than written.

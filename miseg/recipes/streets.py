@@ -1,6 +1,6 @@
 """Street scenes: the embedded data set and CamVid. Each recipe returns the Experiment that it names.
 
-Commands start with `python jobs/train.py`; results are mean IoU on the validation split after the last step, as mean
+Commands start with `miseg train`; results are mean IoU on the validation split after the last step, as mean
 (lowest to highest) over seeds.
 """
 

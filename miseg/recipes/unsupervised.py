@@ -1,6 +1,6 @@
 """No labels: InfoSeg, IIC and the K-means baselines, on every data set that they are compared on.
 
-Commands start with `python jobs/train.py`; scores are by `python jobs/evaluate.py --run ID --role last`. For each place
+Commands start with `miseg train`; scores are by `miseg evaluate --run ID --role last`. For each place
 P of camvid, embedded, textures, coco-stuff-15, coco-persons, potsdam and potsdam-3 there are `P-infoseg` (Harb and
 Knöbelreiter), `P-iic` (Ji et al.), `P-kmeans` (of colours), `P-relative-position` (Doersch et al.) and
 `P-co-occurrence` (Isola et al.), and `P-infoseg-hard`, which shows why the soft assignment is needed.

@@ -1,7 +1,9 @@
-"""How tight is the bound that RMI maximises? It and estimates of mutual information on a model's own predictions.
+"""Measure how tight the bound is that RMI maximises, on a model's own predictions.
 
-python jobs/measure_bound.py --run 3f0c9d… 81b2aa… --role last
-python jobs/measure_bound.py --checkpoint ~/miseg/runs/NAME --region-sizes 1 3 --classes Road Sky
+Estimates of mutual information stand beside it.
+
+miseg measure-bound --run 3f0c9d… 81b2aa… --role last
+miseg measure-bound --checkpoint ~/miseg/runs/NAME --region-sizes 1 3 --classes Road Sky
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from miseg.service.command.options import Place, main
+from miseg.service.command.options import Place, execute
 
 
 @dataclass
 class Bound(Place):
     """Compare truth and predictions over regions: RMI's Gaussian value, other estimates, a bound and a ceiling.
 
-    Checkpoints of several steps come from `jobs/train.py … --keep-all`.
+    Checkpoints of several steps come from `miseg train … --keep-all`.
     """
 
     run: tuple[str, ...] = ()
@@ -101,5 +103,6 @@ def run(arguments: Bound) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    main(Bound, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Bound, run, __doc__)

@@ -1,20 +1,20 @@
-"""Measure estimators of mutual information where it is known: bias, spread and time, every cell in MLflow.
+"""Measure estimators of mutual information where its value is known.
 
-python jobs/measure_information.py
-python jobs/measure_information.py --estimators ksg ksg:form=2 lsmi --distributions normal-5x5-dense --samples 100 1000
-python jobs/measure_information.py --resume --out docs/results
+Bias, spread and time of every cell are in MLflow.
+
+miseg measure-information
+miseg measure-information --estimators ksg ksg:form=2 lsmi --distributions normal-5x5-dense --samples 100 1000
+miseg measure-information --resume --out docs/results
 """
 
 from __future__ import annotations
 
 import datetime
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from miseg.information import DISTRIBUTIONS, ESTIMATORS
-from miseg.service.command.options import Place, main
+from miseg.service.command.options import Place, execute
 
 
 @dataclass
@@ -48,7 +48,7 @@ def run(arguments: Measure) -> int:
     from miseg.service.estimators.cells import Grid
     from miseg.service.estimators.measure import measure
     from miseg.service.estimators.record import EXPERIMENT, KIND, Record
-    from miseg.service.tracking import mlflow_runs, queries
+    from miseg.service.tracking import description, mlflow_runs, queries
 
     grid = Grid(arguments.estimators, arguments.distributions, arguments.samples, arguments.seeds, arguments.limit)
     uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
@@ -66,7 +66,7 @@ def run(arguments: Measure) -> int:
     print(f"measurement {name}: {len(grid.rows())} rows of {grid.seeds} seeds, {cells} cells", flush=True)
     record = Record(name, grid, storage=arguments.root, tracking_uri=uri)
     report = measure(grid, record)
-    command = shlex.join(["python", *sys.argv])
+    command = description.command()
     measure_page.log(report, uri, command)
     failed = int(report.table["failed"].sum())
     record.end("FINISHED", f"finished; {failed} cells failed" if failed else "finished")
@@ -78,5 +78,6 @@ def run(arguments: Measure) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    main(Measure, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Measure, run, __doc__)

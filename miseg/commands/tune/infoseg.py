@@ -1,8 +1,10 @@
-"""Tune InfoSeg without labels, by the mutual information bound on held-out images, then confirm it on fresh seeds.
+"""Tune InfoSeg without labels, then confirm the winner on fresh seeds.
 
-python jobs/tune_infoseg.py
-python jobs/tune_infoseg.py --recipe camvid-infoseg --trials 64 --concurrent 8 --baselines kmeans iic
-python jobs/tune_infoseg.py --recipe textures-infoseg --selection labels
+Trials are compared by the mutual information bound on held-out images.
+
+miseg tune-infoseg
+miseg tune-infoseg --recipe camvid-infoseg --trials 64 --concurrent 8 --baselines kmeans iic
+miseg tune-infoseg --recipe textures-infoseg --selection labels
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from miseg.methods.configs import InfoSeg
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import main
+from miseg.service.command.options import execute
 from miseg.service.tuning.command import Search, search
 
 
@@ -30,7 +32,7 @@ class Tune(Search):
     recipe: str = "embedded-infoseg"
     """The InfoSeg recipe to tune."""
     data: str | None = None
-    """A name that prepare_data.py knows, of 8-bit images, or the folder or URI of a packed data set. Default: the
+    """A name that `miseg prepare-data` knows, of 8-bit images, or the folder or URI of a packed data set. Default: the
     recipe's."""
     selection: Literal["objective", "labels"] = "objective"
     """What compares trials: the bound on held-out images, or mean IoU; runs are tagged with it."""
@@ -84,5 +86,6 @@ def _adapted(experiment: Experiment, arguments: Tune) -> Experiment:
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)
 
 
-if __name__ == "__main__":
-    main(Tune, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Tune, run, __doc__)

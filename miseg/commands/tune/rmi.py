@@ -1,9 +1,11 @@
-"""Tune the region mutual information loss, then confirm the winner, the published setting and BCE on fresh seeds.
+"""Tune the region mutual information loss, then confirm the winner on fresh seeds.
 
-python jobs/tune_rmi.py
-python jobs/tune_rmi.py --data camvid --trials 64 --concurrent 8
-python jobs/tune_rmi.py --name street --resume
-python jobs/tune_rmi.py --recipe voc-v3-rmi --grid.downsampling-factor 1 2 4 --grid.region-size 1 2 3
+The published setting and BCE are confirmed beside it.
+
+miseg tune-rmi
+miseg tune-rmi --data camvid --trials 64 --concurrent 8
+miseg tune-rmi --name street --resume
+miseg tune-rmi --recipe voc-v3-rmi --grid.downsampling-factor 1 2 4 --grid.region-size 1 2 3
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import main
+from miseg.service.command.options import execute
 from miseg.service.tuning.command import Search, search
 
 
@@ -25,7 +27,7 @@ class Tune(Search):
     """Search λ, DF, R, the manner of downsampling and the learning rate by TPE with ASHA, then confirm."""
 
     data: str | None = None
-    """A name that prepare_data.py knows, of 8-bit images, or the folder or URI of a packed data set. Default: the
+    """A name that `miseg prepare-data` knows, of 8-bit images, or the folder or URI of a packed data set. Default: the
     recipe's."""
     recipe: str | None = None
     """An RMI recipe to tune, such as voc-v3-rmi. Default: a U-Net on --data, or on the embedded scenes."""
@@ -102,5 +104,6 @@ def adapt(experiment: Experiment, arguments: Tune) -> Experiment:
     return experiment
 
 
-if __name__ == "__main__":
-    main(Tune, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Tune, run, __doc__)

@@ -1,7 +1,9 @@
-"""Tune the similarity by mutual information, then confirm the winner and its rivals on fresh seeds.
+"""Tune the similarity by mutual information, then confirm the winner on fresh seeds.
 
-python jobs/tune_similarity.py
-python jobs/tune_similarity.py --recipe naip-landcover-similarity --trials 64 --concurrent 8
+Its rivals are confirmed beside it.
+
+miseg tune-similarity
+miseg tune-similarity --recipe naip-landcover-similarity --trials 64 --concurrent 8
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from miseg.methods.configs import MutualInformationSimilarity
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import main
+from miseg.service.command.options import execute
 from miseg.service.tuning.command import Search, search
 
 
@@ -27,7 +29,7 @@ class Tune(Search):
     recipe: str = "flanders-similarity"
     """The similarity recipe to tune."""
     data: str | None = None
-    """A name that prepare_data.py knows, or the folder or URI of a packed data set. Default: the recipe's."""
+    """A name that `miseg prepare-data` knows, or the folder or URI of a packed data set. Default: the recipe's."""
     points: int | None = None
     """Labelled pixels of each class, drawn by the seed, from which a trial's score is measured. Default: 50."""
     baselines: tuple[Literal["autoencoder", "deep-infomax"], ...] = ("autoencoder", "deep-infomax")
@@ -73,5 +75,6 @@ def _adapted(experiment: Experiment, arguments: Tune) -> Experiment:
     return experiment if arguments.points is None else replace(experiment, label_budget=arguments.points)
 
 
-if __name__ == "__main__":
-    main(Tune, run, __doc__)
+def main() -> None:
+    """Run the command that sys.argv holds, and exit with its status."""
+    execute(Tune, run, __doc__)

@@ -87,7 +87,7 @@ class PackedDataset:
         except OSError as error:
             raise ValueError(
                 f"{name} cannot be read ({_short(error)}): this is no packed data set; "
-                "pack one with jobs/prepare_data.py"
+                "pack one with `miseg prepare-data`"
             ) from None
         info = parse_sidecar(sidecar, name)
         shards = [shard.file for split in info.splits.values() for shard in split]
@@ -157,7 +157,7 @@ class PackedDataset:
         except _OF_DAMAGED_SHARD as error:
             raise ValueError(
                 f"{self.uri}/{shard.file}{where} cannot be read ({_short(error)}): copy it again from where it was "
-                "packed, or pack again with jobs/prepare_data.py"
+                "packed, or pack again with `miseg prepare-data`"
             ) from None
 
     def keeping(self, kept: DecodedImages) -> PackedDataset:

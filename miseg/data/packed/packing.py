@@ -90,7 +90,7 @@ def pack(
         if max_rejected is not None and len(writer.rejected) > max_rejected:
             raise ValueError(
                 f"{len(writer.rejected)} files of {source.info.name} were rejected, {max_rejected} allowed; first: "
-                f"{_first(writer.rejected)}; mend them, or pack with jobs/prepare_data.py to keep the others"
+                f"{_first(writer.rejected)}; mend them, or pack with `miseg prepare-data` to keep the others"
             )
         writer.write_sidecar()
         _move_into_place(work, out, replace)

@@ -32,7 +32,7 @@ def ensure_packed(name: str, storage: Path | str) -> str:
         if "/" not in name and "\\" not in name and not Path(name).exists():
             raise ValueError(
                 f"data = {name!r} is neither a known data set ({', '.join(DATA_SETS)}) nor a folder or URI of a packed "
-                "one; pack one with jobs/prepare_data.py --out FOLDER and give the folder"
+                "one; pack one with `miseg prepare-data --out FOLDER` and give the folder"
             )
         PackedDataset.open(name)
         return name

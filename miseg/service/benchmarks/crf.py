@@ -29,7 +29,7 @@ CORES = (2, 1, 4)
 def crf(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
     """Images a second of val predicted and refined by ten iterations of the CRF, on 2 cores beside 1, and 4.
 
-    Each time in a Ray of its own, which is held to so many of this machine's logical cores, as `jobs/evaluate.py --crf`
+    Each time in a Ray of its own, which is held to so many of this machine's logical cores, as `miseg evaluate --crf`
     does it; a pass of one iteration goes before the clock starts. The U-Net of `camvid-ce` is not trained: the CRF
     takes as long whatever is predicted.
 

@@ -51,7 +51,7 @@ class Guard:
     ledger: str = "~/.miseg/budget.json"
     """What was counted so far; without this file it begins at 0."""
     targets: str = "~/.miseg/monitor/targets"
-    """Folder in which Prometheus finds where to look: that of jobs/monitor.py."""
+    """Folder in which Prometheus finds where to look: that of `miseg monitor`."""
     host: str = "127.0.0.1"
     """Address of the metrics."""
     port: int = 44230

@@ -7,15 +7,14 @@ import json
 import os
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
-LOOPBACK = "127.0.0.1"
+from miseg.resources import resource
+from miseg.service.cloud import programs
+from miseg.service.cloud.programs import LOOPBACK
 
 TARGETS = "prom_metrics_service_discovery.json"
 """Where Ray's head lists the metrics ports of all nodes, in its folder for temporary files."""
@@ -33,8 +32,8 @@ class Monitor:
 
     ray_folder: str = "/tmp/ray"
     """Ray's folder for temporary files on this machine, the cluster's head: `--temp-dir` of `ray start`."""
-    dashboards: str = str(Path(__file__).resolve().parents[3] / "dashboards")
-    """The dashboards and rules: the folder of this name in miseg's repository."""
+    dashboards: str = str(resource("dashboards"))
+    """The folder of dashboards and rules."""
     folder: str = "~/.miseg/monitor"
     """Where their configuration and what they have measured is kept."""
     keep: str = "30d"
@@ -50,7 +49,7 @@ def run(arguments: Monitor) -> int:
 
     Raises:
         FileNotFoundError: no Prometheus, or no dashboards.
-        OSError: a port is taken.
+        ValueError: a port is taken.
     """
     folder, dashboards = Path(arguments.folder).expanduser().resolve(), Path(arguments.dashboards).resolve()
     if not (dashboards / "prometheus/rules.yml").is_file():
@@ -59,7 +58,7 @@ def run(arguments: Monitor) -> int:
     if prometheus is None:
         raise FileNotFoundError("prometheus is not installed: on Debian and Ubuntu, apt-get install prometheus")
     for name, port in (("prometheus", arguments.prometheus_port), ("grafana", arguments.grafana_port)):
-        _check_free(name, port)
+        programs.check_free(f"--{name}-port", port)
     folder.mkdir(parents=True, exist_ok=True)
     write_prometheus(arguments, folder, dashboards)
     commands = {"Prometheus": (prometheus_command(arguments, folder, prometheus), dict(os.environ))}
@@ -151,28 +150,18 @@ def grafana_settings(arguments: Monitor, folder: Path, dashboards: Path) -> dict
     }
 
 
-def _check_free(name: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise OSError(f"port {port} of {LOOPBACK} is taken ({error}): choose another --{name}-port") from error
-
-
 def _until_one_ends(
     commands: dict[str, tuple[list[str], dict[str, str]]], arguments: Monitor, folder: Path
 ) -> int:  # fmt: skip
     ports = {"Prometheus": arguments.prometheus_port, "Grafana": arguments.grafana_port}
     with contextlib.ExitStack() as stack:
-        signal.signal(signal.SIGTERM, _interrupt)
+        programs.interrupted_by_sigterm()
         started: dict[str, subprocess.Popen] = {}
         for name, (command, environment) in commands.items():
             log = stack.enter_context((folder / f"{name.lower()}.log").open("ab"))
-            # In a group of its own: Ctrl-C is for this process, which ends them in order.
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            process = programs.start(command, environment, log)
             started[name] = process
-            stack.callback(_end, process)
+            stack.callback(programs.end, process)
             print(f"{name}: http://{LOOPBACK}:{ports[name]} (log: {log.name})", flush=True)
         if "Grafana" not in commands:
             print(
@@ -189,17 +178,3 @@ def _until_one_ends(
                 time.sleep(0.5)
         except KeyboardInterrupt:
             return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _end(process: subprocess.Popen) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -35,7 +35,7 @@ class Place:
     there is room, so that a training decodes each image once; 0 keeps none. Default: $MISEG_DECODED_GIB, else 4."""
 
     offline: bool = False
-    """Record runs without a server, in the storage's own folder; jobs/sync.py sends them to one later."""
+    """Record runs without a server, in the storage's own folder; `miseg sync` sends them to one later."""
 
     @property
     def root(self) -> str:
@@ -78,7 +78,7 @@ def check_no_keys(what: str, uri: str) -> None:
         )
 
 
-def main(
+def execute(
     arguments: Any, run: Callable[[Any], int | None], description: str | None, command_line: Sequence[str] | None = None
 ) -> None:
     """Parse the command line into `arguments`, call `run` and exit with the status it returns.
@@ -88,8 +88,8 @@ def main(
     try:
         # What several options are wrong about together is found after their parsing, outside tyro's own messages.
         # Lines that follow each other are one paragraph to tyro: the examples would stand in one line.
-        examples = re.sub(r"(?<=\S)\n(?=([A-Z_]+=\S+ )*python )", "\n\n", description or "")
-        status = run(tyro.cli(arguments, description=examples, args=command_line))
+        examples = re.sub(r"(?<=\S)\n(?=([A-Z_]+=\S+ )*miseg )", "\n\n", description or "")
+        status = run(tyro.cli(arguments, prog=called_as(), description=examples, args=command_line))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -99,6 +99,11 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
     sys.exit(status or 0)
+
+
+def called_as() -> str:
+    """How this process was called, for its usage line: "miseg train" or "jobs/train.py"."""
+    return "/".join(Path(sys.argv[0]).parts[-2:])
 
 
 def _is_ours(error: BaseException) -> bool:

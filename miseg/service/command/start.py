@@ -6,6 +6,7 @@ import datetime
 import math
 import os
 import secrets
+import shlex
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ class Job:
         if not self.tracking_uri.startswith("sqlite"):
             return f"a browser at {self.tracking_uri}"
         folder = str(Path(self.tracking_uri.removeprefix("sqlite:///")).parent)
-        return "make ui" if folder == Place().root else f"make ui STORAGE={folder}"
+        return "miseg ui" if folder == Place().root else f"miseg ui --storage {shlex.quote(folder)}"
 
     def look(self, run_id: str) -> str:
         """How a person sees a run, or of a tuning or study its runs side by side."""

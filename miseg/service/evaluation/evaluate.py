@@ -116,7 +116,7 @@ def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, A
     """
     dataset.size(split)
     if not dataset.info.classes:
-        raise ValueError(f"{dataset.uri} has no labels to measure with; jobs/segment.py maps scenes from your own")
+        raise ValueError(f"{dataset.uri} has no labels to measure with; `miseg segment` maps scenes from your own")
     manifest = checkpoint_files.verify(folder)
     task, trained = ingest.task_of(dataset), manifest["task"]
     if (trained["num_classes"], trained["in_channels"]) != (task.num_classes, task.in_channels):

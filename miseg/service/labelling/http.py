@@ -25,6 +25,9 @@ from miseg.data.labels.store import StaleError
 from miseg.service.labelling.maps import SupersededError
 from miseg.service.labelling.session import Session
 
+PAGE = Path(__file__).with_name("page")
+"""The page's own folder: index.html, scripts, styles, OpenLayers."""
+
 OWN_HEADER = "x-miseg"
 """Sent by the page with every change: a page of another site cannot, unless this server allowed it to."""
 

@@ -248,7 +248,7 @@ def open_for_maps(folder: Path, examples: Examples, comparison: Comparison, devi
     """
     method, experiment, task = checkpoint.open_method(folder, device)
     if not isinstance(method, NearestLabelMethod):
-        raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: it maps with jobs/evaluate.py")
+        raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: it maps with `miseg evaluate`")
     bands = examples.tiles[0][0].shape[1]
     if bands != task.in_channels:
         raise ValueError(f"the scene has {bands} bands, the model was trained on {task.in_channels}: give --bands")

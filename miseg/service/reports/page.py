@@ -185,7 +185,7 @@ def again(content: Content) -> str:
     """How the whole is run again."""
     if content.found.kind == "study":
         name = content.found.name
-        return f"The whole study goes on, or grows, with: python jobs/study.py --resume --name {name}"
+        return f"The whole study goes on, or grows, with: miseg study --resume --name {name}"
     return f"The tuning itself is printed again with --resume --name {content.found.name}."
 
 
@@ -200,11 +200,11 @@ def reproduce(content: Content) -> list[dict[str, Any]]:
         runs = []
         for seed, seeded in sorted(row.line.seeds.items()):
             training = seeded.run.info.run_id
-            commands = f"python jobs/train.py --from-run {training} --name again-{training[:8]}  # seed {seed}"
+            commands = f"miseg train --from-run {training} --name again-{training[:8]}  # seed {seed}"
             anchor = training
             if seeded.evaluation is not None:
                 anchor = seeded.evaluation.info.run_id
-                commands += f"\npython jobs/evaluate.py --run {training} --role last --split {row.table.split}"
+                commands += f"\nmiseg evaluate --run {training} --role last --split {row.table.split}"
                 commands += f"  # was measured as {anchor}"
             runs.append({"commands": commands, "anchor": anchor})
         changed = "tuned" in row.line.name

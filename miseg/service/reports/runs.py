@@ -136,7 +136,7 @@ def read(uri: str, study: str | None = None, tuning: str | None = None, baseline
             runs = [run for run in runs if run.data.tags.get(RUN_KEY) == tuning]
         if not runs:
             what = f"tuning {tuning!r}" if tuning is not None else "study or tuning"
-            raise ValueError(f"no {what} at {uri}: run jobs/study.py or jobs/tune_rmi.py first")
+            raise ValueError(f"no {what} at {uri}: run `miseg study` or `miseg tune-rmi` first")
         return _tuning(client, uri, runs[0], baseline)
 
 
@@ -147,7 +147,7 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
     if not plans:
         ids = ", ".join(parent.info.run_id for parent in parents)
         raise ValueError(
-            f"study {name!r}, run {ids}, holds no plan.json: jobs/study.py --resume --name {name} writes it"
+            f"study {name!r}, run {ids}, holds no plan.json: `miseg study --resume --name {name}` writes it"
         )
     order = study_plan.data_order(plans)
     for plan in plans:

@@ -101,7 +101,7 @@ def unreachable(uri: str, error: Exception) -> TrackingError:
         )
     return TrackingError(
         f"MLflow at {uri} does not answer ({first_line(error)[:200]}): start it, set MLFLOW_TRACKING_URI, or "
-        "record with --offline and send it later with jobs/sync.py"
+        "record with --offline and send it later with `miseg sync`"
     )
 
 

@@ -45,15 +45,20 @@ def parameter_name(knob: str, experiment: Experiment) -> str:
     return name if name in known else next((key for key in known if key.endswith(f".{knob}")), knob)
 
 
-def job() -> str:
-    """The job that this process runs, such as jobs/train.py; "" for a worker, or a program that is none of miseg's."""
+def command_name() -> str:
+    """The command that this process runs, such as "miseg train"; "" for a worker, or a program that is none of miseg's.
+
+    A script of jobs/ is told by the command that it is.
+    """
     program = Path(sys.argv[0])
-    return f"jobs/{program.name}" if program.suffix == ".py" and program.parent.name == "jobs" else ""
+    if program.suffix == ".py" and program.parent.name == "jobs":
+        return f"miseg {program.stem.replace('_', '-')}"
+    return sys.argv[0] if sys.argv[0].startswith("miseg ") else ""
 
 
 def command() -> str:
-    """The command that started this process; "" as for `job`."""
-    return shlex.join(["python", job(), *sys.argv[1:]]) if job() else ""
+    """The command line that runs again what this process does; "" as for `command_name`."""
+    return f"{command_name()} {shlex.join(sys.argv[1:])}".rstrip() if command_name() else ""
 
 
 def code_tags() -> dict[str, str]:
@@ -81,4 +86,4 @@ def code_tags() -> dict[str, str]:
 
 def source_tags() -> dict[str, str]:
     """What MLflow shows as a run's source."""
-    return {"mlflow.source.name": job(), "mlflow.source.type": "LOCAL"} if job() else {}
+    return {"mlflow.source.name": command_name(), "mlflow.source.type": "LOCAL"} if command_name() else {}

@@ -35,7 +35,7 @@ LONGEST_TAG = 8000
 """Characters that MLflow takes in a tag of a run."""
 
 OFFLINE = "offline"
-"""Folder of a storage with the store of runs that are sent later, by jobs/sync.py."""
+"""Folder of a storage with the store of runs that are sent later, by `miseg sync`."""
 
 
 def take_login() -> None:

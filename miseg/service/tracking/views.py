@@ -24,7 +24,7 @@ SEARCHED = "miseg.searched"
 """Tag of a tuning: the MLflow parameters that its trials differ in, with commas between."""
 
 LOCAL_UI = "http://127.0.0.1:5000"
-"""Where `make ui` answers."""
+"""Where `miseg ui` answers."""
 
 SCORES = ("mean_iou", "micro_iou", "pixel_accuracy")
 
@@ -71,7 +71,7 @@ def save(uri: str, run_id: str) -> None:
 def address(uri: str, run_id: str) -> str:
     """Where a browser finds a run: its view, or where it has none its page; "" where MLflow does not answer.
 
-    Of a store that is no server the address is that of `make ui`.
+    Of a store that is no server the address is that of `miseg ui`.
     """
     client = MlflowClient(uri)
     try:

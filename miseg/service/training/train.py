@@ -242,7 +242,7 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     if not journal.close(CLOSING_TIMEOUT):
         print(
             f"MLflow at {run.tracking_uri} does not answer: run {run_id} is closed by the next job that finds it back, "
-            f"or by jobs/sync.py; until then {journal.path} keeps what is missing",
+            f"or by `miseg sync`; until then {journal.path} keeps what is missing",
             flush=True,
         )
     last, best = (kept[role].metrics if role in kept else {} for role in ("last", "best"))

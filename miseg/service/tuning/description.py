@@ -44,7 +44,7 @@ def found(tuning: Tuning, trials: pd.DataFrame, confirmation: pd.DataFrame, regi
     shown = shown.sort_values(order, ascending=False)[[*knobs, *dict.fromkeys((order, "mean_iou")), "step", "ended"]]
     parts.append(f"### Best {min(SHOWN, len(shown))} of {len(shown)} trials\n\n{_table(shown.head(SHOWN))}")
     parts += [f"### Models\n\n{_list(registered)}"] if registered else []
-    again = [f"`python jobs/train.py --from-run {run}` trains {row} once more" for row, run in _one_a_row(confirmation)]
+    again = [f"`miseg train --from-run {run}` trains {row} once more" for row, run in _one_a_row(confirmation)]
     parts.append(f"### Again\n\n{_list(again)}")
     text = "\n\n".join(parts)
     return text if len(text) <= mlflow_runs.LONGEST_TAG else f"{text[: mlflow_runs.LONGEST_TAG - 2]} …"

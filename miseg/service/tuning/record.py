@@ -91,4 +91,4 @@ def record(
     journal.tags({"mlflow.note.content": description.found(tuning, trials, confirmation, models)})
     journal.end("FINISHED", FINISHED)
     if not journal.close(train.CLOSING_TIMEOUT):
-        print(f"MLflow at {tuning.tracking_uri} does not answer: jobs/sync.py sends the tables later", flush=True)
+        print(f"MLflow at {tuning.tracking_uri} does not answer: `miseg sync` sends the tables later", flush=True)

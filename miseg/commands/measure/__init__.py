@@ -1,0 +1,1 @@
+"""Measurements of mutual information: of its estimators, and of the bound that RMI maximises."""

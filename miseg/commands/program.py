@@ -1,0 +1,94 @@
+"""The program `miseg`: finds the command that is asked for and hands it the rest of the line.
+
+Nothing but the standard library is imported here, and a command only once it is called: `miseg --help` is instant.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+COMMANDS = {
+    "prepare-data": "prepare_data",
+    "train": "train",
+    "tune-rmi": "tune.rmi",
+    "tune-similarity": "tune.similarity",
+    "tune-infoseg": "tune.infoseg",
+    "study": "study",
+    "report": "report",
+    "evaluate": "evaluate",
+    "segment": "segment",
+    "annotate": "annotate",
+    "measure-information": "measure.information",
+    "measure-bound": "measure.bound",
+    "ui": "ui",
+    "monitor": "monitor",
+    "sync": "sync",
+    "benchmark": "benchmark",
+}
+"""Module of each command in `miseg.commands`, in the order of a first use; each has a `main()` that exits."""
+
+USAGE_ERROR = 2
+
+
+def main() -> None:
+    """Run `miseg COMMAND …` as sys.argv says, and exit with the command's status."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+    elif name == "--version":
+        print(f"miseg {version('miseg')}")
+    elif name not in COMMANDS:
+        print(f"error: {unknown(name)}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    else:
+        # The command's usage line, and the record of what ran, are told by this.
+        sys.argv = [f"miseg {name}", *arguments]
+        run(name)
+
+
+def run(name: str) -> None:
+    """Run a command on sys.argv; where a package is missing that it needs, say how to get it."""
+    try:
+        importlib.import_module(f"miseg.commands.{COMMANDS[name]}").main()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "miseg"):
+            raise
+        print(f"error: miseg {name} needs {package}: install it with pip install 'miseg[service]'", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+
+
+def overview() -> str:
+    """The program's help: a line for each command."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary(name)}" for name in COMMANDS]
+    return "\n".join(
+        [
+            "usage: miseg [-h] [--version] COMMAND ...",
+            "",
+            "Image segmentation by mutual information: train, tune, compare and map on one machine or a Ray cluster.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "miseg COMMAND --help shows a command's options and examples.",
+        ]
+    )
+
+
+def summary(name: str) -> str:
+    """The first line of a command's docstring, read without importing it."""
+    source = Path(__file__).parent.joinpath(*COMMANDS[name].split(".")).with_suffix(".py")
+    return (ast.get_docstring(ast.parse(source.read_bytes())) or "").partition("\n")[0]
+
+
+def unknown(name: str) -> str:
+    """One sentence for a name that is no command, with the closest ones."""
+    close = difflib.get_close_matches(name.lower().replace("_", "-"), COMMANDS, n=3, cutoff=0.5)
+    meant = f"did you mean {' or '.join(close)}?" if close else "miseg --help lists them"
+    return f"there is no command {name!r}; {meant}"
