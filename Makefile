@@ -4,13 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # crf adds the dense CRF, which is compiled and so wants a C++ compiler and Python's headers: make test EXTRAS=dev,crf
 EXTRAS ?= dev
-STORAGE ?= $(if $(MISEG_STORAGE),$(MISEG_STORAGE),$(HOME)/miseg)
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: tune test test-all ui lint docs clean
 
 tune: $(VENV)/installed  ## Tune RMI on the embedded street scenes
-	$(BIN)/python jobs/tune_rmi.py
+	$(BIN)/miseg tune-rmi
 
 # One Ray at a time: two would want more processors and memory than a small machine has.
 test: $(VENV)/installed  ## What a newcomer runs: under ten minutes on two cores
@@ -21,8 +20,8 @@ test-all: $(VENV)/installed  ## The rest, but for what needs a GPU or takes minu
 	$(PYTEST) -m "slow and not (ray or smoke or long or gpu)" -n 2 --dist loadfile
 	$(PYTEST) -m "ray and not (smoke or long or gpu)"
 
-ui: $(VENV)/installed  ## The MLflow UI on the default store, on this machine only
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(STORAGE)/mlflow.db --host 127.0.0.1 --port 5000
+ui: $(VENV)/installed  ## The recorded runs in a browser, on this machine only: make ui STORAGE=FOLDER
+	$(BIN)/miseg ui $(if $(STORAGE),--storage '$(STORAGE)')
 
 lint: $(VENV)/installed  ## Style, types, the direction of imports, and known vulnerabilities
 	$(BIN)/ruff check .

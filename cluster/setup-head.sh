@@ -2,7 +2,7 @@
 # On the head, each time it is set up: PostgreSQL and Prometheus, from the system's packages.
 set -euo pipefail
 command -v psql > /dev/null && command -v prometheus > /dev/null || {
-  # Debian and Ubuntu start what they install, and these two on all addresses; jobs/monitor.py starts Prometheus.
+  # Debian and Ubuntu start what they install, and these two on all addresses; `miseg monitor` starts Prometheus.
   sudo systemctl mask prometheus prometheus-node-exporter
   sudo apt-get -o DPkg::Lock::Timeout=300 update
   sudo apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends postgresql prometheus

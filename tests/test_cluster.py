@@ -338,5 +338,5 @@ def test_the_head_is_watched(config: dict[str, Any]) -> None:
             command for command in started if f"watch.sh {name} python -m miseg.service.cloud.{name} " in command
         ]
         assert started.index(command) > started.index(ray_starts(config)["head_start_ray_commands"])
-    assert any("watch.sh monitor python ~/miseg-source/jobs/monitor.py" in command for command in started)
+    assert any(command.endswith("watch.sh monitor miseg monitor") for command in started)
     assert started[0].endswith("miseg.service.cloud.budget localhost:6379 --check"), "before anything runs that costs"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import re
 import socket
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from miseg.commands import program
 from miseg.data.configs import Augmentation
 from miseg.interface import Task
 from miseg.methods.configs import RegionMutualInformation
@@ -36,6 +37,11 @@ class Done:
 def plain(text: str) -> str:
     """Without the frames, colours and line breaks that tyro puts around a message."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", text).split())
+
+
+def module_of(job: Path) -> str:
+    """The module of the command that a script of jobs/ is."""
+    return f"miseg.commands.{program.COMMANDS[job.stem.replace('_', '-')]}"
 
 
 # Help
@@ -72,8 +78,9 @@ def test_help_shows_defaults(job: Path) -> None:
     text = help_of(job, *(["embedded-rmi"] if job.stem == "train" else []))[0]
     assert re.search(r"\(default: (?!None)[^)]+\)", plain(text)), text
     if job.stem != "train":  # whose recipes have a help of their own
-        examples = re.findall(r"^(?:[A-Z_]+=\S+ )*python jobs/.*$", job.read_text(), re.MULTILINE)
-        assert set(examples) <= set(text.splitlines()), "each on a line of its own"
+        description = importlib.import_module(module_of(job)).__doc__ or ""
+        examples = re.findall(r"^(?:[A-Z_]+=\S+ )*miseg [a-z].*$", description, re.MULTILINE)
+        assert examples and set(examples) <= set(text.splitlines()), "each on a line of its own"
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
@@ -133,14 +140,9 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("COLUMNS", "200")
 
     def called(job: str, *arguments: str) -> Done:
-        # As `python jobs/<job>.py` does it: the job's own errors are told from others by its module's name.
-        spec = importlib.util.spec_from_file_location("__main__", JOBS[0].with_name(f"{job}.py"))
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setattr(sys, "argv", [f"{job}.py", *arguments])
-        monkeypatch.setitem(sys.modules, "__main__", module)
+        monkeypatch.setattr(sys, "argv", ["miseg", job.replace("_", "-"), *arguments])
         with pytest.raises(SystemExit) as ended:
-            spec.loader.exec_module(module)
+            program.main()
         return Done(ended.value.code, plain("".join(capsys.readouterr())))
 
     return called
@@ -393,10 +395,10 @@ def test_only_mistakes_that_miseg_names_are_one_line() -> None:
         Path("/nowhere/at/all").read_text()
 
     with pytest.raises(SystemExit) as ended:
-        options.main(options.Place, ours, "", [])
+        options.execute(options.Place, ours, "", [])
     assert ended.value.code == 2
     with pytest.raises(FileNotFoundError):
-        options.main(options.Place, a_librarys, "", [])
+        options.execute(options.Place, a_librarys, "", [])
 
 
 def test_an_interrupt_ends_with_its_own_status(capsys: pytest.CaptureFixture[str]) -> None:
@@ -404,14 +406,14 @@ def test_an_interrupt_ends_with_its_own_status(capsys: pytest.CaptureFixture[str
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        options.main(options.Place, interrupted, "", [])
+        options.execute(options.Place, interrupted, "", [])
     assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (1, 1)])
 def test_a_jobs_status_is_its_own(returned: int | None, status: int) -> None:
     with pytest.raises(SystemExit) as ended:
-        options.main(options.Place, lambda arguments: returned, "", [])
+        options.execute(options.Place, lambda arguments: returned, "", [])
     assert ended.value.code == status
 
 

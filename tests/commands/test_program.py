@@ -1,0 +1,99 @@
+"""The program `miseg`: its overview, and what it says where a command or a package is missing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from miseg.commands import program
+from tests.support import ROOT
+
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
+UI = "ui"
+"""The one command that is no job: it looks at what jobs recorded."""
+
+HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "pyarrow", "pandas", "tyro")
+
+
+def test_every_module_of_the_commands_is_a_command_with_a_summary_and_all_but_one_is_a_job() -> None:
+    folder = Path(program.__file__).parent
+    modules = {".".join(path.relative_to(folder).with_suffix("").parts) for path in folder.rglob("*.py")}
+    modules = {name for name in modules if not name.endswith("__init__") and name != "program"}
+    assert set(program.COMMANDS.values()) == modules
+    assert {job.stem.replace("_", "-") for job in JOBS} == set(program.COMMANDS) - {UI}
+    for name in program.COMMANDS:
+        assert re.fullmatch(r"[A-Z].{10,90}\.", program.summary(name)), name
+
+
+def test_the_overview_has_a_line_for_each_command_and_imports_nothing() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['--help']; from miseg.commands.program import main; main()\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    *lines, imported = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, imported) == (0, "", "[]")
+    for name in program.COMMANDS:
+        assert sum(line.split()[:1] == [name] for line in lines) == 1
+    assert all(len(line) <= 120 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("tune_rmi", "there is no command 'tune_rmi'; did you mean tune-rmi"),
+        ("trian", "there is no command 'trian'; did you mean train"),
+        ("zzz", "there is no command 'zzz'; miseg --help lists them"),
+    ],
+)
+def test_an_unknown_command_is_told_with_the_closest(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["miseg", name])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith(f"error: {meant}") and len(said.splitlines()) == 1
+
+
+def test_a_missing_package_is_told_with_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+
+    def needs_optuna(name: str) -> None:
+        import optuna  # noqa: F401
+
+    monkeypatch.setattr(program.importlib, "import_module", needs_optuna)
+    monkeypatch.setattr(sys, "argv", ["miseg", "train"])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: miseg train needs optuna: install it with pip install 'miseg[")
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        (["-m", "miseg", "sync"], "usage: miseg sync "),
+        ([str(JOBS[0].with_name("sync.py"))], "usage: jobs/sync.py "),
+    ],
+)
+def test_the_usage_line_shows_how_it_was_called(command: list[str], usage: str) -> None:
+    done = subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith(usage), done.stdout + done.stderr
+
+
+def test_messages_name_commands_that_there_are() -> None:
+    package = Path(program.__file__).parents[1]
+    named = set()
+    for path in package.rglob("*.py"):
+        text = path.read_text()
+        if path.parent != package / "commands":  # which says that scripts of jobs/ are commands too
+            assert "make ui" not in text and not re.search(r"python jobs/", text), path
+        named |= set(re.findall(r"`miseg ([a-z]+(?:-[a-z]+)*)", text))
+    assert {"prepare-data", "sync", "ui"} <= named <= set(program.COMMANDS)
