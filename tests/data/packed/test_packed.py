@@ -83,7 +83,7 @@ def test_unknown_split_and_index_out_of_range(small):
 
 def test_no_packed_data_set_there(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match=r"dataset\.json cannot be read .*jobs/prepare_data\.py"):
+        with pytest.raises(ValueError, match=r"dataset\.json cannot be read .*miseg prepare-data"):
             PackedDataset.open(folder)
 
 

@@ -154,7 +154,7 @@ def test_every_cell_is_in_mlflow_and_none_is_measured_twice(ray_here: None, uri:
     found = report.cells["nats"].notna()
     assert again.cells[found].equals(report.cells[found])
 
-    measure_page.log(again, uri, "python jobs/measure_information.py")
+    measure_page.log(again, uri, "miseg measure-information")
     folder = tmp_path / "page"
     page = measure_page.write(again, folder)[0].read_text()
     row = next(line for line in page.splitlines() if line.startswith("| normal-5x5-dense |"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from mlflow import MlflowClient, entities
 from PIL import Image
 
+from miseg.commands import evaluate
 from miseg.data.loading.batches import evaluation_batches
 from miseg.evaluation import DenseCRF
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
@@ -26,9 +26,7 @@ from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import streams as ingest
 from miseg.service.training import train
 from miseg.service.training.run import Run
-from tests.support import ROOT
 
-JOB = ROOT / "jobs" / "evaluate.py"
 TOP, GAP, CELL_HW, ENLARGED = 36, 10, (48, 64), 3
 
 
@@ -46,10 +44,9 @@ def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pyte
             "cross entropy": replace(tiny, validate_every=24, method=CrossEntropy(UNet(2, "group"))),
         }.items()
     }
-    job = runpy.run_path(str(JOB))
 
     def compare(*run_ids: str) -> str:
-        assert job["run"](job["Evaluate"](storage=str(tmp_path), run=run_ids, role="last")) == 0
+        assert evaluate.run(evaluate.Evaluate(storage=str(tmp_path), run=run_ids, role="last")) == 0
         return capsys.readouterr().out
 
     printed = compare(*runs.values())

@@ -1,4 +1,4 @@
-"""A labelling session: its maps are those of jobs/segment.py, whatever the clicks, and its HTTP lets nobody else in."""
+"""A labelling session: its maps are those of `miseg segment`, whatever the clicks, and its HTTP lets nobody else in."""
 
 from __future__ import annotations
 

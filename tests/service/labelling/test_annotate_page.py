@@ -20,14 +20,12 @@ from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint
 from miseg.service.labelling import http
 from miseg.service.labelling.session import Session
-from tests.support import ROOT
 from tests.support.labelled_fields import BANDS, DATES, write_fields, write_model
 from tests.support.pages.page_driver import SETTLED, LabellingPage, labelling_page
 from tests.support.processes import free_ports
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-PAGE = ROOT / "dashboards" / "annotate"
 BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)
 
 
@@ -45,7 +43,7 @@ class Server:
         assert isinstance(method, NearestLabelMethod)
         scenes = {str(scene.date): scene for scene in open_series(self.series, SceneOptions(bands=BANDS))}
         session = Session(method, scenes, self.labels, name="fields")
-        app = http.application(session, PAGE, ["127.0.0.1"])
+        app = http.application(session, http.PAGE, ["127.0.0.1"])
         server = uvicorn.Server(
             uvicorn.Config(app, port=self.port, log_level="error", ws="none", timeout_graceful_shutdown=1)
         )

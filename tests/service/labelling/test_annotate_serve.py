@@ -1,4 +1,4 @@
-"""jobs/annotate.py as people run it: behind Ray Serve, in a real browser, ended and started again."""
+"""`miseg annotate` as people run it: behind Ray Serve, in a real browser, ended and started again."""
 
 from __future__ import annotations
 

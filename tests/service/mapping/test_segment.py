@@ -1,13 +1,9 @@
-"""`jobs/segment.py` on real files: the maps it writes are what the method predicts, tile by tile and as a whole."""
+"""`miseg segment` on real files: the maps it writes are what the method predicts, tile by tile and as a whole."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +12,7 @@ import torch
 from mlflow import MlflowClient
 from rasterio.warp import transform
 
+from miseg.commands import segment
 from miseg.data.loading import tiles
 from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.scene_files import SceneOptions, open_scene
@@ -26,27 +23,12 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.mapping import scene_maps
 from miseg.service.training.loop import Loop
-from tests.support import ROOT
 from tests.support.labelled_fields import write_tiny_model
 from tests.support.scene_layouts import UTM, place, raster, smooth
 
-JOB = ROOT / "jobs" / "segment.py"
 SIZE = (40, 50)
 BANDS = ("B04", "B03", "B02", "B08")
 POINTS = [(5, 6, "wheat"), (30, 8, "maize"), (12, 40, "maize"), (35, 45, "wheat"), (20, 25, "beet")]
-
-
-@pytest.fixture(scope="module")
-def job() -> Iterator[Any]:
-    """The job as a module."""
-    spec = importlib.util.spec_from_file_location("segment_job", JOB)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Its dataclass looks itself up there.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +115,7 @@ def test_other_bands_another_method_and_an_unknown_comparison_are_named(model, t
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path, ray_here, capsys, job):
+def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path, ray_here, capsys):
     series = tmp_path / "series"
     for number, date in enumerate(("2019-05-16", "2019-08-24")):
         noise = np.random.default_rng(number + 1).normal(0, 150, (*SIZE, 4))
@@ -142,7 +124,7 @@ def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path,
     common = {"model": str(model), "scene": scene, "labels": tmp_path / "points.geojson", "bands": BANDS}
     common["storage"] = str(tmp_path / "storage")
 
-    assert job.run(job.Segment(**common, out=tmp_path / "map.tif")) == 0
+    assert segment.run(segment.Segment(**common, out=tmp_path / "map.tif")) == 0
     told = capsys.readouterr()
     assert "points.geojson, feature 6" in told.err and "points.geojson, feature 7" in told.err
     expected, valid = expected_map(model, scene)
@@ -154,13 +136,13 @@ def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path,
     assert ((classes == expected) | (confidence < 1e-4)).all()
     assert np.array_equal(np.isnan(confidence), ~valid) and (tmp_path / "map.png").stat().st_size > 1000
 
-    assert job.run(job.Segment(**common, series=series, out=tmp_path / "maps")) == 0
+    assert segment.run(segment.Segment(**common, series=series, out=tmp_path / "maps")) == 0
     assert sorted(path.name for path in (tmp_path / "maps").glob("2*.tif") if "conf" not in path.name) == [
         "2019-05-16.tif",
         "2019-08-24.tif",
     ]
     assert "2019-06-01: no valid pixel" in capsys.readouterr().err
-    assert job.run(job.Segment(**common, apply_to=series / "2019-05-16.tif", out=tmp_path / "other.tif")) == 0
+    assert segment.run(segment.Segment(**common, apply_to=series / "2019-05-16.tif", out=tmp_path / "other.tif")) == 0
     with rasterio.open(tmp_path / "other.tif") as other, rasterio.open(tmp_path / "maps" / "2019-05-16.tif") as same:
         assert np.array_equal(other.read(1), same.read(1))
 
@@ -171,6 +153,6 @@ def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path,
     assert pictures == [{"maps/other.png"}, {"maps/2019-05-16.png", "maps/2019-08-24.png"}, {"maps/map.png"}]
 
 
-def test_missing_options_are_named(job):
+def test_missing_options_are_named():
     with pytest.raises(ValueError, match="--labels is missing"):
-        job.run(job.Segment(model="m", scene=Path("a.tif"), out=Path("b.tif")))
+        segment.run(segment.Segment(model="m", scene=Path("a.tif"), out=Path("b.tif")))

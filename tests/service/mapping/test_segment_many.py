@@ -1,14 +1,12 @@
-"""`jobs/segment.py --images`: maps of many images by any method, whole or not there, and not made twice."""
+"""`miseg segment --images`: maps of many images by any method, whole or not there, and not made twice."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from pyarrow import fs
 
+from miseg.commands import segment
 from miseg.data.configs import Augmentation
 from miseg.data.loading.augmentation import prepare
 from miseg.data.loading.tiles import StandardScene
@@ -61,17 +60,6 @@ def trained(folder: Path, experiment: Experiment, task: Task = TASK, data: dict[
 def dense(tmp_path_factory) -> Path:
     experiment = Experiment(CrossEntropy(UNet(2, "group")), steps=6, batch_size=4)
     return trained(tmp_path_factory.mktemp("dense"), experiment)
-
-
-@pytest.fixture(scope="module")
-def job() -> Iterator[Any]:
-    spec = importlib.util.spec_from_file_location("segment_many_job", JOB)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
 
 
 def smooth(size: tuple[int, int], seed: int, channels: int = 3) -> np.ndarray:
@@ -270,11 +258,11 @@ def test_images_and_maps_may_lie_in_a_bucket(dense, images, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_job_maps_a_folder_and_makes_nothing_twice(dense, images, tmp_path, ray_here, capsys, job):
+def test_the_job_maps_a_folder_and_makes_nothing_twice(dense, images, tmp_path, ray_here, capsys):
     raster(images / "large.tif", smooth((200, 300), 5))
     common = {"model": str(dense), "images": (str(images),), "out": str(tmp_path / "maps"), "tile": 64, "overlap": 16}
     common["storage"] = str(tmp_path / "storage")
-    assert job.run(job.Segment(**common)) == 0
+    assert segment.run(segment.Segment(**common)) == 0
     told = capsys.readouterr()
     assert "5 images, of 0 there is a whole map" in told.out and "5/5 images" in told.out and "left" in told.out
     assert "cut.png: " in told.err and "truncated or damaged" in told.err
@@ -295,12 +283,12 @@ def test_the_job_maps_a_folder_and_makes_nothing_twice(dense, images, tmp_path, 
 
     (images / "cut.png").unlink()
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").rglob("*.tif")}
-    assert job.run(job.Segment(**common)) == 0
+    assert segment.run(segment.Segment(**common)) == 0
     assert "4 images, of 4 there is a whole map" in capsys.readouterr().out
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").rglob("*.tif")}
     assert not (tmp_path / "maps" / "left_out.jsonl").exists()
     products = SafeTree(tmp_path / "products").add().parent
-    assert job.run(job.Segment(**common | {"images": (str(products),), "out": str(tmp_path / "none")})) == 1
+    assert segment.run(segment.Segment(**common | {"images": (str(products),), "out": str(tmp_path / "none")})) == 1
     assert "bands of 16 bits" in capsys.readouterr().err
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import math
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from PIL import Image
 
+from miseg.commands import report as report_command
 from miseg.recipes.published import claims
 from miseg.service.reports import content as report_content
 from miseg.service.reports import page as report_page
@@ -28,7 +27,6 @@ from miseg.service.reports import tables as report_tables
 from miseg.service.reports import words
 from miseg.service.reports.content import Content
 from miseg.service.reports.pictures import data_uri
-from tests.support import ROOT
 from tests.support.report_store import STEPS, Study
 
 STRANGE = "RMI <script>alert('x')</script> | $a_b$ & \"λ\""
@@ -436,8 +434,8 @@ def test_every_run_is_named_with_the_command_that_repeats_it(report: Written) ->
     for row in report.content.rows:
         for seed, seeded in row.line.seeds.items():
             training = seeded.run.info.run_id
-            assert f"python jobs/train.py --from-run {training} --name again-{training[:8]} # seed {seed}" in text
-            assert f"python jobs/evaluate.py --run {training} --role last --split test" in text
+            assert f"miseg train --from-run {training} --name again-{training[:8]} # seed {seed}" in text
+            assert f"miseg evaluate --run {training} --role last --split test" in text
     assert "Recipe camvid-rmi, with the settings that the search found." in text
     assert "Commit abcdef123456." in text
 
@@ -498,7 +496,7 @@ def test_importance_finds_the_knob_that_mattered() -> None:
 
 
 def tuning(uri: str, root: Path) -> Study:
-    """As jobs/tune_rmi.py leaves it, without a study."""
+    """As `miseg tune-rmi` leaves it, without a study."""
     study = Study(uri, root)
     client = study.client
     client.delete_run(study.parent)
@@ -565,13 +563,8 @@ def test_the_last_study_is_reported_unless_one_is_named(uri: str, tmp_path: Path
 def test_the_job_writes_where_it_is_told_and_says_what_is_missing(
     store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = importlib.util.spec_from_file_location("report_job", ROOT / "jobs" / "report.py")
-    assert spec is not None and spec.loader is not None
-    job = importlib.util.module_from_spec(spec)
-    sys.modules["report_job"] = job  # where dataclasses look for their types
-    spec.loader.exec_module(job)
     root = str(Path(store.removeprefix("sqlite:///")).parent)
-    assert job.run(job.Report(storage=root, out=str(tmp_path / "here"))) == 1
+    assert report_command.run(report_command.Report(storage=root, out=str(tmp_path / "here"))) == 1
     said = capsys.readouterr().out
     assert said.startswith("Of 4 comparisons with a baseline") and "missing: camvid/all/mutual: not begun" in said
     for name in (report_page.PAGE, report_page.MARKDOWN, report_page.RESULTS, report_page.PAPERS):

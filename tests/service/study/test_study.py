@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 from collections import Counter
 from pathlib import Path
 
@@ -14,14 +13,14 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from miseg.commands import study as study_command
 from miseg.evaluation import ConfusionMatrix
 from miseg.service.study import record
+from miseg.service.study.start import Options
 from miseg.service.tracking import mlflow_runs
-from tests.support import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(900)]
 
-JOB = ROOT / "jobs" / "study.py"
 STEPS, TRIALS = 5, 2
 ROWS = {
     "packed/all/ce": {"CE tuned", "CE as published"},
@@ -100,14 +99,13 @@ class Studied:
 
 
 def test_a_study_that_grows_by_a_seed(small, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    job = runpy.run_path(str(JOB))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
 
     def study(**options: object) -> str:
-        changes = job["Options"]().changes.__class__(steps=STEPS, size=(32, 32), initial_features=2)
+        changes = Options().changes.__class__(steps=STEPS, size=(32, 32), initial_features=2)
         first = {"data": (small.uri,), "methods": ("ce", "kmeans"), "trials": TRIALS, "changes": changes}
         given = {"storage": str(tmp_path), "name": "first", "concurrent": 1} | ({} if "resume" in options else first)
-        assert job["run"](job["Options"](**(given | options))) == 0
+        assert study_command.run(Options(**(given | options))) == 0
         return capsys.readouterr().out
 
     planned = study(confirm_seeds=1, plan=True, price_per_hour=2.0)

@@ -32,7 +32,7 @@ def written(template: Path, small, tiny, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def server(written: Written) -> Iterator[MlflowServer]:
-    """A server on that store, as `make ui` starts one."""
+    """A server on that store, as `miseg ui` starts one."""
     with processes() as started:
         yield MlflowServer(started, backend=written.tuning.tracking_uri)
 
@@ -117,7 +117,7 @@ def test_the_tuning_says_what_came_of_it(page: Page, server: MlflowServer, writt
     run = MlflowClient(server.url).get_run(written.parent)
     page.driver.get(f"{server.url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
     [name, *_] = written.registered
-    page.shows("RMI as published", "fresh seeds", f"models:/{name}@best", "jobs/train.py --from-run")
+    page.shows("RMI as published", "fresh seeds", f"models:/{name}@best", "miseg train --from-run")
 
 
 def test_a_registered_model_is_shown_with_its_alias(page: Page, server: MlflowServer, written: Written) -> None:

@@ -119,7 +119,7 @@ def test_a_job_without_its_server_ends_at_once_or_records_offline_and_is_sent_la
     assert refused.returncode == 2 and "--offline" in refused.stderr and "Traceback" not in refused.stderr
     trained = run_job(started, tmp_path, *train, "--offline", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{nobody}")
     assert trained.returncode == 0, trained.stdout + trained.stderr
-    assert f"make ui STORAGE={tmp_path}/offline" in trained.stdout
+    assert f"miseg ui --storage {tmp_path}/offline" in trained.stdout
     sent = run_job(started, tmp_path, "jobs/sync.py", MLFLOW_TRACKING_URI=uri)
     assert sent.returncode == 0 and "1 runs sent" in sent.stdout, sent.stdout + sent.stderr
     found = queries.find_run(uri, mlflow_runs.experiment_name(small.uri), "alone")

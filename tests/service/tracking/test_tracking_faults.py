@@ -151,7 +151,7 @@ def test_a_training_whose_server_dies_is_done_all_the_same_and_closed_by_the_nex
     ended = time.time()
     assert outcome.ended == FINISHED and outcome.step == STEPS and outcome.mean_iou >= 0
     assert begun.longest < LONGEST_WAIT
-    assert "jobs/sync.py" in capsys.readouterr().out
+    assert "`miseg sync`" in capsys.readouterr().out
     began = time.monotonic()
     with pytest.raises(mlflow_runs.TrackingError, match="--offline"):
         mlflow_runs.check(server.url, str(begun.run.storage))

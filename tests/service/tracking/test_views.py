@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from miseg.commands.ui import Ui
 from miseg.methods.configs import AffinityField, InfoSeg, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes import spaces
 from miseg.recipes.experiment import Experiment
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.tracking.description import parameter_name, parameters
-from tests.support import ROOT
 
 
 def opened(uri: str, folder: Path, kind: str, **own: str) -> str:
@@ -70,7 +70,7 @@ def test_the_address_is_that_of_the_view_or_of_the_run(uri: str, tmp_path: Path)
     assert views.address(uri, trial) == f"{start}/{trial}"
     assert views.address(uri, "0" * 32) == ""
     port = views.LOCAL_UI.rsplit(":", 1)[1]
-    assert f"--port {port}" in (ROOT / "Makefile").read_text()
+    assert Ui().port == int(port)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import resource
@@ -10,6 +9,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 
+from miseg.commands import prepare_data
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.sources.registry import DATA_SETS
 from tests.support import ROOT
@@ -28,17 +28,15 @@ class Done:
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Runs the job in this process, which has imported Arrow already."""
-    spec = importlib.util.spec_from_file_location("prepare_data", JOB)
-    job = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "prepare_data", job)
-    spec.loader.exec_module(job)
 
     def call(*arguments, **environment):
         monkeypatch.delenv("MISEG_DATA", raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["prepare_data.py", *map(str, arguments)])
-        return Done(job.main(), *capsys.readouterr())
+        monkeypatch.setattr(sys, "argv", ["miseg prepare-data", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            prepare_data.main()
+        return Done(ended.value.code, *capsys.readouterr())
 
     return call
 
@@ -132,7 +130,7 @@ def test_coco_stuff_by_rule_by_list_and_whole(tmp_path, run):
 
 
 def test_every_data_set_can_be_asked_for(run):
-    assert get_args(get_type_hints(sys.modules["prepare_data"].PrepareData)["data"]) == tuple(DATA_SETS)
+    assert get_args(get_type_hints(prepare_data.PrepareData)["data"]) == tuple(DATA_SETS)
 
 
 def test_potsdam_s_three_classes_have_the_folder_of_the_six(tmp_path, run):
