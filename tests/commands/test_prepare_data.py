@@ -13,7 +13,7 @@ from miseg.commands import prepare_data
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.sources.registry import DATA_SETS
 from tests.support import ROOT
-from tests.support.layouts import CityscapesTree, CocoStuffTree, VocTree
+from tests.support.layouts import CamVidTree, CityscapesTree, CocoStuffTree, VocTree
 
 JOB = ROOT / "jobs" / "prepare_data.py"
 
@@ -23,6 +23,11 @@ class Done:
     returncode: int
     stdout: str
     stderr: str
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return CamVidTree(tmp_path / "CamVid")
 
 
 @pytest.fixture

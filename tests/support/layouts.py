@@ -9,6 +9,7 @@ from scipy.io import savemat
 
 from miseg.data.packed.dataset import PackedDataset, decode
 from miseg.data.packed.packing import pack
+from miseg.data.sources.camvid import CamVid
 
 SIZE = (12, 16)
 
@@ -29,6 +30,36 @@ def masks(source, out: Path, split: str) -> dict[str, np.ndarray]:
     dataset = PackedDataset.open(pack(source, out, [split]).path)
     rows = [dataset.read(split, index) for index in range(dataset.size(split))]
     return {row.id: decode(row)[1] for row in rows}
+
+
+class CamVidTree:
+    """Writes pairs and lists under `root`, as SegNet's copy of CamVid has them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.lines: dict[str, list[str]] = {}
+
+    def add(
+        self, name: str, split: str = "train", size: tuple[int, int] = (12, 16), labels: np.ndarray | None = None
+    ) -> tuple[Path, Path]:
+        """A good pair of (height, width) `size`, listed; the paths of image and mask."""
+        rng = np.random.default_rng(len(self.lines.get(split, [])))
+        image, mask = self.root / split / name, self.root / f"{split}annot" / name
+        for path in (image, mask):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(image)
+        Image.fromarray(rng.integers(0, 12, size, dtype=np.uint8) if labels is None else labels).save(mask)
+        self.list(split, name)
+        return image, mask
+
+    def list(self, split: str, name: str) -> None:
+        """Adds a line to the split's list."""
+        self.lines.setdefault(split, []).append(f"/SegNet/CamVid/{split}/{name} /SegNet/CamVid/{split}annot/{name}")
+        (self.root / f"{split}.txt").write_text("\n".join(self.lines[split]) + "\n", encoding="utf-8")
+
+    def pack(self, out: Path, *splits: str, **settings) -> PackedDataset:
+        """The tree, packed and opened."""
+        return PackedDataset.open(pack(CamVid(self.root), out, splits or ("train",), **settings).path)
 
 
 class VocTree:
