@@ -10,10 +10,15 @@ from typing import TypeVar
 
 from pyarrow import fs
 
+from miseg.files import replacing
+
 logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds for which what fails on storage behind a network is tried again, in all."""
+
+OBJECT_STORES = ("s3", "gcs", "abfs")
+"""Types of pyarrow's file systems that rename nothing."""
 
 _FOR_GOOD = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
@@ -49,6 +54,24 @@ def listed(system: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
     except FileNotFoundError:
         # Made by another thread just now: pyarrow did not find it, looked whether it is missing, and it was there.
         return list(system.get_file_info(selector))
+
+
+def write_whole(system: fs.FileSystem, path: str, content: bytes) -> None:
+    """Write a file so that at every moment it is the one before or the new one.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
+    if is_local(system):
+        with replacing(Path(path)) as unfinished_file:
+            unfinished_file.write_bytes(content)
+        return
+    # An object store shows an object once all of it is there, and renames by copying.
+    unfinished = path if system.type_name in OBJECT_STORES else "/.".join(path.rsplit("/", 1)) + ".writing"
+    with system.open_output_stream(unfinished) as stream:
+        stream.write(content)
+    if unfinished != path:
+        system.move(unfinished, path)
 
 
 def patiently(system: fs.FileSystem, work: Callable[[], Found], patience: float | None = None) -> Found:

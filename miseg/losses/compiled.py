@@ -26,6 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from miseg.files import replacing
+
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("pooled_sigmoid.c", "region_covariance.c"))
 
 FLAGS = ("-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
@@ -116,13 +118,10 @@ def _built(compiler: list[str]) -> Path:
     for folder in _folders():
         if (folder / name).exists():
             return folder / name
-        # Built beside and moved: workers that start together may all be here.
-        partial = folder / f"{name}.{os.getpid()}"
-        try:
-            _compile(compiler, partial)
-            return partial.replace(folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
+        # Workers that start together may all be here.
+        with replacing(folder / name, several=True) as library:
+            _compile(compiler, library)
+        return folder / name
     raise OSError("no folder to write to")
 
 

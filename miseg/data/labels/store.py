@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, MutableSequence
@@ -15,6 +13,7 @@ from typing import Any
 
 from miseg.data.labels.drawings import Drawings
 from miseg.data.raster.grid import Grid
+from miseg.files import replacing
 
 FILE = "labels.json"
 FORMAT = 1
@@ -145,7 +144,8 @@ class LabelStore:
 
     def _save(self, drawings: Drawings) -> None:
         content = {"format": FORMAT, "revision": self.revision + 1, "grid": asdict(self.grid), **drawings.as_json()}
-        write_whole(self.folder / FILE, json.dumps(content, ensure_ascii=False, indent=1).encode())
+        with replacing(self.folder / FILE, durable=True) as path:
+            path.write_bytes(json.dumps(content, ensure_ascii=False, indent=1).encode())
         self.revision, self.drawings = self.revision + 1, drawings
 
     def _load(self) -> None:
@@ -167,27 +167,3 @@ class LabelStore:
                 f"{path}: drawn on another image ({grid.height} x {grid.width} pixels, {grid.crs or 'no CRS'}): "
                 "give another --out"
             )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment, and after a loss of power, it is the one before or the new one.
-
-    Raises:
-        OSError: it cannot be written; what was there before stays.
-    """
-    beside = path.with_name(f".{path.name}.writing")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

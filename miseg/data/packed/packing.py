@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +24,7 @@ from miseg.data.packed.chips import check_chip, encode_chip
 from miseg.data.packed.moments import Moments, scene_series, statistics
 from miseg.data.packed.shards import SCHEMA, WRITING, read_footer
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
+from miseg.files import folder_beside, replace_folder
 
 SIDECAR = "dataset.json"
 REJECTED = "rejected.jsonl"
@@ -79,11 +78,7 @@ def pack(
     if not splits or len(set(splits)) != len(splits):
         raise ValueError(f"splits = {', '.join(splits) or 'none'}: name at least one split, each once")
     _check_target(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.packing-", dir=out.parent))
-    try:
-        # mkdtemp shuts the group out; a packed data set is as readable as any other new folder.
-        work.chmod(0o777 & ~_umask())
+    with folder_beside(out, several=True) as work:
         writer = _Writer(work, source.info, min_size, shard_bytes)
         for split in splits:
             writer.write_split(split, source.samples(split))
@@ -94,8 +89,6 @@ def pack(
             )
         writer.write_sidecar()
         _move_into_place(work, out, replace)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     rows = {split: sum(shard["rows"] for shard in shards) for split, shards in writer.shards.items()}
     return Packing(out, rows, tuple(writer.rejected), dict(writer.rejected_by_split))
 
@@ -257,13 +250,4 @@ def _move_into_place(work: Path, out: Path, replace: bool) -> None:
         if not (out / SIDECAR).is_file():
             raise
     if replace:
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
-        os.rename(out, old)
-        os.rename(work, out)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        replace_folder(work, out)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from miseg.data.raster.maps import confidence_path
-from miseg.data.storage import file_system, is_local, patiently
+from miseg.data.storage import file_system, is_local, patiently, write_whole
 
 MADE_FROM = "made_from"
 """Field of a record: what decides a map."""
@@ -70,25 +69,13 @@ class MapPlace:
         sizes = {file.name: file.stat().st_size for file in files}
         text = json.dumps(dict(record) | {"files": sizes}, indent=1).encode()
         if is_local(self.system):
-            beside = written.with_name(f".{written.name}.writing-record")
-            beside.write_bytes(text)
-            os.replace(beside, self.record_path)
+            write_whole(self.system, self.record_path, text)
             return
         folder = str(PurePosixPath(self.path).parent)
         for file in files:
             copy = partial(fs.copy_files, str(file), f"{folder}/{file.name}", destination_filesystem=self.system)
             patiently(self.system, copy)
-        patiently(self.system, partial(put, self.system, self.record_path, text))
-
-
-def put(system: fs.FileSystem, path: str, content: bytes) -> None:
-    """Write a file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with system.open_output_stream(path) as file:
-        file.write(content)
+        patiently(self.system, partial(write_whole, self.system, self.record_path, text))
 
 
 def whole(out: str, made_from: Mapping[str, Mapping[str, Any]]) -> set[str]:

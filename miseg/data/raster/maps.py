@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +18,7 @@ from rasterio.windows import Window
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import Colour, created, known_crs
 from miseg.data.samples import IGNORE_LABEL
+from miseg.files import folder_beside
 
 BLOCK = 256
 """Side of a map's tiles, pixels. Windows of whole tiles are packed once; others are right, but make larger files."""
@@ -81,10 +80,8 @@ class MapWriter:
         self._confidence: Any = None
 
     def __enter__(self) -> MapWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            self._work = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.writing-", dir=self.path.parent))
-            stack.callback(shutil.rmtree, self._work, ignore_errors=True)
+            self._work = stack.enter_context(folder_beside(self.path, several=True))
             names = self.path.name, confidence_path(self.path).name
             self._classes = stack.enter_context(self._created(names[0], "uint8", IGNORE_LABEL))
             _describe(self._classes, self.colours)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import pickle
 import platform
 import shutil
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from miseg.files import folder_beside, replace_folder
 from miseg.interface import Method, Task
 from miseg.methods import build_method
 from miseg.recipes.experiment import Experiment, to_dict
@@ -76,38 +76,21 @@ def write(folder: str | Path, taken: Snapshot, metrics: dict[str, float], data: 
         OSError: it could not be written; nothing of it stays, and what was at `folder` does.
     """
     folder = Path(folder)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        _write_files(beside, taken, metrics, data)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        free = shutil.disk_usage(folder.parent).free
-        # The next one will want the room.
-        shutil.rmtree(beside, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise
-        # safetensors and torch.save have their own errors for a disk that is full, and torch's names no cause.
-        raise OSError(f"{folder} could not be written ({_reason(error)}; {free / 1e6:.1f} MB were free)") from error
-    # A whole checkpoint is on the disk at every moment, for a folder cannot be renamed onto another.
-    earlier = folder.with_name(f".{folder.name}.earlier")
-    if folder.exists():
-        shutil.rmtree(earlier, ignore_errors=True)
-        folder.rename(earlier)
-    try:
-        beside.rename(folder)
-    except OSError:
-        if earlier.exists():
-            earlier.rename(folder)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)
+    with folder_beside(folder) as unfinished:
+        try:
+            _write_files(unfinished, taken, metrics, data)
+        except (RuntimeError, SafetensorError) as error:
+            # They have their own errors for a disk that is full, and torch's names no cause.
+            free = shutil.disk_usage(folder.parent).free
+            raise OSError(f"{folder} could not be written ({_reason(error)}; {free / 1e6:.1f} MB were free)") from error
+        replace_folder(unfinished, folder)
     return folder
 
 
-def _write_files(beside: Path, taken: Snapshot, metrics: dict[str, float], data: dict[str, Any] | None) -> None:
-    save_file(taken.weights, beside / "weights.safetensors")
-    torch.save(taken.state, beside / "training.pt")
-    (beside / "experiment.json").write_text(json.dumps(to_dict(taken.experiment), indent=1))
+def _write_files(folder: Path, taken: Snapshot, metrics: dict[str, float], data: dict[str, Any] | None) -> None:
+    save_file(taken.weights, folder / "weights.safetensors")
+    torch.save(taken.state, folder / "training.pt")
+    (folder / "experiment.json").write_text(json.dumps(to_dict(taken.experiment), indent=1))
     manifest = {
         "step": taken.step,
         "experiment_id": taken.experiment.id,
@@ -115,9 +98,9 @@ def _write_files(beside: Path, taken: Snapshot, metrics: dict[str, float], data:
         "task": dataclasses.asdict(taken.task),
         "data": data or {},
         "versions": versions(),
-        "sha256": {path.name: sha256(path) for path in sorted(beside.iterdir())},
+        "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
     }
-    (beside / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def load(folder: str | Path, loop: Loop) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import fcntl
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from miseg.files import replacing
 
 if TYPE_CHECKING:
     from ray.autoscaler.v2.schema import ClusterStatus, NodeInfo
@@ -54,10 +55,9 @@ def changing(path: Path) -> Iterator[dict[str, Any]]:
         config = copy.deepcopy(before)
         yield config
         if config != before:
-            new = Path(f"{path}.new")
-            new.write_text(yaml.safe_dump(config))
-            new.chmod(path.stat().st_mode)
-            os.replace(new, path)
+            with replacing(path) as new:
+                new.write_text(yaml.safe_dump(config))
+                new.chmod(path.stat().st_mode)
 
 
 def read(path: Path) -> dict[str, Any]:

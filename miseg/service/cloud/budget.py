@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import sys
 import time
 from collections import Counter
@@ -31,6 +30,7 @@ from typing import Annotated, Any
 import psutil
 import tyro
 
+from miseg.files import replacing
 from miseg.service.cloud import autoscaling, draining
 
 WARNING = 0.8
@@ -143,12 +143,8 @@ class Ledger:
 
     def save(self, path: Path) -> None:
         """Keep it, whole or not at all."""
-        new = path.with_suffix(".new")
-        with new.open("w") as file:
-            json.dump(asdict(self), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
+        with replacing(path, durable=True) as new:
+            new.write_text(json.dumps(asdict(self), indent=1))
 
     def look(self, nodes: Mapping[str, int], now: float, booted: float = 0.0) -> None:
         """Count the time since the last look, each type with the more nodes of the two looks.

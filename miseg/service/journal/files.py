@@ -10,12 +10,12 @@ import contextlib
 import fcntl
 import json
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from miseg.files import replacing
 from miseg.service.tracking.connection import TrackingError
 
 Entry = dict[str, Any]
@@ -77,10 +77,8 @@ def sent_offset(path: Path) -> int:
 
 def note_sent(path: Path, offset: int) -> None:
     """Keep that MLflow has a journal up to byte `offset`."""
-    target = path.with_suffix(".sent")
-    beside = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
-    beside.write_text(str(offset))
-    beside.replace(target)
+    with replacing(path.with_suffix(".sent"), several=True) as sent:
+        sent.write_text(str(offset))
 
 
 def pending(path: Path) -> bool:

@@ -30,6 +30,7 @@ from miseg.data.labels.marks import Problem
 from miseg.data.labels.store import LabelStore
 from miseg.data.raster.grid import Window
 from miseg.data.raster.scenes import Scene
+from miseg.files import replacing
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
@@ -186,10 +187,9 @@ def token(folder: Path, host: str) -> str:
     path = folder / TOKEN
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(dir=folder)  # which nobody else may read
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(24))
-        os.replace(beside, path)
+        with replacing(path, several=True) as new:
+            new.touch(0o600)  # before it holds anything: nobody else may read it
+            new.write_text(secrets.token_urlsafe(24))
     return path.read_text().strip()
 
 

@@ -19,8 +19,8 @@ import ray
 import torch
 
 from miseg.data.raster.image_files import Found, find
-from miseg.data.raster.map_records import put, whole
-from miseg.data.storage import file_system, is_local, patiently
+from miseg.data.raster.map_records import whole
+from miseg.data.storage import file_system, is_local, patiently, write_whole
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
@@ -187,7 +187,7 @@ def _list_left_out(out: str, left_out: Mapping[str, str]) -> None:
         return
     if is_local(system):
         system.create_dir(folder, recursive=True)
-    patiently(system, lambda: put(system, path, ("\n".join(lines) + "\n").encode()))
+    patiently(system, lambda: write_whole(system, path, ("\n".join(lines) + "\n").encode()))
 
 
 def record(

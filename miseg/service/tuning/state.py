@@ -18,7 +18,7 @@ from typing import Any
 from pyarrow import fs
 from ray import tune
 
-from miseg.data.storage import listed
+from miseg.data.storage import listed, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,7 @@ def keep(system: fs.FileSystem, folder: str, files: list[Path]) -> None:
             archive.write(file, file.name)
     there = _kept(system, folder)
     number = 1 + int(Path(there[-1]).stem.removeprefix("state-")) if there else 0
-    beside = f"{folder}/.state.zip"
-    with system.open_output_stream(beside) as out:
-        out.write(packed.getbuffer())
-    system.move(beside, f"{folder}/state-{number:09d}.zip")
+    write_whole(system, f"{folder}/state-{number:09d}.zip", packed.getvalue())
     for path in there[: 1 - KEPT]:
         system.delete_file(path)
 

@@ -1,0 +1,95 @@
+"""Files and folders that are whole at every moment: written beside their place and renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, durable: bool = False, several: bool = False) -> Iterator[Path]:
+    """A path to write a file at, which takes the place of `path` when the block ends.
+
+    When the block ends by an error, what was written goes, and what was at `path` stays.
+
+    Args:
+        path: the file's place; its folder exists.
+        durable: whether the file is on the disk when the block has ended, so that a loss of power leaves the one
+            before or the new one.
+        several: whether other processes or threads may write the same file now. What one of them leaves when it is
+            killed stays; otherwise the next one clears it up.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.writing{_suffix() if several else ''}")
+    try:
+        unfinished.unlink(missing_ok=True)
+        yield unfinished
+        if durable:
+            _sync(unfinished)
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+    if durable:
+        _sync(path.parent)
+
+
+@contextlib.contextmanager
+def folder_beside(path: Path, *, several: bool = False) -> Iterator[Path]:
+    """A new hidden folder beside `path`, which is made with its parents; what it holds in the end goes with it.
+
+    Args:
+        path: what the folder, or its files, shall replace.
+        several: as of `replacing`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder = path.with_name(f".{path.name}.writing{_suffix() if several else ''}")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(whole: Path, folder: Path) -> None:
+    """Rename the folder `whole` to `folder`, and remove what was there.
+
+    A whole folder is on the disk at every moment: one that holds something cannot be renamed onto, so it is renamed to
+    a hidden name first.
+
+    Raises:
+        OSError: it cannot be renamed; what was there stays.
+    """
+    earlier = folder.with_name(f".{folder.name}.earlier{_suffix()}")
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(earlier)
+    try:
+        whole.rename(folder)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            earlier.rename(folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _suffix() -> str:
+    """Of a name that nobody else has: processes of several machines may share a folder."""
+    return f"-{uuid.uuid4().hex[:12]}"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,113 @@
+"""Files and folders that take another's place are whole at every moment, whatever ends the writing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+
+from miseg.data.storage import write_whole
+from miseg.files import folder_beside, replace_folder, replacing
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_takes_the_place_of_another_when_the_block_ends(tmp_path: Path, durable: bool, several: bool) -> None:
+    path = tmp_path / "a.json"
+    for content in ("first", "second"):
+        before = path.read_text() if path.exists() else None
+        with replacing(path, durable=durable, several=several) as unfinished:
+            unfinished.write_text(content)
+            assert (path.read_text() if path.exists() else None) == before
+        assert path.read_text() == content and names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_file_before_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("before")
+    with pytest.raises(error), replacing(path) as unfinished:
+        unfinished.write_text("half")
+        raise error
+    assert path.read_text() == "before" and names(tmp_path) == ["a.json"]
+
+
+def test_a_durable_file_is_on_the_disk_before_its_name_is_and_its_folder_after(tmp_path: Path, monkeypatch) -> None:
+    path, synced = tmp_path / "a.json", []
+
+    def sync(descriptor: int) -> None:
+        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with replacing(path, durable=True) as unfinished:
+        unfinished.write_text("whole")
+    assert synced == [(unfinished.name, False), (tmp_path.name, True)]
+
+
+@pytest.mark.faults
+def test_a_killed_writer_leaves_the_file_before_and_the_next_one_writes(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("before")
+    code = (
+        "import os\nimport sys\nfrom pathlib import Path\nfrom miseg.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as unfinished:\n"
+        "    unfinished.write_text('half')\n    os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -signal.SIGKILL
+    assert path.read_text() == "before" and len(names(tmp_path)) == 2
+    with replacing(path) as unfinished:
+        unfinished.write_text("after")
+    assert path.read_text() == "after" and names(tmp_path) == ["a.json"]
+
+
+def test_several_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+
+    def write(number: int) -> None:
+        with replacing(path, several=True) as unfinished:
+            unfinished.write_text(str(number) * 10_000)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, [*range(10)] * 10))
+    content = path.read_text()
+    assert len(content) == 10_000 and len(set(content)) == 1 and names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    target = tmp_path / "parent" / "target"
+    for content in ("first", "second"):
+        with folder_beside(target) as folder:
+            (folder / content).touch()
+            replace_folder(folder, target)
+        assert names(target) == [content] and names(target.parent) == ["target"]
+    with pytest.raises(ValueError), folder_beside(target) as folder:
+        (folder / "half").touch()
+        raise ValueError
+    assert names(target) == ["second"] and names(target.parent) == ["target"]
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "nowhere", target)
+    assert names(target) == ["second"] and names(target.parent) == ["target"]
+
+
+@pytest.mark.parametrize("kind", ["local", "another"])
+def test_a_file_of_any_storage_is_written_whole(tmp_path: Path, kind: str) -> None:
+    system: fs.FileSystem = fs.LocalFileSystem()
+    path = str(tmp_path / "a.json")
+    if kind == "another":
+        system, path = fs.SubTreeFileSystem(str(tmp_path), system), "folder/a.json"
+        (tmp_path / "folder").mkdir()
+    for content in (b"first", b"second"):
+        write_whole(system, path, content)
+        with system.open_input_stream(path) as file:
+            assert file.read() == content
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["a.json"]
