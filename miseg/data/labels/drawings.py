@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from miseg.data.labels.geojson import Feature, mark_of, parts_of
+from miseg.data.labels.coverage import Feature, mark_of
+from miseg.data.labels.geojson import parts_of
 from miseg.data.labels.marks import Mark, Problem, class_name
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.maps import MAX_CLASSES, default_colours

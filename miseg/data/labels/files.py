@@ -17,8 +17,9 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 
 from miseg.data.labels.annotations import Valid, usable_pixels
+from miseg.data.labels.coverage import Part
 from miseg.data.labels.drawings import Drawing, Drawings, LabelClass, checked_geometry, mark
-from miseg.data.labels.geojson import Part, parts_of, read_features
+from miseg.data.labels.geojson import parts_of, read_features
 from miseg.data.labels.marks import Mark, Problem, class_order
 from miseg.data.labels.raster import read_label_raster
 from miseg.data.labels.table import read_label_table

@@ -1,4 +1,4 @@
-"""Labels that people drew: GeoJSON points, lines and polygons as the pixels of an image."""
+"""Labels that people drew: GeoJSON points, lines and polygons, read as positions in an image."""
 
 from __future__ import annotations
 
@@ -6,41 +6,23 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
+from miseg.data.labels.coverage import Feature, Part, mark_of
 from miseg.data.labels.marks import Mark, Problem, class_name
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import known_crs, mapped
 
 _LONGITUDE_LATITUDE = CRS.from_user_input("OGC:CRS84")
 _DEGREES = (_LONGITUDE_LATITUDE, CRS.from_epsg(4326))
-_PIXELS_AT_ONCE = 2**22
-_FARTHEST = 2.0**53
 _SHAPES = {"Point": "point", "LineString": "line", "Polygon": "polygon"}
-
-
-class Part(NamedTuple):
-    """A point, a line or a polygon: its positions [n, 2], x and y; of a polygon one array a ring, the outer first."""
-
-    shape: Literal["point", "line", "polygon"]
-    rings: list[np.ndarray]
-
-
-class Feature(NamedTuple):
-    """A feature with a class and at least one part; `place` is as in `Problem`."""
-
-    place: str
-    name: str
-    parts: list[Part]
-    properties: dict[str, Any]
 
 
 def read_geojson(path: Path, grid: Grid, class_property: str = "class") -> tuple[list[Mark], list[Problem]]:
@@ -238,73 +220,3 @@ def _moved_if_possible(points: np.ndarray, crs: CRS, target: CRS, to_pixels: Aff
         return _moved(points, crs, target, to_pixels)
     except CPLE_BaseError:
         return np.full_like(points, np.inf)
-
-
-def mark_of(feature: Feature, grid: Grid) -> tuple[Mark, Problem | None]:
-    """The feature's pixels, and what of it lies outside the image; points outside are among the pixels."""
-    rows, columns = [], []
-    leaves = False
-    for part in feature.parts:
-        points = np.concatenate(part.rings)
-        if part.shape == "point":
-            x, y = np.floor(np.clip(points, -_FARTHEST, _FARTHEST)).astype(np.int64).T
-            rows.append(y)
-            columns.append(x)
-            continue
-        leaves |= bool(((points < 0) | (points > (grid.width, grid.height))).any())
-        for part_rows, part_columns in _covered(part, grid) if np.isfinite(points).all() else ():
-            rows.append(part_rows)
-            columns.append(part_columns)
-    empty = np.empty(0, np.int64)
-    mark = Mark(feature.place, feature.name, np.concatenate([empty, *rows]), np.concatenate([empty, *columns]))
-    image = f"the image of {grid.height} x {grid.width} pixels"
-    inside = mark.rows.size
-    reason = f"leaves {image}: the {inside} pixels inside are used" if inside else f"lies outside {image}"
-    return mark, Problem(feature.place, reason) if leaves else None
-
-
-def _covered(part: Part, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows and columns of the image's pixels on a line or in a polygon, strip by strip."""
-    points = np.concatenate(part.rings)
-    left, top = np.clip(np.floor(points.min(0)), 0, (grid.width, grid.height)).astype(int)
-    right, bottom = np.clip(np.floor(points.max(0)) + 1, 0, (grid.width, grid.height)).astype(int)
-    if right <= left or bottom <= top:
-        return
-    rings = [ring.tolist() for ring in part.rings]
-    geometry = (
-        {"type": "LineString", "coordinates": rings[0]}
-        if part.shape == "line"
-        else {"type": "Polygon", "coordinates": rings}
-    )
-    step = max(1, _PIXELS_AT_ONCE // int(right - left))
-    found = False
-    for first in range(top, bottom, step):
-        burnt = rasterize(
-            [(geometry, 1)],
-            out_shape=(min(step, bottom - first), right - left),
-            transform=Affine.translation(left, first),
-            all_touched=part.shape == "line",
-            dtype="uint8",
-        )
-        rows, columns = np.nonzero(burnt)
-        if rows.size:
-            found = True
-            yield rows + first, columns + left
-    if found or (part.shape == "line" and np.ptp(points, axis=0).any()):
-        return
-    cut = ((points < 0) | (points > (grid.width, grid.height))).any()
-    column, row = np.floor(_centroid(part.rings[0])).astype(np.int64)
-    # A large polygon that leaves the image may have all its pixels outside.
-    if left <= column < right and top <= row < bottom and not (cut and (np.ptp(points, axis=0) > 1).any()):
-        yield np.array([row]), np.array([column])
-
-
-def _centroid(ring: np.ndarray) -> np.ndarray:
-    """Of a closed ring's area; of its positions where that is nothing."""
-    origin = ring[0]
-    a, b = ring[:-1] - origin, ring[1:] - origin
-    cross = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-    area = cross.sum()
-    if abs(area) < 1e-12:
-        return ring[:-1].mean(0)
-    return origin + ((a + b) * cross[:, None]).sum(0) / (3 * area)

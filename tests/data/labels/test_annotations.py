@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def within(ring: np.ndarray, x: float, y: float) -> bool:
 
 @pytest.mark.parametrize("strip", [40, 2**22])
 def test_scribbles_and_polygons_are_those_of_a_slow_reference(tmp_path, monkeypatch, strip):
-    monkeypatch.setattr("miseg.data.labels.geojson._PIXELS_AT_ONCE", strip)
+    monkeypatch.setattr("miseg.data.labels.coverage._PIXELS_AT_ONCE", strip)
     rng = np.random.default_rng(4)
     grid = Grid(12, 14, "EPSG:32631", UTM.transform)
     to_map = Affine(*grid.transform)
@@ -111,6 +112,22 @@ def test_scribbles_and_polygons_are_those_of_a_slow_reference(tmp_path, monkeypa
         inside = {(r, c) for r, c in pixels if within(ring, c + 0.5, r + 0.5)}
         assert drawn.get("water", set()) == on_line
         assert drawn.get("forest", set()) == inside
+
+
+def test_a_polygon_that_crosses_itself_is_told_with_the_place(tmp_path):
+    pentagram = [[0, 4], [10, 4], [2, 10], [5, 0], [8, 10], [0, 4]]
+    bow_tie = [[12, 1], [18, 7], [18, 1], [12, 7], [12, 1]]
+    whole, flat, pixel = [[0, 12], [5, 12], [5, 17], [0, 17]], [[20, 3], [24, 3], [22, 3]], [[9, 19]] * 4
+    path = write(tmp_path / "p.geojson", *(feature("Polygon", [r]) for r in (pentagram, bow_tie, whole, flat, pixel)))
+    marks, problems = read_geojson(path, PLAIN)
+    assert [problem.place for problem in problems] == ["p.geojson, feature 1", "p.geojson, feature 2"]
+    assert re.fullmatch(
+        r"crosses itself at column \S+, row \S+: pixels that it covers twice are left out", problems[0].reason
+    )
+    assert problems[1].reason.startswith("crosses itself at column 15, row 4:")
+    assert [mark.rows.size > 0 for mark in marks] == [True] * 5
+    drawn = set(zip(marks[0].columns.tolist(), marks[0].rows.tolist(), strict=True))
+    assert (5, 5) not in drawn and (5, 2) in drawn, "the middle of a pentagram is covered twice"
 
 
 @pytest.fixture(scope="module")
