@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from pyarrow import fs
+from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_before_delay, wait_exponential
 
 from miseg.files import replacing
 
@@ -22,7 +22,7 @@ OBJECT_STORES = ("s3", "gcs", "abfs")
 
 _FOR_GOOD = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def file_system(uri: str) -> tuple[fs.FileSystem, str]:
@@ -74,7 +74,7 @@ def write_whole(system: fs.FileSystem, path: str, content: bytes) -> None:
         system.move(unfinished, path)
 
 
-def patiently(system: fs.FileSystem, work: Callable[[], Found], patience: float | None = None) -> Found:
+def patiently(system: fs.FileSystem, work: Callable[[], Result], patience: float | None = None) -> Result:
     """What `work` returns; where `system` is behind a network, tried again after an error, with growing pauses.
 
     An object store refuses requests when there are many (503 SlowDown), and pyarrow itself repeats only those that did
@@ -88,15 +88,14 @@ def patiently(system: fs.FileSystem, work: Callable[[], Found], patience: float 
     Raises:
         OSError: what `work` raised: at once where it tells of a file or a permission, or the system is local.
     """
-    until, pause = time.monotonic() + (PATIENCE if patience is None else patience), 0.2
-    while True:
-        try:
-            return work()
-        except _FOR_GOOD:
-            raise
-        except OSError as error:
-            if is_local(system) or time.monotonic() + pause > until:
-                raise
-            logger.info("trying again in %.1f s: %s", pause, error)
-            time.sleep(pause)
-            pause = min(2 * pause, 8.0)
+
+    def worth_it(error: BaseException) -> bool:
+        return isinstance(error, OSError) and not isinstance(error, _FOR_GOOD) and not is_local(system)
+
+    return Retrying(
+        retry=retry_if_exception(worth_it),
+        wait=wait_exponential(multiplier=0.2, max=8),
+        stop=stop_before_delay(PATIENCE if patience is None else patience),
+        before_sleep=before_sleep_log(logger, logging.INFO),
+        reraise=True,
+    )(work)

