@@ -22,6 +22,7 @@ from miseg.methods.configs import RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.command import options
+from miseg.service.tracking.run_store import RunStore
 from tests.support import ROOT
 
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
@@ -284,7 +285,7 @@ def trained(storage: Path) -> Callable[..., str]:
 
     def record(name: str, classes: int = 11, **settings: object) -> str:
         experiment = Experiment(RegionMutualInformation(UNet(2)), **settings)
-        run_id = mlflow_runs.open_experiment_run(uri, experiment, name, storage=str(storage), fingerprint="f00d")
+        run_id = mlflow_runs.open_experiment_run(RunStore(str(storage), uri), experiment, name, "f00d")
         folder = checkpoint.save(storage / "kept" / name, Loop(experiment, Task(num_classes=classes)), {}, {})
         models.log_model(uri, run_id, "best", folder)
         return run_id

@@ -97,9 +97,7 @@ class Training:
             confirm_seeds=1,
             grid={name: [value] for name, value in point.items()},
         )
-        parent = mlflow_runs.open_run(
-            uri, mlflow_runs.experiment_name(self.experiment.data), "p", storage=str(self.folder)
-        )
+        parent = mlflow_runs.open_run(tuning.store, mlflow_runs.experiment_name(self.experiment.data), "p")
         print(tune.search(tuning, parent).T)
 
     def steps(self) -> dict[int, float]:

@@ -24,6 +24,7 @@ from mlflow import MlflowClient
 
 from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunStore
 from tests.support.processes import Processes, processes
 from tests.support.servers.mlflow_servers import MlflowServer, Postgres
 
@@ -72,7 +73,7 @@ class Written(NamedTuple):
 
 def write(uri: str, folder: Path, name: str, rate: float, seconds: float, ready: Any) -> Written:
     """Log as a training of `rate` steps a second does."""
-    opened = partial(mlflow_runs.open_run, uri, "miseg/load", name, storage=str(folder))
+    opened = partial(mlflow_runs.open_run, RunStore(str(folder), uri), "miseg/load", name)
     run_id = mlflow_runs.patiently(uri, f"opening {name}", opened)
     log = Journal(folder / "journals", uri, run_id)
     picture = folder / f"{name}.png"

@@ -23,6 +23,7 @@ from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
 from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.run_store import RunDetails
 from miseg.service.training import streams as ingest
 from miseg.service.training import train, worker
 from miseg.service.training.artifacts import validation_metrics
@@ -84,10 +85,8 @@ def _train(
         f"{tuning.name}-{experiment.id}", experiment, dataset.uri, tuning.storage, tuning.tracking_uri,
         tuning.resources, selection="labels",
     )  # fmt: skip
-    run_id = mlflow_runs.open_experiment_run(
-        run.tracking_uri, experiment, run.name, storage=run.storage, fingerprint=dataset.fingerprint, display=display,
-        parent=parent, tags={"miseg.kind": "trial", "miseg.tuning": tuning.name} | dict(tags),
-    )  # fmt: skip
+    details = RunDetails(display, parent, {"miseg.kind": "trial", "miseg.tuning": tuning.name} | dict(tags))
+    run_id = mlflow_runs.open_experiment_run(run.store, experiment, run.name, dataset.fingerprint, details)
     loop = Loop(replace(experiment, steps=steps), ingest.task_of(dataset), torch.device("cpu"))
     settings = {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id}
     recorder = Recorder(dataset, CheckpointStore(run.folder), settings)

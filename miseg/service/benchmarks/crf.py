@@ -57,9 +57,9 @@ def _images_per_second(data: str, batch_size: int, cores: int) -> float:
     ray_cluster.connect("local")
     try:
         resources = ray_cluster.resources(1, 1)
-        dense_crf.refine(files, dataset, "val", experiment, [DenseCRF(1)], resources)
+        dense_crf.refine(files, dataset, "val", [DenseCRF(1)], resources)
         started = time.perf_counter()
-        (found,) = dense_crf.refine(files, dataset, "val", experiment, [DenseCRF(10)], resources)
+        (found,) = dense_crf.refine(files, dataset, "val", [DenseCRF(10)], resources)
         return found.images / (time.perf_counter() - started)
     finally:
         ray.shutdown()

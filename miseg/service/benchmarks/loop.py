@@ -28,6 +28,7 @@ from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop, build_optimiser
 from miseg.service.training.recorder import Recorder
@@ -50,7 +51,7 @@ def loop(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
     with tempfile.TemporaryDirectory(prefix="miseg-benchmark-") as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         mlflow_runs.check(uri, folder)
-        run_id = mlflow_runs.open_run(uri, "benchmark", "loop", storage=folder, tags={}, params={})
+        run_id = mlflow_runs.open_run(RunStore(folder, uri), "benchmark", "loop")
         logged = {"folder": journal_folder(folder), "tracking_uri": uri, "run_id": run_id}
         more = {"repetitions": repetitions, "tracking": logged, "kept_in": f"{folder}/run"}
         more |= {"threads": int(ray.cluster_resources()["CPU"])}

@@ -65,7 +65,7 @@ def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
                 confirm_seeds=0,
                 grid=_grid(base),
             )
-            parent = mlflow_runs.open_run(uri, mlflow_runs.experiment_name(base.data), tuning.name, storage=folder)
+            parent = mlflow_runs.open_run(tuning.store, mlflow_runs.experiment_name(base.data), tuning.name)
             tune.search(tuning, parent)
             whole = _seconds_between_starts(uri, parent)
         compute = _compute_seconds(base, dataset, resources.threads)

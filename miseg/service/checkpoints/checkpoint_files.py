@@ -99,6 +99,11 @@ def files_of(folder: str | Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in copy.iterdir()}
 
 
+def experiment_in(files: Mapping[str, bytes]) -> Experiment:
+    """The Experiment of the checkpoint that `files_of` read."""
+    return from_dict(json.loads(files["experiment.json"]))
+
+
 def unpack(files: Mapping[str, bytes], folder: Path) -> Path:
     """The checkpoint that `files_of` read, as a folder under `folder`."""
     place = folder / "checkpoint"

@@ -27,6 +27,7 @@ from miseg.service.cluster import ray_cluster
 from miseg.service.command.options import Place, check_no_keys
 from miseg.service.journal import copies, journal, sender
 from miseg.service.tracking import mlflow_runs, views
+from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import decoded_cache
 
 START_PATIENCE = 15.0
@@ -34,13 +35,11 @@ START_PATIENCE = 15.0
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Workspace):
     """A job that may begin."""
 
-    storage: str
     data: str
-    tracking_uri: str
-    resources: ray_cluster.Resources
+    """The packed data set."""
     stamp: str
     """What default names of runs end with: see `unique`."""
 
@@ -123,7 +122,7 @@ def prepare(
     found = replace(ray_cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
     if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):
         print(line, flush=True)
-    return Job(storage, str(data), uri, found, unique())
+    return Job(storage, uri, found, str(data), unique())
 
 
 def too_large(dataset: PackedDataset, experiments: Sequence[Experiment], budget: int) -> str:

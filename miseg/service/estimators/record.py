@@ -13,6 +13,7 @@ import numpy as np
 from miseg.information import DISTRIBUTIONS
 from miseg.service.estimators.cells import Cell, Grid, Row
 from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.run_store import RunDetails, RunStore
 
 EXPERIMENT = mlflow_runs.experiment_name("information")
 KIND = "measurement"
@@ -33,8 +34,7 @@ class Record:
     Args:
         name: of the measurement; the one of this name is continued.
         grid: what is measured.
-        storage: where artifacts go.
-        tracking_uri: the MLflow server or store.
+        store: where runs are kept.
 
     Attributes:
         run_id: the parent run.
@@ -43,17 +43,14 @@ class Record:
         tracking.TrackingError: the server does not answer.
     """
 
-    def __init__(self, name: str, grid: Grid, *, storage: str, tracking_uri: str) -> None:
-        self.name, self.storage, self.uri = name, storage, tracking_uri
-        self.run_id = mlflow_runs.open_run(
-            tracking_uri,
-            EXPERIMENT,
-            name,
-            storage=storage,
+    def __init__(self, name: str, grid: Grid, store: RunStore) -> None:
+        self.name, self.store, self.uri = name, store, store.tracking_uri
+        details = RunDetails(
             tags={"miseg.kind": KIND},
             params={"seeds": str(grid.seeds), "samples": str(grid.samples), "limit": str(grid.limit)},
             description=f"{len(grid.estimators)} estimators on {len(grid.distributions)} distributions",
         )
+        self.run_id = mlflow_runs.open_run(store, EXPERIMENT, name, details)
         self._rows: dict[Row, str] = {}
         self._waiting: list[Callable[[], None]] = []
         self._next_try = 0.0
@@ -135,14 +132,7 @@ class Record:
 
     def _run_of(self, row: Row) -> str:
         if row not in self._rows:
-            self._rows[row] = mlflow_runs.open_run(
-                self.uri,
-                EXPERIMENT,
-                f"{self.name}: {row.text}",
-                storage=self.storage,
-                display=row.text,
-                parent=self.run_id,
-                tags={"miseg.kind": "row"},
-                params={key: str(value) for key, value in asdict(row).items()},
-            )
+            params = {key: str(value) for key, value in asdict(row).items()}
+            details = RunDetails(row.text, self.run_id, {"miseg.kind": "row"}, params)
+            self._rows[row] = mlflow_runs.open_run(self.store, EXPERIMENT, f"{self.name}: {row.text}", details)
         return self._rows[row]

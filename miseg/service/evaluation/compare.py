@@ -13,11 +13,11 @@ from miseg.evaluation import DenseCRF
 from miseg.evaluation.pictures import Row, comparison
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint_files
-from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.evaluation.evaluate import evaluate
+from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters
+from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training.artifacts import write_table
 
 MEASURES = {
@@ -53,10 +53,7 @@ def compare(
     places: Mapping[str, Path],
     data: str,
     split: str,
-    *,
-    storage: str,
-    tracking_uri: str,
-    resources: Resources,
+    workspace: Workspace,
     crf: Sequence[DenseCRF] = (),
 ) -> tuple[str, list[str], Table]:
     """Measure checkpoints on a split, each as `evaluate` does; the comparison's run id and its table.
@@ -65,9 +62,7 @@ def compare(
         places: the checkpoints' folders by the id of the run that trained each, in the order of the columns.
         data: the packed data set.
         split: which of its splits.
-        storage: where the journals go.
-        tracking_uri: the MLflow server or store.
-        resources: whether a GPU is to be had.
+        workspace: where the runs are kept, and whether a GPU is to be had.
         crf: settings of the dense CRF, each a further column of the table for each method, but not of the picture.
 
     Returns:
@@ -82,28 +77,15 @@ def compare(
     titles = titles_of(experiments)
     evaluations: list[str] = []
     scores: dict[str, dict[str, float]] = {}
-    shown: dict[str, list[Row]] = {title: [] for title in titles}
+    shown: dict[str, list[Row]] = {}
     for title, (run_id, place) in zip(titles, places.items(), strict=True):
-        evaluation, scores[title] = evaluate(
-            place,
-            data,
-            split,
-            storage=storage,
-            tracking_uri=tracking_uri,
-            resources=resources,
-            parent=run_id,
-            crf=crf,
-            rows=shown[title],
-        )
-        evaluations.append(evaluation)
+        report = evaluate(TrainedModel(place, run_id), data, split, workspace, crf)
+        scores[title], shown[title] = report.scores, report.panels
+        evaluations.append(report.run_id)
     columns, table = table_of(scores, dataset.info.classes, split, crf)
     # An evaluation's id stands for its checkpoint too: the best and the last of one run are two comparisons.
-    run_id = mlflow_runs.open_run(
-        tracking_uri,
-        mlflow_runs.experiment_name(data),
-        f"compare-{split}-{dataset.fingerprint}-{'-'.join(evaluations)}",
-        storage=storage,
-        display=f"compare {split}: {', '.join(titles)}"[:200],
+    details = RunDetails(
+        f"compare {split}: {', '.join(titles)}"[:200],
         tags={
             "miseg.kind": "comparison",
             "miseg.data": data,
@@ -113,8 +95,11 @@ def compare(
         },
         params={"split": split},
     )
+    name = f"compare-{split}-{dataset.fingerprint}-{'-'.join(evaluations)}"
+    run_id = mlflow_runs.open_run(workspace, mlflow_runs.experiment_name(data), name, details)
+    tracking_uri = workspace.tracking_uri
     try:
-        log = Journal(journal_folder(storage), tracking_uri, run_id)
+        log = Journal(journal_folder(workspace.storage), tracking_uri, run_id)
         with tempfile.TemporaryDirectory() as folder:
             if all(shown.values()):
                 path = Path(folder) / f"comparison-{split}.png"

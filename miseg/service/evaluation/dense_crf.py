@@ -49,7 +49,6 @@ def refine(
     files: Mapping[str, bytes],
     dataset: PackedDataset,
     split: str,
-    experiment: Experiment,
     settings: Sequence[DenseCRF],
     resources: Resources,
     match: Sequence[int] | None = None,
@@ -60,7 +59,6 @@ def refine(
         files: a checkpoint's files by name.
         dataset: the packed data set, of three channels.
         split: which of its splits.
-        experiment: how images are resized.
         settings: settings of the CRF.
         resources: whether a GPU is to be had, and how many threads the prediction takes.
         match: the class of each cluster, where the method emits clusters.
@@ -70,7 +68,7 @@ def refine(
     """
     if dataset.info.channels != 3:
         raise ValueError(f"{dataset.uri} has {dataset.info.channels} channels: the dense CRF takes colours, 3 channels")
-    task = ingest.task_of(dataset)
+    task, experiment = ingest.task_of(dataset), checkpoint_files.experiment_in(files)
     predicted = ingest.evaluation_data(dataset, split, experiment).map_batches(
         Predictor,
         fn_constructor_args=(ray.put(dict(files)), dataset, experiment, resources.threads, match),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,80 +22,91 @@ from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseC
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.evaluation import dense_crf
 from miseg.service.journal.journal import TRAIN_MATCH, Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
 from miseg.service.training.artifacts import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
 from miseg.service.training.loop import resolve_precision
-from miseg.service.training.scoring import Counted, Evaluation
+from miseg.service.training.scoring import Counted, Evaluation, Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
 
 IMAGES_AT_ONCE = 256
 """Images whose confusion matrices are written together."""
 
 
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint, and the MLflow run that trained it, where that is known."""
+
+    folder: str | Path
+    run_id: str | None = None
+
+
+class EvaluationReport(NamedTuple):
+    """What came of an evaluation.
+
+    Attributes:
+        run_id: its MLflow run.
+        scores: by metric name.
+        panels: rows of the run's pictures: image, truth and prediction.
+    """
+
+    run_id: str
+    scores: dict[str, float]
+    panels: list[Row]
+
+
 def evaluate(
-    folder: str | Path,
+    model: TrainedModel,
     data: str,
     split: str,
-    *,
-    storage: str,
-    tracking_uri: str,
-    resources: Resources,
-    parent: str | None = None,
+    workspace: Workspace,
     crf: Sequence[DenseCRF] = (),
-    rows: list[Row] | None = None,
     tags: Mapping[str, str] | None = None,
-) -> tuple[str, dict[str, float]]:
-    """Measure the checkpoint in `folder` on a split; the MLflow run's id and the scores by metric name.
+) -> EvaluationReport:
+    """Measure a trained model on a split, as an MLflow run below the one that trained it.
 
     The run's artifact `images/<split>-images.parquet` has each image's own confusion matrix: see `write_images`.
 
     Args:
-        folder: a checkpoint.
+        model: what is measured.
         data: the packed data set.
         split: which of its splits.
-        storage: where the journal goes.
-        tracking_uri: the MLflow server or store.
-        resources: whether a GPU is to be had.
-        parent: the MLflow run that trained the checkpoint.
+        workspace: where the run is kept, and whether a GPU is to be had.
         crf: settings of the dense CRF under which the predictions are measured once more, each.
-        rows: what the run's panels show is added to it.
         tags: further tags of the run; an evaluation with other tags is another run.
 
     Raises:
         ValueError: as `check`.
         CheckpointError: a damaged checkpoint.
     """
-    dataset = PackedDataset.open(data)
-    manifest = check(folder, dataset, split)
+    dataset, tracking_uri, resources = PackedDataset.open(data), workspace.tracking_uri, workspace.resources
+    manifest = check(model.folder, dataset, split)
     task = ingest.task_of(dataset)
-    experiment = checkpoint_files.read_experiment(folder)
-    name = f"evaluate-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{parent or 'folder'}"
+    experiment = checkpoint_files.read_experiment(model.folder)
+    name = f"evaluate-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{model.run_id or 'folder'}"
     if tags:
         name += "-" + hashlib.sha256(json.dumps(dict(tags), sort_keys=True).encode()).hexdigest()[:8]
-    run_id = mlflow_runs.open_model_run(
-        tracking_uri,
-        experiment,
-        name,
-        "evaluation",
-        storage=storage,
-        display=f"evaluate {split} {experiment.id} step {manifest['step']}",
-        parent=parent,
-        params={"split": split},
-        data={"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint} | dict(tags or {}),
+    details = RunDetails(
+        f"evaluate {split} {experiment.id} step {manifest['step']}",
+        model.run_id,
+        {"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint} | dict(tags or {}),
+        {"split": split},
     )
-    files = checkpoint_files.files_of(folder)
-    journal: dict[str, Any] = {"folder": journal_folder(storage), "tracking_uri": tracking_uri, "run_id": run_id}
+    run_id = mlflow_runs.open_model_run(workspace, experiment, name, "evaluation", details)
+    files = checkpoint_files.files_of(model.folder)
+    journal: dict[str, Any] = {
+        "folder": journal_folder(workspace.storage),
+        "tracking_uri": tracking_uri,
+        "run_id": run_id,
+    }
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
-        scores, shown, match = ray.get(worker.remote(files, data, split, journal, resources.threads))
-        if rows is not None:
-            rows.extend(shown)
+        scores, panels, match = ray.get(worker.remote(files, data, split, journal, resources.threads))
         if crf:
-            found = dense_crf.refine(files, dataset, split, experiment, crf, resources, match)
+            found = dense_crf.refine(files, dataset, split, crf, resources, match)
             scores |= _crf_scores(found, crf, task.class_names, split)
             log = Journal(**journal)
             log.metrics(manifest["step"], scores)
@@ -104,7 +115,7 @@ def evaluate(
         mlflow_runs.fail_run(tracking_uri, run_id, error)
         raise
     mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
-    return run_id, scores
+    return EvaluationReport(run_id, scores, panels)
 
 
 def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, Any]:
@@ -141,15 +152,18 @@ def _measure(
         boundary = BoundaryIoU(task.num_classes, task.ignore_index)
         if method.supervision == "few":
             method.fit_support(batch.to(device) for batch in ingest.examples(dataset, split, experiment))
-        run = functools.partial(evaluate_batches, method, task, device=device, precision=precision)
+
+        def score(name: str, scoring: Scoring) -> Evaluation:
+            batches = ingest.evaluation_stream(dataset, name, experiment)
+            return evaluate_batches(method, task, batches, device, precision, scoring)
+
         match_K = None
         if method.emits == "clusters" and "train" in dataset.splits:
-            counted = run(ingest.evaluation_stream(dataset, "train", experiment), objective=False).clusters
+            counted = score("train", Scoring(objective=False)).clusters
             assert counted is not None
             match_K = match_clusters(counted.counts)
-        batches = ingest.evaluation_stream(dataset, split, experiment)
         each: Counted = []
-        found = run(batches, keep=PANEL_ROWS, boundary=boundary, match_K=match_K, each=each)
+        found = score(split, Scoring(PANEL_ROWS, boundary, match_K, each=each))
         scores = _scores(found, boundary, task.class_names, split, matched_on_train=match_K is not None)
         if found.kept:
             image_1CHW = found.kept[0][0].images_NCHW[:1]
@@ -161,7 +175,7 @@ def _measure(
         log.artifact(images, "images")
         if match_K is None and found.clusters is not None:
             match_K = match_clusters(found.clusters.counts)
-        rows = log_evaluation(log, dataset, experiment, found, Path(folder), step=step, split=split)
+        rows = log_evaluation(log, dataset, experiment, found, step=step, split=split)
         watch_collapse(log, found, step)
         log.close()
     return scores, rows, None if match_K is None else match_K.tolist()

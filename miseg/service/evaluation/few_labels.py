@@ -19,10 +19,10 @@ from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.evaluation.evaluate import check
+from miseg.service.evaluation.evaluate import TrainedModel, check
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.closing import closing
+from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
 
 SAME, OTHER = "labelled date", "other dates"
@@ -61,29 +61,18 @@ class Draws:
 
 
 def measure(
-    folder: str | Path,
-    data: str,
-    split: str,
-    settings: Draws,
-    *,
-    storage: str,
-    tracking_uri: str,
-    resources: Resources,
-    parent: str | None = None,
+    model: TrainedModel, data: str, split: str, settings: Draws, workspace: Workspace
 ) -> tuple[str, pd.DataFrame]:
     """Map every clear chip of a split from few labels, by every comparison the method has; the run's id and the table.
 
     Chips count that are as clear as those that the method was trained on (`Pairs.min_valid`).
 
     Args:
-        folder: the checkpoint of a few-label method.
+        model: of a few-label method.
         data: the packed data set.
         split: which of its splits; its truth gives the labelled pixels and the score.
         settings: how many labels, how often.
-        storage: where artifacts go.
-        tracking_uri: the MLflow server or store.
-        resources: whether a GPU is to be had.
-        parent: the MLflow run that trained the checkpoint.
+        workspace: where the run is kept, and whether a GPU is to be had.
 
     Returns:
         The MLflow run's id and a row for each number of points, comparison and kind of date (`SAME`, `OTHER`), with
@@ -94,23 +83,20 @@ def measure(
             date, or as `miseg.service.evaluation.evaluate.check`.
         CheckpointError: a damaged checkpoint.
     """
-    dataset = PackedDataset.open(data)
-    manifest = check(folder, dataset, split)
-    experiment = checkpoint_files.read_experiment(folder)
+    dataset, tracking_uri, resources = PackedDataset.open(data), workspace.tracking_uri, workspace.resources
+    manifest = check(model.folder, dataset, split)
+    experiment = checkpoint_files.read_experiment(model.folder)
     if not experiment.takes_labelled_pixels:
         raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: leave --points out")
-    run_id = mlflow_runs.open_model_run(
-        tracking_uri,
-        experiment,
-        f"few-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{settings.digest}-{parent}",
-        "evaluation",
-        storage=storage,
-        display=f"few labels {split} {experiment.id} step {manifest['step']}",
-        parent=parent,
-        params={"split": split, "points": str(settings.points)},
-        data={"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint},
+    name = f"few-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{settings.digest}-{model.run_id}"
+    details = RunDetails(
+        f"few labels {split} {experiment.id} step {manifest['step']}",
+        model.run_id,
+        {"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint},
+        {"split": split, "points": str(settings.points)},
     )
-    files = checkpoint_files.files_of(folder)
+    run_id = mlflow_runs.open_model_run(workspace, experiment, name, "evaluation", details)
+    files = checkpoint_files.files_of(model.folder)
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     with closing(tracking_uri, run_id):
         scores = ray.get(worker.remote(files, data, split, settings, resources.threads))

@@ -31,6 +31,7 @@ from miseg.service.estimators.cells import reason
 from miseg.service.evaluation.evaluate import check
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.closing import closing
+from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
 
 CEILING, BOUND = "label entropy", "bound for labels"
@@ -83,10 +84,7 @@ def measure(
     data: str,
     split: str,
     settings: Regions,
-    *,
-    storage: str,
-    tracking_uri: str,
-    resources: Resources,
+    workspace: Workspace,
 ) -> tuple[str, pd.DataFrame]:
     """The MLflow run's id and a row for each checkpoint, class, R and quantity.
 
@@ -95,9 +93,7 @@ def measure(
         data: the packed data set.
         split: which of its splits.
         settings: the regions, and what is estimated.
-        storage: where artifacts go.
-        tracking_uri: the MLflow server or store.
-        resources: whether a GPU is to be had.
+        workspace: where the run is kept, and whether a GPU is to be had.
 
     Returns:
         Columns model, step, mean_iou (of the checkpoint's own validation), class, region_size, quantity (an estimator,
@@ -118,12 +114,9 @@ def measure(
             raise ValueError(f"{type(experiment.method).__name__} gives no probabilities that RMI could be of")
     names = _names(experiments)
     steps = [f"{experiment.id}-{manifest['step']}" for experiment, manifest in zip(experiments, manifests, strict=True)]
-    run_id = mlflow_runs.open_run(
-        tracking_uri,
-        mlflow_runs.experiment_name(data),
-        f"bound-{split}-{dataset.fingerprint}-{_digest((settings, steps))}",
-        storage=storage,
-        display=f"RMI's bound on {split}, {len(folders)} checkpoints",
+    tracking_uri = workspace.tracking_uri
+    details = RunDetails(
+        f"RMI's bound on {split}, {len(folders)} checkpoints",
         tags={"miseg.kind": "bound", "miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint},
         params={
             "split": split,
@@ -134,6 +127,8 @@ def measure(
             "checkpoints": " ".join(steps),
         },
     )
+    run_name = f"bound-{split}-{dataset.fingerprint}-{_digest((settings, steps))}"
+    run_id = mlflow_runs.open_run(workspace, mlflow_runs.experiment_name(data), run_name, details)
     rows: list[dict[str, Any]] = []
     with closing(tracking_uri, run_id):
         for folder, manifest, name in zip(folders, manifests, names, strict=True):
@@ -142,7 +137,7 @@ def measure(
                 "step": manifest["step"],
                 "mean_iou": manifest["metrics"].get("mean_iou", float("nan")),
             }
-            found = _quantities(folder, data, split, settings, resources)
+            found = _quantities(folder, data, split, settings, workspace.resources)
             rows += [of_checkpoint | row for row in found]
             print(f"{name} step {manifest['step']}: {len(found)} quantities", flush=True)
             # After each, so that what was measured stays whatever becomes of the next.

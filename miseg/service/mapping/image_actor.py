@@ -27,7 +27,6 @@ from miseg.data.raster.scene_files import SceneOptions
 from miseg.data.samples import IGNORE_LABEL
 from miseg.evaluation.tiled import Tiling, blended, decided, enlarged
 from miseg.service.checkpoints import checkpoint_files
-from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.mapping.predictor import Predictor
 from miseg.service.mapping.scene_maps import Comparison, Examples
 
@@ -83,10 +82,10 @@ class Settings:
 class ImageMapper:
     """Maps whole images; an actor, so that the model is opened once."""
 
-    def __init__(self, shared: Any, out: str, actors: int, resources: Resources) -> None:
-        torch.set_num_threads(max(1, int(resources.cpus) // actors))
-        files, self.todo, self.made_from, settings = ray.get(shared)
-        self.out, self.settings = out, settings
+    def __init__(self, shared: Any, threads: int) -> None:
+        torch.set_num_threads(threads)
+        files, self.todo, self.made_from, settings, self.out = ray.get(shared)
+        self.settings = settings
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with tempfile.TemporaryDirectory() as folder:
             place = checkpoint_files.unpack(files, Path(folder))

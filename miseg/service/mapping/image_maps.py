@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
 import json
 import sys
@@ -15,25 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import ray
 import torch
 
 from miseg.data.raster.image_files import Found, find
 from miseg.data.raster.map_records import whole
 from miseg.data.storage import file_system, is_local, patiently, write_whole
-from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.cluster.ray_data import quiet_data_context
+from miseg.service.mapping.actor_pool import map_over_actors
 from miseg.service.mapping.image_actor import ImageMapper, Settings, StoreError, storing
 from miseg.service.mapping.progress import Progress
-from miseg.service.tracking import mlflow_runs
-from miseg.service.training import streams as ingest
+from miseg.service.mapping.record import MapsSummary
 
 LEFT_OUT = "left_out.jsonl"
-
-TASKS = 2048
-"""Blocks of images that go through the pipeline: Ray Data sets up all before the first runs; see `ingest`."""
 
 
 @dataclass(frozen=True)
@@ -155,20 +148,9 @@ def carry_out(plan: Plan, resources: Resources) -> Outcome:
 
 def _rows(plan: Plan, resources: Resources) -> Iterator[dict[str, Any]]:
     """The rows that `ImageMapper` gives, as they come."""
-    quiet_data_context()
-    gpus, images = int(resources.use_gpu), len(plan.todo)
-    actors = max(1, min(images, int(resources.gpus if gpus else min(resources.cpus // 2, 8))))
-    shared = ray.put((dict(plan.files), plan.todo, plan.made_from, plan.settings))
-    rows = ray.data.from_items(
-        [{"image": index} for index in range(images)], override_num_blocks=min(images, TASKS)
-    ).map_batches(
-        ImageMapper,
-        fn_constructor_args=(shared, plan.out, actors, resources),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        num_cpus=ingest.TASK_CPUS,
-        num_gpus=gpus,
-    )
+    items = [{"image": index} for index in range(len(plan.todo))]
+    shared = dict(plan.files), plan.todo, plan.made_from, plan.settings, plan.out
+    rows = map_over_actors(ImageMapper, items, shared, resources)
     # How far a scene is shall be known while it is mapped: a row is a block, and waits for no earlier one's.
     rows.context.target_max_block_size = 1
     rows.context.execution_options.preserve_order = False
@@ -190,29 +172,9 @@ def _list_left_out(out: str, left_out: Mapping[str, str]) -> None:
     patiently(system, lambda: write_whole(system, path, ("\n".join(lines) + "\n").encode()))
 
 
-def record(
-    plan: Plan,
-    outcome: Outcome,
-    experiment: Experiment,
-    tracking_uri: str,
-    *,
-    storage: str,
-    parent: str | None,
-    settings: Mapping[str, str],
-) -> str:
-    """An MLflow run of what was mapped: settings, counts, throughput, the pixels of each class, what was left out."""
-    now = f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}"
-    run_id = mlflow_runs.open_model_run(
-        tracking_uri,
-        experiment,
-        f"maps-{now}",
-        "maps",
-        storage=storage,
-        display=f"maps in {plan.out.rstrip('/').rsplit('/', 1)[-1]}",
-        parent=parent,
-        params=settings,
-    )
-    values = {
+def summary(plan: Plan, outcome: Outcome) -> MapsSummary:
+    """What is kept of many maps: counts, throughput, the pixels of each class, and what was left out."""
+    metrics = {
         "images_mapped": outcome.made,
         "images_there": plan.there,
         "images_left_out": len(outcome.left_out),
@@ -221,11 +183,9 @@ def record(
         "seconds": outcome.seconds,
         "pixels_per_second": outcome.pixels / max(outcome.seconds, 1e-9),
     }
-    mlflow_runs.log_metrics(tracking_uri, run_id, values)
-    rows = [{"class": name, "pixels": number} for name, number in outcome.classes.items()]
-    mlflow_runs.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))
+    classes = [{"class": name, "pixels": number} for name, number in outcome.classes.items()]
+    tables = {"maps.csv": pd.DataFrame(classes)}
     if outcome.left_out:
         lines = [{"image": uri, "reason": reason} for uri, reason in outcome.left_out.items()]
-        mlflow_runs.log_table(tracking_uri, run_id, "left_out.csv", pd.DataFrame(lines))
-    mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
-    return run_id
+        tables["left_out.csv"] = pd.DataFrame(lines)
+    return MapsSummary(f"maps in {plan.out.rstrip('/').rsplit('/', 1)[-1]}", tables, metrics)

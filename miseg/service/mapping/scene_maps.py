@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +22,10 @@ from miseg.data.samples import IGNORE_LABEL
 from miseg.evaluation.tiled import decided
 from miseg.interface import Batch, Task
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.cluster.ray_data import quiet_data_context
-from miseg.service.tracking import mlflow_runs
-from miseg.service.training import streams as ingest
+from miseg.service.mapping.actor_pool import map_over_actors
+from miseg.service.mapping.record import MapsSummary
 
 
 @dataclass(frozen=True)
@@ -129,23 +126,13 @@ def _mapped(
     comparison: Comparison,
 ) -> Iterator[dict[str, Any]]:
     """The rows that `Mapper` gives for the windows of all scenes, in order."""
-    quiet_data_context()
     items = [
         {"scene": index, "window": list(window)}
         for index, standard in enumerate(scenes)
         for window in standard.scene.grid.windows(TILE)
     ]
-    gpus = int(resources.use_gpu)
-    actors = max(1, min(len(items), int(resources.gpus if gpus else min(resources.cpus // 2, 8))))
-    tiles = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        Mapper,
-        fn_constructor_args=(ray.put((dict(files), examples, list(scenes))), comparison, actors, resources),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        num_cpus=ingest.TASK_CPUS,
-        num_gpus=gpus,
-    )
-    yield from tiles.iter_rows()
+    shared = dict(files), list(scenes), examples, comparison
+    yield from map_over_actors(Mapper, items, shared, resources).iter_rows()
 
 
 def _written(
@@ -177,42 +164,20 @@ def _written(
     return dict(zip(class_names, counts.tolist(), strict=True))
 
 
-def record(
-    made: Mapping[Path, Mapping[str, int]],
-    experiment: Experiment,
-    tracking_uri: str,
-    *,
-    storage: str,
-    parent: str | None,
-    settings: Mapping[str, str],
-) -> str:
-    """An MLflow run of the maps that were made: their pictures, the pixels of each class, and how they came about."""
-    now = f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}"
-    run_id = mlflow_runs.open_model_run(
-        tracking_uri,
-        experiment,
-        f"maps-{now}",
-        "maps",
-        storage=storage,
-        display=f"maps from {Path(settings['labels']).name}",
-        parent=parent,
-        params=settings,
-    )
+def summary(made: Mapping[Path, Mapping[str, int]], labels: str) -> MapsSummary:
+    """What is kept of maps that were made from the labels in the file `labels`: pictures, and pixels of each class."""
     rows = [{"map": str(out), "class": name, "pixels": n} for out, pixels in made.items() for name, n in pixels.items()]
-    mlflow_runs.log_table(tracking_uri, run_id, "maps.csv", pd.DataFrame(rows))
-    for out in made:
-        mlflow_runs.log_file(tracking_uri, run_id, out.with_suffix(".png"), "maps")
-    mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
-    return run_id
+    pictures = [out.with_suffix(".png") for out in made]
+    return MapsSummary(f"maps from {Path(labels).name}", {"maps.csv": pd.DataFrame(rows)}, pictures=pictures)
 
 
 class Mapper:
     """Maps windows; an actor, so that the model and the examples are prepared once."""
 
-    def __init__(self, shared: Any, comparison: Comparison, actors: int, resources: Resources) -> None:
-        torch.set_num_threads(max(1, int(resources.cpus) // actors))
+    def __init__(self, shared: Any, threads: int) -> None:
+        torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        files, examples, self.scenes = ray.get(shared)
+        files, self.scenes, examples, comparison = ray.get(shared)
         with tempfile.TemporaryDirectory() as folder:
             place = checkpoint_files.unpack(files, Path(folder))
             self.method = open_for_maps(place, examples, comparison, self.device)

@@ -19,8 +19,7 @@ from mlflow.exceptions import MlflowException
 from miseg.evaluation.paired import ImageCounts
 from miseg.service.tracking import study_plan
 from miseg.service.tracking.connection import reachable
-from miseg.service.tracking.paging import all_pages
-from miseg.service.tracking.queries import RUN_KEY
+from miseg.service.tracking.queries import RUN_KEY, all_pages
 
 TRAIN_MATCHED = "train_match/mean_iou"
 """Mean IoU of clusters that were matched with the classes on the training split: `miseg.service.journal.journal`."""

@@ -16,7 +16,8 @@ from mlflow.entities import Run
 from miseg.recipes.study import Cell, Table
 from miseg.service.study.plan import Devices, Plan, from_file, to_file
 from miseg.service.tracking import mlflow_runs, study_plan, views
-from miseg.service.tracking.paging import all_pages
+from miseg.service.tracking.queries import all_pages
+from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training.run import FINISHED
 
 SEEDS = "miseg.confirmed_seeds"
@@ -53,18 +54,16 @@ def name_of(plan: Plan) -> str:
     return f"study-{plan.study}"
 
 
-def open_run(uri: str, plan: Plan, data: str, devices: Devices, split: str, storage: str) -> str:
+def open_run(store: RunStore, plan: Plan, data: str, devices: Devices, split: str) -> str:
     """The id of the study's run on one data set, set running, with its part of the plan."""
     cells = [name for _, _, name in plan.of_data(data).cells]
-    run_id = mlflow_runs.open_run(
-        uri,
-        mlflow_runs.experiment_name(data),
-        name_of(plan),
-        storage=storage,
-        display=f"study {plan.study}",
+    details = RunDetails(
+        f"study {plan.study}",
         tags={"miseg.kind": "study", "miseg.study": plan.study, "miseg.data": data},
         description=f"{len(cells)} cells: {', '.join(cells)}",
     )
+    uri = store.tracking_uri
+    run_id = mlflow_runs.open_run(store, mlflow_runs.experiment_name(data), name_of(plan), details)
     study_plan.log(uri, run_id, to_file(plan, data, devices, split))
     mlflow_runs.patiently(uri, f"the view of study {plan.study}", partial(views.save, uri, run_id))
     return run_id

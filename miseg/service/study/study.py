@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from miseg.data.packed.dataset import PackedDataset
 from miseg.recipes.study import Cell, Table
 from miseg.service.command.start import Job
-from miseg.service.evaluation.evaluate import evaluate
+from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.study import record
 from miseg.service.study.plan import Devices, Plan
 from miseg.service.tracking import mlflow_runs, models, queries
@@ -80,8 +80,7 @@ def run(study: Study) -> list[str]:
     plan, uri = study.plan, study.job.tracking_uri
     check(study)
     parents = {
-        data: record.open_run(uri, plan, data, study.devices, study.split(data), job.storage)
-        for data, job in study.jobs.items()
+        data: record.open_run(job, plan, data, study.devices, study.split(data)) for data, job in study.jobs.items()
     }
     failed: dict[str, str] = {}
     try:
@@ -195,16 +194,7 @@ def _measure(study: Study, table: Table, cell: Cell, confirmation: Run) -> None:
     tags = {key: confirmation.data.tags[key] for key in TOLD if key in confirmation.data.tags}
     with tempfile.TemporaryDirectory() as folder:
         place = models.download(job.tracking_uri, run_id, "last", folder)
-        _, scores = evaluate(
-            place,
-            job.data,
-            split,
-            storage=job.storage,
-            tracking_uri=job.tracking_uri,
-            resources=job.resources,
-            parent=run_id,
-            tags=tags,
-        )
+        scores = evaluate(TrainedModel(place, run_id), job.data, split, job, tags=tags).scores
     row, seed = tags["miseg.row"], confirmation.data.params["seed"]
     score = scores[f"{split}/mean_iou"]
     print(f"{table.cell_id(cell)}  {row}  seed {seed}: mean_iou {score:.4f} on {split}", flush=True)

@@ -25,7 +25,9 @@ import psutil
 from mlflow import MlflowClient
 
 from miseg.service.tracking import mlflow_runs
-from miseg.service.tracking.paging import all_pages
+from miseg.service.tracking.mlflow_experiments import ensure_experiment
+from miseg.service.tracking.queries import all_pages
+from miseg.service.tracking.run_store import RunStore
 
 PREFIX = "miseg.claim."
 
@@ -74,27 +76,26 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claimed(uri: str, experiment: str, name: str, subject: str = "", *, storage: str) -> Iterator[None]:
+def claimed(store: RunStore, experiment: str, name: str, subject: str = "") -> Iterator[None]:
     """Be the only process that works on `name`, and on `subject` where it is not empty, for as long as the block lasts.
 
     A claim of another machine is watched for up to `SILENCE` seconds. Should this process stand still for so long that
     another takes over, it is ended when it wakes.
 
     Args:
-        uri: the MLflow server or store.
+        store: where runs are kept.
         experiment: the MLflow experiment that the claim is kept with.
         name: of the run or tuning.
         subject: what is done.
-        storage: as `tracking.open_run`.
 
     Raises:
         TakenError: another process does it.
         TrackingError: MLflow does not answer at the start.
     """
-    client = MlflowClient(uri)
+    client = MlflowClient(store.tracking_uri)
     own = Claim(secrets.token_hex(8), name, subject, socket.gethostname(), _machine(), os.getpid(), _born(os.getpid()))
-    with mlflow_runs.reachable(uri):
-        place = mlflow_runs.ensure_experiment(client, experiment, uri, storage)
+    with mlflow_runs.reachable(store.tracking_uri):
+        place = ensure_experiment(client, experiment, store)
         try:
             held = _take(client, place, own)
         except BaseException:

@@ -12,6 +12,7 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -19,12 +20,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError, patiently, reachable, unreachable
 from miseg.service.tracking.description import code_tags, parameters
+from miseg.service.tracking.mlflow_experiments import ensure_experiment, experiment_name
 from miseg.service.tracking.queries import RUN_KEY, runs_named
+from miseg.service.tracking.run_store import RunDetails, RunStore
 
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -89,36 +91,31 @@ def check(uri: str, storage: str) -> None:
         raise unreachable(uri, error) from error
 
 
-def open_run(
-    uri: str,
-    experiment_name: str,
-    name: str,
-    *,
-    storage: str,
-    display: str = "",
-    parent: str | None = None,
-    tags: Mapping[str, str] | None = None,
-    params: Mapping[str, str] | None = None,
-    description: str = "",
-) -> str:
+def open_run(store: RunStore, experiment: str, name: str, details: RunDetails | None = None) -> str:
     """The id of the run whose `miseg.run` tag is `name`: the one that exists, set running again, or a new one.
+
+    Args:
+        store: where runs are kept.
+        experiment: the name of MLflow's experiment.
+        name: of the run; the same name resumes.
+        details: what a new run carries.
 
     Raises:
         TrackingError: the server does not answer.
     """
-    client = MlflowClient(uri)
-    with reachable(uri):
-        experiment_id = ensure_experiment(client, experiment_name, uri, storage)
+    details = details or RunDetails()
+    client = MlflowClient(store.tracking_uri)
+    with reachable(store.tracking_uri):
+        experiment_id = ensure_experiment(client, experiment, store)
         if known := runs_named(client, experiment_id, name):
             client.update_run(known[0].info.run_id, status="RUNNING")
         else:
-            all_tags = {RUN_KEY: name, "mlflow.user": os.environ.get("USER", "miseg")}
-            all_tags |= code_tags() | dict(tags or {})
-            if parent:
-                all_tags["mlflow.parentRunId"] = parent
-            if description:
-                all_tags["mlflow.note.content"] = description
-            client.create_run(experiment_id, tags=all_tags, run_name=display or name)
+            tags = {RUN_KEY: name, "mlflow.user": os.environ.get("USER", "miseg")} | code_tags() | dict(details.tags)
+            if details.parent:
+                tags["mlflow.parentRunId"] = details.parent
+            if details.description:
+                tags["mlflow.note.content"] = details.description
+            client.create_run(experiment_id, tags=tags, run_name=details.display or name)
             known = runs_named(client, experiment_id, name)
             for other in known[1:]:
                 # The client asks again where an answer was lost on its way, and the server then makes a second run.
@@ -126,91 +123,57 @@ def open_run(
                     client.delete_run(other.info.run_id)
         run_id, has = known[0].info.run_id, known[0].data.params
         # A kill while the run was opened may have left it without parameters; MLflow does not let them change.
-        missing = [Param(key, value) for key, value in (params or {}).items() if key not in has]
+        missing = [Param(key, value) for key, value in details.params.items() if key not in has]
         for start in range(0, len(missing), 100):
             client.log_batch(run_id, params=missing[start : start + 100])
         return run_id
 
 
 def open_experiment_run(
-    uri: str,
+    store: RunStore,
     experiment: Experiment,
     name: str,
-    *,
-    storage: str,
     fingerprint: str,
-    display: str = "",
-    parent: str | None = None,
-    tags: Mapping[str, str] | None = None,
+    details: RunDetails | None = None,
 ) -> str:
-    """The run of one training, with its description, parameters and tags."""
+    """The run of one training, with its description, parameters and tags; `fingerprint` is that of the packed data."""
     kind = type(experiment.method).__name__
-    own = {
+    tags = {
         "miseg.experiment_id": experiment.id,
         "miseg.method": kind,
         "miseg.data": experiment.data,
         "miseg.data_fingerprint": fingerprint,
     }
-    run_id = open_run(
-        uri,
-        experiment_name(experiment.data),
-        name,
-        storage=storage,
-        display=display,
-        parent=parent,
-        tags=own | dict(tags or {}),
+    details = details or RunDetails()
+    whole = replace(
+        details,
+        tags=tags | dict(details.tags),
         params=parameters(experiment),
         description=f"{kind} on {experiment.data}, {experiment.steps} steps, seed {experiment.seed}",
     )
-    log_json(uri, run_id, "experiment.json", to_dict(experiment))
+    run_id = open_run(store, experiment_name(experiment.data), name, whole)
+    log_json(store.tracking_uri, run_id, "experiment.json", to_dict(experiment))
     return run_id
 
 
-def open_model_run(
-    uri: str,
-    experiment: Experiment,
-    name: str,
-    kind: str,
-    *,
-    storage: str,
-    display: str,
-    parent: str | None,
-    params: Mapping[str, str],
-    data: Mapping[str, str] | None = None,
-) -> str:
+def open_model_run(store: RunStore, experiment: Experiment, name: str, kind: str, details: RunDetails) -> str:
     """The run of what is done with a trained model, beside its training's parameters.
 
     Args:
-        uri: the MLflow server or store.
+        store: where runs are kept.
         experiment: what was trained.
         name: as `open_run`.
         kind: "evaluation" or "maps", the tag `miseg.kind`.
-        storage: where artifacts go.
-        display: the run's name for people.
-        parent: the run that trained the model.
-        params: further parameters.
-        data: tags of the data that it was used on.
+        details: further tags, such as those of the data that it was used on, and further parameters; its parent is the
+            run that trained the model.
     """
     tags = {
         "miseg.kind": kind,
         "miseg.experiment_id": experiment.id,
         "miseg.method": type(experiment.method).__name__,
     }
-    return open_run(
-        uri,
-        experiment_name(experiment.data),
-        name,
-        storage=storage,
-        display=display,
-        parent=parent,
-        tags=tags | dict(data or {}),
-        params=parameters(experiment) | dict(params),
-    )
-
-
-def experiment_name(data: str) -> str:
-    """`miseg/<data>`, with the folder name alone where data is a path or URI."""
-    return f"miseg/{data.rstrip('/').rsplit('/', 1)[-1]}"
+    whole = replace(details, tags=tags | dict(details.tags), params=parameters(experiment) | dict(details.params))
+    return open_run(store, experiment_name(experiment.data), name, whole)
 
 
 def log_json(uri: str, run_id: str, name: str, value: Any, patience: float | None = None) -> None:
@@ -291,37 +254,3 @@ def interrupt_run(uri: str, run_id: str, mend: str) -> None:
         end_run(uri, run_id, "KILLED", f"interrupted; {mend}", patience=0)
     except TrackingError as away:
         print(f"run {run_id} stays open: {away}", flush=True)
-
-
-def ensure_experiment(client: MlflowClient, name: str, uri: str, storage: str) -> str:
-    """The id of the experiment of that name, which is made or restored where it is not there."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        # A server knows its own artifact root; the bare SQLite store would put artifacts under the working directory.
-        root = storage if "://" in storage else str(Path(storage).expanduser().resolve())
-        location = f"{root}/artifacts/{name}" if uri.startswith("sqlite") else None
-        try:
-            return client.create_experiment(name, artifact_location=location, tags=_described(name))
-        except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    for key, value in _described(name).items():
-        if key not in found.tags:
-            client.set_experiment_tag(found.experiment_id, key, value)
-    return found.experiment_id
-
-
-def _described(name: str) -> dict[str, str]:
-    """What an experiment says of itself; without its kind MLflow's page asks every user for it."""
-    return {
-        "mlflow.experimentKind": "custom_model_development",
-        "mlflow.experiment.primaryMetric.name": "val/mean_iou",
-        "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
-        "mlflow.note.content": (
-            f"What miseg did on {name.removeprefix('miseg/')}. A run of `miseg.kind` tuning or study has the runs that "
-            "belong to it as children, and a view in the menu of views that shows them side by side."
-        ),
-    }

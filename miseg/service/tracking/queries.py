@@ -1,10 +1,12 @@
-"""Runs that are in MLflow already: found by name, by parent and by kind, and what they hold."""
+"""What is in MLflow already: searches of any length, runs by name, parent and kind, and what they hold."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -12,10 +14,30 @@ from mlflow.exceptions import MlflowException
 
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service.tracking.connection import TrackingError
-from miseg.service.tracking.paging import all_pages
 
 RUN_KEY = "miseg.run"
 """The tag with a run's name: one process at a time works at a name, and a name that exists goes on."""
+
+
+PAGE = 1000
+"""Entries of a page, the most that every MLflow server takes."""
+
+
+def all_pages(search: Callable[..., Any], **settings: Any) -> list[Any]:
+    """Every entry that a search of MLflow's client gives, in the order of its pages.
+
+    Args:
+        search: a method of `MlflowClient` that takes `max_results` and `page_token`, such as `search_runs`.
+        settings: its other arguments.
+    """
+    entries: list[Any] = []
+    token: str | None = None
+    while True:
+        page = search(**settings, max_results=PAGE, page_token=token)
+        entries += page
+        token = page.token
+        if not token:
+            return entries
 
 
 def find_run(uri: str, experiment: str, name: str) -> Run | None:

@@ -11,7 +11,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Param, Run, RunTag
 
 from miseg.service.tracking import mlflow_runs, models, registry, views
-from miseg.service.tracking.paging import all_pages
+from miseg.service.tracking.mlflow_experiments import ensure_experiment
+from miseg.service.tracking.queries import all_pages
+from miseg.service.tracking.run_store import RunStore
 
 SYNCED = "miseg.synced"
 """Tag of an offline run: the run at the server that has all of it."""
@@ -39,15 +41,15 @@ def recorded(offline: str) -> bool:
     return bool(offline) and Path(offline.removeprefix("sqlite:///")).exists()
 
 
-def sync(offline: str, uri: str, storage: str) -> Synced:
-    """Copy every closed run of the store `offline` to the one at `uri`, parents before their children.
+def sync(offline: str, target: RunStore) -> Synced:
+    """Copy every closed run of the MLflow store at the URI `offline` to `target`, parents before their children.
 
     Metrics keep their steps and times, so that an interrupted copy is completed by the next and nothing is there twice.
 
     Raises:
         TrackingError: the server does not answer; what was sent before stays sent.
     """
-    mlflow_runs.check(uri, storage)
+    mlflow_runs.check(target.tracking_uri, target.storage)
     source = MlflowClient(offline)
     found = Synced([], 0, [])
     copies: dict[str, str] = {}
@@ -60,8 +62,8 @@ def sync(offline: str, uri: str, storage: str) -> Synced:
             waiting.add(run.info.run_id)
             found.running.append(run.info.run_name)
         else:
-            with mlflow_runs.reachable(uri):
-                copies[run.info.run_id] = _copy(offline, uri, storage, experiment, run, copies)
+            with mlflow_runs.reachable(target.tracking_uri):
+                copies[run.info.run_id] = _copy(offline, target, experiment, run, copies)
             source.set_tag(run.info.run_id, SYNCED, copies[run.info.run_id])
             found.sent.append(run.info.run_name)
     return found._replace(there=there)
@@ -77,11 +79,10 @@ def _runs(source: MlflowClient) -> Iterator[tuple[Experiment, Run]]:
     yield from sorted(found, key=lambda item: item[1].info.start_time)
 
 
-def _copy(
-    offline: str, uri: str, storage: str, experiment: Experiment, run: Run, copies: dict[str, str]
-) -> str:  # fmt: skip
+def _copy(offline: str, store: RunStore, experiment: Experiment, run: Run, copies: dict[str, str]) -> str:
+    uri = store.tracking_uri
     source, target = MlflowClient(offline), MlflowClient(uri)
-    place = mlflow_runs.ensure_experiment(target, experiment.name, uri, storage)
+    place = ensure_experiment(target, experiment.name, store)
     run_id, tags = run.info.run_id, dict(run.data.tags) | {ORIGIN: run.info.run_id}
     if parent := tags.get("mlflow.parentRunId"):
         tags["mlflow.parentRunId"] = copies.get(parent, parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,12 +62,11 @@ def log_evaluation(
     dataset: PackedDataset,
     experiment: Experiment,
     found: Evaluation,
-    folder: Path,
     *,
     step: int,
     split: str = "val",
 ) -> list[Row]:
-    """Write the panels, the confusion matrix and the per-class table to `folder` and upload them; the panels' rows."""
+    """Keep the panels, the confusion matrix and the per-class table with the run; the panels' rows."""
     info, stem = dataset.info, f"{split}-step-{step:06d}"
     mean_C, std_C = Converter(dataset, experiment).constants
     rows = []
@@ -88,15 +88,16 @@ def log_evaluation(
     if rows:
         pictures["panels"] = panels(rows, info.colours, info.classes)
     pictures["confusion"] = confusion_picture(found.matrix, info.classes)
-    for kind, picture in pictures.items():
-        path = folder / f"{kind}-{stem}.png"
-        picture.save(path)
-        journal.artifact(path, kind)
-    path = folder / f"iou-{stem}.csv"
-    write_table(
-        path, ("class", "iou"), zip(info.classes, (f"{v:.6f}" for v in found.matrix.iou_per_class()), strict=True)
-    )
-    journal.artifact(path, "tables")
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, picture in pictures.items():
+            path = Path(folder) / f"{kind}-{stem}.png"
+            picture.save(path)
+            journal.artifact(path, kind)
+        path = Path(folder) / f"iou-{stem}.csv"
+        write_table(
+            path, ("class", "iou"), zip(info.classes, (f"{v:.6f}" for v in found.matrix.iou_per_class()), strict=True)
+        )
+        journal.artifact(path, "tables")
     return rows
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from miseg.interface import Batch, Task, combine
 from miseg.methods import build_method
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service.training.scoring import Evaluation, evaluate
+from miseg.service.training.scoring import Evaluation, Scoring, evaluate
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -227,8 +226,8 @@ class Loop:
 
     def evaluate(self, batches: Iterable[Batch], keep: int = 0, *, objective: bool = True) -> Evaluation:
         """The scores over all ranks' batches, and this rank's first `keep` images with their predictions."""
-        run = partial(evaluate, self.method, self.task, device=self.device, precision=self.precision)
-        return run(batches, keep=keep, objective=objective)
+        scoring = Scoring(keep=keep, objective=objective)
+        return evaluate(self.method, self.task, batches, self.device, self.precision, scoring)
 
     def state(self) -> dict[str, Any]:
         """All but the weights that the next step depends on; safe to read back with `torch.load(weights_only=True)`."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -153,8 +151,7 @@ class Recorder:
         self.journal.keep()
         if found is not None:
             try:
-                with tempfile.TemporaryDirectory() as folder:
-                    log_evaluation(self.journal, self.dataset, taken.experiment, found, Path(folder), step=taken.step)
+                log_evaluation(self.journal, self.dataset, taken.experiment, found, step=taken.step)
             except OSError as error:  # no reason to stop a training
                 print(f"warning: the pictures of step {taken.step} are not kept: {error}", flush=True)
 

@@ -11,6 +11,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.tracking.run_store import RunStore
 
 FINISHED = "finished"
 """Why a run ended that got to its last step: its tag `miseg.ended`."""
@@ -42,6 +43,11 @@ class Run:
     """What a checkpoint that cannot be written does to the training: see `StorageFailures`."""
     selection: Selection = "objective"
     """For methods that learn without labels; others are selected by mean IoU."""
+
+    @property
+    def store(self) -> RunStore:
+        """Where it is kept."""
+        return RunStore(self.storage, self.tracking_uri)
 
     @property
     def folder(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -38,19 +39,35 @@ class Evaluation(NamedTuple):
     objective: float | None = None
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What an evaluation does beside the confusion matrices.
+
+    Attributes:
+        keep: images whose predictions are kept (on the CPU) for pictures.
+        boundary: counts the outlines of the method's predictions on this rank too, where it is given; of clusters,
+            with `match_K` alone.
+        match_K: the class of each cluster; None: the best match on these images.
+        objective: whether the objective of a method that emits clusters is computed, at the cost of a training's
+            forward pass.
+        each: is given the counts of every labelled image of this rank by itself.
+    """
+
+    keep: int = 0
+    boundary: BoundaryIoU | None = None
+    match_K: Tensor | None = None
+    objective: bool = True
+    each: Counted | None = None
+
+
 @torch.no_grad()
 def evaluate(
     method: Method,
     task: Task,
     batches: Iterable[Batch],
-    *,
     device: torch.device,
     precision: torch.dtype = torch.float32,
-    keep: int = 0,
-    boundary: BoundaryIoU | None = None,
-    match_K: Tensor | None = None,
-    objective: bool = True,
-    each: Counted | None = None,
+    scoring: Scoring | None = None,
 ) -> Evaluation:
     """The confusion matrices over the batches of all ranks, and the first batches of at least `keep` images here.
 
@@ -60,14 +77,10 @@ def evaluate(
         batches: this rank's share of a split.
         device: where `method` is.
         precision: the type the network computes in.
-        keep: images whose predictions are kept (on the CPU) for pictures.
-        boundary: counts the outlines of the method's predictions on this rank too, where it is given; of clusters,
-            with `match_K` alone.
-        match_K: the class of each cluster; None: the best match on these images.
-        objective: whether the objective of a method that emits clusters is computed, at the cost of a training's
-            forward pass.
-        each: is given the counts of every labelled image of this rank by itself.
+        scoring: what else is counted and kept.
     """
+    scoring = scoring or Scoring()
+    boundary, match_K, each = scoring.boundary, scoring.match_K, scoring.each
     was_training = method.training
     method.eval()
     tally = _Clusters(method, task) if method.emits == "clusters" else None
@@ -81,7 +94,7 @@ def evaluate(
             with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
                 prediction_NHW = predict(batch.images_NCHW).argmax(1)
                 if tally is not None:
-                    tally.update(batch, prediction_NHW, objective=objective)
+                    tally.update(batch, prediction_NHW, objective=scoring.objective)
             if batch.labels_NHW is not None:
                 if tally is None:
                     matrices[name].update(prediction_NHW, batch.labels_NHW)
@@ -90,7 +103,7 @@ def evaluate(
                     boundary.update(classes, batch.labels_NHW)
                 if each is not None and not name:
                     each += _of_each(batch, prediction_NHW, method, task)
-            if not name and sum(len(earlier.ids) for earlier, _ in kept) < keep:
+            if not name and sum(len(earlier.ids) for earlier, _ in kept) < scoring.keep:
                 kept.append((batch.to("cpu"), prediction_NHW.cpu()))
     for matrix in matrices.values():
         matrix.counts = _summed(matrix.counts, device)
@@ -100,7 +113,7 @@ def evaluate(
     tally.counts.counts = _summed(tally.counts.counts, device)
     match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
     kept = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in kept]
-    found = tally.objective(device) if objective else None
+    found = tally.objective(device) if scoring.objective else None
     return Evaluation(tally.counts.matched(match_K), kept, {}, tally.counts, found)
 
 

@@ -27,6 +27,7 @@ from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import send_pending
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
+from miseg.service.tracking.run_store import RunDetails
 from miseg.service.training.run import FINISHED, Outcome, Run, Selection
 
 CLOSING_TIMEOUT = 60.0
@@ -124,14 +125,15 @@ def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
         return done
     opened = partial(
         mlflow_runs.open_experiment_run,
-        run.tracking_uri,
+        run.store,
         run.experiment,
         run.name,
-        display=run.display,
-        storage=run.storage,
-        fingerprint=dataset.fingerprint,
-        parent=run.parent,
-        tags={"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {}),
+        dataset.fingerprint,
+        RunDetails(
+            run.display,
+            run.parent,
+            tags={"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {}),
+        ),
     )
     run_id = mlflow_runs.patiently(run.tracking_uri, opening, opened)
     config = {

@@ -122,7 +122,7 @@ def search(
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
     subject = repeats.settings_of(tuning) if first else ""
-    with claimed(job.tracking_uri, mlflow_runs.experiment_name(base.data), name, subject, storage=job.storage):
+    with claimed(job, mlflow_runs.experiment_name(base.data), name, subject):
         print(
             f"tuning {name}: {tuning.points} trials of {base.steps} steps, {job.resources.concurrency} at a time",
             flush=True,

@@ -14,6 +14,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs, registry, views
 from miseg.service.tracking.description import parameter_name
+from miseg.service.tracking.run_store import RunDetails
 from miseg.service.training import train
 from miseg.service.training.run import FINISHED
 from miseg.service.tuning import description, repeats
@@ -25,12 +26,7 @@ if TYPE_CHECKING:
 
 def open_run(tuning: Tuning) -> str:
     """The id of the tuning's MLflow run, set running, with its view; waits for a server that is away."""
-    opened = partial(
-        mlflow_runs.open_run,
-        tuning.tracking_uri,
-        mlflow_runs.experiment_name(tuning.base.data),
-        tuning.name,
-        storage=tuning.storage,
+    details = RunDetails(
         parent=tuning.parent,
         tags={
             "miseg.kind": "tuning",
@@ -44,6 +40,8 @@ def open_run(tuning: Tuning) -> str:
         | {"selection": tuning.selection},
         description=description.planned(tuning),
     )
+    place = mlflow_runs.experiment_name(tuning.base.data)
+    opened = partial(mlflow_runs.open_run, tuning.store, place, tuning.name, details)
     run_id = mlflow_runs.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
     viewed = partial(views.save, tuning.tracking_uri, run_id)
     mlflow_runs.patiently(tuning.tracking_uri, f"the view of {tuning.name}", viewed)

@@ -115,7 +115,7 @@ def search(tuning: Tuning, parent: str) -> pd.DataFrame:
 
     if tuning.grid is not None:
         grid = {name: tune.grid_search(list(values)) for name, values in tuning.grid.items()}
-        return _tune(tuning, f"{tuning.name}-search", parent, resolve, _to_the_end(tuning), grid, tuning.points)
+        return _tune(tuning, parent, Phase("search", resolve, _to_the_end(tuning), grid, tuning.points))
     search = OptunaSearch(
         Suggest(tuning.space, tuning.base),
         metric=METRIC,
@@ -131,7 +131,7 @@ def search(tuning: Tuning, parent: str) -> pd.DataFrame:
         # The driver of several workers must go with a trial that is stopped early, or the training goes on.
         reuse_actors=tuning.resources.workers == 1,
     )
-    return _tune(tuning, f"{tuning.name}-search", parent, resolve, config, {}, tuning.trials)
+    return _tune(tuning, parent, Phase("search", resolve, config, {}, tuning.trials))
 
 
 class Point(NamedTuple):
@@ -140,6 +140,25 @@ class Point(NamedTuple):
     display: str
     experiment: Experiment
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A search, or a confirmation, as Tune runs it.
+
+    Attributes:
+        name: end of the name under which Tune keeps its state.
+        point: what a trial with these parameters trains.
+        config: how Tune chooses and compares.
+        param_space: what Tune draws from by itself.
+        trials: that are expected.
+    """
+
+    name: str
+    point: Callable[[Mapping[str, Any]], Point]
+    config: tune.TuneConfig
+    param_space: dict[str, Any]
+    trials: int
 
 
 def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.DataFrame:
@@ -156,8 +175,8 @@ def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.
     # Tune goes on with the grid that it began with: of another, such as one with more seeds, it must not know this one.
     # What was trained is found again by its run's name.
     trained = [[experiment.id for experiment in rows.values()], seeds]
-    name = f"{tuning.name}-{hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:8]}-confirm"
-    found = _tune(tuning, name, parent, resolve, _to_the_end(tuning), grid, total)
+    name = f"{hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:8]}-confirm"
+    found = _tune(tuning, parent, Phase(name, resolve, _to_the_end(tuning), grid, total))
     found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
     if "match" in found:
         # No result beside one-to-one matches: see `match_clusters`.
@@ -175,19 +194,12 @@ def _to_the_end(tuning: Tuning) -> tune.TuneConfig:
     )
 
 
-def _tune(
-    tuning: Tuning,
-    name: str,
-    parent: str,
-    resolve: Callable[[Mapping[str, Any]], Point],
-    config: tune.TuneConfig,
-    param_space: dict[str, Any],
-    total: int,
-) -> pd.DataFrame:
+def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
+    name, point = f"{tuning.name}-{phase.name}", phase.point
     source = source_tags()  # of the job: a trial's process has none
 
     def trial_run(params: Mapping[str, Any], trial_id: str) -> Run:
-        display, experiment, tags = resolve(params)
+        display, experiment, tags = point(params)
         return Run(
             # By what is trained, not by the trial: a driver that is killed before Tune noted a trial asks for the same
             # point under another trial's id, and must find what was begun.
@@ -227,8 +239,8 @@ def _tune(
         storage_path=tuning.folder,
         failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
         callbacks=[
-            Progress(total, tuning.base.steps),
-            TuningMetrics(tuning.labels | {"phase": name.rsplit("-", 1)[-1]}, total, tuning.base.steps),
+            Progress(phase.trials, tuning.base.steps),
+            TuningMetrics(tuning.labels | {"phase": name.rsplit("-", 1)[-1]}, phase.trials, tuning.base.steps),
             FreeResources(),
             StillGoing(),
             state.KeepState(),
@@ -240,7 +252,7 @@ def _tune(
     else:
         if tune.Tuner.can_restore(path):
             print(f"{path} holds no state of its trials: they are asked for anew, and what is trained is found again")
-        tuner = tune.Tuner(trainable, param_space=param_space, tune_config=config, run_config=run_config)
+        tuner = tune.Tuner(trainable, param_space=phase.param_space, tune_config=phase.config, run_config=run_config)
     results = tuner.fit()
     state.keep_end(path, ray_cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.

@@ -11,6 +11,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.tracking.run_store import RunStore
 from miseg.service.training.run import Selection
 
 Space = Callable[[Any, Experiment], Experiment]
@@ -49,6 +50,11 @@ class Tuning:
     """The MLflow run that the tuning is a part of."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Further tags of the tuning and of its trials."""
+
+    @property
+    def store(self) -> RunStore:
+        """Where its runs are kept."""
+        return RunStore(self.storage, self.tracking_uri)
 
     @property
     def folder(self) -> str:

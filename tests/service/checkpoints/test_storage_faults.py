@@ -23,6 +23,7 @@ from miseg.service.checkpoints.storage_failures import StorageFailures
 from miseg.service.cluster import ray_cluster
 from miseg.service.command import start
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import train
 from miseg.service.training.background import Aside, BusyError
 from miseg.service.training.loop import Loop
@@ -186,7 +187,9 @@ def test_a_run_whose_last_checkpoint_is_missing_says_so_and_goes_on_from_the_one
     disk, small, tiny, uri, ray_with_s3, capsys, tmp_path
 ):
     # MLflow keeps its files elsewhere, as a server does: on the full disk it could not say either that a run ended.
-    mlflow_runs.ensure_experiment(MlflowClient(uri), mlflow_runs.experiment_name(small.uri), uri, str(tmp_path))
+    mlflow_runs.ensure_experiment(
+        MlflowClient(uri), mlflow_runs.experiment_name(small.uri), RunStore(str(tmp_path), uri)
+    )
     run = run_of(small.uri, tiny, uri, str(disk), when_storage_fails="stop")
     store = CheckpointStore(run.folder)
     said = lambda: capsys.readouterr().out  # noqa: E731

@@ -20,6 +20,7 @@ from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import streams as ingest
 from miseg.service.training import worker
 from miseg.service.training.loop import Loop, Record
@@ -152,9 +153,7 @@ def trained(small, tiny, uri: str, tmp_path: Path, recorded: Recorded):
     """A recorder and a loop over `small`, with labels as a tuning's trial has them."""
     tags, experiment = {"miseg.study": "s", "miseg.tuning": "t"}, replace(tiny, steps=23, validate_every=10)
     run = Run("r", experiment, small.uri, str(tmp_path), uri, Resources(1, 0, 1, 1), tags=tags)
-    run_id = mlflow_runs.open_experiment_run(
-        uri, run.experiment, run.name, storage=str(tmp_path), fingerprint=small.fingerprint
-    )
+    run_id = mlflow_runs.open_experiment_run(RunStore(str(tmp_path), uri), run.experiment, run.name, small.fingerprint)
     settings = {"folder": journal_folder(run.storage), "tracking_uri": uri, "run_id": run_id, "labels": run.labels}
     recorder = Recorder(small, CheckpointStore(run.folder), settings)
     yield run, recorder, Loop(run.experiment, ingest.task_of(small), torch.device("cpu"))

@@ -26,6 +26,7 @@ from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cloud import draining, spot
 from miseg.service.cluster import ray_cluster
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training import train
 from miseg.service.training.run import FINISHED, Run
 from miseg.service.tuning import tune
@@ -151,11 +152,10 @@ def test_a_trial_that_is_preempted_twice_goes_on_elsewhere(nodes, place, whole, 
         grid={name: [value] for name, value in point.items()},
     )
     parent = mlflow_runs.open_run(
-        place.uri,
+        RunStore(str(place.folder), place.uri),
         mlflow_runs.experiment_name(experiment.data),
         "tuned",
-        storage=str(place.folder),
-        tags={"miseg.kind": "tuning"},
+        RunDetails(tags={"miseg.kind": "tuning"}),
     )
     taker = Taker(place, "trial", process, node)
     taker.start()

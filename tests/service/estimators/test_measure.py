@@ -22,6 +22,7 @@ from miseg.service.estimators.cells import OTHER_SEEDS, Cell, Grid, Row, _Limit,
 from miseg.service.estimators.measure import measure, summary
 from miseg.service.estimators.record import EXPERIMENT, Record
 from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.run_store import RunStore
 from tests.support import ROOT
 
 JOB = ROOT / "jobs" / "measure_information.py"
@@ -39,7 +40,7 @@ def grid(**settings: object) -> Grid:
 
 
 def record_of(which: Grid, uri: str, folder: Path, name: str = "here") -> Record:
-    return Record(name, which, storage=str(folder), tracking_uri=uri)
+    return Record(name, which, RunStore(str(folder), uri))
 
 
 # Cells

@@ -21,6 +21,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
 from miseg.service.evaluation import rmi_bound
+from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import streams as ingest
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
@@ -44,8 +45,8 @@ def test_a_trainings_checkpoints_are_followed(
 
     names = tuple(small.info.classes[index] for index in (0, 1))
     settings = rmi_bound.Regions((1, 2), 2, samples=70, classes=names, estimators=("gaussian", "ksg"))
-    where = {"storage": str(tmp_path), "tracking_uri": uri, "resources": resources}
-    run_id, table = rmi_bound.measure([folders[0], folders[-1]], small.uri, "val", settings, **where)  # type: ignore[arg-type]
+    workspace = Workspace(str(tmp_path), uri, resources)
+    run_id, table = rmi_bound.measure([folders[0], folders[-1]], small.uri, "val", settings, workspace)
     assert len(table) == 2 * 2 * 2 * 4  # checkpoints, classes, R, quantities
     assert set(table["step"]) == {6, 24} and set(table["model"]) == {"λ = 0.5, R = 3, DF = 4"}
     by = table.set_index(["step", "class", "region_size", "quantity"])["nats"]
@@ -79,9 +80,9 @@ def test_a_trainings_checkpoints_are_followed(
     with pytest.raises(ValueError, match="no probabilities"):
         clusters = replace(tiny, method=PixelKMeans(clusters=3))
         loop = Loop(clusters, ingest.task_of(small))
-        rmi_bound.measure([checkpoint.save(tmp_path / "clusters", loop, {})], small.uri, "val", settings, **where)  # type: ignore[arg-type]
+        rmi_bound.measure([checkpoint.save(tmp_path / "clusters", loop, {})], small.uri, "val", settings, workspace)
     with pytest.raises(ValueError, match="classes Tiger"):
-        rmi_bound.measure(folders[:1], small.uri, "val", replace(settings, classes=("Tiger",)), **where)  # type: ignore[arg-type]
+        rmi_bound.measure(folders[:1], small.uri, "val", replace(settings, classes=("Tiger",)), workspace)
 
 
 def _are_regions_of(

@@ -24,6 +24,8 @@ from miseg.service.cluster import ray_cluster
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.command import start
 from miseg.service.evaluation import few_labels
+from miseg.service.evaluation.evaluate import TrainedModel
+from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
 from miseg.service.training.run import FINISHED, Run
@@ -128,13 +130,11 @@ def test_what_makes_no_table_is_named(dataset, tmp_path):
     folder = checkpoint.save(tmp_path / "checkpoint", Loop(Experiment(method=CrossEntropy(UNet(2))), TASK), {}, {})
     with pytest.raises(ValueError, match="CrossEntropy learns from dense labels: leave --points out"):
         few_labels.measure(
-            folder,
+            TrainedModel(folder),
             dataset.uri,
             "train",
             few_labels.Draws(),
-            storage=str(tmp_path),
-            tracking_uri="",
-            resources=Resources(1, 0, 1, 1),
+            Workspace(str(tmp_path), "", Resources(1, 0, 1, 1)),
         )
 
 
@@ -168,13 +168,11 @@ def test_training_where_nobody_knows_a_class(tmp_path, uri):
         assert checkpoint.open_method(folder, torch.device("cpu"))[2].num_classes == 0
         with pytest.raises(ValueError, match="has no labels to measure with"):
             few_labels.measure(
-                folder,
+                TrainedModel(folder),
                 str(data),
                 "train",
                 few_labels.Draws(),
-                storage=str(tmp_path),
-                tracking_uri=uri,
-                resources=run.resources,
+                Workspace(str(tmp_path), uri, run.resources),
             )
     with pytest.raises(ValueError, match="has no labels, and CrossEntropy learns from them"):
         start.check_fits(Experiment(data=str(data)), PackedDataset.open(data), ("train",))

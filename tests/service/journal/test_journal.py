@@ -24,10 +24,11 @@ from miseg.service.journal.files import pending, read
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import Sender, send_pending, sync
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunStore
 
 
 def new_run(uri: str, tmp_path: Path, name: str = "run") -> str:
-    return mlflow_runs.open_run(uri, "miseg/test", name, storage=str(tmp_path))
+    return mlflow_runs.open_run(RunStore(str(tmp_path), uri), "miseg/test", name)
 
 
 @pytest.fixture

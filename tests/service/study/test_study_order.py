@@ -13,12 +13,14 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.recipes.study import Asked, Changes, grown
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.command.start import Job
+from miseg.service.evaluation.evaluate import EvaluationReport, TrainedModel
 from miseg.service.study import plan as plans
 from miseg.service.study import record
 from miseg.service.study import study as studies
 from miseg.service.study.plan import Devices, Plan, Throughput
 from miseg.service.study.study import Study
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training.run import FINISHED
 from miseg.service.tuning import repeats
 from miseg.service.tuning.tune import Report
@@ -46,18 +48,22 @@ class Fake:
         tags = {"miseg.kind": "tuning", repeats.SETTINGS: repeats.settings_of(tuning)} | dict(tuning.tags)
         params = {"confirm_seeds": str(tuning.confirm_seeds)}
         parent = mlflow_runs.open_run(
-            self.uri, place, tuning.name, storage=self.storage, parent=tuning.parent, tags=tags, params=params
+            RunStore(self.storage, self.uri),
+            place,
+            tuning.name,
+            RunDetails(parent=tuning.parent, tags=tags, params=params),
         )
         for row in (tuning.tuned, *tuning.rivals):
             for seed in range(1, 1 + tuning.confirm_seeds):
                 run_id = mlflow_runs.open_experiment_run(
-                    self.uri,
+                    RunStore(self.storage, self.uri),
                     replace(tuning.base, seed=seed),
                     f"{tuning.name} {row} {seed}",
-                    storage=self.storage,
-                    fingerprint="f",
-                    parent=parent,
-                    tags=dict(tuning.tags) | {"miseg.kind": "trial", "miseg.row": row, "miseg.confirmed": "yes"},
+                    "f",
+                    RunDetails(
+                        parent=parent,
+                        tags=dict(tuning.tags) | {"miseg.kind": "trial", "miseg.row": row, "miseg.confirmed": "yes"},
+                    ),
                 )
                 mlflow_runs.end_run(self.uri, run_id, "FINISHED", "finished")
         mlflow_runs.end_run(self.uri, parent, "FINISHED", "finished")
@@ -65,23 +71,25 @@ class Fake:
         found = pd.DataFrame([{"row": tuning.tuned, "seed": 1, "mean_iou": 0.5, "ended": ended}])
         return Report(parent, found, found)
 
-    def evaluate(self, place: Path, data: str, split: str, *, parent: str, tags: dict[str, str], **how: object):
+    def evaluate(self, model: TrainedModel, data: str, split: str, job: Job, tags: dict[str, str]) -> EvaluationReport:
         self.calls.append(f"measure {tags['miseg.cell']} on {split}")
         if tags["miseg.row"] in self.trouble:
             raise self.trouble.pop(tags["miseg.row"])
+        parent = model.run_id
         trained = MlflowClient(self.uri).get_run(parent)
         run_id = mlflow_runs.open_run(
-            self.uri,
+            RunStore(self.storage, self.uri),
             f"miseg/{trained.data.tags['miseg.data'].rsplit('/', 1)[-1]}",
             f"evaluate {parent} {split}",
-            storage=self.storage,
-            parent=parent,
-            tags={"miseg.kind": "evaluation"} | tags,
-            params={"split": split, "seed": trained.data.params["seed"]},
+            RunDetails(
+                parent=parent,
+                tags={"miseg.kind": "evaluation"} | tags,
+                params={"split": split, "seed": trained.data.params["seed"]},
+            ),
         )
         mlflow_runs.log_metrics(self.uri, run_id, {f"{split}/mean_iou": 0.25})
         mlflow_runs.end_run(self.uri, run_id, "FINISHED", "finished")
-        return run_id, {f"{split}/mean_iou": 0.25}
+        return EvaluationReport(run_id, {f"{split}/mean_iou": 0.25}, [])
 
     def called(self) -> list[str]:
         calls, self.calls = self.calls, []
@@ -103,7 +111,7 @@ def study_of(fake: Fake, packed: list[PackedDataset], known: Plan | None = None,
     plan = plans.timed(known, tables, lambda experiment: Throughput(10.0, 1.0, "said"))
     resources = Resources(2, 0, 1, 1)
     jobs = {
-        found.uri: Job(fake.storage, found.uri, fake.uri, resources, "") for found in packed if found.uri in plan.data
+        found.uri: Job(fake.storage, fake.uri, resources, found.uri, "") for found in packed if found.uri in plan.data
     }
     return Study(plan, jobs, Devices(False, 1))
 
@@ -201,7 +209,7 @@ def test_cells_tuned_with_other_settings_and_names_that_are_taken_are_refused(fa
         ValueError, match=r"first-packed-all-ce, run \w+, was tuned with other settings than packed/all/ce"
     ):
         studies.run(longer)
-    mlflow_runs.open_run(fake.uri, mlflow_runs.experiment_name(small.uri), "study-second", storage=str(tmp_path))
+    mlflow_runs.open_run(RunStore(str(tmp_path), fake.uri), mlflow_runs.experiment_name(small.uri), "study-second")
     other = replace(study, plan=replace(study.plan, study="second"))
     with pytest.raises(ValueError, match=r"study-second is the name of another run, \w+: choose another --name"):
         studies.run(other)
@@ -209,15 +217,15 @@ def test_cells_tuned_with_other_settings_and_names_that_are_taken_are_refused(fa
 
 def test_a_plan_that_was_cut_off_is_told(fake, small, capsys) -> None:
     study = study_of(fake, [small], data=(small.uri,), methods=("ce",))
-    place = {"storage": fake.storage, "uri": fake.uri}
+    store = RunStore(fake.storage, fake.uri)
     two = replace(
         study.plan, tables=(*study.plan.tables, *grown((), Asked(data=("camvid",), methods=("ce",)), DEFAULTS))
     )
     two = plans.timed(two, two.tables, lambda experiment: Throughput(10.0, 1.0, "said"))
-    record.open_run(plan=two, data=small.uri, devices=study.devices, split="test", **place)
+    record.open_run(store, two, small.uri, study.devices, "test")
     found = record.find(fake.uri, "first")
     assert found is not None and found.data == [small.uri]
     assert "study first ended before its plan on camvid was kept: add it again with --data" in capsys.readouterr().out
-    record.open_run(plan=two, data="camvid", devices=study.devices, split="val", **place)
+    record.open_run(store, two, "camvid", study.devices, "val")
     assert record.find(fake.uri, "first") == two and not capsys.readouterr().out
     assert record.find(fake.uri, "another") is None

@@ -15,6 +15,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.study import throughput
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunStore
 from miseg.service.training.loop import Loop
 
 
@@ -41,7 +42,7 @@ def test_clusters_are_measured_with_their_pass_over_the_training_images(small, t
 
 def record(uri: str, small, experiment: Experiment, name: str, rates: list[float], **metrics: float) -> None:
     run_id = mlflow_runs.open_experiment_run(
-        uri, experiment, name, storage=str(Path(uri.removeprefix("sqlite:///")).parent), fingerprint="f"
+        RunStore(str(Path(uri.removeprefix("sqlite:///")).parent), uri), experiment, name, "f"
     )
     for step, rate in enumerate(rates):
         mlflow_runs.log_metrics(uri, run_id, {"images_per_second": rate} | metrics, step)

@@ -10,6 +10,7 @@ import pytest
 
 from miseg.service.tracking import claims
 from miseg.service.tracking.claims import TakenError, claimed
+from miseg.service.tracking.run_store import RunStore
 from tests.support import ROOT
 from tests.support.processes import Processes, processes, wait_until
 
@@ -27,8 +28,10 @@ def owner(started: Processes, uri: str, log: str, *, name: str, subject: str = "
     code = f"""
         import time
         from miseg.service.tracking import claims
+        from miseg.service.tracking.run_store import RunStore
         claims.BEAT = 0.2
-        with claims.claimed({uri!r}, "miseg/of-others", {name!r}, {subject!r}, storage={uri.removeprefix("sqlite:///")!r}):
+        store = RunStore({uri.removeprefix("sqlite:///")!r}, {uri!r})
+        with claims.claimed(store, "miseg/of-others", {name!r}, {subject!r}):
             print("held", flush=True)
             time.sleep(200)
     """
@@ -40,30 +43,30 @@ def test_what_a_living_process_has_is_refused_and_what_a_killed_one_had_is_free(
     other = owner(started, uri, "other", name="street", subject="3f0c")
     with started.explained():
         wait_until(lambda: "held" in started.text("other"), 60, "the claim", [other])
-    place = {"storage": str(tmp_path)}
+    store = RunStore(str(tmp_path), uri)
     with pytest.raises(TakenError, match=f"street is in work by process {other.pid}"):
-        claimed(uri, "miseg/scenes", "street", **place).__enter__()
+        claimed(store, "miseg/scenes", "street").__enter__()
     with pytest.raises(TakenError, match=r"the same is in work by .*, as street"):
-        claimed(uri, "miseg/scenes", "avenue", "3f0c", **place).__enter__()
-    with claimed(uri, "miseg/scenes", "avenue", "another", **place):
+        claimed(store, "miseg/scenes", "avenue", "3f0c").__enter__()
+    with claimed(store, "miseg/scenes", "avenue", "another"):
         pass
     # As from another machine, where process numbers say nothing: it lives as long as its claim changes.
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(claims, "_machine", lambda: "elsewhere")
         elsewhere.setattr(claims, "SILENCE", 2.0)
         with pytest.raises(TakenError, match="street is in work"):
-            claimed(uri, "miseg/scenes", "street", **place).__enter__()
+            claimed(store, "miseg/scenes", "street").__enter__()
         other.kill()
         other.wait()
         began = time.monotonic()
-        with claimed(uri, "miseg/scenes", "street", **place):
+        with claimed(store, "miseg/scenes", "street"):
             assert time.monotonic() - began > 2
     again = owner(started, uri, "again", name="street")
     with started.explained():
         wait_until(lambda: "held" in started.text("again"), 60, "the claim", [again])
     again.kill()
     again.wait()
-    with claimed(uri, "miseg/scenes", "street", **place):
+    with claimed(store, "miseg/scenes", "street"):
         pass
     assert not list(claims._read(claims.MlflowClient(uri)))
 

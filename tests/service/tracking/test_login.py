@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.mlflow_runs import TrackingError
+from miseg.service.tracking.run_store import RunDetails, RunStore
 from tests.support import ROOT
 from tests.support.processes import Processes, free_ports, http, processes
 from tests.support.servers.mlflow_servers import Postgres, postgres_programs
@@ -147,7 +148,9 @@ def test_with_the_login_a_run_is_kept_and_the_login_is_not(server, tmp_path, mon
     uri = mlflow_runs.tracking_uri(str(tmp_path))
     assert uri == server.uri == os.environ["MLFLOW_TRACKING_URI"]
     mlflow_runs.check(uri, str(tmp_path))
-    run_id = mlflow_runs.open_run(uri, "miseg/scenes", "one", storage=str(tmp_path), params={"lambda": "0.5"})
+    run_id = mlflow_runs.open_run(
+        RunStore(str(tmp_path), uri), "miseg/scenes", "one", RunDetails(params={"lambda": "0.5"})
+    )
     journal = Journal(tmp_path / "journals", uri, run_id)
     journal.metrics(1, {"train/loss": 0.5})
     assert journal.close()

@@ -28,6 +28,7 @@ from miseg.service.journal import sender
 from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, models, registry, sync
 from miseg.service.tracking.connection import TrackingError
+from miseg.service.tracking.run_store import RunStore
 from miseg.service.training.loop import Loop
 from tests.support.processes import free_ports, http, processes, wait_until
 
@@ -55,7 +56,7 @@ def trained(uri: str, tmp_path: Path, folder: Path) -> Trained:
 
     def make(score: float, data: str = "f00d", metric: str = IoU, uri: str = uri, model: bool = True) -> str:
         name = f"run {next(numbers)}"
-        run_id = mlflow_runs.open_experiment_run(uri, EXPERIMENT, name, storage=str(tmp_path), fingerprint=data)
+        run_id = mlflow_runs.open_experiment_run(RunStore(str(tmp_path), uri), EXPERIMENT, name, data)
         mlflow_runs.log_metrics(uri, run_id, {metric: score})
         if model:
             models.log_model(uri, run_id, "best", folder)
@@ -207,7 +208,7 @@ def test_a_store_that_is_sent_takes_its_names_along(uri: str, trained: Trained, 
         register(offline, run_id)
         mlflow_runs.end_run(offline, run_id, "FINISHED", "finished")
     register(uri, trained(0.5))
-    assert len(sync.sync(offline, uri, str(tmp_path)).sent) == 2
+    assert len(sync.sync(offline, RunStore(str(tmp_path), uri)).sent) == 2
     found = registry.best(uri, NAME)
     assert found is not None and found.tags[registry.SCORE] == "0.6"
     assert json.loads(found.tags[registry.CLASSES]) == list(CLASSES)

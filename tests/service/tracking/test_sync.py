@@ -14,6 +14,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.tracking import mlflow_runs, models, queries, sync
+from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training.loop import Loop
 from tests.support import ROOT
 from tests.support.processes import Processes, free_ports, http, processes, wait_until
@@ -27,9 +28,14 @@ def offline(tmp_path, template) -> str:
     storage = str(tmp_path)
     uri = mlflow_runs.tracking_uri(storage, offline=True)
     mlflow_runs.check(uri, storage)
-    parent = mlflow_runs.open_run(uri, "miseg/fuzz", "tuning", storage=storage, tags={"miseg.kind": "tuning"})
+    parent = mlflow_runs.open_run(
+        RunStore(storage, uri), "miseg/fuzz", "tuning", RunDetails(tags={"miseg.kind": "tuning"})
+    )
     trial = mlflow_runs.open_run(
-        uri, "miseg/fuzz", "trial", storage=storage, parent=parent, params={"lambda": "0.5"}, description="a trial"
+        RunStore(storage, uri),
+        "miseg/fuzz",
+        "trial",
+        RunDetails(parent=parent, params={"lambda": "0.5"}, description="a trial"),
     )
     metrics = [Metric("train/loss", 1 / (step + 1), 1_000_000 + step, step) for step in range(2500)]
     for start in range(0, len(metrics), 1000):
@@ -39,7 +45,7 @@ def offline(tmp_path, template) -> str:
     models.log_model(uri, trial, "best", checkpoint.save(tmp_path / "checkpoint", loop, {"step": 0}))
     mlflow_runs.end_run(uri, trial, "FAILED", "the loss is nan")
     mlflow_runs.end_run(uri, parent, "FINISHED", "finished")
-    mlflow_runs.open_run(uri, "miseg/fuzz", "still running", storage=storage)
+    mlflow_runs.open_run(RunStore(storage, uri), "miseg/fuzz", "still running")
     return uri
 
 
@@ -50,9 +56,9 @@ def by_name(uri: str) -> dict[str, object]:
 
 
 def test_closed_runs_arrive_whole_and_once(offline, uri, tmp_path):
-    found = sync.sync(offline, uri, str(tmp_path))
+    found = sync.sync(offline, RunStore(str(tmp_path), uri))
     assert sorted(found.sent) == ["trial", "tuning"] and found.running == ["still running"] and found.there == 0
-    again = sync.sync(offline, uri, str(tmp_path))
+    again = sync.sync(offline, RunStore(str(tmp_path), uri))
     assert (again.sent, again.there) == ([], 2)
 
     before, after = by_name(offline), by_name(uri)
@@ -80,8 +86,8 @@ def test_a_copy_that_was_cut_off_is_completed(offline, uri, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_artifacts", fails)
         with pytest.raises(mlflow_runs.TrackingError, match="the connection was lost"):
-            sync.sync(offline, uri, str(tmp_path))
-    assert sync.sync(offline, uri, str(tmp_path)).sent == ["trial"]
+            sync.sync(offline, RunStore(str(tmp_path), uri))
+    assert sync.sync(offline, RunStore(str(tmp_path), uri)).sent == ["trial"]
     assert set(by_name(uri)) == {"trial", "tuning"} and by_name(uri)["trial"].info.status == "FAILED"
     history = MlflowClient(uri).get_metric_history(by_name(uri)["trial"].info.run_id, "train/loss")
     assert len(history) == 2500

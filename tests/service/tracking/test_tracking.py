@@ -28,6 +28,7 @@ from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.tracking import description, mlflow_runs, models, queries
 from miseg.service.tracking.description import parameters
 from miseg.service.tracking.mlflow_runs import TrackingError
+from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training.loop import Loop
 
 EXPERIMENT = Experiment(
@@ -51,7 +52,7 @@ def open_one(uri: str, tmp_path: Path) -> Callable[..., str]:
 
     def opened(name: str = "run", experiment: Experiment = EXPERIMENT, **settings) -> str:
         return mlflow_runs.open_experiment_run(
-            uri, experiment, name, storage=str(tmp_path), fingerprint="f00d", **settings
+            RunStore(str(tmp_path), uri), experiment, name, "f00d", RunDetails(**settings)
         )
 
     return opened
@@ -200,7 +201,7 @@ def test_a_run_that_is_not_there_is_named(uri: str, tmp_path: Path) -> None:
 
 
 def test_a_run_without_an_experiment_is_named(uri: str, tmp_path: Path) -> None:
-    run_id = mlflow_runs.open_run(uri, "miseg/test", "bare", storage=str(tmp_path))
+    run_id = mlflow_runs.open_run(RunStore(str(tmp_path), uri), "miseg/test", "bare")
     with pytest.raises(TrackingError, match=f"run {run_id} .* holds no experiment.json"):
         queries.read_experiment(uri, run_id)
 
@@ -212,7 +213,7 @@ def test_a_dead_server_is_named_within_seconds(dead: str, tmp_path: Path) -> Non
     began = time.monotonic()
     for call in (
         lambda: mlflow_runs.check(dead, str(tmp_path)),
-        lambda: mlflow_runs.open_run(dead, "miseg/test", "run", storage=str(tmp_path)),
+        lambda: mlflow_runs.open_run(RunStore(str(tmp_path), dead), "miseg/test", "run"),
         lambda: queries.read_experiment(dead, "0" * 32),
         lambda: models.download(dead, "0" * 32, "best", tmp_path),
     ):
@@ -334,7 +335,7 @@ def test_of_a_run_that_is_no_training_it_is_said_which_to_use(
 ) -> None:
     parent = open_one()
     other = mlflow_runs.open_run(
-        uri, "miseg/own streets", "other", storage=str(tmp_path), parent=parent, tags={"miseg.kind": kind}
+        RunStore(str(tmp_path), uri), "miseg/own streets", "other", RunDetails(parent=parent, tags={"miseg.kind": kind})
     )
     for read in (
         lambda: models.download(uri, other, "best", tmp_path / "back"),

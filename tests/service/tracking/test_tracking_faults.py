@@ -25,6 +25,7 @@ from miseg.service.journal.files import pending, read
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import sync
 from miseg.service.tracking import mlflow_runs, models, queries
+from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import streams as ingest
 from miseg.service.training import train, worker
 from miseg.service.training.artifacts import validation_metrics
@@ -65,12 +66,7 @@ class Training:
         self.dataset = small
         self.run = Run(name, experiment, small.uri, str(folder), url, Resources(1, 0, 1, 1))
         opened = partial(
-            mlflow_runs.open_experiment_run,
-            url,
-            experiment,
-            name,
-            storage=str(folder),
-            fingerprint=small.fingerprint,
+            mlflow_runs.open_experiment_run, RunStore(str(folder), url), experiment, name, small.fingerprint
         )
         self.run_id = mlflow_runs.patiently(url, name, opened)
         self.journal = Path(journal_folder(str(folder))) / f"{self.run_id}.jsonl"

@@ -17,12 +17,15 @@ from miseg.recipes import spaces
 from miseg.recipes.experiment import Experiment
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.tracking.description import parameter_name, parameters
+from miseg.service.tracking.run_store import RunDetails, RunStore
 
 
 def opened(uri: str, folder: Path, kind: str, **own: str) -> str:
     tags = {"miseg.kind": kind, views.SEARCHED: "lambda,optimiser.learning_rate"} | own
     params = {"selection": "objective" if kind == "blind" else "labels"}
-    return mlflow_runs.open_run(uri, "miseg/streets", f"the {kind}", storage=str(folder), tags=tags, params=params)
+    return mlflow_runs.open_run(
+        RunStore(str(folder), uri), "miseg/streets", f"the {kind}", RunDetails(tags=tags, params=params)
+    )
 
 
 def kept(uri: str) -> dict[str, dict]:
@@ -54,7 +57,7 @@ def test_a_tuning_and_a_study_have_a_view_and_other_runs_none(uri: str, tmp_path
     ]  # fmt: skip
     # MLflow itself finds what the page asks for.
     client = MlflowClient(uri)
-    child = mlflow_runs.open_run(uri, "miseg/streets", "child", storage=str(tmp_path), parent=tuning)
+    child = mlflow_runs.open_run(RunStore(str(tmp_path), uri), "miseg/streets", "child", RunDetails(parent=tuning))
     place = client.get_run(tuning).info.experiment_id
     runs = client.search_runs([place], state["searchFilter"], order_by=[f"{state['orderByKey']} DESC"])
     assert [run.info.run_id for run in runs] == [child]
@@ -91,9 +94,9 @@ def test_what_is_searched_is_a_column_of_the_runs(experiment: Experiment, point)
 
 def test_an_experiment_says_what_it_is_and_keeps_what_a_user_wrote(uri: str, tmp_path: Path) -> None:
     client = MlflowClient(uri)
-    place = mlflow_runs.ensure_experiment(client, "miseg/streets", uri, str(tmp_path))
+    place = mlflow_runs.ensure_experiment(client, "miseg/streets", RunStore(str(tmp_path), uri))
     tags = client.get_experiment(place).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development" and "streets" in tags["mlflow.note.content"]
     client.set_experiment_tag(place, "mlflow.note.content", "mine")
-    assert mlflow_runs.ensure_experiment(client, "miseg/streets", uri, str(tmp_path)) == place
+    assert mlflow_runs.ensure_experiment(client, "miseg/streets", RunStore(str(tmp_path), uri)) == place
     assert client.get_experiment(place).tags["mlflow.note.content"] == "mine"

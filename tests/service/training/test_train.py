@@ -28,11 +28,13 @@ from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import preemption, ray_cluster
 from miseg.service.cluster.preemption import PreemptedError
-from miseg.service.evaluation.evaluate import evaluate
+from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, models
+from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import streams as ingest
 from miseg.service.training import system_metrics, train, worker
+from miseg.service.training.artifacts import PANEL_ROWS
 from miseg.service.training.run import FINISHED, Outcome, Run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
@@ -233,15 +235,9 @@ def test_evaluation_finds_what_training_reported(place, small, whole):
     with tempfile.TemporaryDirectory() as beside:
         checkpoint = models.download(uri, whole.run_id, "last", beside)
         resources = replace(ray_cluster.resources(1, 1), cpus=1)
-        run_id, scores = evaluate(
-            checkpoint,
-            small.uri,
-            "val",
-            storage=str(folder),
-            tracking_uri=uri,
-            resources=resources,
-            parent=whole.run_id,
-        )
+        workspace = Workspace(str(folder), uri, resources)
+        run_id, scores, panels = evaluate(TrainedModel(checkpoint, whole.run_id), small.uri, "val", workspace)
+    assert len(panels) == PANEL_ROWS
     assert scores["val/mean_iou"] == pytest.approx(whole.mean_iou, abs=1e-9)
     run = MlflowClient(uri).get_run(run_id)
     assert run.data.tags["mlflow.parentRunId"] == whole.run_id
@@ -256,9 +252,8 @@ def test_the_crf_over_the_data_set_equals_the_crf_image_by_image(place, small, w
     with tempfile.TemporaryDirectory() as beside:
         place_of = models.download(uri, whole.run_id, "last", beside)
         resources = replace(ray_cluster.resources(1, 1), cpus=1)
-        run_id, scores = evaluate(
-            place_of, small.uri, "val", storage=str(folder), tracking_uri=uri, resources=resources, crf=settings
-        )
+        workspace = Workspace(str(folder), uri, resources)
+        run_id, scores, _ = evaluate(TrainedModel(place_of), small.uri, "val", workspace, settings)
         method, experiment, task = checkpoint.open_method(place_of)
     convert = ingest.Converter(small, experiment)
     for setting in settings:

@@ -25,12 +25,13 @@ from miseg.networks.configs import VGG, InfoSegNetwork
 from miseg.recipes.experiment import Experiment, Optimiser
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
-from miseg.service.evaluation.evaluate import evaluate
+from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.tracking import mlflow_runs, models
+from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
 from miseg.service.training.run import FINISHED, Outcome, Run
-from miseg.service.training.scoring import Evaluation
+from miseg.service.training.scoring import Evaluation, Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
 from tests.support.loops import TASK, batch_of
 
@@ -90,7 +91,7 @@ def test_the_score_is_of_the_best_match_over_all_batches_and_the_objective_reads
 def test_a_match_that_is_given_is_kept() -> None:
     loop, batch = loop_of(IIC), batch_of(7)
     given = torch.tensor([1, 1, 0])
-    found = evaluate_batches(loop.method, TASK, [batch], device=loop.device, match_K=given)
+    found = evaluate_batches(loop.method, TASK, [batch], loop.device, scoring=Scoring(match_K=given))
     expected = ConfusionMatrix(3)
     assert batch.labels_NHW is not None
     expected.update(given[predicted(loop, batch)], batch.labels_NHW)
@@ -193,7 +194,8 @@ class TestUnderRay:
         with tempfile.TemporaryDirectory() as beside:
             saved = models.download(uri, outcome.run_id, "last", beside)
             resources = replace(ray_cluster.resources(1, 1), cpus=1)
-            _, scores = evaluate(saved, textures.uri, "val", storage=str(folder), tracking_uri=uri, resources=resources)
+            workspace = Workspace(str(folder), uri, resources)
+            scores = evaluate(TrainedModel(saved), textures.uri, "val", workspace).scores
             method, experiment, task = checkpoint.open_method(saved)
         logged = MlflowClient(uri).get_run(outcome.run_id).data.metrics
         for key in ("val/mean_iou", "val/train_match/mean_iou", "val/train_match/iou/across", "val/cluster_entropy"):

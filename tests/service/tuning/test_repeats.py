@@ -10,18 +10,18 @@ import pytest
 from miseg.recipes import spaces
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.tuning import repeats
 from miseg.service.tuning.tuning import Tuning
 
 
 def trained(uri, experiment, dataset, name, status="FINISHED", ended="finished", **tags) -> str:
     run_id = mlflow_runs.open_experiment_run(
-        uri,
+        RunStore(str(Path(uri.removeprefix("sqlite:///")).parent), uri),
         experiment,
         name,
-        storage=str(Path(uri.removeprefix("sqlite:///")).parent),
-        fingerprint=dataset.fingerprint,
-        tags=tags,
+        dataset.fingerprint,
+        RunDetails(tags=tags),
     )
     mlflow_runs.log_metrics(uri, run_id, {"val/mean_iou": 0.25}, experiment.steps)
     mlflow_runs.end_run(uri, run_id, status, ended)
@@ -70,7 +70,7 @@ def tuning(small, tiny, uri, tmp_path) -> Tuning:
 def test_a_tuning_is_recognised_by_all_that_its_result_depends_on(tuning, uri, tmp_path):
     place = mlflow_runs.experiment_name(tuning.base.data)
     tags = {"miseg.kind": "tuning", repeats.SETTINGS: repeats.settings_of(tuning)}
-    run_id = mlflow_runs.open_run(uri, place, "street", storage=str(tmp_path), tags=tags)
+    run_id = mlflow_runs.open_run(RunStore(str(tmp_path), uri), place, "street", RunDetails(tags=tags))
     repeats.check_name(uri, tuning)  # one that was not finished is continued
     assert repeats.tuned(uri, tuning) is None
     mlflow_runs.end_run(uri, run_id, "FINISHED", "finished")

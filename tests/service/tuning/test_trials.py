@@ -15,6 +15,7 @@ from ray.util.placement_group import placement_group
 from miseg.recipes import spaces
 from miseg.service.cluster import ray_cluster
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.run_store import RunStore
 from miseg.service.training.run import FINISHED
 from miseg.service.tuning import tune
 from miseg.service.tuning.tuning import Tuning
@@ -52,7 +53,7 @@ def trials(small, tiny, tmp_path_factory, before) -> pd.DataFrame:
         trials=TRIALS,
         confirm_seeds=1,
     )
-    parent = mlflow_runs.open_run(uri, mlflow_runs.experiment_name(base.data), tuning.name, storage=str(folder))
+    parent = mlflow_runs.open_run(RunStore(str(folder), uri), mlflow_runs.experiment_name(base.data), tuning.name)
     return tune.search(tuning, parent)
 
 
@@ -122,7 +123,7 @@ def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path)
         confirm_seeds=1,
         grid={name: [value] for name, value in point.items()} | {"region_size": [2, 3]},
     )
-    parent = mlflow_runs.open_run(uri, mlflow_runs.experiment_name(base.data), tuning.name, storage=str(tmp_path))
+    parent = mlflow_runs.open_run(RunStore(str(tmp_path), uri), mlflow_runs.experiment_name(base.data), tuning.name)
     found = tune.search(tuning, parent)
     assert list(found["ended"]) == [FINISHED] * 2 and list(found["step"]) == [4, 4]
     assert sorted(found["params/region_size"]) == [2, 3] and found["mean_iou"].notna().all()

@@ -1,0 +1,49 @@
+"""MLflow's experiments: one a data set, with what it says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from miseg.service.tracking.run_store import RunStore
+
+
+def experiment_name(data: str) -> str:
+    """`miseg/<data>`, with the folder name alone where data is a path or URI."""
+    return f"miseg/{data.rstrip('/').rsplit('/', 1)[-1]}"
+
+
+def ensure_experiment(client: MlflowClient, name: str, store: RunStore) -> str:
+    """The id of the experiment of that name, which is made or restored where it is not there."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # A server knows its own artifact root; the bare SQLite store would put artifacts under the working directory.
+        root = store.storage if "://" in store.storage else str(Path(store.storage).expanduser().resolve())
+        location = f"{root}/artifacts/{name}" if store.tracking_uri.startswith("sqlite") else None
+        try:
+            return client.create_experiment(name, artifact_location=location, tags=_described(name))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    for key, value in _described(name).items():
+        if key not in found.tags:
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return found.experiment_id
+
+
+def _described(name: str) -> dict[str, str]:
+    """What an experiment says of itself; without its kind MLflow's page asks every user for it."""
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": "val/mean_iou",
+        "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+        "mlflow.note.content": (
+            f"What miseg did on {name.removeprefix('miseg/')}. A run of `miseg.kind` tuning or study has the runs that "
+            "belong to it as children, and a view in the menu of views that shows them side by side."
+        ),
+    }
