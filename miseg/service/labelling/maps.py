@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from miseg.data.raster.grid import Window
 from miseg.data.raster.scenes import Scene
 from miseg.evaluation.tiled import decided
 from miseg.methods.nearest import NearestLabelMethod
+from miseg.service.labelling.byte_cache import ByteCache
 
 FEATURE_BYTES = 2**30
 """Of features that are kept: 69 MB a date of 512x512 pixels by local information, with 64 hidden units."""
@@ -86,35 +85,6 @@ class _Prepared:
     """That a comparison with one labelled pixel takes."""
 
 
-Value = TypeVar("Value")
-
-
-class Kept(Generic[Value]):
-    """Values of up to `limit` bytes in all; the longest unused go first, and the last one stays whatever its size."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.used = limit, 0
-        self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
-
-    def get(self, key: Hashable) -> Value | None:
-        """The value; None where it is not there."""
-        if key not in self._values:
-            return None
-        self._values.move_to_end(key)
-        return self._values[key][0]
-
-    def put(self, key: Hashable, value: Value, size: int) -> None:
-        """Keep a value of `size` bytes under a new key."""
-        self._values[key] = value, size
-        self.used += size
-        while self.used > self.limit and len(self._values) > 1:
-            _, (_, freed) = self._values.popitem(last=False)
-            self.used -= freed
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._values
-
-
 class MapMaker:
     """Maps one window of several scenes by a method; one map at a time, for whoever asks.
 
@@ -131,9 +101,9 @@ class MapMaker:
         self.method, self.scenes, self.window, self.device = method, scenes, window, device
         self._standard: dict[str, StandardScene] = {}
         self._valid: dict[str, np.ndarray] = {}
-        self._features: Kept[_Prepared] = Kept(FEATURE_BYTES)
-        self._scores: Kept[Tensor] = Kept(SCORE_BYTES)
-        self._patches: Kept[Tensor] = Kept(SCORE_BYTES // 4)
+        self._features: ByteCache[_Prepared] = ByteCache(FEATURE_BYTES)
+        self._scores: ByteCache[Tensor] = ByteCache(SCORE_BYTES)
+        self._patches: ByteCache[Tensor] = ByteCache(SCORE_BYTES // 4)
         self._computing = threading.Lock()
         self._waiting: set[object] = set()
 

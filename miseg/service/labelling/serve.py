@@ -28,14 +28,13 @@ from starlette.applications import Starlette
 from miseg.data.labels import files as label_files
 from miseg.data.labels.marks import Problem
 from miseg.data.labels.store import LabelStore
-from miseg.data.raster.grid import Window
 from miseg.data.raster.scenes import Scene
 from miseg.files import replacing
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.labelling import session as annotate
 from miseg.service.labelling.http import application
+from miseg.service.labelling.session import FirstView, Session, check_bands
 
 APP = "miseg-labelling"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -44,7 +43,7 @@ TOKEN = "token"
 
 
 @dataclass(frozen=True)
-class Opened:
+class PageSetup:
     """What a labelling page is made from.
 
     Attributes:
@@ -52,9 +51,7 @@ class Opened:
         scenes: by date or name.
         folder: where the labels are kept.
         page: folder of index.html and what belongs to it.
-        window: the part that is shown; None: as `annotate.middle`.
-        name: what the page calls it.
-        first: the scene that is shown first.
+        shown: what the page shows at first.
         hosts: names that requests may address; "*" for any.
         token: what requests must bear; empty: nothing.
     """
@@ -63,9 +60,7 @@ class Opened:
     scenes: Mapping[str, Scene]
     folder: Path
     page: Path
-    window: Window | None
-    name: str
-    first: str
+    shown: FirstView
     hosts: tuple[str, ...]
     token: str
 
@@ -89,14 +84,16 @@ class Opened:
             ValueError: no session can be made of this, or the file cannot be read.
             OSError: the labels' folder cannot be written.
         """
-        annotate.check_bands(self.method(), self.scenes)
+        check_bands(self.method(), self.scenes)
         grid = next(iter(self.scenes.values())).grid
-        if self.window is not None:
-            grid.part(self.window)
+        if self.shown.window is not None:
+            grid.part(self.shown.window)
         with contextlib.closing(LabelStore(self.folder, grid, tuple(self.scenes))) as store:
             if labels is None:
                 return []
-            loaded = label_files.load(labels, grid, self.first, tuple(self.scenes), class_property)
+            loaded = label_files.load(
+                labels, grid, self.shown.scene or next(iter(self.scenes)), tuple(self.scenes), class_property
+            )
             store.replace(lambda drawings: label_files.added(drawings, loaded))
             return loaded.problems
 
@@ -104,27 +101,19 @@ class Opened:
 @serve.deployment(name="LabellingPage", num_replicas=1, max_ongoing_requests=64)
 @serve.ingress()
 class LabellingPage:
-    """Holds the session; whatever is asked of it goes through `annotate_http`."""
+    """Holds the session; whatever is asked of it goes through `labelling.http`."""
 
-    def __init__(self, opened: Any) -> None:
+    def __init__(self, setup_reference: Any) -> None:
         _listen_on_the_loopback()
-        found: Opened = ray.get(opened[0])
+        setup: PageSetup = ray.get(setup_reference[0])
         torch.set_num_threads(os.cpu_count() or 1)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.session = annotate.Session(
-            found.method().to(device),
-            found.scenes,
-            found.folder,
-            window=found.window,
-            name=found.name,
-            first=found.first,
-            device=device,
-        )
-        self.opened = found
+        self.session = Session(setup.method().to(device), setup.scenes, setup.folder, setup.shown, device)
+        self.setup = setup
         threading.Thread(target=self.session.prepare_all, name="miseg-prepare", daemon=True).start()
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        return application(self.session, self.opened.page, list(self.opened.hosts), self.opened.token)
+        return application(self.session, self.setup.page, list(self.setup.hosts), self.setup.token)
 
     def __del__(self) -> None:
         if hasattr(self, "session"):
@@ -140,7 +129,7 @@ def _listen_on_the_loopback() -> None:
     )
 
 
-def start(opened: Opened, host: str, port: int, resources: Resources) -> None:
+def start(setup: PageSetup, host: str, port: int, resources: Resources) -> None:
     """Serve the page on `host` and `port` of this machine until `stop`.
 
     Raises:
@@ -156,7 +145,7 @@ def start(opened: Opened, host: str, port: int, resources: Resources) -> None:
         "resources": {f"node:{ray.util.get_node_ip_address()}": 0.001},
     }
     page = LabellingPage.options(ray_actor_options=options, logging_config={"log_level": "ERROR"})  # type: ignore[attr-defined]
-    app = page.bind([ray.put(opened)])
+    app = page.bind([ray.put(setup)])
     _patiently(lambda: serve.run(app, name=APP, route_prefix="/"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tempfile
 import threading
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +16,15 @@ import torch
 from PIL import Image
 
 from miseg.data.labels import files as label_files
-from miseg.data.labels.annotations import LabelledPixels, Valid, usable_pixels
-from miseg.data.labels.drawings import Drawings, mark
-from miseg.data.labels.marks import Mark, class_order
+from miseg.data.labels.annotations import Valid
 from miseg.data.labels.store import LabelStore
 from miseg.data.raster.grid import Window
-from miseg.data.raster.maps import MapWriter, confidence_path
 from miseg.data.raster.quicklook import stretched
 from miseg.data.raster.scenes import Scene
 from miseg.methods.nearest import NearestLabelMethod
-from miseg.service.labelling.maps import Labelled, LabelMap, MapMaker
+from miseg.service.labelling import exports
+from miseg.service.labelling.maps import LabelMap, MapMaker
+from miseg.service.labelling.usable_labels import UsableLabels, usable_labels
 
 QUICK_SECONDS = 0.5
 """For the comparisons of a first answer; a whole one follows where that is not it."""
@@ -39,18 +37,18 @@ _NATURAL = (("B04", "B03", "B02"), ("red", "green", "blue"))
 
 
 @dataclass(frozen=True)
-class Used:
-    """The labels that maps are made from.
+class FirstView:
+    """What the page shows at first.
 
     Attributes:
-        labelled: pixels by drawing.
-        class_ids: K classes in label order, which is `read_annotations`': those with a usable pixel.
-        problems: what of each drawing is left out, by its id.
+        name: what the page calls the session.
+        window: the part of the image that is shown; None: all of it, or the middle of a large image.
+        scene: the scene; None: the first of all.
     """
 
-    labelled: tuple[Labelled, ...]
-    class_ids: tuple[str, ...]
-    problems: dict[str, list[str]]
+    name: str = ""
+    window: Window | None = None
+    scene: str | None = None
 
 
 class Session:
@@ -60,9 +58,7 @@ class Session:
         method: a trained few-label method.
         scenes: by date or name, in the order in which they are stepped through.
         folder: where the labels are kept and exported files are written.
-        window: the part that is shown; None: all of it, or the middle of a large image.
-        name: what the page calls it.
-        first: the scene that is shown first; None: the first of all.
+        shown: what the page shows at first.
         device: where maps are computed.
 
     Raises:
@@ -75,26 +71,24 @@ class Session:
         method: NearestLabelMethod,
         scenes: Mapping[str, Scene],
         folder: Path,
-        *,
-        window: Window | None = None,
-        name: str = "",
-        first: str | None = None,
+        shown: FirstView | None = None,
         device: torch.device | None = None,
     ) -> None:
         check_bands(method, scenes)
-        self.scenes, self.name, self.folder = dict(scenes), name, folder
+        shown = shown or FirstView()
+        self.scenes, self.name, self.folder = dict(scenes), shown.name, folder
         scene = next(iter(self.scenes.values()))
         self.grid, self.bands = scene.grid, tuple(band.name for band in scene.bands)
-        self.window = window or middle(self.grid.height, self.grid.width)
+        self.window = shown.window or middle(self.grid.height, self.grid.width)
         self.shown_grid = self.grid.part(self.window)
         self.maps = MapMaker(method, self.scenes, self.window, device or torch.device("cpu"))
         self.store = LabelStore(folder, self.grid, tuple(self.scenes))
         self._tickets: Counter[str] = Counter()
-        self._used: tuple[int, Used] | None = None
+        self._used: tuple[int, UsableLabels] | None = None
         self._of_scene: dict[str, Valid] = {}
         self._closed = threading.Event()
         self._bad: set[str] = set()
-        self.first = first or next(iter(self.scenes))
+        self.first = shown.scene or next(iter(self.scenes))
         self._shown = self.first, method.compare
 
     def view(self) -> dict[str, Any]:
@@ -133,19 +127,19 @@ class Session:
         Image.fromarray(stretched(bands)).save(file, "PNG", compress_level=1)
         return file.getvalue()
 
-    def used(self) -> Used:
+    def used(self) -> UsableLabels:
         """The labels that maps are made from, as they are now."""
         with self.store.lock:
             revision, drawings = self.store.revision, self.store.drawings
         if self._used is None or self._used[0] != revision:
-            self._used = revision, self._usable(drawings)
+            self._used = revision, usable_labels(drawings, self.grid, self._valid)
         return self._used[1]
 
     def map(
         self,
         scene: str,
         compare: str,
-        used: Used | None = None,
+        used: UsableLabels | None = None,
         *,
         client: str = "",
         ticket: int = 0,
@@ -223,26 +217,21 @@ class Session:
             OSError: the copy cannot be written.
         """
         self._check_scene(scene)
-        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in scene)
-        drawings = self.store.drawings
-        if kind in ("geojson", "all"):
-            text = label_files.geojson(drawings, self.grid, scene if kind == "geojson" else None)
-            name = f"{'labels' if kind == 'all' else f'{stem}-labels'}.geojson"
-            (self.folder / name).write_text(text, encoding="utf-8")
-            return name, text.encode()
+        drawings, stem = self.store.drawings, exports.stem(scene)
+        if kind == "geojson":
+            return exports.geojson(self.folder / f"{stem}-labels.geojson", drawings, self.grid, scene)
+        if kind == "all":
+            return exports.geojson(self.folder / "labels.geojson", drawings, self.grid, None)
         if kind == "labels":
             path = self.folder / f"{stem}-labels.tif"
             label_files.write_label_raster(path, drawings, self.grid, scene, self._valid(scene))
-            return _packed(path)
+            return exports.archive(path)
         if kind == "map":
-            path = self.folder / f"{stem}-map.tif"
             used = self.used()
-            made = self.map(scene, compare, used)
-            classes = {one.id: one for one in drawings.classes}
-            named = [classes[one] for one in used.class_ids]
-            with MapWriter(path, self.shown_grid, [one.name for one in named], [one.rgb for one in named]) as writer:
-                writer.write((0, 0, *self.window[2:]), made.classes, made.confidence)
-            return _packed(path, confidence_path(path))
+            classes = {known.id: known for known in drawings.classes}
+            named = [classes[class_id] for class_id in used.class_ids]
+            path = self.folder / f"{stem}-map.tif"
+            return exports.map_files(path, self.map(scene, compare, used), self.shown_grid, named)
         raise ValueError(f"export {kind!r}: there are geojson, all, labels and map")
 
     def progress(self, compare: str) -> dict[str, Any]:
@@ -269,36 +258,6 @@ class Session:
         """Give the labels free; maps that are being made are given up."""
         self._closed.set()
         self.store.close()
-
-    def _usable(self, drawings: Drawings) -> Used:
-        names = {one.id: one.name for one in drawings.classes}
-        marks: dict[str, list[Mark]] = {}
-        problems: dict[str, list[str]] = {}
-        for one in drawings.drawings:
-            drawn, problem = mark(one, names[one.class_id], self.grid)
-            marks.setdefault(one.scene, []).append(drawn)
-            if problem is not None:
-                problems.setdefault(one.id, []).append(problem.reason)
-        classes = sorted(names.values(), key=class_order)
-        found: dict[str, LabelledPixels] = {}
-        for scene, of_scene in marks.items():
-            try:
-                found[scene], left_out = usable_pixels(of_scene, classes, self.grid, self._valid(scene))
-            except ValueError as error:
-                for drawn in of_scene:
-                    problems.setdefault(drawn.place, []).append(str(error))
-                continue
-            for _, problem in left_out:
-                problems.setdefault(problem.place, []).append(problem.reason)
-        present = sorted({label for pixels in found.values() for label in np.unique(pixels.labels).tolist()})
-        label_of = {label: index for index, label in enumerate(present)}
-        labelled = [
-            Labelled(scene, label_of[int(pixels.labels[of_mark][0])], pixels.rows[of_mark], pixels.columns[of_mark])
-            for scene, pixels in found.items()
-            for of_mark in (pixels.origin == index for index in np.unique(pixels.origin))
-        ]
-        ids = {one.name: one.id for one in drawings.classes}
-        return Used(tuple(labelled), tuple(ids[classes[label]] for label in present), problems)
 
     def _valid(self, scene: str) -> Valid:
         if scene not in self._of_scene:
@@ -336,14 +295,3 @@ def middle(height: int, width: int) -> Window:
     """The whole of an image, or the middle of a large one."""
     shown = min(height, LARGEST_SIDE), min(width, LARGEST_SIDE)
     return (height - shown[0]) // 2, (width - shown[1]) // 2, *shown
-
-
-def _packed(*paths: Path) -> tuple[str, bytes]:
-    """An archive of rasters and their sidecars, named as the first."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in paths:
-            for part in (path, path.with_name(f"{path.name}.aux.xml")):
-                if part.exists():
-                    archive.write(part, part.name)
-    return f"{paths[0].stem}.zip", file.getvalue()

@@ -24,8 +24,9 @@ from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint
 from miseg.service.labelling import http, maps
 from miseg.service.labelling import session as annotate
-from miseg.service.labelling.maps import Kept, Labelled, MapMaker, SupersededError
-from miseg.service.labelling.session import Session
+from miseg.service.labelling.byte_cache import ByteCache
+from miseg.service.labelling.maps import Labelled, MapMaker, SupersededError
+from miseg.service.labelling.session import FirstView, Session
 from tests.support.labelled_fields import write_tiny_model
 from tests.support.scene_layouts import place, raster, smooth
 
@@ -66,7 +67,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def session(method: NearestLabelMethod, series: Path, tmp_path: Path) -> Iterator[Session]:
     scenes = {str(scene.date): scene for scene in open_series(series, SceneOptions(bands=BANDS))}
-    found = Session(method, scenes, tmp_path / "labels", name="place")
+    found = Session(method, scenes, tmp_path / "labels", FirstView("place"))
     yield found
     found.close()
 
@@ -173,7 +174,7 @@ def test_exported_labels_give_jobs_segment_the_same_map(session, model, method, 
     if window is not None:
         session.close()
         scenes = session.scenes
-        session = Session(method, scenes, tmp_path / "labels", window=window)
+        session = Session(method, scenes, tmp_path / "labels", FirstView(window=window))
     made = session.map(DATES[1], "local")
     name, content = session.export("geojson", DATES[1])
     assert (session.folder / name).read_bytes() == content and name == f"{DATES[1]}-labels.geojson"
@@ -221,7 +222,7 @@ def test_large_drawings_are_thinned_out_first_and_compared_whole_after(session, 
     some(session)
     draw(session, "wheat", box(0, 30, 12, 45))
     whole = session.map(DATES[0], "local")
-    session.maps._scores = Kept(maps.SCORE_BYTES)
+    session.maps._scores = ByteCache(maps.SCORE_BYTES)
     monkeypatch.setattr(annotate, "QUICK_SECONDS", 20.5 * session.maps._prepared(DATES[0], "local").seconds)
     quick = session.map(DATES[0], "local", whole=False)
     assert not quick.whole and len(np.unique(quick.classes)) > 1
@@ -255,7 +256,7 @@ def test_a_map_that_nobody_waits_for_is_given_up(session, monkeypatch):
 
 
 def test_what_is_kept_has_a_limit():
-    kept: Kept[str] = Kept(10)
+    kept: ByteCache[str] = ByteCache(10)
     for key in "abc":
         kept.put(key, key.upper(), 4)
     assert kept.get("a") is None and kept.get("b") == "B" and kept.used == 8
@@ -366,7 +367,7 @@ def test_loading_is_one_change_that_can_be_undone(session):
 def test_models_and_scenes_that_do_not_fit_are_told(method, series, tmp_path):
     scene = open_scene(series / f"{DATES[0]}.tif", SceneOptions(bands=BANDS))
     with pytest.raises(ValueError, match="window = "):
-        Session(method, {"a": scene}, tmp_path, window=(0, 0, 41, 50))
+        Session(method, {"a": scene}, tmp_path, FirstView(window=(0, 0, 41, 50)))
     small = open_scene(raster(tmp_path / "s.tif", np.ones((5, 50, 4), np.uint16)), SceneOptions(bands=BANDS))
     with pytest.raises(ValueError, match="5 x 50 pixels are smaller than a patch of 7"):
         Session(method, {"a": small}, tmp_path)

@@ -19,7 +19,7 @@ from miseg.data.raster.scene_files import SceneOptions, open_series
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint
 from miseg.service.labelling import http
-from miseg.service.labelling.session import Session
+from miseg.service.labelling.session import FirstView, Session
 from tests.support.labelled_fields import BANDS, DATES, write_fields, write_model
 from tests.support.pages.page_driver import SETTLED, LabellingPage, labelling_page
 from tests.support.processes import free_ports
@@ -42,7 +42,7 @@ class Server:
         method = checkpoint.open_method(self.model)[0]
         assert isinstance(method, NearestLabelMethod)
         scenes = {str(scene.date): scene for scene in open_series(self.series, SceneOptions(bands=BANDS))}
-        session = Session(method, scenes, self.labels, name="fields")
+        session = Session(method, scenes, self.labels, FirstView("fields"))
         app = http.application(session, http.PAGE, ["127.0.0.1"])
         server = uvicorn.Server(
             uvicorn.Config(app, port=self.port, log_level="error", ws="none", timeout_graceful_shutdown=1)
