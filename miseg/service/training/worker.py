@@ -16,8 +16,7 @@ import torch.distributed as dist
 from ray.train.torch import get_device
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.evaluation import match_clusters
-from miseg.interface import Batch, Method
+from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_files import MANIFEST
@@ -25,15 +24,13 @@ from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import StorageError
 from miseg.service.cluster.metrics import Waited
 from miseg.service.cluster.preemption import Notice, PreemptedError
-from miseg.service.journal.journal import TRAIN_MATCH
 from miseg.service.training import decoded_cache
 from miseg.service.training import streams as ingest
 from miseg.service.training.agreement import Agreement
-from miseg.service.training.artifacts import PANEL_ROWS, validation_metrics
 from miseg.service.training.loop import Loop, NonFiniteLossError, Record
 from miseg.service.training.recorder import Recorder
 from miseg.service.training.run import FINISHED, PLACEMENT_GROUP, Selection
-from miseg.service.training.scoring import Evaluation
+from miseg.service.training.validation import validate
 
 LOG_EVERY = 10
 """Steps between two reads of the losses from the device."""
@@ -43,9 +40,6 @@ Report = Callable[[dict[str, Any]], None]
 
 REFUSED_BEFORE_S = 2.0
 """Seconds from Ray's refusal of a task on a node that drains until it says that the node drains, at most."""
-
-Watched = Callable[[Iterator[Batch]], Iterator[Batch]]
-"""Hands batches on, with an eye on whether there is time for them."""
 
 
 def train_under_ray(config: dict[str, Any]) -> str:
@@ -167,7 +161,7 @@ class _Training:
             self.recorder.finish()
 
     def _validate(self) -> None:
-        self.report(_validate(self.loop, self.dataset, self.recorder, self.selection, self._watched))
+        self.report(validate(self.loop, self.dataset, self.recorder, self.selection, self._watched))
 
     def _watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """What a validation reads: it may take longer than the notice leaves, and changes nothing that is kept."""
@@ -252,58 +246,3 @@ def _log(recorder: Recorder | None, records: Iterable[Record]) -> None:
     for record in records:
         if recorder is not None:
             recorder.step(record)
-
-
-def _validate(
-    loop: Loop, dataset: PackedDataset, recorder: Recorder | None, selection: Selection, watched: Watched
-) -> dict[str, Any]:
-    """What the validation found, for `Report`; rank 0 has kept it."""
-    labelled = loop.task.num_classes > 0
-    found = _validated(loop, dataset, watched) if labelled or loop.method.emits == "clusters" else None
-    scores = {} if found is None or not labelled else validation_metrics(found, loop.task.class_names, "val")
-    match_K = None
-    if found is not None and found.objective is not None:
-        scores["val/objective"] = found.objective
-    if labelled and found is not None and found.clusters is not None:
-        match_K = match_clusters(found.clusters.counts)
-        if loop.step == loop.experiment.steps:
-            # At the end alone, for it takes a pass over the training images.
-            match_K = _match_on_train(loop, dataset, watched)
-            by_train = Evaluation(found.clusters.matched(match_K), [], {})
-            scores |= validation_metrics(by_train, loop.task.class_names, f"val/{TRAIN_MATCH}")
-    # Of checkpoints that are equally good the latest is kept: without labels, that is the last.
-    mean_iou = found.matrix.mean_iou() if labelled and found is not None else 0.0
-    objective = None if found is None or selection == "labels" else found.objective
-    metrics = {"step": loop.step, "mean_iou": mean_iou, "score": mean_iou if objective is None else objective}
-    stopped = [""]
-    if recorder is not None:
-        try:
-            recorder.validation(loop, metrics, scores, found if labelled else None, match_K)
-        except StorageError as error:
-            stopped = [str(error)]
-    if loop.world > 1:
-        dist.broadcast_object_list(stopped)  # a rank that ended alone would leave the others waiting for it
-    if stopped[0]:
-        raise StorageError(stopped[0])
-    return metrics
-
-
-def _validated(loop: Loop, dataset: PackedDataset, watched: Watched) -> Evaluation:
-    split, method = loop.experiment.validation_split(dataset.splits), loop.method
-    if method.supervision == "few":
-        method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
-    elif method.supervision == "none" and type(method).fit_support is not Method.fit_support:
-        images = watched(_stream(loop, dataset, "train"))
-        method.fit_support(batch.to(loop.device).without_labels(loop.task.ignore_index) for batch in images)
-    return loop.evaluate(watched(_stream(loop, dataset, split)), keep=PANEL_ROWS if loop.rank == 0 else 0)
-
-
-def _match_on_train(loop: Loop, dataset: PackedDataset, watched: Watched) -> torch.Tensor:
-    """The class of each cluster by the training images' labels."""
-    found = loop.evaluate(watched(_stream(loop, dataset, "train")), objective=False)
-    assert found.clusters is not None
-    return match_clusters(found.clusters.counts)
-
-
-def _stream(loop: Loop, dataset: PackedDataset, split: str) -> Iterator[Batch]:
-    return ingest.evaluation_stream(dataset, split, loop.experiment, rank=loop.rank, world=loop.world)

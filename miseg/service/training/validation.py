@@ -1,0 +1,93 @@
+"""One validation of a training: what is measured on the validation split, and how clusters are matched with classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from miseg.data.packed.dataset import PackedDataset
+from miseg.evaluation import match_clusters
+from miseg.interface import Batch, Method
+from miseg.metric_names import TRAIN_MATCH, VALIDATION_OBJECTIVE, of_split
+from miseg.service.checkpoints.storage_failures import StorageError
+from miseg.service.training import streams as ingest
+from miseg.service.training.artifacts import PANEL_ROWS, validation_metrics
+from miseg.service.training.loop import Loop
+from miseg.service.training.recorder import Recorder
+from miseg.service.training.run import Selection
+from miseg.service.training.scoring import Evaluation
+
+Watched = Callable[[Iterator[Batch]], Iterator[Batch]]
+"""Hands batches on, with an eye on whether there is time for them."""
+
+
+def validate(
+    loop: Loop, dataset: PackedDataset, recorder: Recorder | None, selection: Selection, watched: Watched
+) -> dict[str, Any]:
+    """Validate on all ranks, and keep on rank 0 what was found, with a checkpoint.
+
+    Args:
+        loop: the training as it is now.
+        dataset: what is trained on.
+        recorder: of rank 0; None on others.
+        selection: what tells a better checkpoint.
+        watched: hands on the batches that are read.
+
+    Returns:
+        `step`, `mean_iou` (0 where there are no labels) and `score`, by which checkpoints and trials are compared.
+
+    Raises:
+        StorageError: the checkpoint cannot be written, and the training shall stop then; on every rank.
+    """
+    labelled = loop.task.num_classes > 0
+    found = _validated(loop, dataset, watched) if labelled or loop.method.emits == "clusters" else None
+    scores = {} if found is None or not labelled else validation_metrics(found, loop.task.class_names, "val")
+    match_K = None
+    if found is not None and found.objective is not None:
+        scores[VALIDATION_OBJECTIVE] = found.objective
+    if labelled and found is not None and found.clusters is not None:
+        match_K = match_clusters(found.clusters.counts)
+        if loop.step == loop.experiment.steps:
+            # At the end alone, for it takes a pass over the training images.
+            match_K = _match_on_train(loop, dataset, watched)
+            by_train = Evaluation(found.clusters.matched(match_K), [], {})
+            scores |= validation_metrics(by_train, loop.task.class_names, of_split("val", TRAIN_MATCH))
+    # Of checkpoints that are equally good the latest is kept: without labels, that is the last.
+    mean_iou = found.matrix.mean_iou() if labelled and found is not None else 0.0
+    objective = None if found is None or selection == "labels" else found.objective
+    metrics = {"step": loop.step, "mean_iou": mean_iou, "score": mean_iou if objective is None else objective}
+    stopped = [""]
+    if recorder is not None:
+        try:
+            recorder.validation(loop, metrics, scores, found if labelled else None, match_K)
+        except StorageError as error:
+            stopped = [str(error)]
+    if loop.world > 1:
+        dist.broadcast_object_list(stopped)  # a rank that ended alone would leave the others waiting for it
+    if stopped[0]:
+        raise StorageError(stopped[0])
+    return metrics
+
+
+def _validated(loop: Loop, dataset: PackedDataset, watched: Watched) -> Evaluation:
+    split, method = loop.experiment.validation_split(dataset.splits), loop.method
+    if method.supervision == "few":
+        method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
+    elif method.supervision == "none" and type(method).fit_support is not Method.fit_support:
+        images = watched(_stream(loop, dataset, "train"))
+        method.fit_support(batch.to(loop.device).without_labels(loop.task.ignore_index) for batch in images)
+    return loop.evaluate(watched(_stream(loop, dataset, split)), keep=PANEL_ROWS if loop.rank == 0 else 0)
+
+
+def _match_on_train(loop: Loop, dataset: PackedDataset, watched: Watched) -> torch.Tensor:
+    """The class of each cluster by the training images' labels."""
+    found = loop.evaluate(watched(_stream(loop, dataset, "train")), objective=False)
+    assert found.clusters is not None
+    return match_clusters(found.clusters.counts)
+
+
+def _stream(loop: Loop, dataset: PackedDataset, split: str) -> Iterator[Batch]:
+    return ingest.evaluation_stream(dataset, split, loop.experiment, rank=loop.rank, world=loop.world)
