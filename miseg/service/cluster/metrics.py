@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from miseg.metric_names import MEAN_IOU, OBJECTIVE, PIXEL_ACCURACY, of_split
+
 if TYPE_CHECKING:
     from miseg.recipes.experiment import Experiment
 
@@ -233,11 +235,11 @@ class RunMetrics:
     def validated(self, scores: Mapping[str, float], split: str = "val") -> None:
         """A validation's scores, by their names in MLflow."""
         for name, key in (
-            ("miseg_validation_mean_iou_ratio", "mean_iou"),
-            ("miseg_validation_pixel_accuracy_ratio", "pixel_accuracy"),
-            ("miseg_validation_objective", "objective"),
+            ("miseg_validation_mean_iou_ratio", MEAN_IOU),
+            ("miseg_validation_pixel_accuracy_ratio", PIXEL_ACCURACY),
+            ("miseg_validation_objective", OBJECTIVE),
         ):
-            put(name, self.labels | {"split": split}, scores.get(f"{split}/{key}", math.nan))
+            put(name, self.labels | {"split": split}, scores.get(of_split(split, key), math.nan))
         self._got_on()
 
     def fault(self, kind: str) -> None:

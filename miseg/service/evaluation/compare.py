@@ -11,6 +11,7 @@ from pathlib import Path
 from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.evaluation.pictures import Row, comparison
+from miseg.metric_names import BOUNDARY_IOU, CLASS_IOU, INFERENCE_SECONDS, OVERLAP_SCORES, SECONDS_PER_IMAGE, TITLES
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
@@ -20,14 +21,8 @@ from miseg.service.tracking.description import parameters
 from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training.artifacts import write_table
 
-MEASURES = {
-    "mean IoU": "mean_iou",
-    "micro IoU": "micro_iou",
-    "pixel accuracy": "pixel_accuracy",
-    "boundary IoU": "boundary_iou",
-    "inference seconds": "inference_seconds",
-}
-"""Rows of the table below the classes, with the metric of each."""
+MEASURES = (*OVERLAP_SCORES, BOUNDARY_IOU, INFERENCE_SECONDS)
+"""Metrics below the classes in the table."""
 
 Table = list[tuple[str, list[float]]]
 """Rows by name; nan where a method has no such value."""
@@ -144,9 +139,9 @@ def table_of(
     scores: Mapping[str, Mapping[str, float]], class_names: Sequence[str], split: str, crf: Sequence[DenseCRF] = ()
 ) -> tuple[list[str], Table]:
     """Scores by method and metric name as a table: a column for each method and after it one for each CRF."""
-    measures = {name: f"iou/{name}" for name in class_names} | MEASURES
+    measures = {name: f"{CLASS_IOU}/{name}" for name in class_names} | {TITLES[name]: name for name in MEASURES}
     if crf:
-        measures["CRF seconds"] = "seconds_per_image"
+        measures["CRF seconds"] = SECONDS_PER_IMAGE
     columns = {}
     for title, found in scores.items():
         prefixes = {title: split} | {

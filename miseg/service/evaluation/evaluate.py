@@ -21,9 +21,10 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
 from miseg.evaluation.pictures import Row
 from miseg.interface import Method
+from miseg.metric_names import BOUNDARY_IOU, INFERENCE_SECONDS, SECONDS_PER_IMAGE, TRAIN_MATCH, of_split
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.evaluation import dense_crf
-from miseg.service.journal.journal import TRAIN_MATCH, Journal, journal_folder
+from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
@@ -167,7 +168,7 @@ def _measure(
         scores = _scores(found, boundary, task.class_names, split, matched_on_train=match_K is not None)
         if found.kept:
             image_1CHW = found.kept[0][0].images_NCHW[:1]
-            scores[f"{split}/inference_seconds"] = inference_seconds(method, image_1CHW, device, precision)
+            scores[of_split(split, INFERENCE_SECONDS)] = inference_seconds(method, image_1CHW, device, precision)
         log = Journal(**journal)
         log.metrics(step, scores)
         images = Path(folder) / f"{split}-images.parquet"
@@ -212,14 +213,14 @@ def _scores(
     found: Evaluation, boundary: BoundaryIoU, class_names: Sequence[str], split: str, *, matched_on_train: bool
 ) -> dict[str, float]:
     if found.clusters is None:
-        return validation_metrics(found, class_names, split) | {f"{split}/boundary_iou": boundary.mean()}
+        return validation_metrics(found, class_names, split) | {of_split(split, BOUNDARY_IOU): boundary.mean()}
     own = found._replace(matrix=found.clusters.matched(match_clusters(found.clusters.counts)))
     scores = validation_metrics(own, class_names, split)
     if not matched_on_train:
         return scores
-    prefix = f"{split}/{TRAIN_MATCH}"
+    prefix = of_split(split, TRAIN_MATCH)
     by_train = validation_metrics(Evaluation(found.matrix, [], {}), class_names, prefix)
-    return scores | by_train | {f"{prefix}/boundary_iou": boundary.mean()}
+    return scores | by_train | {of_split(prefix, BOUNDARY_IOU): boundary.mean()}
 
 
 @torch.no_grad()
@@ -252,7 +253,7 @@ def _crf_scores(
         prefix = f"{split}/crf_{settings.iterations}"
         scores |= validation_metrics(Evaluation(refined.matrix, [], {}), class_names, prefix)
         scores |= {
-            f"{prefix}/boundary_iou": refined.boundary.mean(),
-            f"{prefix}/seconds_per_image": refined.seconds / max(1, refined.images),
+            of_split(prefix, BOUNDARY_IOU): refined.boundary.mean(),
+            of_split(prefix, SECONDS_PER_IMAGE): refined.seconds / max(1, refined.images),
         }
     return scores

@@ -24,9 +24,6 @@ logger = logging.getLogger(__name__)
 
 NOT_IN_NAMES = re.compile(r"[^/\w.\- :]")
 
-TRAIN_MATCH = "train_match"
-"""Metrics of clusters whose match with the classes was made on the training split: `val/train_match/…`."""
-
 PAUSE = 0.5
 """Seconds between two sendings: what is logged meanwhile shares a request."""
 

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.evaluation import report_figures as figures
+from miseg.metric_names import VALIDATION_MEAN_IOU
 from miseg.recipes.differences import DIFFERENCES, Difference
 from miseg.service.reports.papers import Beside, beside
 from miseg.service.reports.pictures import Pictures, pictures
@@ -93,7 +94,7 @@ def _section(client: MlflowClient, table: Table) -> Section:
     return section
 
 
-def curve(client: MlflowClient, run: Run, metric: str = "val/mean_iou") -> dict[int, float]:
+def curve(client: MlflowClient, run: Run, metric: str = VALIDATION_MEAN_IOU) -> dict[int, float]:
     """A metric's values by step; of a step that was logged twice the last counts."""
     return {point.step: point.value for point in client.get_metric_history(run.info.run_id, metric)}
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from miseg.metric_names import OVERLAP_SCORES, TITLES, TRAIN_MATCH_MEAN_IOU
 from miseg.recipes.catalog import RECIPES
 from miseg.service.reports.content import Content, address
 from miseg.service.reports.papers import Beside
 from miseg.service.reports.pictures import EXTREMES, data_uri
-from miseg.service.reports.runs import TRAIN_MATCHED, Table
+from miseg.service.reports.runs import Table
 from miseg.service.reports.words import NAMES, give_or_take, place
 from miseg.service.training.artifacts import write_table
 
@@ -29,7 +30,6 @@ GLYPHS = {
     "not comparable": "",
     "baseline": "",
 }
-METRICS = {"mean_iou": "mean IoU", "micro_iou": "micro IoU", "pixel_accuracy": "pixel accuracy"}
 
 
 def write(content: Content, folder: Path, now: datetime.datetime | None = None) -> list[Path]:
@@ -72,7 +72,7 @@ def html(content: Content, written: str) -> str:
         records={row: row.record for row in content.rows},
         addresses={run.info.run_id: address(found.uri, run) for row in content.rows for run in row.runs},
         glyphs=GLYPHS,
-        metrics=METRICS,
+        metrics={name: TITLES[name] for name in OVERLAP_SCORES},
         names=NAMES,
         split_text=split_text,
         matched=matched,
@@ -137,7 +137,7 @@ def markdown(content: Content, written: str) -> str:
             _header(["row", "data", "system", "score", "theirs", "their gain", "our row", "ours", "our gain", "runs"])
         )
         for r in (record for row in rows for record in row.records):
-            values = [r["row"], NAMES.get(str(r["data"]), r["data"]), r["system"], METRICS[str(r["metric"])]]
+            values = [r["row"], NAMES.get(str(r["data"]), r["data"]), r["system"], TITLES[str(r["metric"])]]
             values += [_cell(r["published"]), r["published_gain"] or "–", r["our_row"] or "–", _cell(r["ours"])]
             text.append(_line([*values, _delta(r["our_difference"], r["our_half_width"]), r["runs"] or "–"]))
         text += ["", *([f"Where their figures stand: {'; '.join(sources(rows))}.", ""] if sources(rows) else [])]
@@ -178,7 +178,7 @@ def split_text(table: Table) -> str:
 
 def matched(table: Table) -> bool:
     """Whether there are scores by a match made on the training split."""
-    return any(TRAIN_MATCHED in seeded.scores for line in table.lines for seeded in line.seeds.values())
+    return any(TRAIN_MATCH_MEAN_IOU in seeded.scores for line in table.lines for seeded in line.seeds.values())
 
 
 def again(content: Content) -> str:

@@ -17,17 +17,15 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from miseg.evaluation.paired import ImageCounts
+from miseg.metric_names import CLASS_IOU, MEAN_IOU, OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU, of_split
 from miseg.service.tracking import study_plan
 from miseg.service.tracking.connection import reachable
 from miseg.service.tracking.queries import RUN_KEY, all_pages
 
-TRAIN_MATCHED = "train_match/mean_iou"
-"""Mean IoU of clusters that were matched with the classes on the training split: `miseg.service.journal.journal`."""
-
 # A line a file would bury what the report says.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-SCORES = ("mean_iou", "micro_iou", "pixel_accuracy", TRAIN_MATCHED)
+SCORES = (*OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU)
 SAME = re.compile(r" \((= tuned|many to one)\)$")
 """What a tuning adds to the name of a row; see `miseg.service.tuning.tune`."""
 
@@ -48,12 +46,12 @@ class Seeded:
     def scores(self) -> dict[str, float]:
         """Scores in 0..1 by the names of `SCORES`, as far as they were logged."""
         metrics = (self.evaluation or self.run).data.metrics
-        return {name: metrics[f"{self.split}/{name}"] for name in SCORES if f"{self.split}/{name}" in metrics}
+        return {name: metrics[key] for name in SCORES if (key := of_split(self.split, name)) in metrics}
 
     @property
     def per_class(self) -> dict[str, float]:
         """IoU in 0..1 by class."""
-        prefix = f"{self.split}/iou/"
+        prefix = f"{self.split}/{CLASS_IOU}/"
         metrics = (self.evaluation or self.run).data.metrics
         return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
 
@@ -215,7 +213,7 @@ def _measure(client: MlflowClient, table: Table, evaluations: Sequence[Run]) -> 
     """Put the measurements of the table's split beside their trainings; without any the validations stand."""
     cells = {cell.id for cell in table.cells}
     own = [run for run in evaluations if run.data.tags.get("miseg.cell") in cells]
-    own = [run for run in own if f"{run.data.params.get('split')}/mean_iou" in run.data.metrics]
+    own = [run for run in own if of_split(run.data.params.get("split", ""), MEAN_IOU) in run.data.metrics]
     if not own:
         return
     splits = Counter(run.data.params["split"] for run in own)

@@ -10,6 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from miseg.evaluation import report_figures as figures
+from miseg.metric_names import VALIDATION_OBJECTIVE, validation_metric
 from miseg.service.reports.runs import Cell
 
 ENOUGH_TRIALS = 4
@@ -35,7 +36,7 @@ def searched(cell: Cell) -> Search | None:
     if not runs or not names:
         return None
     base = cell.tuning.data.tags.get("miseg.experiment_id") if cell.tuning is not None else None
-    percent = 1.0 if metric == "val/objective" else 100.0
+    percent = 1.0 if metric == VALIDATION_OBJECTIVE else 100.0
     trials = [
         figures.Tried(
             {_short(name): _value(run.data.params[name]) for name in names if name in run.data.params},
@@ -52,7 +53,7 @@ def searched(cell: Cell) -> Search | None:
     logs = {name for name, kind in ranges.items() if isinstance(kind, FloatDistribution) and kind.log}
     found = [figures.Knob(name, found_importances.get(name), name in logs) for name in names]
     found.sort(key=lambda knob: -(knob.importance or 0))
-    score = "objective, nats" if metric == "val/objective" else "mean IoU on validation, %"
+    score = "objective, nats" if metric == VALIDATION_OBJECTIVE else "mean IoU on validation, %"
     note = f"{len(trials)} trials, {len(whole)} of them trained to the last step. "
     if found_importances:
         note += "Importances, which add up to 1, are of these, by PED-ANOVA (Watanabe, Bansal and Hutter, 2023)."
@@ -110,5 +111,5 @@ def tried(cell: Cell) -> tuple[list[str], str]:
         for name, value in run.data.params.items():
             seen.setdefault(name, set()).add(value)
     names = sorted(name for name, values in seen.items() if len(values) > 1 and name != "seed")
-    by_objective = cell.tuning is not None and cell.tuning.data.params.get("selection") == "objective"
-    return names, "val/objective" if by_objective else "val/mean_iou"
+    selection = "labels" if cell.tuning is None else cell.tuning.data.params.get("selection", "labels")
+    return names, validation_metric(selection)

@@ -13,8 +13,9 @@ from statistics import fmean
 from mlflow.entities import Run
 
 from miseg.evaluation.paired import Difference, compare, compare_scores
+from miseg.metric_names import MEAN_IOU, MICRO_IOU, PIXEL_ACCURACY, TRAIN_MATCH_MEAN_IOU
 from miseg.recipes.published import claims
-from miseg.service.reports.runs import SAME, SCORES, TRAIN_MATCHED, Found, Line, Table
+from miseg.service.reports.runs import SAME, SCORES, Found, Line, Table
 from miseg.service.reports.words import claimed, counted, gain, give_or_take, number, place, signed, system
 
 
@@ -107,12 +108,12 @@ class Result:
             "recipe": self.line.recipe,
             "system": self.system,
             "seeds": len(self.line.seeds),
-            "mean_iou": number(self.scores.get("mean_iou")),
+            "mean_iou": number(self.scores.get(MEAN_IOU)),
             "mean_iou_lowest": number(self.low),
             "mean_iou_highest": number(self.high),
-            "mean_iou_train_match": number(self.scores.get(TRAIN_MATCHED)),
-            "micro_iou": number(self.scores.get("micro_iou")),
-            "pixel_accuracy": number(self.scores.get("pixel_accuracy")),
+            "mean_iou_train_match": number(self.scores.get(TRAIN_MATCH_MEAN_IOU)),
+            "micro_iou": number(self.scores.get(MICRO_IOU)),
+            "pixel_accuracy": number(self.scores.get(PIXEL_ACCURACY)),
             "baseline": self.table.baseline,
             "difference": number(self.points),
             "half_width": number(self.half),
@@ -139,13 +140,13 @@ def results(table: Table) -> list[Result]:
             name: [100 * seeded.scores[name] for seeded in line.seeds.values() if name in seeded.scores]
             for name in SCORES
         }
-        if not (ious := by_name["mean_iou"]):
+        if not (ious := by_name[MEAN_IOU]):
             continue
         means = {name: fmean(values) for name, values in by_name.items() if values}
         rows.append(
             Result(line, table, line is base, system(line, table), means, min(ious), max(ious), one, comparisons)
         )
-    return sorted(rows, key=lambda row: -row.scores["mean_iou"])
+    return sorted(rows, key=lambda row: -row.scores[MEAN_IOU])
 
 
 def difference(line: Line, base: Line) -> Difference | None:
@@ -155,7 +156,7 @@ def difference(line: Line, base: Line) -> Difference | None:
     if both and both <= counts[0].keys() & counts[1].keys() and (found := compare(*counts)) is not None:
         return found
     scores = [
-        {seed: one.scores["mean_iou"] for seed, one in each.seeds.items() if "mean_iou" in one.scores}
+        {seed: one.scores[MEAN_IOU] for seed, one in each.seeds.items() if MEAN_IOU in one.scores}
         for each in (line, base)
     ]
     return compare_scores(*scores)
@@ -191,7 +192,7 @@ def answer(found: Found, rows: Sequence[Result]) -> str:
         own = [row for row in rows if row.table is table]
         if own:
             best = own[0]
-            text = f"On {place(table)} {best.line.name} has the highest mean IoU, {best.scores['mean_iou']:.1f} %"
+            text = f"On {place(table)} {best.line.name} has the highest mean IoU, {best.scores[MEAN_IOU]:.1f} %"
             if best.difference is not None:
                 text += f" ({against(best)} over {table.baseline})"
             parts.append(text + ".")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from mlflow.entities import Run
 
 from miseg.data.packed.dataset import PackedDataset
+from miseg.metric_names import MEAN_IOU, of_split
 from miseg.recipes.study import Cell, Table
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
@@ -196,7 +197,7 @@ def _measure(study: Study, table: Table, cell: Cell, confirmation: Run) -> None:
         place = models.download(job.tracking_uri, run_id, "last", folder)
         scores = evaluate(TrainedModel(place, run_id), job.data, split, job, tags=tags).scores
     row, seed = tags["miseg.row"], confirmation.data.params["seed"]
-    score = scores[f"{split}/mean_iou"]
+    score = scores[of_split(split, MEAN_IOU)]
     print(f"{table.cell_id(cell)}  {row}  seed {seed}: mean_iou {score:.4f} on {split}", flush=True)
 
 

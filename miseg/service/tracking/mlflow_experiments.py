@@ -7,6 +7,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from miseg.metric_names import VALIDATION_MEAN_IOU
 from miseg.service.tracking.run_store import RunStore
 
 
@@ -40,7 +41,7 @@ def _described(name: str) -> dict[str, str]:
     """What an experiment says of itself; without its kind MLflow's page asks every user for it."""
     return {
         "mlflow.experimentKind": "custom_model_development",
-        "mlflow.experiment.primaryMetric.name": "val/mean_iou",
+        "mlflow.experiment.primaryMetric.name": VALIDATION_MEAN_IOU,
         "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
         "mlflow.note.content": (
             f"What miseg did on {name.removeprefix('miseg/')}. A run of `miseg.kind` tuning or study has the runs that "

@@ -17,6 +17,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from miseg.metric_names import VALIDATION_MEAN_IOU
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError
 
 BEST = "best"
@@ -67,7 +68,7 @@ def register(uri: str, run_id: str, name: str, metric: str, tags: Mapping[str, s
     run = client.get_run(run_id)
     model = _model(uri, run_id)
     measured = {found.key: found.value for found in model.metrics or []}
-    chosen = metric if metric in measured else "val/mean_iou"
+    chosen = metric if metric in measured else VALIDATION_MEAN_IOU
     kept = {key: run.data.tags[key] for key in KEPT if key in run.data.tags} | dict(tags or {})
     kept |= {METRIC: chosen} | (
         {SCORE: repr(measured[chosen])} if math.isfinite(measured.get(chosen, math.nan)) else {}

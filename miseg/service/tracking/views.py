@@ -15,6 +15,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from miseg.metric_names import OVERLAP_SCORES, VALIDATION_MEAN_IOU, of_split, validation_metric
 from miseg.service.tracking.connection import UNREACHABLE
 
 TAG = "mlflow.sharedViewState."
@@ -26,22 +27,20 @@ SEARCHED = "miseg.searched"
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `miseg ui` answers."""
 
-SCORES = ("mean_iou", "micro_iou", "pixel_accuracy")
-
 
 def state(run: Run) -> dict[str, Any] | None:
     """What the runs table of a tuning or a study shows, as MLflow's page describes it; None for other runs."""
     kind, tags = run.data.tags.get("miseg.kind"), run.data.tags
     if kind == "tuning":
-        selected = "val/objective" if run.data.params.get("selection") == "objective" else "val/mean_iou"
+        selected = validation_metric(run.data.params.get("selection", "labels"))
         searched = [_column("params", name) for name in filter(None, tags.get(SEARCHED, "").split(","))]
         # Where clusters are selected without labels, mean IoU stands beside what selects.
-        scores = [_column("metrics", name) for name in dict.fromkeys((selected, "val/mean_iou", "step"))]
+        scores = [_column("metrics", name) for name in dict.fromkeys((selected, VALIDATION_MEAN_IOU, "step"))]
         # First what they are compared by: in a narrow window the last ones are out of sight.
         shown = [scores[0], *searched, *scores[1:], _column("tags", "miseg.ended"), _column("params", "seed")]
         return _state(_column("tags", "mlflow.parentRunId"), run.info.run_id, _column("metrics", selected), shown)
     if kind == "study":
-        measured = [_column("metrics", f"{split}/{score}") for split in ("test", "val") for score in SCORES]
+        measured = [_column("metrics", of_split(split, score)) for split in ("test", "val") for score in OVERLAP_SCORES]
         told = [_column("tags", "miseg.cell"), _column("tags", "miseg.row"), _column("params", "seed")]
         found = _state(_column("tags", "miseg.study"), tags["miseg.study"], measured[0], told + measured)
         return found | {"searchFilter": f"{found['searchFilter']} and tags.`miseg.kind` = 'evaluation'"}

@@ -11,6 +11,16 @@ import torch
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation.pictures import Row, confusion_picture, panels
+from miseg.metric_names import (
+    CLASS_IOU,
+    CLUSTER_ENTROPY,
+    MEAN_IOU,
+    MICRO_IOU,
+    OBJECTIVE,
+    PIXEL_ACCURACY,
+    UNUSED_CLUSTERS,
+    of_split,
+)
 from miseg.recipes.experiment import Experiment
 from miseg.service.journal.journal import Journal
 from miseg.service.training.scoring import Evaluation
@@ -26,18 +36,18 @@ def validation_metrics(found: Evaluation, class_names: Iterable[str], split: str
     scores: dict[str, float] = {}
     for prefix, matrix in {split: found.matrix, **{f"{split}/{name}": m for name, m in found.others.items()}}.items():
         scores |= {
-            f"{prefix}/mean_iou": matrix.mean_iou(),
-            f"{prefix}/micro_iou": matrix.micro_iou(),
-            f"{prefix}/pixel_accuracy": matrix.pixel_accuracy(),
+            of_split(prefix, MEAN_IOU): matrix.mean_iou(),
+            of_split(prefix, MICRO_IOU): matrix.micro_iou(),
+            of_split(prefix, PIXEL_ACCURACY): matrix.pixel_accuracy(),
         }
         per_class = zip(names, matrix.iou_per_class(), strict=True)
-        scores |= {f"{prefix}/iou/{name}": float(value) for name, value in per_class if value == value}
+        scores |= {of_split(prefix, f"{CLASS_IOU}/{name}"): float(value) for name, value in per_class if value == value}
     if found.clusters is not None:
         scores |= {
-            f"{split}/cluster_entropy": found.clusters.entropy(),
-            f"{split}/unused_clusters": float(len(found.clusters.unused())),
+            of_split(split, CLUSTER_ENTROPY): found.clusters.entropy(),
+            of_split(split, UNUSED_CLUSTERS): float(len(found.clusters.unused())),
         }
-    return scores if found.objective is None else scores | {f"{split}/objective": found.objective}
+    return scores if found.objective is None else scores | {of_split(split, OBJECTIVE): found.objective}
 
 
 def watch_collapse(journal: Journal, found: Evaluation, step: int) -> None:

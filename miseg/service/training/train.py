@@ -19,6 +19,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed.dataset import PackedDataset
+from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, validation_metric
 from miseg.recipes.experiment import to_dict
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import metrics, ray_cluster
@@ -202,7 +203,7 @@ def finished(run: Run) -> Outcome | None:
         )
     if found.info.status != "FINISHED" or found.data.tags.get("miseg.ended") != FINISHED:
         return None
-    history = queries.history(run.tracking_uri, found.info.run_id, "val/mean_iou")
+    history = queries.history(run.tracking_uri, found.info.run_id, VALIDATION_MEAN_IOU)
     if not history and not PackedDataset.open(run.data).info.classes:
         return Outcome(found.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
     step = max(history, default=0)
@@ -210,7 +211,7 @@ def finished(run: Run) -> Outcome | None:
         return None
     scores = history
     if run.selection == "objective":
-        scores = queries.history(run.tracking_uri, found.info.run_id, "val/objective") or history
+        scores = queries.history(run.tracking_uri, found.info.run_id, VALIDATION_OBJECTIVE) or history
     best = max(scores, key=scores.__getitem__)
     return Outcome(found.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
 
@@ -267,8 +268,7 @@ def register(storage: str, uri: str, run_id: str, name: str, data: str, selectio
     """
     journal = Journal(journal_folder(storage), uri, run_id, storage)
     classes = json.dumps(list(PackedDataset.open(data).info.classes))
-    metric = "val/objective" if selection == "objective" else "val/mean_iou"
-    journal.register(name, metric, {"miseg.classes": classes})
+    journal.register(name, validation_metric(selection), {"miseg.classes": classes})
     return journal.close(CLOSING_TIMEOUT, CLOSING_TRIES)
 
 

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.data.packed.dataset import PackedDataset
+from miseg.metric_names import VALIDATION_MEAN_IOU
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking import mlflow_runs, queries
 
@@ -36,7 +37,7 @@ def tuned(uri: str, tuning: Tuning) -> Run | None:
 
 def of_training(run: Run) -> str:
     """What to say of a training that was done before."""
-    tags, score = run.data.tags, run.data.metrics.get("val/mean_iou")
+    tags, score = run.data.tags, run.data.metrics.get(VALIDATION_MEAN_IOU)
     commit = tags.get("mlflow.source.git.commit", "unknown")[:12]
     of = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[queries.RUN_KEY]}"
     result = "" if score is None else f", mean IoU {score:.4f}"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from miseg.metric_names import MEAN_IOU, of_split
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
 from miseg.service.training.run import FINISHED, Run
@@ -53,7 +54,7 @@ def close(
     return (
         {
             "run_id": found.info.run_id if found else "",
-            "mean_iou": metrics.get("mean_iou", float("nan")),
+            MEAN_IOU: metrics.get(MEAN_IOU, float("nan")),
             METRIC: metrics.get(METRIC, float("nan")),
             "step": metrics.get("step", 0),
             "ended": ended,
@@ -71,5 +72,5 @@ def _of_clusters(run: Any) -> dict[str, Any]:
     if run is None or "miseg.match" not in run.data.tags:
         return {}
     shown = {name: run.data.tags.get(f"miseg.{name}", "") for name in ("match", "collapsed")}
-    scores = {score: run.data.metrics.get(f"val/{score}", math.nan) for score in SCORES if score != "mean_iou"}
+    scores = {score: run.data.metrics.get(of_split("val", score), math.nan) for score in SCORES if score != MEAN_IOU}
     return {name: re.split("[,:]", text)[0] for name, text in shown.items() if text} | scores

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from miseg.service.journal.journal import TRAIN_MATCH
+from miseg.metric_names import MEAN_IOU, PIXEL_ACCURACY, TITLES, TRAIN_MATCH_MEAN_IOU, TRAIN_MATCH_PIXEL_ACCURACY
 from miseg.service.training.run import FINISHED
 
 METRIC = "score"
@@ -18,10 +18,8 @@ MANY_TO_ONE = " (many to one)"
 """End of a confirmed row's name whose clusters were matched with classes so."""
 
 SCORES = {
-    "mean_iou": "Mean IoU",
-    "pixel_accuracy": "Pixel accuracy",
-    f"{TRAIN_MATCH}/mean_iou": "Mean IoU, matched on train,",
-    f"{TRAIN_MATCH}/pixel_accuracy": "Pixel accuracy, matched on train,",
+    name: TITLES[name][0].upper() + TITLES[name][1:]
+    for name in (MEAN_IOU, PIXEL_ACCURACY, TRAIN_MATCH_MEAN_IOU, TRAIN_MATCH_PIXEL_ACCURACY)
 }
 """What the columns of a confirmation are called; all but the first are there for clusters alone."""
 
@@ -45,12 +43,12 @@ def agreement(trials: pd.DataFrame, steps: int) -> float | None:
     whole = trials[(trials["step"] == steps) & (trials["ended"] == FINISHED)]
     if METRIC not in trials or len(whole) < 2:
         return None
-    if min(whole[METRIC].nunique(), whole["mean_iou"].nunique()) < 2:
+    if min(whole[METRIC].nunique(), whole[MEAN_IOU].nunique()) < 2:
         return None
-    return float(whole[METRIC].corr(whole["mean_iou"], method="spearman"))
+    return float(whole[METRIC].corr(whole[MEAN_IOU], method="spearman"))
 
 
-def summary(confirmation: pd.DataFrame, score: str = "mean_iou") -> pd.DataFrame:
+def summary(confirmation: pd.DataFrame, score: str = MEAN_IOU) -> pd.DataFrame:
     """Mean and range over seeds of every confirmed row, best first; `score` is one of `SCORES`."""
     grouped = confirmation.groupby("row")[score].agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
     return grouped.sort_values("mean", ascending=False).reset_index()
@@ -71,9 +69,9 @@ def describe(params: Mapping[str, Any]) -> str:
 
 def trials_text(trials: pd.DataFrame) -> str:
     """The trials as a table for the terminal, best first."""
-    of_clusters = [score for score in SCORES if score != "mean_iou" and score in trials]
+    of_clusters = [score for score in SCORES if score != MEAN_IOU and score in trials]
     shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns=["run_id", *of_clusters])
-    shown = shown.sort_values(METRIC if METRIC in shown else "mean_iou", ascending=False)
+    shown = shown.sort_values(METRIC if METRIC in shown else MEAN_IOU, ascending=False)
     return shown.rename(columns={METRIC: "objective"}).to_string(index=False, float_format="{:.4g}".format)
 
 
@@ -81,7 +79,7 @@ def grid_text(trials: pd.DataFrame) -> str:
     """A grid's scores for the terminal: manner, λ and DF down, R across."""
     rows = ["downsampling", "lambda", "downsampling_factor"]
     shown = trials.rename(columns=lambda name: name.removeprefix("params/"))
-    table = shown.pivot_table(index=rows, columns="region_size", values="mean_iou", dropna=False)
+    table = shown.pivot_table(index=rows, columns="region_size", values=MEAN_IOU, dropna=False)
     return table.to_string(float_format="{:.4f}".format)
 
 
