@@ -91,7 +91,7 @@ class ImageCounts:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """A method's mean IoU less the baseline's, in 0..1, and how well it is known.
 
     Attributes:
@@ -149,7 +149,7 @@ def quantile(comparisons: int, freedom: float, level: float = LEVEL) -> float:
 
 def compare(
     method: Mapping[int, ImageCounts], baseline: Mapping[int, ImageCounts], *, draws: int = DRAWS, seed: int = 0
-) -> Difference | None:
+) -> PairedDifference | None:
     """The difference over the seeds and images that both have; None where they have none in common.
 
     Args:
@@ -169,16 +169,16 @@ def compare(
         drawn_BN = np.random.default_rng(seed).multinomial(len(ids) - 1, np.full(len(ids), 1 / len(ids)), draws)
         found_BS = np.stack([own.mean_iou(drawn_BN) - other.mean_iou(drawn_BN) for own, other in pairs], axis=1)
         of_images = float(np.nanvar(found_BS.mean(1), ddof=1))
-    return Difference(float(found_S.mean()), _of_seeds(found_S), of_images, len(seeds), len(ids))
+    return PairedDifference(float(found_S.mean()), _of_seeds(found_S), of_images, len(seeds), len(ids))
 
 
-def compare_scores(method: Mapping[int, float], baseline: Mapping[int, float]) -> Difference | None:
+def compare_scores(method: Mapping[int, float], baseline: Mapping[int, float]) -> PairedDifference | None:
     """The same from a score a seed, in 0..1, where images are not counted: what is known is over seeds alone."""
     seeds = sorted(method.keys() & baseline.keys())
     if not seeds:
         return None
     found_S = np.array([method[number] - baseline[number] for number in seeds])
-    return Difference(float(found_S.mean()), _of_seeds(found_S), math.nan, len(seeds), 0)
+    return PairedDifference(float(found_S.mean()), _of_seeds(found_S), math.nan, len(seeds), 0)
 
 
 def _of_seeds(found_S: np.ndarray) -> float:

@@ -30,7 +30,7 @@ GAP = 10
 TEXT, INK, PAPER = 16, (30, 30, 30), (255, 255, 255)
 
 
-class Row(NamedTuple):
+class PanelRow(NamedTuple):
     """One image of a panel.
 
     Attributes:
@@ -54,11 +54,11 @@ def panel(
     ignore_index: int = IGNORE_INDEX,
 ) -> Image.Image:
     """Image, truth, prediction and errors side by side, with titles and a legend; `panels` with a single row."""
-    return panels([Row(image_HWC, truth_HW, prediction_HW)], colours, class_names, ignore_index=ignore_index)
+    return panels([PanelRow(image_HWC, truth_HW, prediction_HW)], colours, class_names, ignore_index=ignore_index)
 
 
 def panels(
-    rows: Sequence[Row],
+    rows: Sequence[PanelRow],
     colours: Sequence[Sequence[int]],
     class_names: Sequence[str],
     *,
@@ -80,13 +80,13 @@ def panels(
             without a colour or name.
     """
     classes = _entries(class_names, colours)
-    cells = [(*_cells(Row(*row), colours, ignore_index), error_map(row[1], row[2], ignore_index)) for row in rows]
+    cells = [(*_cells(PanelRow(*row), colours, ignore_index), error_map(row[1], row[2], ignore_index)) for row in rows]
     verdicts = [("right", RIGHT), ("wrong", WRONG), ("ignored", IGNORED)]
     return _sheet(cells, TITLES, [classes, verdicts])
 
 
 def comparison(
-    methods: Mapping[str, Sequence[Row]],
+    methods: Mapping[str, Sequence[PanelRow]],
     colours: Sequence[Sequence[int]],
     class_names: Sequence[str],
     *,
@@ -106,7 +106,7 @@ def comparison(
         ValueError: as `panels`, or methods whose rows are of different images.
     """
     legend = [*_entries(class_names, colours), ("ignored", IGNORED)]
-    first: Sequence[Row] = next(iter(methods.values()), ())
+    first: Sequence[PanelRow] = next(iter(methods.values()), ())
     for title, rows in methods.items():
         if len(rows) != len(first) or not all(
             np.array_equal(row.truth, other.truth) for row, other in zip(rows, first, strict=True)
@@ -216,7 +216,9 @@ def _sheet(
     return canvas
 
 
-def _cells(row: Row, colours: Sequence[Sequence[int]], ignore_index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cells(
+    row: PanelRow, colours: Sequence[Sequence[int]], ignore_index: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image, truth and prediction as colours, uint8 [H, W, 3] each."""
     classes, palette = len(colours), np.asarray([*colours, IGNORED], dtype=np.uint8)
     image, truth, prediction = (np.asarray(part) for part in row)

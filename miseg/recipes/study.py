@@ -69,7 +69,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudyCell:
     """A method on a data set with a label budget: a search, and the confirmation of winner and default."""
 
     method: str
@@ -85,7 +85,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class StudyTable:
     """Cells that are compared with each other, under one budget.
 
     Raises:
@@ -106,7 +106,7 @@ class Table:
     """Seeds the searches and their trials; confirmations have the seeds that follow."""
     selection: Selection = "objective"
     """What compares the trials of methods without labels: their objective on held-out images, or mean IoU."""
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[StudyCell, ...] = ()
 
     def __post_init__(self) -> None:
         for option in ("trials", "confirm_seeds"):
@@ -156,11 +156,11 @@ class Table:
         wanted = (self.baseline, *BASELINES[self.supervision])
         return CONTENDERS[next((key for key in wanted if key in self.methods), self.methods[0])].rows[0]
 
-    def cell_id(self, cell: Cell) -> str:
+    def cell_id(self, cell: StudyCell) -> str:
         """`<data>/<budget>/<method>`."""
         return f"{self.name}/{self.budget_text}/{cell.method}"
 
-    def filled(self, methods: Sequence[str]) -> Table:
+    def filled(self, methods: Sequence[str]) -> StudyTable:
         """The table with a cell for each of the methods that has a recipe here and is not in it yet."""
         found = (_cell(self, method) for method in methods if method not in self.methods)
         return replace(self, cells=(*self.cells, *(cell for cell in found if cell is not None)))
@@ -171,7 +171,7 @@ def with_steps(experiment: Experiment, steps: int) -> Experiment:
     return replace(experiment, steps=steps, validate_every=max(1, steps // VALIDATIONS))
 
 
-def _cell(table: Table, method: str) -> Cell | None:
+def _cell(table: StudyTable, method: str) -> StudyCell | None:
     of_folder = "/" in table.place or "\\" in table.place
     stem = "embedded" if of_folder else STEMS.get(table.place, table.place)
     supervision, recipe = CONTENDERS[method].supervision, f"{stem}-{method}"
@@ -183,7 +183,7 @@ def _cell(table: Table, method: str) -> Cell | None:
     if isinstance(base.method, InfoSeg):
         # A number, so that the default is a point of the space.
         base = replace(base, method=replace(base.method, temperature=base.method.tau))
-    return Cell(method, recipe, replace(table.changes.of(base, supervision), label_budget=table.budget))
+    return StudyCell(method, recipe, replace(table.changes.of(base, supervision), label_budget=table.budget))
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Asked:
     selection: Selection | None = None
 
 
-def grown(known: Sequence[Table], asked: Asked, defaults: Mapping[str, Any]) -> tuple[Table, ...]:
+def grown(known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]) -> tuple[StudyTable, ...]:
     """The tables of a study after it is asked for more: `known` with further cells and seeds, and new ones.
 
     Args:
@@ -233,7 +233,7 @@ def grown(known: Sequence[Table], asked: Asked, defaults: Mapping[str, Any]) -> 
     return tuple(tables.values())
 
 
-def _wanted(place: str, known: Sequence[Table], asked: Asked, defaults: Mapping[str, Any]) -> list[Table]:
+def _wanted(place: str, known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]) -> list[StudyTable]:
     """A table without cells for each supervision and budget that is asked for at a place."""
     given = {name: getattr(asked, name) for name in ("trials", "confirm_seeds", "baseline", "seed", "selection")}
     settings = dict(defaults) | {name: value for name, value in given.items() if value is not None}
@@ -241,7 +241,7 @@ def _wanted(place: str, known: Sequence[Table], asked: Asked, defaults: Mapping[
     for supervision in BASELINES:
         there = [table.budget for table in known if (table.place, table.supervision) == (place, supervision)]
         budgets = there if asked.budgets is None and there else _budgets(supervision, asked.budgets or ())
-        tables += [Table(place, supervision, budget, changes=asked.changes, **settings) for budget in budgets]
+        tables += [StudyTable(place, supervision, budget, changes=asked.changes, **settings) for budget in budgets]
     return tables
 
 
@@ -257,13 +257,13 @@ def _budgets(supervision: Supervision, texts: Sequence[str]) -> list[int | None]
     return every if supervision == "none" else [*every, *numbers]
 
 
-def _methods_at(place: str, known: Sequence[Table]) -> Sequence[str]:
+def _methods_at(place: str, known: Sequence[StudyTable]) -> Sequence[str]:
     """What a further table of a place compares where nobody says: what others of that place do."""
     there = [method for table in known if table.place == place for method in table.methods]
     return tuple(dict.fromkeys(there)) or DEFAULT_METHODS
 
 
-def _agreed(table: Table, asked: Asked) -> Table:
+def _agreed(table: StudyTable, asked: Asked) -> StudyTable:
     """A known table with the seeds and the baseline that are asked for; ValueError for what it cannot change."""
     fixed = {"trials": asked.trials, "seed": asked.seed, "selection": asked.selection}
     for name, value in fixed.items():
@@ -287,7 +287,7 @@ def _agreed(table: Table, asked: Asked) -> Table:
     )
 
 
-def _check_found(places: Sequence[str], asked: Asked, tables: Mapping[str, Table]) -> None:
+def _check_found(places: Sequence[str], asked: Asked, tables: Mapping[str, StudyTable]) -> None:
     found = [table for table in tables.values() if table.place in places]
     if without := set(places) - {table.place for table in found}:
         ends = [f"-{method}" for method in CONTENDERS]

@@ -7,19 +7,19 @@ import pytest
 from PIL import Image
 
 from miseg.evaluation.disagreement import BOTH, FIRST, NEITHER, SECOND, disagreement
-from miseg.evaluation.pictures import GAP, IGNORED, TEXT, Row, panels
+from miseg.evaluation.pictures import GAP, IGNORED, TEXT, PanelRow, panels
 
 COLOURS, CLASSES = ((10, 100, 200), (200, 60, 10)), ("sky", "road")
 
 
-def rows(*predictions: np.ndarray) -> list[Row]:
+def rows(*predictions: np.ndarray) -> list[PanelRow]:
     rng = np.random.default_rng(0)
     found = []
     for prediction in predictions:
         truth = np.zeros(prediction.shape, np.int64)
         truth[:, : prediction.shape[1] // 2] = 1
         truth[0] = 255
-        found.append(Row(rng.integers(0, 256, (*prediction.shape, 3), dtype=np.uint8), truth, prediction))
+        found.append(PanelRow(rng.integers(0, 256, (*prediction.shape, 3), dtype=np.uint8), truth, prediction))
     return found
 
 
@@ -56,7 +56,7 @@ def test_pictures_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="different images"):
         disagreement(first, panels(rows(prediction, prediction), COLOURS, CLASSES), ("a", "b"))
     with pytest.raises(ValueError, match="different images"):
-        other = [Row(255 - row.image, row.truth, row.prediction) for row in rows(prediction)]
+        other = [PanelRow(255 - row.image, row.truth, row.prediction) for row in rows(prediction)]
         disagreement(first, panels(other, COLOURS, CLASSES), ("a", "b"))
     with pytest.raises(ValueError, match="none of the panels"):
         disagreement(Image.new("RGB", (300, 300), "white"), first, ("a", "b"))

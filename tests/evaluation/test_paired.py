@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from miseg.evaluation import ConfusionMatrix
-from miseg.evaluation.paired import Difference, ImageCounts, compare, compare_scores, quantile
+from miseg.evaluation.paired import ImageCounts, PairedDifference, compare, compare_scores, quantile
 
 PIXELS = 10_000
 
@@ -193,14 +193,14 @@ def test_scores_without_images_give_the_paired_t_interval() -> None:
 
 
 def test_the_seeds_that_would_be_needed_are_the_fewest_that_do() -> None:
-    found = Difference(0.02, of_seeds=0.0002, of_images=0.00002, seeds=3, images=100)
+    found = PairedDifference(0.02, of_seeds=0.0002, of_images=0.00002, seeds=3, images=100)
     assert not found.told_apart(4)
     needed = found.seeds_needed(4)
     assert needed is not None and needed > 3
 
     def told(seeds: int) -> bool:
-        return Difference(0.02, 0.0002 * 3 / seeds, 0.00002, seeds, 100).told_apart(4)
+        return PairedDifference(0.02, 0.0002 * 3 / seeds, 0.00002, seeds, 100).told_apart(4)
 
     assert next(seeds for seeds in itertools.count(3) if told(seeds)) == needed
     # The images alone spread too far: no number of seeds helps.
-    assert Difference(0.02, 0.0002, 0.001, 3, 100).seeds_needed(4) is None
+    assert PairedDifference(0.02, 0.0002, 0.001, 3, 100).seeds_needed(4) is None

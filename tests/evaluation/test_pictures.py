@@ -10,7 +10,7 @@ from miseg.evaluation.pictures import (
     IGNORED,
     RIGHT,
     WRONG,
-    Row,
+    PanelRow,
     comparison,
     confusion_picture,
     error_map,
@@ -23,14 +23,14 @@ NAMES = ["grass", "flower", "sky"]
 TOP, GAP = 36, 10
 
 
-def example(height: int = 100, width: int = 200) -> Row:
+def example(height: int = 100, width: int = 200) -> PanelRow:
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     truth = np.zeros((height, width), dtype=np.int64)
     truth[:, width // 2 :] = 1
     prediction = truth.copy()
     prediction[10:20, 30:50] = 2
     truth[-10:, -20:] = 255
-    return Row(image, truth, prediction)
+    return PanelRow(image, truth, prediction)
 
 
 def test_columns_are_image_truth_prediction_and_errors() -> None:
@@ -98,15 +98,15 @@ def test_refuses_what_it_cannot_show() -> None:
         panel(image, truth, prediction + 2, COLOURS, NAMES)
 
 
-def methods_of(*titles: str, rows: int = 1) -> dict[str, list[Row]]:
+def methods_of(*titles: str, rows: int = 1) -> dict[str, list[PanelRow]]:
     """Each method sees the sky one stripe further to the right than the one before."""
-    methods: dict[str, list[Row]] = {title: [] for title in titles}
+    methods: dict[str, list[PanelRow]] = {title: [] for title in titles}
     for number, title in enumerate(titles):
         for _ in range(rows):
             image, truth, _ = example()
             prediction = np.zeros_like(truth)
             prediction[:, 20 * number : 20 * number + 20] = 2
-            methods[title].append(Row(image, truth, prediction))
+            methods[title].append(PanelRow(image, truth, prediction))
     return methods
 
 
@@ -130,7 +130,7 @@ def test_a_comparison_has_a_column_for_each_method_in_their_order() -> None:
 
 
 def test_a_comparisons_titles_stand_over_their_columns() -> None:
-    def title_of(methods: dict[str, list[Row]], column: int) -> np.ndarray:
+    def title_of(methods: dict[str, list[PanelRow]], column: int) -> np.ndarray:
         left = GAP + column * (200 + GAP)
         return np.asarray(comparison(methods, COLOURS, NAMES))[:TOP, left : left + 200]
 
@@ -159,11 +159,11 @@ def test_a_comparison_refuses_what_it_cannot_show() -> None:
     with pytest.raises(ValueError, match="second: its images are not those of the first method"):
         comparison(methods | {"second": []}, COLOURS, NAMES)
     with pytest.raises(ValueError, match="second: its images are not those of the first method"):
-        comparison(methods | {"second": [Row(image, 1 - truth.clip(0, 1), prediction)]}, COLOURS, NAMES)
+        comparison(methods | {"second": [PanelRow(image, 1 - truth.clip(0, 1), prediction)]}, COLOURS, NAMES)
     with pytest.raises(ValueError, match="differ in size"):
-        comparison(methods | {"second": [Row(image, truth, prediction[1:])]}, COLOURS, NAMES)
+        comparison(methods | {"second": [PanelRow(image, truth, prediction[1:])]}, COLOURS, NAMES)
     with pytest.raises(ValueError, match=r"prediction holds 4: 3 colours are for 0..2"):
-        comparison(methods | {"second": [Row(image, truth, prediction + 2)]}, COLOURS, NAMES)
+        comparison(methods | {"second": [PanelRow(image, truth, prediction + 2)]}, COLOURS, NAMES)
 
 
 def test_confusion_picture_is_dark_where_pixels_are() -> None:

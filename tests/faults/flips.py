@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from miseg.data.packed.dataset import PackedDataset, Row
+from miseg.data.packed.dataset import PackedDataset, PackedRow
 from miseg.data.packed.packing import SIDECAR, pack
 from miseg.data.sources.registry import Embedded
 
@@ -34,7 +34,7 @@ def without_checksums(folder: Path) -> None:
     (folder / SIDECAR).write_text(json.dumps(sidecar))
 
 
-def outcome(folder: Path, row: Row) -> str:
+def outcome(folder: Path, row: PackedRow) -> str:
     """What reading the only validation image comes to."""
     try:
         return "the same image" if PackedDataset.open(folder).read("val", 0) == row else "another image, silently"

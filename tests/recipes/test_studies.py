@@ -14,7 +14,7 @@ from miseg.methods import METHODS
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, DEFAULT_METHODS
-from miseg.recipes.study import Asked, Changes, Table, grown
+from miseg.recipes.study import Asked, Changes, StudyTable, grown
 from miseg.service.study.start import Method
 
 DEFAULTS = {"trials": 6, "confirm_seeds": 3}
@@ -22,7 +22,7 @@ DENSE = ("ce", "bce", "rmi", "affinity", "mutual")
 DATA = ("embedded", "camvid", "sentinel2-flanders")
 
 
-def ids(tables: tuple[Table, ...]) -> list[str]:
+def ids(tables: tuple[StudyTable, ...]) -> list[str]:
     return [table.cell_id(cell) for table in tables for cell in table.cells]
 
 
@@ -161,7 +161,7 @@ def test_a_folder_has_the_embedded_recipes_and_a_start_of_recipes_its_own() -> N
 
 
 @pytest.fixture(scope="module")
-def known() -> tuple[Table, ...]:
+def known() -> tuple[StudyTable, ...]:
     asked = Asked(data=("embedded",), methods=("ce", "rmi"), changes=Changes(steps=40), trials=4)
     return grown((), asked, DEFAULTS)
 
@@ -228,7 +228,7 @@ def test_the_baseline_can_be_chosen(known) -> None:
     [
         (lambda: Changes(steps=3, gpu_seconds=1.0), "equal steps or equal seconds, give one of the two"),
         (lambda: Changes(gpu_seconds=math.nan), "--gpu-seconds nan: use a value above 0"),
-        (lambda: Table("embedded", "dense", None, 0, 1), "--trials 0: use 1 or more"),
+        (lambda: StudyTable("embedded", "dense", None, 0, 1), "--trials 0: use 1 or more"),
         (
             lambda: grown((), Asked(data=("voc-v3",), changes=Changes(initial_features=4)), DEFAULTS),
             "--initial-features is for U-Nets; the network of the recipes of voc-aug is DeepLab",

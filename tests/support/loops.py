@@ -19,7 +19,7 @@ from miseg.methods.configs import (
 )
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service.training.loop import Loop, Record
+from miseg.service.training.loop import Loop, StepRecord
 
 TASK = Task(num_classes=3)
 NETWORK = UNet(2, "group")
@@ -54,11 +54,11 @@ def broken(batch: Batch, index: int) -> Batch:
     return replace(batch, images_NCHW=images)
 
 
-def run(loop: Loop, until: int) -> list[Record]:
+def run(loop: Loop, until: int) -> list[StepRecord]:
     while loop.step < until:
         loop.train_step(batch_of(loop.step))
     return loop.flush()
 
 
-def losses(records: list[Record]) -> list[float]:
+def losses(records: list[StepRecord]) -> list[float]:
     return [record.values["train/loss"] for record in records]

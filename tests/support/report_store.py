@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from miseg.evaluation.pictures import Row, panels
+from miseg.evaluation.pictures import PanelRow, panels
 
 CLASSES = ("sky", "road", "pole")
 COLOURS = ((90, 140, 200), (70, 70, 70), (220, 160, 40))
@@ -148,14 +148,14 @@ class Study:
             panels(shown, COLOURS, CLASSES).save(folder / "panels-test-step-000200.png")
             self.client.log_artifact(run_id, str(folder / "panels-test-step-000200.png"), "panels")
 
-    def _row(self, own: float, number: int) -> Row:
+    def _row(self, own: float, number: int) -> PanelRow:
         scene = np.random.default_rng(number)
         truth = np.zeros((48, 64), np.int64)
         truth[24:], truth[10:40, 20 + 9 * number : 24 + 9 * number], truth[40:43, :30] = 1, 2, 255
         image = np.asarray(COLOURS, np.uint8)[np.where(truth == 255, 1, truth)]
         image = np.clip(image + scene.normal(0, 18, image.shape), 0, 255).astype(np.uint8)
         wrong = self.rng.random(truth.shape) > 0.5 + own
-        return Row(image, truth, np.where(wrong, (truth + 1) % 3, np.where(truth == 255, 0, truth)))
+        return PanelRow(image, truth, np.where(wrong, (truth + 1) % 3, np.where(truth == 255, 0, truth)))
 
     def finish(self, more: Sequence[Study] = ()) -> None:
         """Keep the plan, which makes it a study."""

@@ -29,7 +29,7 @@ from miseg.service.training import train, worker
 from miseg.service.training.artifacts import validation_metrics
 from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import Recorder
-from miseg.service.training.run import FINISHED, Run
+from miseg.service.training.run import FINISHED, TrainingRun
 from miseg.service.tuning import record, tables
 from miseg.service.tuning.tuning import Tuning
 
@@ -81,7 +81,7 @@ def _train(
     tuning: Tuning, parent: str, display: str, experiment: Experiment, tags: Mapping[str, str],
     dataset: PackedDataset, steps: int,
 ) -> dict[str, Any]:  # fmt: skip
-    run = Run(
+    run = TrainingRun(
         f"{tuning.name}-{experiment.id}", experiment, dataset.uri, tuning.storage, tuning.tracking_uri,
         tuning.resources, selection="labels",
     )  # fmt: skip

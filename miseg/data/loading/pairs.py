@@ -17,7 +17,7 @@ from scipy.ndimage import minimum_filter
 from miseg.data.configs import Pairs
 from miseg.data.loading.batches import check_share, shared_among
 from miseg.data.loading.order import pair_generator
-from miseg.data.packed.dataset import PackedDataset, Row, decode
+from miseg.data.packed.dataset import PackedDataset, PackedRow, decode
 from miseg.data.samples import IGNORE_LABEL
 
 GROUP = 32
@@ -43,7 +43,7 @@ class Chip(NamedTuple):
     labels: np.ndarray
 
 
-def open_chip(dataset: PackedDataset, row: Row) -> Chip:
+def open_chip(dataset: PackedDataset, row: PackedRow) -> Chip:
     """The pixels of a row, standardised with the statistics of its date, or of the data set where it has none.
 
     Raises:

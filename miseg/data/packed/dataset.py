@@ -38,7 +38,7 @@ _PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """One packed image: encoded bytes with the size (pixels) they decode to; no `mask` where there are no labels."""
 
     id: str
@@ -119,7 +119,7 @@ class PackedDataset:
             raise ValueError(f"split {split!r}: {self.uri} has {', '.join(self.splits)}")
         return self._ends[split][-1] if self._ends[split] else 0
 
-    def read(self, split: str, index: int) -> Row:
+    def read(self, split: str, index: int) -> PackedRow:
         """Image number `index` (0..size-1) of the split; reads its row group and no other.
 
         Raises:
@@ -139,7 +139,7 @@ class PackedDataset:
                 shard, f", row {row_group}", lambda file: file.read_row_group(row_group, use_threads=False)
             )
         values = table.to_pylist()[0]
-        return Row(**{name: values[name] for name in Row.__dataclass_fields__})
+        return PackedRow(**{name: values[name] for name in PackedRow.__dataclass_fields__})
 
     def _from(self, shard: Shard, where: str, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
         """What `read` finds in a shard, of which `where` names the part."""
@@ -268,7 +268,7 @@ def _content(system: fs.FileSystem, path: str) -> bytes:
         return file.read()
 
 
-def decode(row: Row) -> tuple[np.ndarray, np.ndarray | None]:
+def decode(row: PackedRow) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels of a row: image uint8 or uint16 [H, W, C] and mask uint8 [H, W] (255 ignored) or None.
 
     Raises:

@@ -79,7 +79,7 @@ def pack(
         raise ValueError(f"splits = {', '.join(splits) or 'none'}: name at least one split, each once")
     _check_target(out)
     with folder_beside(out, several=True) as work:
-        writer = _Writer(work, source.info, min_size, shard_bytes)
+        writer = _ShardWriter(work, source.info, min_size, shard_bytes)
         for split in splits:
             writer.write_split(split, source.samples(split))
         if max_rejected is not None and len(writer.rejected) > max_rejected:
@@ -94,7 +94,7 @@ def pack(
 
 
 @dataclass
-class _Writer:
+class _ShardWriter:
     folder: Path
     info: DataSetInfo
     min_size: tuple[int, int] | None

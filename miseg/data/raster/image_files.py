@@ -23,7 +23,7 @@ _CONFIDENCE = "_confidence"
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageFile:
     """An image, or a scene of several files.
 
     Attributes:
@@ -56,7 +56,7 @@ class Found:
         return folder / PurePosixPath(path).name
 
 
-def find(places: Sequence[str], out: str, *, scenes: bool) -> tuple[list[Found], dict[str, str]]:
+def find(places: Sequence[str], out: str, *, scenes: bool) -> tuple[list[ImageFile], dict[str, str]]:
     """The images in `places`, sorted by name, and why others are left out, by their URIs.
 
     In a folder or below a URI every PNG, JPEG, TIFF and JPEG 2000 file counts, in folders below it too, but for hidden
@@ -71,7 +71,7 @@ def find(places: Sequence[str], out: str, *, scenes: bool) -> tuple[list[Found],
     Raises:
         ValueError: nothing at a place, or it cannot be listed; maps would lie among the images of a place.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, ImageFile] = {}
     left_out: dict[str, str] = {}
     for place in places:
         for one in _at(place, out, scenes):
@@ -86,7 +86,7 @@ def find(places: Sequence[str], out: str, *, scenes: bool) -> tuple[list[Found],
     return sorted(found.values(), key=lambda one: one.name), left_out
 
 
-def _at(place: str, out: str, scenes: bool) -> list[Found]:
+def _at(place: str, out: str, scenes: bool) -> list[ImageFile]:
     try:
         system, path = file_system(place)
         info = patiently(system, lambda: system.get_file_info(path))
@@ -118,7 +118,7 @@ def _at(place: str, out: str, scenes: bool) -> list[Found]:
     base = str(parent) if whole else path
     prefix = "" if is_local(system) else place.partition("://")[0] + "://"
     return [
-        Found(
+        ImageFile(
             _name(PurePosixPath(key).relative_to(base)),
             prefix + key,
             tuple(file.path for file in some),

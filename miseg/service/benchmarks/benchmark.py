@@ -17,12 +17,12 @@ from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment
 from miseg.service.benchmarks import crf, data, losses, methods, trials
 from miseg.service.benchmarks import loop as loop_benchmark
-from miseg.service.benchmarks.rows import Row, device, peak_bytes_of
+from miseg.service.benchmarks.rows import BenchmarkRow, device, peak_bytes_of
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop
 
 
-def step(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def step(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Milliseconds of a whole training step with RMI as published, beside BCE: the U-Net of `camvid-rmi`."""
     loops = {
         name: (Loop(experiment, ingest.task_of(dataset), device()), _batch(dataset, experiment))
@@ -34,10 +34,10 @@ def step(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
     for _ in range(repetitions):
         for name, (loop, batch) in loops.items():
             values[name].append(1e3 * _seconds_a_step(loop, batch, steps))
-    return Row("step", "ms", values)
+    return BenchmarkRow("step", "ms", values)
 
 
-def step_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def step_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """MiB at the peak of two training steps, beyond network and batch: RMI as published beside BCE.
 
     On the CPU it is what a new process grows by, so the optimiser's state counts too, the same in both.
@@ -46,7 +46,7 @@ def step_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions
     for name, experiment in _compared(dataset, batch_size).items():
         batch, task = _batch(dataset, experiment), ingest.task_of(dataset)
         values[name] = [peak_bytes(experiment, task, batch) / 2**20 for _ in range(repetitions)]
-    return Row("step-memory", "MiB", values)
+    return BenchmarkRow("step-memory", "MiB", values)
 
 
 def peak_bytes(experiment: Experiment, task: Task, batch: Batch) -> int:
@@ -55,7 +55,7 @@ def peak_bytes(experiment: Experiment, task: Task, batch: Batch) -> int:
         return pool.submit(_peak_bytes_here, experiment, task, batch).result()
 
 
-ROWS: dict[str, Callable[..., Row]] = {
+ROWS: dict[str, Callable[..., BenchmarkRow]] = {
     "data-path": data.data_path,
     "data-path-cached": data.data_path_cached,
     "data-memory": data.data_memory,

@@ -15,7 +15,7 @@ import ray
 from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.recipes import streets
-from miseg.service.benchmarks.rows import Row
+from miseg.service.benchmarks.rows import BenchmarkRow
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
 from miseg.service.evaluation import dense_crf
@@ -26,7 +26,7 @@ CORES = (2, 1, 4)
 """Two beside one make the ratio."""
 
 
-def crf(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def crf(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Images a second of val predicted and refined by ten iterations of the CRF, on 2 cores beside 1, and 4.
 
     Each time in a Ray of its own, which is held to so many of this machine's logical cores, as `miseg evaluate --crf`
@@ -42,7 +42,7 @@ def crf(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -
         for count, found in zip(cores, values.values(), strict=True):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 found.append(pool.submit(_images_per_second, dataset.uri, batch_size, count).result())
-    return Row("crf", "images/s", values)
+    return BenchmarkRow("crf", "images/s", values)
 
 
 def _images_per_second(data: str, batch_size: int, cores: int) -> float:

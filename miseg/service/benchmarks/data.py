@@ -24,7 +24,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SIDECAR
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment
-from miseg.service.benchmarks.rows import Row
+from miseg.service.benchmarks.rows import BenchmarkRow
 from miseg.service.cluster import ray_cluster
 from miseg.service.training import decoded_cache
 from miseg.service.training import streams as ingest
@@ -36,7 +36,7 @@ TIMES = 10
 """How often the larger data set of `data_memory` has the smaller one's images."""
 
 
-def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Images a second from the packed shards to batches in the trainer: Ray Data beside a DataLoader of 2 workers.
 
     Both read the same images in the same order with the same augmentation: random scale 0.5 to 2, crop 224, flip. The
@@ -51,10 +51,10 @@ def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: 
         streamed = ingest.training_stream(dataset, replace(experiment, seed=seed))
         values["Ray Data"].append(_images_per_second(streamed, batch_size))
         values["DataLoader, 2 workers"].append(_of_data_loader(dataset, replace(experiment, seed=seed)))
-    return Row("data-path", "images/s", values)
+    return BenchmarkRow("data-path", "images/s", values)
 
 
-def data_path_cached(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def data_path_cached(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """The same from the second epoch on, where Ray Data keeps decoded images: the budget is twice what they take.
 
     The first epoch is streamed before the clock starts; what is timed is a pipeline that begins with the second, from
@@ -71,10 +71,10 @@ def data_path_cached(dataset: PackedDataset, batch_size: int, steps: int, repeti
         values["Ray Data, from epoch 2 on"].append(_images_per_second(streamed, batch_size))
         # As many steps as in `data_path`: its rate does not change.
         values["DataLoader, 2 workers"].append(_of_data_loader(dataset, replace(seeded, steps=min(steps, 300))))
-    return Row("data-path-cached", "images/s", values)
+    return BenchmarkRow("data-path-cached", "images/s", values)
 
 
-def data_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def data_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """MiB at the peak of streaming ten times the data beside the data, equally many images of both.
 
     Counted are the process that trains, all of Ray's and its object store. No decoded image is kept, as where the
@@ -92,7 +92,7 @@ def data_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions
             for name, uri in zip(values, (larger, dataset.uri), strict=True):
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                     values[name].append(pool.submit(_peak_of_streaming, uri, batch_size, steps).result() / 2**20)
-    return Row("data-memory", "MiB", values)
+    return BenchmarkRow("data-memory", "MiB", values)
 
 
 def _experiment(dataset: PackedDataset, batch_size: int, steps: int) -> Experiment:

@@ -23,7 +23,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch, combine
 from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
-from miseg.service.benchmarks.rows import Row, device
+from miseg.service.benchmarks.rows import BenchmarkRow, device
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
@@ -40,7 +40,7 @@ WARM_UP = 3
 """Steps before the clock starts."""
 
 
-def loop(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def loop(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Milliseconds a step of `camvid-rmi` in a Ray Train worker, beside a bare PyTorch loop over the same tensors.
 
     miseg's has all that a run has, but for the images: losses logged to an MLflow store, system metrics, and once a
@@ -56,10 +56,10 @@ def loop(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
         more = {"repetitions": repetitions, "tracking": logged, "kept_in": f"{folder}/run"}
         more |= {"threads": int(ray.cluster_resources()["CPU"])}
         values = _on_workers(_beside_a_bare_loop, dataset, experiment, 1, folder, **more)
-    return Row("loop", "ms", values)
+    return BenchmarkRow("loop", "ms", values)
 
 
-def scaling(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def scaling(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Milliseconds of a worker's time a step of `camvid-rmi`, of one worker and of two, of one thread each.
 
     The batch is shared, so that the ratio is the efficiency. "two, by the model" is one's time and what it takes two to
@@ -75,7 +75,7 @@ def scaling(dataset: PackedDataset, batch_size: int, steps: int, repetitions: in
         found = (one["step"], 2 * two["step"], one["step"] + 2 * two["sum"])
         for name, value in zip(names, found, strict=True):
             values[name].append(value)
-    return Row("scaling", "ms", values)
+    return BenchmarkRow("scaling", "ms", values)
 
 
 def _experiment(dataset: PackedDataset, batch_size: int, steps: int) -> Experiment:

@@ -15,48 +15,48 @@ from torch import Tensor
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.losses import RegionMutualInformationLoss, compiled
-from miseg.service.benchmarks.rows import Row, device, peak_bytes_of
+from miseg.service.benchmarks.rows import BenchmarkRow, device, peak_bytes_of
 
 CLASSES, SIDE = 21, 513
 IMAGES = {"cpu": 2, "cuda": 16}
 
 
-def loss(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def loss(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Milliseconds for RMI + BCE, forward and backward, as published beside ours: DF 4, R 3, at 513 x 513, 21 classes.
 
     Two images on a CPU, 16 on a GPU, drawn at random, whatever the data set and the batch size.
     """
     values = _alternating({"as published": published_loss, _name(): ours}, steps, repetitions)
-    return Row("loss", "ms", values)
+    return BenchmarkRow("loss", "ms", values)
 
 
-def loss_beside_bce(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def loss_beside_bce(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """The same beside BCE alone, as PyTorch computes it from one-hot labels that are there already."""
-    return Row("loss-beside-bce", "ms", _alternating({_name(): ours, "BCE": None}, steps, repetitions))
+    return BenchmarkRow("loss-beside-bce", "ms", _alternating({_name(): ours, "BCE": None}, steps, repetitions))
 
 
-def plain_loss(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def plain_loss(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """`loss`, without a compiler on the machine."""
     with _no_compiler():
         values = _alternating({"as published": published_loss, _name(): ours}, steps, repetitions)
-    return Row("loss-plain", "ms", values)
+    return BenchmarkRow("loss-plain", "ms", values)
 
 
-def plain_loss_beside_bce(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def plain_loss_beside_bce(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """`loss_beside_bce`, without a compiler on the machine."""
     with _no_compiler():
         values = _alternating({_name(): ours, "BCE": None}, steps, repetitions)
-    return Row("loss-plain-beside-bce", "ms", values)
+    return BenchmarkRow("loss-plain-beside-bce", "ms", values)
 
 
-def loss_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def loss_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """MiB at the peak of RMI + BCE, forward and backward with its gradient, beside the logits; in new processes."""
     logits = IMAGES[device().type] * CLASSES * SIDE**2 * 4 / 2**20
     values = []
     for _ in range(repetitions):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             values.append(pool.submit(_peak_bytes_of_a_loss).result() / 2**20)
-    return Row("loss-memory", "MiB", {_name(): values, "logits": [logits] * repetitions})
+    return BenchmarkRow("loss-memory", "MiB", {_name(): values, "logits": [logits] * repetitions})
 
 
 def published_loss(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:

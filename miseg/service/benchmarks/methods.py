@@ -17,7 +17,7 @@ from miseg.methods.configs import CrossEntropy, InvariantInformation, MutualLear
 from miseg.methods.invariant_information import InvariantInformationMethod
 from miseg.methods.similarity import MutualInformationSimilarityMethod
 from miseg.recipes import few_labels, streets, unsupervised
-from miseg.service.benchmarks.rows import Row, device, peak_bytes_of
+from miseg.service.benchmarks.rows import BenchmarkRow, device, peak_bytes_of
 from miseg.service.training.loop import Loop
 
 SCENE, LITERAL_ROWS = 512, 4
@@ -28,7 +28,7 @@ IIC_IMAGES = {"cpu": 4, "cuda": 64}
 
 
 @torch.no_grad()
-def maps(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def maps(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Seconds for the map of a scene of 512 x 512 pixels and four bands from 60 labelled pixels, by local information.
 
     The literal algorithm encodes every patch and scores it with every label by the statistics network, here a row of
@@ -50,11 +50,11 @@ def maps(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
         if differing := int((expected != found[:LITERAL_ROWS]).sum()):
             # Rounding may decide between labels that are equally near in single precision; more would be an error.
             print(f"map: {differing} of {expected.numel()} pixels differ")
-    return Row("map", "s", values)
+    return BenchmarkRow("map", "s", values)
 
 
 @torch.no_grad()
-def scene(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def scene(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Seconds for the map of a scene of 512 x 512 pixels and four bands from 60 labelled pixels, by two comparisons."""
     method, image_1BHW = _labelled_scene(SCENE)
     values: dict[str, list[float]] = {"local": [], "representation": []}
@@ -63,19 +63,19 @@ def scene(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
             started = time.perf_counter()
             method.predict_by(name, image_1BHW).argmax(1).cpu()
             seconds.append(time.perf_counter() - started)
-    return Row("scene", "s", values)
+    return BenchmarkRow("scene", "s", values)
 
 
-def scene_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def scene_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """MiB at the peak of the same map, beyond scene and model, each time in a new process."""
     values: dict[str, list[float]] = {}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for name in ("local", "representation"):
             values[name] = [pool.apply(_peak_bytes_of_a_map, (name,)) / 2**20 for _ in range(repetitions)]
-    return Row("scene-memory", "MiB", values)
+    return BenchmarkRow("scene-memory", "MiB", values)
 
 
-def mutual_learning(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def mutual_learning(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Milliseconds of a step of mutual learning beside the sum of its networks' own, each with cross-entropy alone.
 
     The two U-Nets of `camvid-mutual` on noise of its size (240 x 176 pixels, 11 classes), whatever the data set.
@@ -85,10 +85,12 @@ def mutual_learning(dataset: PackedDataset, batch_size: int, steps: int, repetit
     task = Task(11)
     alone = [Loop(replace(recipe, method=CrossEntropy(one)), task, device()) for one in recipe.method.networks]
     variants = {"together": [Loop(recipe, task, device())], "each alone, added": alone}
-    return Row("mutual-learning", "ms", _steps(variants, _noise(batch_size, (176, 240), 11), steps, repetitions))
+    return BenchmarkRow(
+        "mutual-learning", "ms", _steps(variants, _noise(batch_size, (176, 240), 11), steps, repetitions)
+    )
 
 
-def invariant_information(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def invariant_information(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Milliseconds of a step of IIC at ±10 pixels beside one of its network: both views and heads, a trivial loss.
 
     `coco-stuff-15-iic`, which is as published, on noise of its size (128 x 128), whatever the data set: 4 images on a
@@ -101,7 +103,7 @@ def invariant_information(dataset: PackedDataset, batch_size: int, steps: int, r
     network.model = _NetworkAlone(network.method)
     batch = _noise(IIC_IMAGES[device().type], (128, 128), 15)
     variants = {"IIC": [whole], "its network": [network]}
-    return Row("iic", "ms", _steps(variants, batch, steps, repetitions))
+    return BenchmarkRow("iic", "ms", _steps(variants, batch, steps, repetitions))
 
 
 class _NetworkAlone(nn.Module):

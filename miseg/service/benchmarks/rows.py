@@ -12,7 +12,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchmarkRow:
     """One comparison: `values` by variant, one a repetition; the ratio is the first variant's over the second's."""
 
     name: str

@@ -14,7 +14,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes import spaces, streets
 from miseg.recipes.experiment import Experiment
-from miseg.service.benchmarks.rows import Row, device
+from miseg.service.benchmarks.rows import BenchmarkRow, device
 from miseg.service.cluster import ray_cluster
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import streams as ingest
@@ -29,7 +29,7 @@ SIZE = (120, 160)
 """Height and width in pixels, those of docs/results/camvid.md."""
 
 
-def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> Row:
+def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Seconds from one trial's start to the next one's, one trial at a time, beside their compute.
 
     Compute is the network's construction, as many steps over batches that are in memory already, and one validation
@@ -71,7 +71,7 @@ def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
         compute = _compute_seconds(base, dataset, resources.threads)
         for name, value in zip(values, (whole, compute, whole - compute), strict=True):
             values[name].append(value)
-    return Row("trial", "s", values)
+    return BenchmarkRow("trial", "s", values)
 
 
 def _grid(base: Experiment) -> dict[str, list[object]]:

@@ -70,7 +70,7 @@ class Guard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BudgetPlan:
     """What may be spent, and what nodes cost an hour."""
 
     budget: float
@@ -83,7 +83,7 @@ class Plan:
         return self.prices.get(node_type, max(self.prices.values()))
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> BudgetPlan:
     """Budget and prices from the autoscaler's configuration.
 
     Raises:
@@ -102,7 +102,7 @@ def read_plan(path: Path) -> Plan:
     amounts = {
         name: _amount(path, f"prices.{name}", price, "from your cloud's price list") for name, price in prices.items()
     }
-    return Plan(budget, amounts, config.get("head_node_type", "head"))
+    return BudgetPlan(budget, amounts, config.get("head_node_type", "head"))
 
 
 def _amount(path: Path, name: str, value: Any, example: str) -> float:
@@ -161,7 +161,7 @@ class Ledger:
                 self.hours[name] = self.hours.get(name, 0.0) + count * elapsed
         self.nodes, self.looked = dict(nodes), now
 
-    def spent(self, plan: Plan) -> float:
+    def spent(self, plan: BudgetPlan) -> float:
         """What the hours cost, by the prices of now."""
         return sum(hours * plan.price(name) for name, hours in self.hours.items())
 
@@ -191,7 +191,7 @@ class Exported:
         told = [{"targets": [f"{host}:{port}"], "labels": {"job": "budget"}}]
         (targets / "budget.json").write_text(json.dumps(told))
 
-    def put(self, ledger: Ledger, plan: Plan) -> None:
+    def put(self, ledger: Ledger, plan: BudgetPlan) -> None:
         """What is true now."""
         spent = ledger.spent(plan)
         self._spent.set(spent)
@@ -240,7 +240,7 @@ def main(guard: Guard) -> None:
         time.sleep(guard.every)
 
 
-def _tell(ledger: Ledger, plan: Plan) -> None:
+def _tell(ledger: Ledger, plan: BudgetPlan) -> None:
     """Set the ledger's state, and say so where it is another."""
     spent = ledger.spent(plan)
     used = _used(spent, plan.budget)

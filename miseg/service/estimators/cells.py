@@ -26,7 +26,7 @@ OTHER_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Row:
+class EstimatorRow:
     """What is repeated over seeds: an estimator with its settings ("ksg:form=2"), a distribution, N."""
 
     estimator: str
@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Estimation:
     """What came of a row with one seed: an estimate in nats, or the reason why there is none."""
 
     nats: float | None
@@ -49,7 +49,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Grid:
+class EstimatorGrid:
     """What is measured.
 
     Attributes:
@@ -79,10 +79,10 @@ class Grid:
         if not self.rows():
             raise ValueError(f"no estimator of {', '.join(self.estimators)} is for any of the distributions")
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[EstimatorRow]:
         """Every row that makes sense: labels are for `plug_in`, numbers for the others, `REFERENCE` for 1 x 1."""
         return [
-            Row(estimator, distribution, n)
+            EstimatorRow(estimator, distribution, n)
             for distribution, n, estimator in itertools.product(self.distributions, self.samples, self.estimators)
             if _fits(estimator, DISTRIBUTIONS[distribution])
         ]
@@ -109,7 +109,7 @@ def settings_of(entry: str) -> tuple[str, dict[str, Any]]:
     return name, settings
 
 
-def measure_cell(row: Row, seed: int, limit: float) -> Cell:
+def measure_cell(row: EstimatorRow, seed: int, limit: float) -> Estimation:
     """The estimate of one sample; what goes wrong is the cell's failure."""
     name, settings = settings_of(row.estimator)
     x_ND, y_ND = DISTRIBUTIONS[row.distribution].sample(row.samples, seed)
@@ -123,9 +123,9 @@ def measure_cell(row: Row, seed: int, limit: float) -> Cell:
         with _Limit(limit):
             nats = float(estimator(x_ND, y_ND, **settings))
     except (ValueError, TypeError, ArithmeticError, TimeoutError, np.linalg.LinAlgError) as error:
-        return Cell(None, time.perf_counter() - started, reason(error))
+        return Estimation(None, time.perf_counter() - started, reason(error))
     seconds = time.perf_counter() - started
-    return Cell(nats, seconds) if math.isfinite(nats) else Cell(None, seconds, f"the estimate is {nats}")
+    return Estimation(nats, seconds) if math.isfinite(nats) else Estimation(None, seconds, f"the estimate is {nats}")
 
 
 def reason(error: BaseException) -> str:

@@ -14,12 +14,12 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from miseg.information import DISTRIBUTIONS, ESTIMATORS
-from miseg.service.estimators.cells import Cell, Grid, Row, measure_cell, reason
-from miseg.service.estimators.record import Record
+from miseg.service.estimators.cells import Estimation, EstimatorGrid, EstimatorRow, measure_cell, reason
+from miseg.service.estimators.record import EstimatorRecord
 
 
 @dataclass(frozen=True)
-class Report:
+class EstimatorReport:
     """What a measurement found.
 
     Attributes:
@@ -33,7 +33,7 @@ class Report:
     table: pd.DataFrame
 
 
-def measure(grid: Grid, record: Record) -> Report:
+def measure(grid: EstimatorGrid, record: EstimatorRecord) -> EstimatorReport:
     """Measure every cell of `grid` that `record` has no estimate for; cells that failed before are tried again.
 
     The report is of all that the record holds then, of earlier grids too.
@@ -63,13 +63,15 @@ def measure(grid: Grid, record: Record) -> Report:
         record.end("FAILED", str(error))
         raise
     frame = _frame(cells)
-    return Report(record.run_id, frame, summary(frame))
+    return EstimatorReport(record.run_id, frame, summary(frame))
 
 
-def _run(todo: Sequence[tuple[Row, int]], limit: float) -> Iterator[tuple[tuple[Row, int], Cell]]:
+def _run(
+    todo: Sequence[tuple[EstimatorRow, int]], limit: float
+) -> Iterator[tuple[tuple[EstimatorRow, int], Estimation]]:
     """Cells as they are done, in any order."""
     task = ray.remote(measure_cell).options(num_cpus=1)
-    waiting: dict[Any, tuple[Row, int]] = {}
+    waiting: dict[Any, tuple[EstimatorRow, int]] = {}
     left = iter(todo)
     while True:
         # Enough to keep every CPU busy, and to let an autoscaler see that more are wanted.
@@ -84,7 +86,7 @@ def _run(todo: Sequence[tuple[Row, int]], limit: float) -> Iterator[tuple[tuple[
             yield key, ray.get(done)
         except RayError as error:
             # What nobody foresaw, or a worker that died, of memory for one: the other cells go on.
-            yield key, Cell(None, 0.0, reason(error.cause if isinstance(error, RayTaskError) else error))
+            yield key, Estimation(None, 0.0, reason(error.cause if isinstance(error, RayTaskError) else error))
 
 
 def summary(cells: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +119,7 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _frame(cells: Mapping[tuple[Row, int], Cell]) -> pd.DataFrame:
+def _frame(cells: Mapping[tuple[EstimatorRow, int], Estimation]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             asdict(row)
@@ -129,7 +131,7 @@ def _frame(cells: Mapping[tuple[Row, int], Cell]) -> pd.DataFrame:
     )
 
 
-def _order(row: Row, seed: int) -> tuple[int, int, int, str, int]:
+def _order(row: EstimatorRow, seed: int) -> tuple[int, int, int, str, int]:
     estimators = list(ESTIMATORS)
     name = row.estimator.partition(":")[0]
     place = estimators.index(name) if name in estimators else len(estimators)
@@ -146,7 +148,7 @@ class _Progress:
         if done:
             print(f"{done} of {total} cells were measured before", flush=True)
 
-    def cell(self, row: Row, seed: int, cell: Cell) -> None:
+    def cell(self, row: EstimatorRow, seed: int, cell: Estimation) -> None:
         """A cell is done."""
         self.done += 1
         self.failed += bool(cell.failure)

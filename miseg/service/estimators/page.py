@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from miseg.evaluation.estimates import Estimated, estimates_figure
-from miseg.service.estimators.measure import Report
+from miseg.service.estimators.measure import EstimatorReport
 from miseg.service.tracking import mlflow_runs
 
 PAGE, FIGURE = "information.md", "information.png"
 
 
-def log(report: Report, uri: str, command: str = "") -> None:
+def log(report: EstimatorReport, uri: str, command: str = "") -> None:
     """Keep cells, table, page and figure among the artifacts of the measurement's run."""
     mlflow_runs.log_table(uri, report.run_id, "cells.csv", report.cells)
     mlflow_runs.log_table(uri, report.run_id, "table.csv", report.table)
@@ -25,7 +25,7 @@ def log(report: Report, uri: str, command: str = "") -> None:
             mlflow_runs.log_file(uri, report.run_id, path)
 
 
-def write(report: Report, folder: Path, command: str = "") -> list[Path]:
+def write(report: EstimatorReport, folder: Path, command: str = "") -> list[Path]:
     """Write `PAGE` and `FIGURE` into a folder, which is made where it is missing; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     figure(report.cells).savefig(folder / FIGURE)
@@ -44,7 +44,7 @@ def figure(cells: pd.DataFrame) -> Figure:
     return estimates_figure(sorted(rows, key=lambda row: names.index(row.estimator)))
 
 
-def page(report: Report, command: str = "") -> str:
+def page(report: EstimatorReport, command: str = "") -> str:
     """Markdown: bias and spread for each N, time for each estimator, and what failed."""
     table = report.table
     names = list(dict.fromkeys(table["estimator"]))

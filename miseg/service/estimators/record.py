@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 
 from miseg.information import DISTRIBUTIONS
-from miseg.service.estimators.cells import Cell, Grid, Row
+from miseg.service.estimators.cells import Estimation, EstimatorGrid, EstimatorRow
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.run_store import RunDetails, RunStore
 
@@ -28,7 +28,7 @@ PATIENCE = 300.0
 """Seconds that a measurement which is otherwise done waits for MLflow."""
 
 
-class Record:
+class EstimatorRecord:
     """Where cells are logged. While the server does not answer they wait here, and the measurement goes on.
 
     Args:
@@ -43,7 +43,7 @@ class Record:
         tracking.TrackingError: the server does not answer.
     """
 
-    def __init__(self, name: str, grid: Grid, store: RunStore) -> None:
+    def __init__(self, name: str, grid: EstimatorGrid, store: RunStore) -> None:
         self.name, self.store, self.uri = name, store, store.tracking_uri
         details = RunDetails(
             tags={"miseg.kind": KIND},
@@ -51,11 +51,11 @@ class Record:
             description=f"{len(grid.estimators)} estimators on {len(grid.distributions)} distributions",
         )
         self.run_id = mlflow_runs.open_run(store, EXPERIMENT, name, details)
-        self._rows: dict[Row, str] = {}
+        self._rows: dict[EstimatorRow, str] = {}
         self._waiting: list[Callable[[], None]] = []
         self._next_try = 0.0
 
-    def known(self) -> dict[tuple[Row, int], Cell]:
+    def known(self) -> dict[tuple[EstimatorRow, int], Estimation]:
         """What earlier calls of this name measured."""
         cells = {}
         for run in queries.children(self.uri, EXPERIMENT, self.run_id):
@@ -63,13 +63,13 @@ class Record:
             if not {"estimator", "distribution", "samples"} <= params.keys():
                 # A kill came between the run and its parameters.
                 continue
-            row = Row(params["estimator"], params["distribution"], int(params["samples"]))
+            row = EstimatorRow(params["estimator"], params["distribution"], int(params["samples"]))
             for tag, value in run.data.tags.items():
                 if tag.startswith(CELL):
-                    cells[row, int(tag.removeprefix(CELL))] = Cell(**json.loads(value))
+                    cells[row, int(tag.removeprefix(CELL))] = Estimation(**json.loads(value))
         return cells
 
-    def add(self, row: Row, seed: int, cell: Cell) -> None:
+    def add(self, row: EstimatorRow, seed: int, cell: Estimation) -> None:
         """Log a cell."""
         values = {"seconds": cell.seconds} | ({} if cell.nats is None else {"nats": cell.nats})
         tags = {f"{CELL}{seed}": json.dumps(asdict(cell))}
@@ -77,7 +77,7 @@ class Record:
             lambda: mlflow_runs.log_metrics(self.uri, self._run_of(row), values, step=seed, tags=tags, patience=0)
         )
 
-    def close_row(self, row: Row, cells: Sequence[Cell]) -> None:
+    def close_row(self, row: EstimatorRow, cells: Sequence[Estimation]) -> None:
         """Log bias and spread of a row whose cells are all there."""
         truth = DISTRIBUTIONS[row.distribution].mutual_information
         values = {"truth": truth}
@@ -130,7 +130,7 @@ class Record:
             self._next_try = time.monotonic() + TRIES_APART
             print(f"{len(self._waiting)} entries wait for MLflow: {str(error).splitlines()[0][:200]}", flush=True)
 
-    def _run_of(self, row: Row) -> str:
+    def _run_of(self, row: EstimatorRow) -> str:
         if row not in self._rows:
             params = {key: str(value) for key, value in asdict(row).items()}
             details = RunDetails(row.text, self.run_id, {"miseg.kind": "row"}, params)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import DenseCRF
-from miseg.evaluation.pictures import Row, comparison
+from miseg.evaluation.pictures import PanelRow, comparison
 from miseg.metric_names import BOUNDARY_IOU, CLASS_IOU, INFERENCE_SECONDS, OVERLAP_SCORES, SECONDS_PER_IMAGE, TITLES
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint_files
@@ -72,7 +72,7 @@ def compare(
     titles = titles_of(experiments)
     evaluations: list[str] = []
     scores: dict[str, dict[str, float]] = {}
-    shown: dict[str, list[Row]] = {}
+    shown: dict[str, list[PanelRow]] = {}
     for title, (run_id, place) in zip(titles, places.items(), strict=True):
         report = evaluate(TrainedModel(place, run_id), data, split, workspace, crf)
         scores[title], shown[title] = report.scores, report.panels

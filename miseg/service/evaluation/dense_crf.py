@@ -70,7 +70,7 @@ def refine(
         raise ValueError(f"{dataset.uri} has {dataset.info.channels} channels: the dense CRF takes colours, 3 channels")
     task, experiment = ingest.task_of(dataset), checkpoint_files.experiment_in(files)
     predicted = ingest.evaluation_data(dataset, split, experiment).map_batches(
-        Predictor,
+        ProbabilityActor,
         fn_constructor_args=(ray.put(dict(files)), dataset, experiment, resources.threads, match),
         batch_size=experiment.batch_size,
         concurrency=1,
@@ -94,7 +94,7 @@ def refine(
     return found
 
 
-class Predictor:
+class ProbabilityActor:
     """Adds `probabilities`, float32 [N, K, H, W], to decoded rows; an actor, so that the network is read once."""
 
     def __init__(

@@ -19,7 +19,7 @@ import torch
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
-from miseg.evaluation.pictures import Row
+from miseg.evaluation.pictures import PanelRow
 from miseg.interface import Method
 from miseg.metric_names import BOUNDARY_IOU, INFERENCE_SECONDS, SECONDS_PER_IMAGE, TRAIN_MATCH, of_split
 from miseg.service.checkpoints import checkpoint, checkpoint_files
@@ -56,7 +56,7 @@ class EvaluationReport(NamedTuple):
 
     run_id: str
     scores: dict[str, float]
-    panels: list[Row]
+    panels: list[PanelRow]
 
 
 def evaluate(
@@ -141,7 +141,7 @@ def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, A
 
 def _measure(
     files: dict[str, bytes], data: str, split: str, journal: dict[str, Any], threads: int
-) -> tuple[dict[str, float], list[Row], list[int] | None]:
+) -> tuple[dict[str, float], list[PanelRow], list[int] | None]:
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = PackedDataset.open(data)

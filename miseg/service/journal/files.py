@@ -24,7 +24,7 @@ UNREADABLE = "unreadable"
 """Kind of an entry that is no JSON: what is left of a line that a disk or a power cut damaged."""
 
 
-class BusyError(TrackingError):
+class JournalInUseError(TrackingError):
     """Another process is sending the journal."""
 
 
@@ -121,7 +121,7 @@ def alone(path: Path, patience: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise BusyError(f"{path} is just being sent by another process") from None
+                    raise JournalInUseError(f"{path} is just being sent by another process") from None
                 time.sleep(0.05)
         # Closing the file frees it, and so does the system where this process is killed.
         yield

@@ -21,8 +21,8 @@ from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.journal.files import (
     UNREADABLE,
-    BusyError,
     Entry,
+    JournalInUseError,
     alone,
     append,
     note_sent,
@@ -251,7 +251,7 @@ def sync(folder: str | Path, tracking_uri: str, again: bool = False) -> int:
                 _take_back(path)
             if pending(path):
                 count += Sender(path, tracking_uri, path.stem).send(SYNC_PATIENCE)
-        except BusyError:
+        except JournalInUseError:
             continue  # its own run sends it
         except Exception as error:
             logger.warning("MLflow at %s did not take %s, which stays: %s", tracking_uri, path, error)

@@ -19,7 +19,7 @@ import torch
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
-from miseg.data.raster.image_files import Found
+from miseg.data.raster.image_files import ImageFile
 from miseg.data.raster.map_records import MADE_FROM, MapPlace
 from miseg.data.raster.maps import MapWriter
 from miseg.data.raster.raster_files import Colour
@@ -27,8 +27,8 @@ from miseg.data.raster.scene_files import SceneOptions
 from miseg.data.samples import IGNORE_LABEL
 from miseg.evaluation.tiled import Tiling, blended, decided, enlarged
 from miseg.service.checkpoints import checkpoint_files
-from miseg.service.mapping.predictor import Predictor
-from miseg.service.mapping.scene_maps import Comparison, Examples
+from miseg.service.mapping.predictor import MapPredictor
+from miseg.service.mapping.scene_maps import Examples, NeighbourSettings
 
 CACHE_BYTES = 64 * 2**20
 """What GDAL keeps of the files that are read and written: two rows of tiles of an image of 10,000 columns."""
@@ -42,7 +42,7 @@ class StoreError(OSError):
 
 
 @dataclass(frozen=True)
-class Settings:
+class MapSettings:
     """What decides a map beside the model and the image.
 
     Attributes:
@@ -56,12 +56,12 @@ class Settings:
     tiling: Tiling = field(default_factory=Tiling)
     options: SceneOptions = field(default_factory=SceneOptions)
     examples: Examples | None = None
-    comparison: Comparison = field(default_factory=Comparison)
+    comparison: NeighbourSettings = field(default_factory=NeighbourSettings)
     colours: tuple[Colour, ...] | None = None
 
-    def predictor(self, folder: Path, device: torch.device) -> Predictor:
-        """The model in the checkpoint `folder` as it is to be used; errors as `Predictor`."""
-        return Predictor(folder, device, self.examples, self.comparison, self.colours)
+    def predictor(self, folder: Path, device: torch.device) -> MapPredictor:
+        """The model in the checkpoint `folder` as it is to be used; errors as `MapPredictor`."""
+        return MapPredictor(folder, device, self.examples, self.comparison, self.colours)
 
     def description(self) -> dict[str, Any]:
         """As the maps' records have it."""
@@ -115,11 +115,11 @@ def _row(image: int, **values: Any) -> dict[str, Any]:
 
 
 def map_image(
-    predictor: Predictor,
-    found: Found,
+    predictor: MapPredictor,
+    found: ImageFile,
     made_from: Mapping[str, Any],
     out: str,
-    settings: Settings,
+    settings: MapSettings,
     counts: dict[str, int],
 ) -> Iterator[dict[str, int]]:
     """Map one image while the iterator is consumed; at its end the map is in its place and whole.
@@ -159,7 +159,7 @@ def map_image(
         names = predictor.class_names
         classes_K = np.zeros(len(names), np.int64)
         pixels, told = 0, time.monotonic()
-        with _Writer(target, opened.grid, names, predictor.colours) as writer:
+        with _StoringMapWriter(target, opened.grid, names, predictor.colours) as writer:
             for piece in enlarged(blended(opened.size, read, predictor, tiling), opened.size, size):
                 classes, confidence = decided(piece.probabilities_KHW, piece.valid_HW)
                 writer.write(piece.window, classes, confidence)
@@ -174,7 +174,7 @@ def map_image(
         yield {"pixels": pixels, "tiles": tiles}
 
 
-class _Writer(MapWriter):
+class _StoringMapWriter(MapWriter):
     """Tells what fails in writing from what fails in reading."""
 
     def __enter__(self) -> MapWriter:

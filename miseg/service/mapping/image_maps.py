@@ -16,21 +16,21 @@ from typing import Any
 import pandas as pd
 import torch
 
-from miseg.data.raster.image_files import Found, find
+from miseg.data.raster.image_files import ImageFile, find
 from miseg.data.raster.map_records import whole
 from miseg.data.storage import file_system, is_local, patiently, write_whole
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.mapping.actor_pool import map_over_actors
-from miseg.service.mapping.image_actor import ImageMapper, Settings, StoreError, storing
-from miseg.service.mapping.progress import Progress
+from miseg.service.mapping.image_actor import ImageMapper, MapSettings, StoreError, storing
+from miseg.service.mapping.progress import MappingProgress
 from miseg.service.mapping.record import MapsSummary
 
 LEFT_OUT = "left_out.jsonl"
 
 
 @dataclass(frozen=True)
-class Plan:
+class MappingPlan:
     """What is to be mapped.
 
     Attributes:
@@ -45,15 +45,15 @@ class Plan:
 
     files: Mapping[str, bytes]
     out: str
-    settings: Settings
-    todo: tuple[Found, ...]
+    settings: MapSettings
+    todo: tuple[ImageFile, ...]
     made_from: tuple[Mapping[str, Any], ...]
     there: int
     left_out: dict[str, str]
 
 
 @dataclass
-class Outcome:
+class MappingOutcome:
     """What came of many images.
 
     Attributes:
@@ -73,7 +73,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def plan(files: Mapping[str, bytes], places: Sequence[str], out: str, settings: Settings) -> Plan:
+def plan(files: Mapping[str, bytes], places: Sequence[str], out: str, settings: MapSettings) -> MappingPlan:
     """Find the images of `places` that have no whole map from the same model, settings and image under `out` yet.
 
     Args:
@@ -101,10 +101,10 @@ def plan(files: Mapping[str, bytes], places: Sequence[str], out: str, settings: 
     }
     there = whole(out, made_from)
     todo = tuple(one for one in found if one.name not in there)
-    return Plan(files, out, settings, todo, tuple(made_from[one.name] for one in todo), len(there), left_out)
+    return MappingPlan(files, out, settings, todo, tuple(made_from[one.name] for one in todo), len(there), left_out)
 
 
-def carry_out(plan: Plan, resources: Resources) -> Outcome:
+def carry_out(plan: MappingPlan, resources: Resources) -> MappingOutcome:
     """Map what is to be mapped.
 
     Of an image a/b.png below a place there is a/b.tif, its confidence a/b_confidence.tif (see `MapWriter`) and
@@ -114,10 +114,10 @@ def carry_out(plan: Plan, resources: Resources) -> Outcome:
     Raises:
         StoreError: a map, or left_out.jsonl, cannot be written.
     """
-    outcome = Outcome(left_out=dict(plan.left_out))
+    outcome = MappingOutcome(left_out=dict(plan.left_out))
     for uri, reason in plan.left_out.items():
         print(f"left out: {uri}: {reason}", file=sys.stderr, flush=True)
-    progress = Progress([one.bytes for one in plan.todo])
+    progress = MappingProgress([one.bytes for one in plan.todo])
     try:
         for row in _rows(plan, resources) if plan.todo else ():
             image = int(row["image"])
@@ -146,7 +146,7 @@ def carry_out(plan: Plan, resources: Resources) -> Outcome:
     return outcome
 
 
-def _rows(plan: Plan, resources: Resources) -> Iterator[dict[str, Any]]:
+def _rows(plan: MappingPlan, resources: Resources) -> Iterator[dict[str, Any]]:
     """The rows that `ImageMapper` gives, as they come."""
     items = [{"image": index} for index in range(len(plan.todo))]
     shared = dict(plan.files), plan.todo, plan.made_from, plan.settings, plan.out
@@ -172,7 +172,7 @@ def _list_left_out(out: str, left_out: Mapping[str, str]) -> None:
     patiently(system, lambda: write_whole(system, path, ("\n".join(lines) + "\n").encode()))
 
 
-def summary(plan: Plan, outcome: Outcome) -> MapsSummary:
+def summary(plan: MappingPlan, outcome: MappingOutcome) -> MapsSummary:
     """What is kept of many maps: counts, throughput, the pixels of each class, and what was left out."""
     metrics = {
         "images_mapped": outcome.made,

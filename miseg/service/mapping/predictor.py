@@ -21,12 +21,12 @@ from miseg.evaluation.clusters import of_classes
 from miseg.evaluation.tiled import Read, Tiling, Window
 from miseg.interface import Method, Task
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.mapping.scene_maps import Comparison, Examples, open_for_maps
+from miseg.service.mapping.scene_maps import Examples, NeighbourSettings, open_for_maps
 from miseg.service.training.loop import resolve_precision
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedImage:
     """An image that is open.
 
     Attributes:
@@ -40,7 +40,7 @@ class Opened:
     read: Read
 
 
-class Predictor:
+class MapPredictor:
     """What a checkpoint makes of images.
 
     A method that learns from images sees them in 8 bits, at the size at which evaluation does, standardised with what
@@ -70,7 +70,7 @@ class Predictor:
         folder: Path,
         device: torch.device,
         examples: Examples | None = None,
-        comparison: Comparison | None = None,
+        comparison: NeighbourSettings | None = None,
         colours: Sequence[Sequence[int]] | None = None,
     ) -> None:
         experiment = checkpoint_files.read_experiment(folder)
@@ -83,7 +83,7 @@ class Predictor:
         if self.of_scenes:
             if examples is None:
                 raise ValueError(f"{type(experiment.method).__name__} maps from labelled pixels: give --labels")
-            few = open_for_maps(folder, examples, comparison or Comparison(), device)
+            few = open_for_maps(folder, examples, comparison or NeighbourSettings(), device)
             self.method, task, self.margin = few, few.task, few.patch // 2
         elif examples is not None:
             raise ValueError(f"{type(experiment.method).__name__} takes no labelled pixels: leave --labels out")
@@ -126,7 +126,7 @@ class Predictor:
         return replace(tiling, margin=max(self.margin, tiling.overlap // 4))
 
     @contextlib.contextmanager
-    def open(self, path: Path, options: SceneOptions) -> Iterator[Opened]:
+    def open(self, path: Path, options: SceneOptions) -> Iterator[OpenedImage]:
         """The image or scene at `path`.
 
         Args:
@@ -148,7 +148,7 @@ class Predictor:
                 found = standard.tile(window, 0)
                 return torch.from_numpy(found.images[0]), torch.from_numpy(found.valid)
 
-            yield Opened(grid, (grid.height, grid.width), tile)
+            yield OpenedImage(grid, (grid.height, grid.width), tile)
             return
         with open_picture(path, self.channels) as picture:
             grid = picture.grid
@@ -159,4 +159,4 @@ class Predictor:
                 pixels, valid = seen.read(window)
                 return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")), torch.from_numpy(valid)
 
-            yield Opened(grid, size, read)
+            yield OpenedImage(grid, size, read)

@@ -9,7 +9,7 @@ EVERY = 5.0
 """Seconds between two lines."""
 
 
-class Progress:
+class MappingProgress:
     """Counts what was mapped; images that were not opened yet count by the size of their files.
 
     Args:

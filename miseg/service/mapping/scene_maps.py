@@ -42,7 +42,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class NeighbourSettings:
     """How pixels are compared; None leaves it as the model was trained with.
 
     Attributes:
@@ -72,7 +72,7 @@ def segment(
     targets: Mapping[Path, Scene],
     examples: Examples,
     resources: Resources,
-    comparison: Comparison | None = None,
+    comparison: NeighbourSettings | None = None,
     colours: Sequence[Sequence[int]] | None = None,
 ) -> Maps:
     """Map scenes: of each a GeoTIFF, its confidence beside it, as `MapWriter` writes them, and a picture (.png).
@@ -92,7 +92,7 @@ def segment(
     Raises:
         ValueError: as `open_for_maps`.
     """
-    settings = comparison or Comparison()
+    settings = comparison or NeighbourSettings()
     # Here too, so that a wrong setting is told before a process is started for it.
     with tempfile.TemporaryDirectory() as folder:
         open_for_maps(checkpoint_files.unpack(files, Path(folder)), examples, settings, torch.device("cpu"))
@@ -123,7 +123,7 @@ def _mapped(
     scenes: Sequence[StandardScene],
     examples: Examples,
     resources: Resources,
-    comparison: Comparison,
+    comparison: NeighbourSettings,
 ) -> Iterator[dict[str, Any]]:
     """The rows that `Mapper` gives for the windows of all scenes, in order."""
     items = [
@@ -205,7 +205,9 @@ class Mapper:
             }
 
 
-def open_for_maps(folder: Path, examples: Examples, comparison: Comparison, device: torch.device) -> NearestLabelMethod:
+def open_for_maps(
+    folder: Path, examples: Examples, comparison: NeighbourSettings, device: torch.device
+) -> NearestLabelMethod:
     """The method of a checkpoint, told the examples, for their classes.
 
     Raises:

@@ -12,11 +12,11 @@ from mlflow.entities import Run
 
 from miseg.evaluation import report_figures as figures
 from miseg.metric_names import VALIDATION_MEAN_IOU
-from miseg.recipes.differences import DIFFERENCES, Difference
+from miseg.recipes.differences import DIFFERENCES, SettingsDifference
 from miseg.service.reports.papers import Beside, beside
 from miseg.service.reports.pictures import Pictures, pictures
-from miseg.service.reports.runs import Found, Line, Table
-from miseg.service.reports.search import Search, searched
+from miseg.service.reports.runs import ReportedRow, ReportedStudy, ReportedTable
+from miseg.service.reports.search import SearchFigure, searched
 from miseg.service.reports.tables import Result, answer, results
 from miseg.service.reports.words import number, place
 
@@ -27,14 +27,14 @@ MOST_CLASS_PANELS = 8
 class Section:
     """All about one table."""
 
-    table: Table
+    table: ReportedTable
     title: str
     rows: list[Result]
     differences: str = ""
     curves: str = ""
     classes: str = ""
     class_records: list[dict[str, object]] = field(default_factory=list)
-    searches: list[Search] = field(default_factory=list)
+    searches: list[SearchFigure] = field(default_factory=list)
     pictures: Pictures | None = None
 
     @property
@@ -47,13 +47,13 @@ class Section:
 class Content:
     """All that a report says."""
 
-    found: Found
+    found: ReportedStudy
     answer: str
     sections: list[Section]
     papers: dict[str, list[Beside]]
-    changed: list[Difference]
+    changed: list[SettingsDifference]
     """Differences of the papers that change a row of this report."""
-    others: list[Difference]
+    others: list[SettingsDifference]
 
     @property
     def rows(self) -> list[Result]:
@@ -66,7 +66,7 @@ class Content:
         return [what for section in self.sections for what in section.table.missing]
 
 
-def content(found: Found) -> Content:
+def content(found: ReportedStudy) -> Content:
     """Everything, read and drawn."""
     client = MlflowClient(found.uri)
     sections = [_section(client, table) for table in found.tables]
@@ -77,7 +77,7 @@ def content(found: Found) -> Content:
     return Content(found, answer(found, rows), sections, beside(rows), changed, others)
 
 
-def _section(client: MlflowClient, table: Table) -> Section:
+def _section(client: MlflowClient, table: ReportedTable) -> Section:
     rows = results(table)
     title = place(table)
     section = Section(table, title[:1].upper() + title[1:], rows)
@@ -99,7 +99,7 @@ def curve(client: MlflowClient, run: Run, metric: str = VALIDATION_MEAN_IOU) -> 
     return {point.step: point.value for point in client.get_metric_history(run.info.run_id, metric)}
 
 
-def _curve(client: MlflowClient, line: Line) -> figures.Curve | None:
+def _curve(client: MlflowClient, line: ReportedRow) -> figures.Curve | None:
     """Validations at the steps that every seed has."""
     histories = [curve(client, seeded.run) for seeded in line.seeds.values()]
     steps = sorted(set.intersection(*(set(history) for history in histories))) if histories else []
@@ -108,7 +108,7 @@ def _curve(client: MlflowClient, line: Line) -> figures.Curve | None:
     return figures.Curve(line.name, steps, [[100 * history[step] for history in histories] for step in steps])
 
 
-def _classes(table: Table, rows: Sequence[Result]) -> tuple[list[dict[str, object]], str]:
+def _classes(table: ReportedTable, rows: Sequence[Result]) -> tuple[list[dict[str, object]], str]:
     """The rows of `classes.csv`, and the figure: the baseline first, classes by its IoU."""
     by_row = {row.line.name: [seeded.per_class for seeded in row.line.seeds.values()] for row in rows}
     ordered = sorted(rows, key=lambda row: not row.baseline)

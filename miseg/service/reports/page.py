@@ -15,7 +15,7 @@ from miseg.recipes.catalog import RECIPES
 from miseg.service.reports.content import Content, address
 from miseg.service.reports.papers import Beside
 from miseg.service.reports.pictures import EXTREMES, data_uri
-from miseg.service.reports.runs import Table
+from miseg.service.reports.runs import ReportedTable
 from miseg.service.reports.words import NAMES, give_or_take, place
 from miseg.service.training.artifacts import write_table
 
@@ -160,7 +160,7 @@ def title(content: Content) -> str:
     return f"{what} {content.found.name}"
 
 
-def split_text(table: Table) -> str:
+def split_text(table: ReportedTable) -> str:
     """Which split the scores are of, and how clusters became classes there."""
     measured = any(seeded.evaluation is not None for line in table.lines for seeded in line.seeds.values())
     told = "which the trials were compared on too, by other seeds"
@@ -176,7 +176,7 @@ def split_text(table: Table) -> str:
     return text
 
 
-def matched(table: Table) -> bool:
+def matched(table: ReportedTable) -> bool:
     """Whether there are scores by a match made on the training split."""
     return any(TRAIN_MATCH_MEAN_IOU in seeded.scores for line in table.lines for seeded in line.seeds.values())
 

@@ -17,7 +17,7 @@ from PIL import Image
 from miseg.evaluation.disagreement import disagreement
 from miseg.evaluation.paired import ImageCounts
 from miseg.evaluation.report_figures import short
-from miseg.service.reports.runs import Seeded, Table
+from miseg.service.reports.runs import ReportedTable, TrainedSeed
 from miseg.service.reports.tables import Result, baseline_of
 from miseg.service.reports.words import number
 
@@ -40,7 +40,7 @@ class Pictures:
     """Rows of `images.csv`: every image, the largest gain over the baseline first."""
 
 
-def pictures(client: MlflowClient, table: Table, rows: Sequence[Result]) -> Pictures | None:
+def pictures(client: MlflowClient, table: ReportedTable, rows: Sequence[Result]) -> Pictures | None:
     """The best row beside the baseline (beside the second where it is the baseline itself), on their first seed."""
     base = baseline_of(table)
     best = next((row.line for row in rows if row.line is not base), None)
@@ -63,7 +63,7 @@ def pictures(client: MlflowClient, table: Table, rows: Sequence[Result]) -> Pict
     return shown if shown.picture or shown.images else None
 
 
-def _of_images(table: Table, shown: Pictures, one: ImageCounts, other: ImageCounts) -> list[dict[str, object]]:
+def _of_images(table: ReportedTable, shown: Pictures, one: ImageCounts, other: ImageCounts) -> list[dict[str, object]]:
     ids = [name for name in one.ids if name in set(other.ids)]
     if not ids:
         return []
@@ -87,7 +87,7 @@ def _png(picture: Image.Image) -> bytes:
     return data.getvalue()
 
 
-def panels(client: MlflowClient, seeded: Seeded) -> Image.Image | None:
+def panels(client: MlflowClient, seeded: TrainedSeed) -> Image.Image | None:
     """The picture of panels of the last evaluation of a row, where one was kept."""
     run = seeded.evaluation or seeded.run
     try:

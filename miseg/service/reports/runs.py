@@ -31,7 +31,7 @@ SAME = re.compile(r" \((= tuned|many to one)\)$")
 
 
 @dataclass
-class Seeded:
+class TrainedSeed:
     """One row trained on one seed, and its measurement."""
 
     run: Run
@@ -57,18 +57,18 @@ class Seeded:
 
 
 @dataclass
-class Line:
+class ReportedRow:
     """A row of a table, by seed."""
 
     name: str
     cell: str
     method: str
     recipe: str
-    seeds: dict[int, Seeded] = field(default_factory=dict)
+    seeds: dict[int, TrainedSeed] = field(default_factory=dict)
 
 
 @dataclass
-class Cell:
+class ReportedCell:
     """A method family under one budget: its search, and what the plan says of it."""
 
     id: str
@@ -83,34 +83,34 @@ class Cell:
 
 
 @dataclass
-class Table:
+class ReportedTable:
     """All that was run on one data set with one budget of labels."""
 
     data: str
     budget: str
     supervision: str
     baseline: str
-    cells: list[Cell] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    cells: list[ReportedCell] = field(default_factory=list)
+    lines: list[ReportedRow] = field(default_factory=list)
     split: str = "val"
     missing: list[str] = field(default_factory=list)
     """What the plan has and MLflow has not, in words."""
 
 
 @dataclass
-class Found:
+class ReportedStudy:
     """A study, or a tuning as a study of one cell."""
 
     name: str
     kind: str
     uri: str
-    tables: list[Table]
+    tables: list[ReportedTable]
     created: str = ""
     cost: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What was expected, by data set."""
 
 
-def read(uri: str, study: str | None = None, tuning: str | None = None, baseline: str | None = None) -> Found:
+def read(uri: str, study: str | None = None, tuning: str | None = None, baseline: str | None = None) -> ReportedStudy:
     """The study or tuning of that name; with neither name the last study, or, where there is none, the last tuning.
 
     Raises:
@@ -137,9 +137,9 @@ def read(uri: str, study: str | None = None, tuning: str | None = None, baseline
         return _tuning(client, uri, runs[0], baseline)
 
 
-def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) -> Found:
-    found = Found(name, "study", uri, [])
-    tables: dict[tuple[str, str, str], Table] = {}
+def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) -> ReportedStudy:
+    found = ReportedStudy(name, "study", uri, [])
+    tables: dict[tuple[str, str, str], ReportedTable] = {}
     plans = [plan for parent in reversed(parents) if (plan := _plan(client, parent))]
     if not plans:
         ids = ", ".join(parent.info.run_id for parent in parents)
@@ -150,10 +150,12 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
     for plan in plans:
         found.created = min(filter(None, (found.created, plan.created)), default="")
         for planned in plan.tables:
-            table = Table(planned.data, str(planned.budget), planned.supervision, planned.baseline)
+            table = ReportedTable(planned.data, str(planned.budget), planned.supervision, planned.baseline)
             found.cost.setdefault(table.data, dict(plan.cost))
             table.cells += [
-                Cell(cell.id, cell.method, cell.recipe, tuple(cell.rows), cell.trials, cell.steps, cell.confirm_seeds)
+                ReportedCell(
+                    cell.id, cell.method, cell.recipe, tuple(cell.rows), cell.trials, cell.steps, cell.confirm_seeds
+                )
                 for cell in planned.cells
             ]
             tables.setdefault((table.data, table.budget, table.supervision), table)
@@ -174,17 +176,17 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
     return found
 
 
-def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -> Found:
+def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -> ReportedStudy:
     seed = parent.data.params.get("seed", "0")
     children = _children(client, parent)
     searched = [run for run in children if run.data.params.get("seed") == seed]
     confirmed = [run for run in children if run.data.params.get("seed") != seed]
     data = parent.data.tags.get("miseg.data", "")
-    cell = Cell(parent.data.tags.get(RUN_KEY, ""), "", "", (), tuning=parent, tried=searched)
+    cell = ReportedCell(parent.data.tags.get(RUN_KEY, ""), "", "", (), tuning=parent, tried=searched)
     for name in ("trials", "confirm_seeds"):
         if (text := parent.data.params.get(name, "")).isdigit():
             setattr(cell, name, int(text))
-    table = Table(data, "all", "dense", "", [cell])
+    table = ReportedTable(data, "all", "dense", "", [cell])
     _add_lines(table, cell, confirmed)
     cell.rows = tuple(line.name for line in table.lines)
     own = [line.name for line in table.lines if not re.search(r" (tuned|as published)\b", line.name)]
@@ -192,24 +194,24 @@ def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -
     if baseline is not None and SAME.sub("", baseline) not in {SAME.sub("", name) for name in cell.rows}:
         raise ValueError(f"--baseline {baseline!r}: no row of {cell.id} is called so; {', '.join(cell.rows) or 'none'}")
     _name_missing(table)
-    return Found(cell.id, "tuning", uri, [table])
+    return ReportedStudy(cell.id, "tuning", uri, [table])
 
 
-def _add_lines(table: Table, cell: Cell, runs: Sequence[Run]) -> None:
+def _add_lines(table: ReportedTable, cell: ReportedCell, runs: Sequence[Run]) -> None:
     """A line for each row of the cell that was trained to its end on some seed; of a seed's runs the latest."""
-    lines: dict[str, Line] = {}
+    lines: dict[str, ReportedRow] = {}
     for run in sorted(runs, key=lambda run: run.info.start_time):
         seed = run.data.params.get("seed", "")
         if run.data.tags.get("miseg.ended") != "finished" or not seed.isdigit():
             continue
         name = run.data.tags.get("miseg.row") or run.info.run_name.removesuffix(f" seed {seed}")
         method = run.data.tags.get("miseg.method", cell.method)
-        line = lines.setdefault(name, Line(name, cell.id, method, cell.recipe))
-        line.seeds[int(seed)] = Seeded(run)
+        line = lines.setdefault(name, ReportedRow(name, cell.id, method, cell.recipe))
+        line.seeds[int(seed)] = TrainedSeed(run)
     table.lines += lines.values()
 
 
-def _measure(client: MlflowClient, table: Table, evaluations: Sequence[Run]) -> None:
+def _measure(client: MlflowClient, table: ReportedTable, evaluations: Sequence[Run]) -> None:
     """Put the measurements of the table's split beside their trainings; without any the validations stand."""
     cells = {cell.id for cell in table.cells}
     own = [run for run in evaluations if run.data.tags.get("miseg.cell") in cells]
@@ -244,7 +246,7 @@ def _images(client: MlflowClient, run: Run, split: str) -> ImageCounts | None:
     return ImageCounts.of(columns["id"].to_pylist(), columns["counts"].to_pylist())
 
 
-def _name_missing(table: Table) -> None:
+def _name_missing(table: ReportedTable) -> None:
     for cell in table.cells:
         if cell.tuning is None:
             table.missing.append(f"{cell.id}: not begun")

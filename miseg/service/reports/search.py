@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from miseg.evaluation import report_figures as figures
 from miseg.metric_names import VALIDATION_OBJECTIVE, validation_metric
-from miseg.service.reports.runs import Cell
+from miseg.service.reports.runs import ReportedCell
 
 ENOUGH_TRIALS = 4
 """Whole trials below which importances would be of chance alone."""
@@ -21,15 +21,15 @@ LOG_RANGE = 20
 
 
 @dataclass
-class Search:
+class SearchFigure:
     """What a cell's trials say of its parameters."""
 
-    cell: Cell
+    cell: ReportedCell
     figure: str
     note: str
 
 
-def searched(cell: Cell) -> Search | None:
+def searched(cell: ReportedCell) -> SearchFigure | None:
     """The figure of a cell's trials; None where there are none, or nothing was varied."""
     names, metric = tried(cell)
     runs = [run for run in cell.tried if math.isfinite(run.data.metrics.get(metric, math.nan))]
@@ -59,7 +59,7 @@ def searched(cell: Cell) -> Search | None:
         note += "Importances, which add up to 1, are of these, by PED-ANOVA (Watanabe, Bansal and Hutter, 2023)."
     else:
         note += f"Importances take at least {ENOUGH_TRIALS} whole trials with different scores, so there are none."
-    return Search(cell, figures.knobs(found, trials, score), note)
+    return SearchFigure(cell, figures.knobs(found, trials, score), note)
 
 
 def _short(name: str) -> str:
@@ -104,7 +104,7 @@ def importances(names: Sequence[str], trials: Sequence[figures.Tried]) -> dict[s
     return optuna.importance.get_param_importances(study)
 
 
-def tried(cell: Cell) -> tuple[list[str], str]:
+def tried(cell: ReportedCell) -> tuple[list[str], str]:
     """The parameters that a search varied, and the metric that compared its trials."""
     seen: dict[str, set[str]] = {}
     for run in cell.tried:

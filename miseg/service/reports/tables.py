@@ -12,10 +12,10 @@ from statistics import fmean
 
 from mlflow.entities import Run
 
-from miseg.evaluation.paired import Difference, compare, compare_scores
+from miseg.evaluation.paired import PairedDifference, compare, compare_scores
 from miseg.metric_names import MEAN_IOU, MICRO_IOU, PIXEL_ACCURACY, TRAIN_MATCH_MEAN_IOU
 from miseg.recipes.published import claims
-from miseg.service.reports.runs import SAME, SCORES, Found, Line, Table
+from miseg.service.reports.runs import SAME, SCORES, ReportedRow, ReportedStudy, ReportedTable
 from miseg.service.reports.words import claimed, counted, gain, give_or_take, number, place, signed, system
 
 
@@ -23,8 +23,8 @@ from miseg.service.reports.words import claimed, counted, gain, give_or_take, nu
 class Result:
     """One row of a table; nan where something is not known."""
 
-    line: Line
-    table: Table
+    line: ReportedRow
+    table: ReportedTable
     baseline: bool
     system: str
     """The network and the length of the training."""
@@ -33,7 +33,7 @@ class Result:
     low: float
     """Mean IoU of the lowest seed, %."""
     high: float
-    difference: Difference | None
+    difference: PairedDifference | None
     """To the baseline; None for the baseline itself, and where there is nothing to pair."""
     comparisons: int
 
@@ -129,7 +129,7 @@ class Result:
         }
 
 
-def results(table: Table) -> list[Result]:
+def results(table: ReportedTable) -> list[Result]:
     """The rows of a table, the best first, each beside the baseline."""
     base = baseline_of(table)
     found = [None if base is None or line is base else difference(line, base) for line in table.lines]
@@ -149,7 +149,7 @@ def results(table: Table) -> list[Result]:
     return sorted(rows, key=lambda row: -row.scores[MEAN_IOU])
 
 
-def difference(line: Line, base: Line) -> Difference | None:
+def difference(line: ReportedRow, base: ReportedRow) -> PairedDifference | None:
     """Paired by seed and image, or by seed alone where a training of either has no counts of its images."""
     counts = [{seed: one.images for seed, one in each.seeds.items() if one.images is not None} for each in (line, base)]
     both = line.seeds.keys() & base.seeds.keys()
@@ -162,7 +162,7 @@ def difference(line: Line, base: Line) -> Difference | None:
     return compare_scores(*scores)
 
 
-def baseline_of(table: Table) -> Line | None:
+def baseline_of(table: ReportedTable) -> ReportedRow | None:
     """The line that the plan names, also where the search found that the published setting is the best."""
     names = {SAME.sub("", line.name): line for line in table.lines}
     if (found := names.get(SAME.sub("", table.baseline))) is not None or not table.baseline.endswith(" tuned"):
@@ -171,7 +171,7 @@ def baseline_of(table: Table) -> Line | None:
     return next((line for line in table.lines if line.cell in cells and line.name.endswith("(= tuned)")), None)
 
 
-def answer(found: Found, rows: Sequence[Result]) -> str:
+def answer(found: ReportedStudy, rows: Sequence[Result]) -> str:
     """The page's first paragraph: what was found, in words."""
     compared = [row for row in rows if not row.baseline and row.difference is not None and not math.isnan(row.half)]
     if not rows:

@@ -6,7 +6,7 @@ import math
 import re
 
 from miseg.recipes.published import claims
-from miseg.service.reports.runs import Line, Table
+from miseg.service.reports.runs import ReportedRow, ReportedTable
 
 NAMES = {
     "camvid": "CamVid",
@@ -28,7 +28,7 @@ NETWORKS = {
 }
 
 
-def place(table: Table) -> str:
+def place(table: ReportedTable) -> str:
     """The data and the labels, in words."""
     name = NAMES.get(table.data, table.data.rstrip("/").rsplit("/", 1)[-1])
     if table.supervision == "none":
@@ -39,7 +39,7 @@ def place(table: Table) -> str:
     return f"{name} with {table.budget} {what}"
 
 
-def system(line: Line, table: Table) -> str:
+def system(line: ReportedRow, table: ReportedTable) -> str:
     """The network and the steps of the line's first training, and what is to be known of its clusters."""
     params = next(iter(line.seeds.values())).run.data.params
     parts = []

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from miseg.recipes.contenders import CONTENDERS, Supervision
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
-from miseg.recipes.study import Cell, Changes, Selection, Table, with_steps
+from miseg.recipes.study import Changes, Selection, StudyCell, StudyTable, with_steps
 from miseg.service.tracking.study_plan import PlanFile, PlannedCell, PlannedTable
 
 
@@ -55,17 +55,17 @@ class Devices:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What a study of a name compares, by which budgets."""
 
     study: str
     created: str
     """ISO 8601."""
-    tables: tuple[Table, ...]
+    tables: tuple[StudyTable, ...]
     throughput: Mapping[str, Throughput] = field(default_factory=dict)
     """By the id of the cell."""
 
-    def of_data(self, data: str) -> Plan:
+    def of_data(self, data: str) -> StudyPlan:
         """The part on one data set."""
         return replace(self, tables=tuple(table for table in self.tables if table.data == data))
 
@@ -75,12 +75,12 @@ class Plan:
         return list(dict.fromkeys(table.data for table in self.tables))
 
     @property
-    def cells(self) -> list[tuple[Table, Cell, str]]:
+    def cells(self) -> list[tuple[StudyTable, StudyCell, str]]:
         """Every cell with its table and its id."""
         return [(table, cell, table.cell_id(cell)) for table in self.tables for cell in table.cells]
 
 
-def timed(plan: Plan, tables: Sequence[Table], measure: Callable[[Experiment], Throughput]) -> Plan:
+def timed(plan: StudyPlan, tables: Sequence[StudyTable], measure: Callable[[Experiment], Throughput]) -> StudyPlan:
     """The plan with these tables, the throughput of cells that had none measured, and steps where seconds are equal.
 
     A cell that was planned before keeps its steps: another measurement would make another experiment of it.
@@ -101,7 +101,7 @@ def timed(plan: Plan, tables: Sequence[Table], measure: Callable[[Experiment], T
     return replace(plan, tables=tuple(timed_tables), throughput=throughput)
 
 
-def expected(plan: Plan, done: Mapping[str, int]) -> list[dict[str, Any]]:
+def expected(plan: StudyPlan, done: Mapping[str, int]) -> list[dict[str, Any]]:
     """What each cell takes from now on, at most: ASHA stops weak trials early.
 
     Args:
@@ -147,7 +147,7 @@ def cost(rows: Sequence[Mapping[str, Any]], devices: Devices) -> dict[str, Any]:
     }
 
 
-def text(plan: Plan, done: Mapping[str, int], devices: Devices) -> str:
+def text(plan: StudyPlan, done: Mapping[str, int], devices: Devices) -> str:
     """The plan for the terminal: a line for each cell, and the sums."""
     rows = expected(plan, done)
     header = ("cell", "trials", "confirmations", "steps each", "images/s", "from", f"{devices.kind}-hours")
@@ -173,7 +173,7 @@ def _padded(column: str, value: str, width: int) -> str:
     return value.ljust(width) if column in ("cell", "from") else value.rjust(width)
 
 
-def to_file(plan: Plan, data: str, devices: Devices, split: str) -> PlanFile:
+def to_file(plan: StudyPlan, data: str, devices: Devices, split: str) -> PlanFile:
     """The plan on one data set as it is kept in MLflow: all that `from_file` needs, and what a report reads.
 
     Args:
@@ -189,7 +189,7 @@ def to_file(plan: Plan, data: str, devices: Devices, split: str) -> PlanFile:
     return PlanFile(plan.study, plan.created, split, data_sets, tables, cost(whole, devices))
 
 
-def _planned_table(plan: Plan, table: Table, seconds: Mapping[str, float], devices: Devices) -> PlannedTable:
+def _planned_table(plan: StudyPlan, table: StudyTable, seconds: Mapping[str, float], devices: Devices) -> PlannedTable:
     cells = [
         PlannedCell(
             id=(name := table.cell_id(cell)),
@@ -222,13 +222,13 @@ def _planned_table(plan: Plan, table: Table, seconds: Mapping[str, float], devic
     )
 
 
-def from_file(file: PlanFile) -> Plan:
+def from_file(file: PlanFile) -> StudyPlan:
     """The plan that `to_file` wrote.
 
     Raises:
         ValueError: a method that this version does not know, or a table that is not fair.
     """
-    tables: list[Table] = []
+    tables: list[StudyTable] = []
     throughput = {}
     for planned in file.tables:
         changes = dict(planned.changes)
@@ -238,10 +238,10 @@ def from_file(file: PlanFile) -> Plan:
         for cell in planned.cells:
             if cell.key not in CONTENDERS:
                 raise ValueError(f"study {file.study} compares {cell.key}, which this version does not know")
-            cells.append(Cell(cell.key, cell.recipe, from_dict(dict(cell.experiment))))
+            cells.append(StudyCell(cell.key, cell.recipe, from_dict(dict(cell.experiment))))
             throughput[cell.id] = Throughput(**cell.throughput)
         tables.append(
-            Table(
+            StudyTable(
                 place=planned.place,
                 supervision=cast(Supervision, planned.supervision),
                 budget=None if isinstance(planned.budget, str) else planned.budget,
@@ -254,4 +254,4 @@ def from_file(file: PlanFile) -> Plan:
                 cells=tuple(cells),
             )
         )
-    return Plan(file.study, file.created, tuple(tables), throughput)
+    return StudyPlan(file.study, file.created, tuple(tables), throughput)

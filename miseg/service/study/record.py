@@ -13,8 +13,8 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from miseg.recipes.study import Cell, Table
-from miseg.service.study.plan import Devices, Plan, from_file, to_file
+from miseg.recipes.study import StudyCell, StudyTable
+from miseg.service.study.plan import Devices, StudyPlan, from_file, to_file
 from miseg.service.tracking import mlflow_runs, study_plan, views
 from miseg.service.tracking.queries import all_pages
 from miseg.service.tracking.run_store import RunDetails, RunStore
@@ -24,7 +24,7 @@ SEEDS = "miseg.confirmed_seeds"
 """Tag of a cell's tuning that was finished: on how many seeds its rows were confirmed."""
 
 
-def find(uri: str, name: str | None) -> Plan | None:
+def find(uri: str, name: str | None) -> StudyPlan | None:
     """The plan of the study called `name`, or of the one that was started last; None where there is none.
 
     Raises:
@@ -46,15 +46,15 @@ def find(uri: str, name: str | None) -> Plan | None:
         print(f"study {latest} ended before its plan on {told} was kept: add it again with --data", flush=True)
     throughput = {cell: found for part in parts for cell, found in part.throughput.items()}
     created = min((part.created for part in parts), default="")
-    return Plan(latest, created, tuple(table for part in parts for table in part.tables), throughput)
+    return StudyPlan(latest, created, tuple(table for part in parts for table in part.tables), throughput)
 
 
-def name_of(plan: Plan) -> str:
+def name_of(plan: StudyPlan) -> str:
     """What the study's runs are called."""
     return f"study-{plan.study}"
 
 
-def open_run(store: RunStore, plan: Plan, data: str, devices: Devices, split: str) -> str:
+def open_run(store: RunStore, plan: StudyPlan, data: str, devices: Devices, split: str) -> str:
     """The id of the study's run on one data set, set running, with its part of the plan."""
     cells = [name for _, _, name in plan.of_data(data).cells]
     details = RunDetails(
@@ -69,7 +69,7 @@ def open_run(store: RunStore, plan: Plan, data: str, devices: Devices, split: st
     return run_id
 
 
-def done(uri: str, plan: Plan) -> dict[str, int]:
+def done(uri: str, plan: StudyPlan) -> dict[str, int]:
     """On how many seeds each cell that was tuned to its end was confirmed, by the cells' ids."""
     found = _runs(uri, f"tags.`miseg.kind` = 'tuning' and tags.`miseg.study` = '{plan.study}'")
     return {
@@ -79,7 +79,7 @@ def done(uri: str, plan: Plan) -> dict[str, int]:
     }
 
 
-def confirmations(uri: str, plan: Plan, table: Table, cell: Cell) -> list[Run]:
+def confirmations(uri: str, plan: StudyPlan, table: StudyTable, cell: StudyCell) -> list[Run]:
     """The runs that confirmed a cell and got to their last step, on the seeds that are planned."""
     name = table.cell_id(cell)
     seeds = {str(cell.base.seed + 1 + index) for index in range(table.confirm_seeds)}
@@ -93,13 +93,13 @@ def confirmations(uri: str, plan: Plan, table: Table, cell: Cell) -> list[Run]:
     ]
 
 
-def evaluations(uri: str, plan: Plan) -> dict[str, Run]:
+def evaluations(uri: str, plan: StudyPlan) -> dict[str, Run]:
     """The study's finished evaluations, by the confirmation that each measured."""
     wanted = f"tags.`miseg.kind` = 'evaluation' and tags.`miseg.study` = '{plan.study}'"
     return {run.data.tags["mlflow.parentRunId"]: run for run in _runs(uri, wanted) if run.info.status == "FINISHED"}
 
 
-def results(uri: str, plan: Plan, split: str, data: str) -> list[tuple[Table, pd.DataFrame]]:
+def results(uri: str, plan: StudyPlan, split: str, data: str) -> list[tuple[StudyTable, pd.DataFrame]]:
     """What the evaluations on a data set found: for each table a frame with `row`, `seed` and the scores."""
     found = evaluations(uri, plan).values()
     tables = []

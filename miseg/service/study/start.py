@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from miseg.recipes.study import Asked, Changes, Table, grown
+from miseg.recipes.study import Asked, Changes, StudyTable, grown
 from miseg.service.command.options import Place
 
 if TYPE_CHECKING:
     from miseg.recipes.experiment import Experiment
     from miseg.service.command.start import Job
-    from miseg.service.study.plan import Plan, Throughput
+    from miseg.service.study.plan import StudyPlan, Throughput
     from miseg.service.study.study import Study
 
 Method = Literal[
@@ -107,7 +107,7 @@ def start(options: Options) -> Study:
     from miseg.service.study.plan import Devices, timed
     from miseg.service.study.study import Study
 
-    def tables(trials: int) -> tuple[Table, ...]:
+    def tables(trials: int) -> tuple[StudyTable, ...]:
         return grown(known.tables, options.asked, {"trials": trials, "confirm_seeds": 3})
 
     jobs: dict[str, Job] = {}
@@ -126,13 +126,13 @@ def start(options: Options) -> Study:
     return Study(timed(known, wanted, measure), jobs, devices)
 
 
-def _known(options: Options) -> Plan:
+def _known(options: Options) -> StudyPlan:
     """The study to resume as it was planned, or an empty one."""
     import datetime
 
     from miseg.service.command.start import unique
     from miseg.service.study import record
-    from miseg.service.study.plan import Plan
+    from miseg.service.study.plan import StudyPlan
     from miseg.service.tracking import mlflow_runs
 
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -145,7 +145,7 @@ def _known(options: Options) -> Plan:
         return replace(found, created=found.created or created)
     if found is not None and not options.plan:
         raise ValueError(f"a study called {found.study} exists: continue it, or add to it, with --resume")
-    return Plan(options.name or f"study-{unique()}", created, ())
+    return StudyPlan(options.name or f"study-{unique()}", created, ())
 
 
 def _throughput(options: Options, experiment: Experiment, job: Job) -> Throughput:

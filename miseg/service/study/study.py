@@ -10,11 +10,11 @@ from mlflow.entities import Run
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import MEAN_IOU, of_split
-from miseg.recipes.study import Cell, Table
+from miseg.recipes.study import StudyCell, StudyTable
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.study import record
-from miseg.service.study.plan import Devices, Plan
+from miseg.service.study.plan import Devices, StudyPlan
 from miseg.service.tracking import mlflow_runs, models, queries
 from miseg.service.training.run import FINISHED
 from miseg.service.tuning import repeats, tables, tune
@@ -25,7 +25,7 @@ from miseg.service.tuning.tuning import Tuning
 class Study:
     """A plan with what it runs on."""
 
-    plan: Plan
+    plan: StudyPlan
     jobs: Mapping[str, Job]
     """Where each data set is packed, and the cluster, by the name that experiments give the data."""
     devices: Devices
@@ -44,7 +44,7 @@ class Study:
             return "test"
         return table.cells[0].base.validation_split(dataset.splits)
 
-    def tuning(self, table: Table, cell: Cell, parent: str | None) -> Tuning:
+    def tuning(self, table: StudyTable, cell: StudyCell, parent: str | None) -> Tuning:
         """The search and confirmation of a cell, a child of the MLflow run `parent`."""
         job, contender, name = self.jobs[cell.base.data], cell.contender, table.cell_id(cell)
         tuned, published = contender.rows
@@ -140,7 +140,7 @@ def check(study: Study) -> None:
             )
 
 
-def _tuned(study: Study, table: Table, cell: Cell, parent: str) -> str:
+def _tuned(study: Study, table: StudyTable, cell: StudyCell, parent: str) -> str:
     """Tune and confirm a cell, as far as that is not done; why it failed, or ""."""
     name, uri = table.cell_id(cell), study.job.tracking_uri
     tuning = study.tuning(table, cell, parent)
@@ -174,7 +174,7 @@ def _reason(error: Exception) -> str:
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
-def _measured(study: Study, table: Table, cell: Cell) -> str:
+def _measured(study: Study, table: StudyTable, cell: StudyCell) -> str:
     """Measure each confirmed model of a cell that is not measured yet; why one could not be, or ""."""
     uri, failure = study.job.tracking_uri, ""
     measured = record.evaluations(uri, study.plan)
@@ -189,7 +189,7 @@ def _measured(study: Study, table: Table, cell: Cell) -> str:
     return failure
 
 
-def _measure(study: Study, table: Table, cell: Cell, confirmation: Run) -> None:
+def _measure(study: Study, table: StudyTable, cell: StudyCell, confirmation: Run) -> None:
     """Measure the last checkpoint of a confirmation, as in all tables."""
     job, run_id, split = study.jobs[cell.base.data], confirmation.info.run_id, study.split(cell.base.data)
     tags = {key: confirmation.data.tags[key] for key in TOLD if key in confirmation.data.tags}

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.evaluation.pictures import Row, confusion_picture, panels
+from miseg.evaluation.pictures import PanelRow, confusion_picture, panels
 from miseg.metric_names import (
     CLASS_IOU,
     CLUSTER_ENTROPY,
@@ -75,7 +75,7 @@ def log_evaluation(
     *,
     step: int,
     split: str = "val",
-) -> list[Row]:
+) -> list[PanelRow]:
     """Keep the panels, the confusion matrix and the per-class table with the run; the panels' rows."""
     info, stem = dataset.info, f"{split}-step-{step:06d}"
     mean_C, std_C = Converter(dataset, experiment).constants
@@ -92,7 +92,7 @@ def log_evaluation(
             shown = image_CHW[:3] if image_CHW.shape[0] >= 3 else image_CHW[:1]
             # Bytes, as they were packed: a worker ships the rows of an evaluation to the job.
             labels = (labels_HW.to(torch.uint8).numpy() for labels_HW in (truth_HW, prediction_HW))
-            rows.append(Row(shown.permute(1, 2, 0).numpy(), *labels))
+            rows.append(PanelRow(shown.permute(1, 2, 0).numpy(), *labels))
     rows = rows[:PANEL_ROWS]
     pictures = {}
     if rows:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 
-class BusyError(OSError):
+class WriterBusyError(OSError):
     """The piece under way takes too long: storage that hangs must not hold the training up for ever."""
 
 
-class Aside:
+class BackgroundWriter:
     """A thread that does one piece of work while the caller goes on.
 
     Pieces never pile up: a second one waits for the first, and so does `wait`. What a piece raised is raised there.
@@ -42,7 +42,7 @@ class Aside:
         if self._under_way is not None:
             wait([self._under_way], self.patience)
             if not self._under_way.done():
-                raise BusyError(f"storage has been busy with the one before for over {self.patience:.0f} s")
+                raise WriterBusyError(f"storage has been busy with the one before for over {self.patience:.0f} s")
             under_way, self._under_way = self._under_way, None
             under_way.result()
 

@@ -26,7 +26,7 @@ class NonFiniteLossError(ArithmeticError):
         records: of the steps before it that were not flushed yet.
     """
 
-    def __init__(self, message: str, records: Iterable[Record] = ()) -> None:
+    def __init__(self, message: str, records: Iterable[StepRecord] = ()) -> None:
         super().__init__(message)
         self.records = tuple(records)
 
@@ -36,7 +36,7 @@ SKIPS_IN_A_ROW = 20
 
 
 @dataclass(frozen=True)
-class Record:
+class StepRecord:
     """What one step logs: `values` by metric name, why it was left out, if it was, and whether it was empty."""
 
     step: int
@@ -172,7 +172,7 @@ class Loop:
         for parameters in together.values():
             nn.utils.clip_grad_norm_(parameters, largest)
 
-    def flush(self) -> list[Record]:
+    def flush(self) -> list[StepRecord]:
         """The records of the steps since the last flush.
 
         Raises:
@@ -193,7 +193,7 @@ class Loop:
             if scalars is not None:
                 dist.all_reduce(scalars)
                 scalars /= self.world
-        records: list[Record] = []
+        records: list[StepRecord] = []
         for row, item in enumerate(pending):
             loss = combine(totals[row], item.count.double()).item()
             if item.skipped or not np.isfinite(loss):
@@ -202,7 +202,7 @@ class Loop:
                 if item.skipped:
                     what = "gradient is not finite" if np.isfinite(loss) else f"loss is {loss}"
                     told = f"the {what} {where}: the step is left out"
-                    records.append(Record(item.step, {"train/skipped": 1.0}, told))
+                    records.append(StepRecord(item.step, {"train/skipped": 1.0}, told))
                     continue
                 raise NonFiniteLossError(
                     f"the loss is {loss} {where}: lower the learning rate, clip the gradient or look at these images",
@@ -214,7 +214,7 @@ class Loop:
                 ids = ", ".join(self._ids_of_all_ranks(item.ids))
                 empty = f"no pixel counts at step {item.step} (images {ids}): it teaches nothing"
             values = {"train/loss": loss, "train/learning_rate": item.learning_rate} | parts
-            records.append(Record(item.step, values, empty=empty))
+            records.append(StepRecord(item.step, values, empty=empty))
         return records
 
     def _ids_of_all_ranks(self, ids: tuple[str, ...]) -> list[str]:

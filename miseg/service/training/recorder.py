@@ -21,8 +21,8 @@ from miseg.service.cluster.metrics import RunMetrics
 from miseg.service.journal.journal import Journal
 from miseg.service.training import system_metrics
 from miseg.service.training.artifacts import log_evaluation, watch_collapse
-from miseg.service.training.background import Aside, BusyError
-from miseg.service.training.loop import Loop, Record
+from miseg.service.training.background import BackgroundWriter, WriterBusyError
+from miseg.service.training.loop import Loop, StepRecord
 from miseg.service.training.scoring import Evaluation
 
 CLOSING_TRIES = 3
@@ -49,13 +49,13 @@ class Recorder:
         self.dataset, self.store = dataset, store
         self.journal = Journal(**tracking)
         self._monitor = system_metrics.start(self.journal)
-        self._aside = Aside()
+        self._aside = BackgroundWriter()
         self._failures = StorageFailures(when_storage_fails, self._storage_failed)
         self._tried = threading.Event()
         self._tried.set()
         self.metrics = RunMetrics(self.journal.labels, self.journal.run_id)
 
-    def step(self, record: Record) -> None:
+    def step(self, record: StepRecord) -> None:
         """Keep a step's losses, or say that it was left out: to the user and as the tag `miseg.skipped`."""
         self.journal.metrics(record.step, record.values)
         if record.skipped:
@@ -67,7 +67,7 @@ class Recorder:
             print(f"warning: {record.empty}", flush=True)
             self.journal.tags({"miseg.empty": f"the last of them: {record.empty}"})
 
-    def got_on(self, loop: Loop, records: Sequence[Record], steps: int, seconds: float) -> None:
+    def got_on(self, loop: Loop, records: Sequence[StepRecord], steps: int, seconds: float) -> None:
         """Keep how fast `steps` steps were made, in so many seconds; `records` are theirs, as `step` has them."""
         images = steps * loop.experiment.batch_size
         self.journal.metrics(loop.step, {"images_per_second": images / seconds})
@@ -102,7 +102,7 @@ class Recorder:
         try:
             self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, found, match_K, tried))
             self._tried = tried
-        except BusyError as error:
+        except WriterBusyError as error:
             self._failures.failed(loop.step, error)
 
     def wait_for_checkpoint(self) -> None:
@@ -119,7 +119,7 @@ class Recorder:
         """
         try:
             self._aside.wait()
-        except BusyError as error:
+        except WriterBusyError as error:
             self._failures.failed(loop.step, error)
             return
         described = self._of_the_data(loop.experiment, None)
@@ -173,7 +173,7 @@ class Recorder:
         """
         try:
             self._aside.wait()
-        except BusyError as error:
+        except WriterBusyError as error:
             self._failures.failed(-1, error)
         self._failures.check()
 

@@ -23,7 +23,7 @@ PLACEMENT_GROUP = "placement_group"
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """Where a training runs and where it is recorded."""
 
     name: str
@@ -61,7 +61,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """What came of a run."""
 
     run_id: str

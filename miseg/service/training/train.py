@@ -29,7 +29,7 @@ from miseg.service.journal.sender import send_pending
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
 from miseg.service.tracking.run_store import RunDetails
-from miseg.service.training.run import FINISHED, Outcome, Run, Selection
+from miseg.service.training.run import FINISHED, Selection, TrainingOutcome, TrainingRun
 
 CLOSING_TIMEOUT = 60.0
 """Seconds that a training which has ended waits for MLflow to take what it logged."""
@@ -38,7 +38,7 @@ CLOSING_TRIES = 3
 """How often a model that is to be registered asks an MLflow that does not answer; then it waits."""
 
 
-def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outcome:
+def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) -> TrainingOutcome:
     """Train `run` to its end, resuming where an earlier call of this name was stopped; a finished run stays as it is.
 
     Raises:
@@ -93,7 +93,7 @@ def fit(run: Run, callbacks: Iterable[Any] = (), max_failures: int = 3) -> Outco
     return _fit(run, under_ray)
 
 
-def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
+def fit_here(run: TrainingRun, report: Callable[[dict[str, Any]], None]) -> TrainingOutcome:
     """As `fit`, by this process alone, which needs what one worker does; each validation is handed to `report`.
 
     Its checkpoint is whole then, or could not be written. What `report` raises ends the training, and leaves the run
@@ -119,7 +119,7 @@ def fit_here(run: Run, report: Callable[[dict[str, Any]], None]) -> Outcome:
         return _fit(run, here)
 
 
-def _fit(run: Run, train: Callable[[dict[str, Any]], str]) -> Outcome:
+def _fit(run: TrainingRun, train: Callable[[dict[str, Any]], str]) -> TrainingOutcome:
     dataset = PackedDataset.open(run.data)
     opening = f"opening run {run.name}"
     if (done := mlflow_runs.patiently(run.tracking_uri, opening, partial(finished, run))) is not None:
@@ -186,7 +186,7 @@ def _interrupts_kept() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def finished(run: Run) -> Outcome | None:
+def finished(run: TrainingRun) -> TrainingOutcome | None:
     """What came of `run` where it was trained to its end before; None where it was not.
 
     Raises:
@@ -205,7 +205,7 @@ def finished(run: Run) -> Outcome | None:
         return None
     history = queries.history(run.tracking_uri, found.info.run_id, VALIDATION_MEAN_IOU)
     if not history and not PackedDataset.open(run.data).info.classes:
-        return Outcome(found.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
+        return TrainingOutcome(found.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
     step = max(history, default=0)
     if step != run.experiment.steps:
         return None
@@ -213,10 +213,10 @@ def finished(run: Run) -> Outcome | None:
     if run.selection == "objective":
         scores = queries.history(run.tracking_uri, found.info.run_id, VALIDATION_OBJECTIVE) or history
     best = max(scores, key=scores.__getitem__)
-    return Outcome(found.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
+    return TrainingOutcome(found.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
 
 
-def recorded(run: Run) -> entities.Run | None:
+def recorded(run: TrainingRun) -> entities.Run | None:
     """The MLflow run of `run`, once it has all that earlier calls left waiting here; None where there is none."""
     place = mlflow_runs.experiment_name(run.experiment.data)
     found = queries.find_run(run.tracking_uri, place, run.name)
@@ -228,7 +228,7 @@ def recorded(run: Run) -> entities.Run | None:
     return found
 
 
-def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
+def finish(run: TrainingRun, run_id: str, status: str, ended: str) -> TrainingOutcome:
     """Close a run: send what is waiting, keep its best and last checkpoint as models, say why it ended.
 
     What MLflow does not take now waits in the run's journal: the training is done whatever becomes of the server.
@@ -252,7 +252,7 @@ def finish(run: Run, run_id: str, status: str, ended: str) -> Outcome:
     step = int(last.get("step", 0))
     whole = step == run.experiment.steps and status == "FINISHED"
     mean_iou, score = (last.get(name, math.nan) if whole else math.nan for name in ("mean_iou", "score"))
-    return Outcome(run_id, step, mean_iou, best.get("mean_iou", math.nan), ended, score)
+    return TrainingOutcome(run_id, step, mean_iou, best.get("mean_iou", math.nan), ended, score)
 
 
 def register(storage: str, uri: str, run_id: str, name: str, data: str, selection: Selection = "objective") -> bool:

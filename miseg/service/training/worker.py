@@ -27,7 +27,7 @@ from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.training import decoded_cache
 from miseg.service.training import streams as ingest
 from miseg.service.training.agreement import Agreement
-from miseg.service.training.loop import Loop, NonFiniteLossError, Record
+from miseg.service.training.loop import Loop, NonFiniteLossError, StepRecord
 from miseg.service.training.recorder import Recorder
 from miseg.service.training.run import FINISHED, PLACEMENT_GROUP, Selection
 from miseg.service.training.validation import validate
@@ -242,7 +242,7 @@ def train_on(
         started, first, batches.seconds = time.perf_counter(), loop.step, 0.0
 
 
-def _log(recorder: Recorder | None, records: Iterable[Record]) -> None:
+def _log(recorder: Recorder | None, records: Iterable[StepRecord]) -> None:
     for record in records:
         if recorder is not None:
             recorder.step(record)

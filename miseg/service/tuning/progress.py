@@ -15,14 +15,14 @@ from miseg.service.cluster.preemption import PreemptedError
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether Tune's log says what `Progress` does not: it shows a preempted trial's error with its whole trace."""
+    """Whether Tune's log says what `TuningProgress` does not: a preempted trial's whole trace, too."""
     return not (record.exc_info and isinstance(record.exc_info[1], PreemptedError))
 
 
 logging.getLogger("ray.tune.execution.tune_controller").addFilter(_is_news)
 
 
-class Progress(tune.Callback):
+class TuningProgress(tune.Callback):
     """Prints trials as they go.
 
     Args:

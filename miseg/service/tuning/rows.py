@@ -11,14 +11,14 @@ from typing import Any
 from miseg.metric_names import MEAN_IOU, of_split
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
-from miseg.service.training.run import FINISHED, Run
+from miseg.service.training.run import FINISHED, TrainingRun
 from miseg.service.tuning.tables import METRIC, SCORES
 
 
 def close(
     uri: str,
     name: str,
-    trial_run: Callable[[Mapping[str, Any], str], Run],
+    trial_run: Callable[[Mapping[str, Any], str], TrainingRun],
     result: Any,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:

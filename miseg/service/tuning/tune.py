@@ -23,12 +23,12 @@ from miseg.service.cluster.ray_cluster import HEAD
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import source_tags
 from miseg.service.training import train
-from miseg.service.training.run import FINISHED, Run
+from miseg.service.training.run import FINISHED, TrainingRun
 from miseg.service.tuning import record, state
 from miseg.service.tuning import rows as tune_rows
 from miseg.service.tuning.callbacks import FreeResources, Halving, StillGoing
 from miseg.service.tuning.metrics import TuningMetrics
-from miseg.service.tuning.progress import Progress
+from miseg.service.tuning.progress import TuningProgress
 from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, agreement, best_trial, describe
 from miseg.service.tuning.tuning import Space, Tuning
 
@@ -54,7 +54,7 @@ class Suggest:
 
 
 @dataclass(frozen=True)
-class Report:
+class TuningReport:
     """What came of a tuning: the trials, and the confirmed rows with the runs behind them."""
 
     parent_run: str
@@ -73,7 +73,7 @@ class Report:
         return told + [f"{row} seed {seed}: {ended}" for row, seed, ended in rows if ended != FINISHED]
 
 
-def run(tuning: Tuning) -> Report:
+def run(tuning: Tuning) -> TuningReport:
     """Search, confirm and report; a name that was started before continues, and finished trials stay as they are."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     parent = record.open_run(tuning)
@@ -104,7 +104,7 @@ def run(tuning: Tuning) -> Report:
     found = agreement(trials, tuning.base.steps)
     registered = record.register(tuning, confirmation, rows)
     record.record(tuning, parent, trials, confirmation, found, registered)
-    return Report(parent, trials, confirmation, found, registered)
+    return TuningReport(parent, trials, confirmation, found, registered)
 
 
 def search(tuning: Tuning, parent: str) -> pd.DataFrame:
@@ -198,9 +198,9 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
     name, point = f"{tuning.name}-{phase.name}", phase.point
     source = source_tags()  # of the job: a trial's process has none
 
-    def trial_run(params: Mapping[str, Any], trial_id: str) -> Run:
+    def trial_run(params: Mapping[str, Any], trial_id: str) -> TrainingRun:
         display, experiment, tags = point(params)
-        return Run(
+        return TrainingRun(
             # By what is trained, not by the trial: a driver that is killed before Tune noted a trial asks for the same
             # point under another trial's id, and must find what was begun.
             name=f"{tuning.name}-{experiment.id}",
@@ -239,7 +239,7 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
         storage_path=tuning.folder,
         failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
         callbacks=[
-            Progress(phase.trials, tuning.base.steps),
+            TuningProgress(phase.trials, tuning.base.steps),
             TuningMetrics(tuning.labels | {"phase": name.rsplit("-", 1)[-1]}, phase.trials, tuning.base.steps),
             FreeResources(),
             StillGoing(),
@@ -247,11 +247,8 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
         ],
         verbose=0,
     )
-    if state.put_back(path, ray_cluster.session_folder()):
-        tuner = tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
-    else:
-        if tune.Tuner.can_restore(path):
-            print(f"{path} holds no state of its trials: they are asked for anew, and what is trained is found again")
+    tuner = _restored(path, trainable)
+    if tuner is None:
         tuner = tune.Tuner(trainable, param_space=phase.param_space, tune_config=phase.config, run_config=run_config)
     results = tuner.fit()
     state.keep_end(path, ray_cluster.session_folder())
@@ -261,3 +258,16 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
     order = sorted(range(len(trials)), key=lambda i: int(trials[i].experiment_tag.partition("_")[0]))
     rows = [tune_rows.close(tuning.tracking_uri, tuning.name, trial_run, results[i], trials[i].config) for i in order]
     return pd.DataFrame(rows)
+
+
+def _restored(path: str, trainable: Any) -> tune.Tuner | None:
+    """What was begun in `path`, a folder or URI; None, with a line where there is something, where it cannot go on."""
+    reason = "holds no state of its trials"
+    if state.put_back(path, ray_cluster.session_folder()):
+        try:
+            return tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
+        except (ImportError, AttributeError) as error:  # its pickles name classes where they were then
+            reason = f"holds the state of another version of miseg ({error})"
+    if tune.Tuner.can_restore(path):
+        print(f"{path} {reason}: the trials are asked for anew, and what is trained is found again", flush=True)
+    return None

@@ -11,7 +11,7 @@ from miseg.data.checks import encode_png
 from miseg.data.configs import Augmentation
 from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.packed.chips import decode_chip, encode_chip, store
-from miseg.data.packed.dataset import PackedDataset, Row, decode
+from miseg.data.packed.dataset import PackedDataset, PackedRow, decode
 from miseg.data.packed.packing import pack
 from miseg.data.samples import DataSetInfo, Sample
 
@@ -158,7 +158,7 @@ def test_damaged_chips_name_the_id():
     data = encode_chip(chip(0))
     for bad in (data[:-200], data[:10], data):
         with pytest.raises(ValueError, match=r"the id: .*pack the data set again"):
-            decode(Row("the id", bad, None, 12, 17 if bad is data else 16))
+            decode(PackedRow("the id", bad, None, 12, 17 if bad is data else 16))
 
 
 def test_batches_of_8_bits_refuse_reflectance(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from miseg.data.packed.dataset import PackedDataset, Row, decode
+from miseg.data.packed.dataset import PackedDataset, PackedRow, decode
 
 
 @pytest.fixture
@@ -185,11 +185,11 @@ def test_decoding_names_the_id(small):
     image, mask = decode(row)
     assert image.shape == (12, 16, 3) and image.dtype == mask.dtype == np.uint8 and mask.shape == (12, 16)
     for bad in (
-        Row("the id", row.image[:-60], row.mask, 12, 16),
-        Row("the id", b"x", row.mask, 12, 16),
-        Row("the id", row.image, b"x", 12, 16),
-        Row("the id", row.image, row.mask, 12, 17),
-        Row("the id", row.mask, row.mask, 12, 16),
+        PackedRow("the id", row.image[:-60], row.mask, 12, 16),
+        PackedRow("the id", b"x", row.mask, 12, 16),
+        PackedRow("the id", row.image, b"x", 12, 16),
+        PackedRow("the id", row.image, row.mask, 12, 17),
+        PackedRow("the id", row.mask, row.mask, 12, 16),
     ):
         with pytest.raises(ValueError, match=r"the id: .*pack the data set again"):
             decode(bad)

@@ -13,14 +13,14 @@ from miseg.interface import Batch
 from miseg.losses import RegionMutualInformationLoss, compiled
 from miseg.recipes import streets
 from miseg.service.benchmarks import benchmark, data, losses
-from miseg.service.benchmarks.rows import Row
+from miseg.service.benchmarks.rows import BenchmarkRow
 from miseg.service.training import streams as ingest
 
 pytestmark = pytest.mark.slow
 
 
 def test_ratios_are_the_first_variant_over_the_second_repetition_by_repetition() -> None:
-    row = Row("step", "ms", {"RMI": [3.0, 4.0, 9.0], "BCE": [2.0, 4.0, 3.0]})
+    row = BenchmarkRow("step", "ms", {"RMI": [3.0, 4.0, 9.0], "BCE": [2.0, 4.0, 3.0]})
     assert row.ratios == [1.5, 1.0, 3.0]
     assert "ratio" in row.text() and "1.50 (1.00 to 3.00)" in row.text() and "of 3 repetitions" in row.text()
 

@@ -25,9 +25,9 @@ from miseg.service.command import start
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import train
-from miseg.service.training.background import Aside, BusyError
+from miseg.service.training.background import BackgroundWriter, WriterBusyError
 from miseg.service.training.loop import Loop
-from miseg.service.training.run import FINISHED, Outcome, Run
+from miseg.service.training.run import FINISHED, TrainingOutcome, TrainingRun
 from tests.support.checkpoints import filled, weight, writer
 from tests.support.servers.faulty_s3 import BUCKET, FaultyS3, faulty_s3
 
@@ -128,12 +128,12 @@ def ray_with_s3(s3) -> Iterator[None]:
     ray.shutdown()
 
 
-def run_of(small_uri: str, tiny, uri: str, storage: str, **settings) -> Run:
+def run_of(small_uri: str, tiny, uri: str, storage: str, **settings) -> TrainingRun:
     resources = replace(ray_cluster.resources(1, 1), cpus=1)
-    return Run("run", tiny, small_uri, storage, uri, resources, **settings)
+    return TrainingRun("run", tiny, small_uri, storage, uri, resources, **settings)
 
 
-def logged(uri: str, outcome: Outcome) -> tuple[list[int], dict[str, str]]:
+def logged(uri: str, outcome: TrainingOutcome) -> tuple[list[int], dict[str, str]]:
     client = MlflowClient(uri)
     steps = [metric.step for metric in client.get_metric_history(outcome.run_id, "train/loss")]
     return sorted(steps), client.get_run(outcome.run_id).data.tags
@@ -298,9 +298,9 @@ def test_storage_that_hangs_does_not_hold_a_training_up_for_ever():
     import threading
 
     hangs = threading.Event()
-    aside = Aside(patience=0.2)
+    aside = BackgroundWriter(patience=0.2)
     aside.do(hangs.wait)
-    with pytest.raises(BusyError, match="busy"):
+    with pytest.raises(WriterBusyError, match="busy"):
         aside.do(lambda: None)
     hangs.set()
     aside.wait()
@@ -311,7 +311,7 @@ def test_a_checkpoint_given_up_is_missing_though_an_earlier_one_is_still_written
     tags: dict[str, str] = {}
     failures = StorageFailures("continue", tags.update)
     with failures.at(10):
-        failures.failed(20, BusyError("busy"))
+        failures.failed(20, WriterBusyError("busy"))
     with pytest.raises(storage_failures.StorageError, match="step 20"):
         failures.check()
     with failures.at(30):

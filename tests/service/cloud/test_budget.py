@@ -16,12 +16,12 @@ from ray._private.state import GlobalState
 from ray.core.generated.autoscaler_pb2 import ClusterConfig
 
 from miseg.service.cloud import autoscaling, budget, draining
-from miseg.service.cloud.budget import Ledger, Plan
+from miseg.service.cloud.budget import BudgetPlan, Ledger
 from miseg.service.cloud.draining import Stop
 from tests.support import ROOT
 from tests.support.processes import free_ports, http
 
-PLAN = Plan(100, {"head": 0.5, "gpu_spot": 1.0, "gpu_on_demand": 3.0}, "head")
+PLAN = BudgetPlan(100, {"head": 0.5, "gpu_spot": 1.0, "gpu_on_demand": 3.0}, "head")
 HOUR = 3600.0
 
 
@@ -42,7 +42,9 @@ def test_node_hours_are_counted_by_type_and_priced() -> None:
     ledger.look({"head": 1}, now=1000.0 + 1.5 * HOUR)
     assert ledger.hours == {"head": 1.5, "gpu_spot": 6.0}
     assert ledger.spent(PLAN) == 1.5 * 0.5 + 6.0
-    assert ledger.spent(Plan(100, {"head": 1.0, "gpu_spot": 2.0}, "head")) == 13.5, "prices may be corrected later"
+    assert ledger.spent(BudgetPlan(100, {"head": 1.0, "gpu_spot": 2.0}, "head")) == 13.5, (
+        "prices may be corrected later"
+    )
 
 
 def test_a_type_without_a_price_counts_as_the_dearest() -> None:
@@ -93,7 +95,7 @@ def test_it_warns_at_four_fifths_and_stops_at_the_whole_each_once(capsys: pytest
     assert "WARNING: the budget is nearly spent: 80.00 of 100 (80%)" in told[1][1]
     assert "STOPPED: 100.00 of 100 (100%)" in told[3][1]
     assert [text for _, text in told][0::2] == ["", "", ""]
-    budget._tell(ledger, Plan(200, PLAN.prices, "head"))
+    budget._tell(ledger, BudgetPlan(200, PLAN.prices, "head"))
     assert ledger.state == "within"
 
 

@@ -23,9 +23,9 @@ from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import streams as ingest
 from miseg.service.training import worker
-from miseg.service.training.loop import Loop, Record
+from miseg.service.training.loop import Loop, StepRecord
 from miseg.service.training.recorder import Recorder
-from miseg.service.training.run import Run
+from miseg.service.training.run import TrainingRun
 from miseg.service.tuning import metrics as tuning_metrics
 
 UNITS = ("_seconds", "_bytes", "_ratio")
@@ -152,7 +152,7 @@ def test_data_sets_are_called_alike_wherever_they_are_named() -> None:
 def trained(small, tiny, uri: str, tmp_path: Path, recorded: Recorded):
     """A recorder and a loop over `small`, with labels as a tuning's trial has them."""
     tags, experiment = {"miseg.study": "s", "miseg.tuning": "t"}, replace(tiny, steps=23, validate_every=10)
-    run = Run("r", experiment, small.uri, str(tmp_path), uri, Resources(1, 0, 1, 1), tags=tags)
+    run = TrainingRun("r", experiment, small.uri, str(tmp_path), uri, Resources(1, 0, 1, 1), tags=tags)
     run_id = mlflow_runs.open_experiment_run(RunStore(str(tmp_path), uri), run.experiment, run.name, small.fingerprint)
     settings = {"folder": journal_folder(run.storage), "tracking_uri": uri, "run_id": run_id, "labels": run.labels}
     recorder = Recorder(small, CheckpointStore(run.folder), settings)
@@ -212,8 +212,8 @@ def test_a_training_counts_its_steps_images_and_time(small, trained, recorded: R
 
 def test_faults_are_counted_by_kind(trained, recorded: Recorded) -> None:
     _, recorder, loop = trained
-    recorder.step(Record(3, {"train/skipped": 1.0}, skipped="the loss is nan"))
-    recorder.step(Record(4, {"train/loss": 1.0}, empty="no pixel counts"))
+    recorder.step(StepRecord(3, {"train/skipped": 1.0}, skipped="the loss is nan"))
+    recorder.step(StepRecord(4, {"train/loss": 1.0}, empty="no pixel counts"))
     recorder.preempted(loop, "SIGTERM")
     recorder._failures.failed(5, OSError("No space left on device"))
     assert recorded.of("miseg_faults") == {"skipped_step": 1, "empty_step": 1, "preemption": 1, "storage": 1}

@@ -28,7 +28,7 @@ from miseg.service.cluster import ray_cluster
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training import train
-from miseg.service.training.run import FINISHED, Run
+from miseg.service.training.run import FINISHED, TrainingRun
 from miseg.service.tuning import tune
 from miseg.service.tuning.tuning import Tuning
 from tests.support import ROOT
@@ -61,9 +61,9 @@ class Place:
         self.uri = f"sqlite:///{folder}/mlflow.db"
         mlflow_runs.check(self.uri, str(folder))
 
-    def run(self, name: str, workers: int = 1) -> Run:
+    def run(self, name: str, workers: int = 1) -> TrainingRun:
         resources = ray_cluster.Resources(cpus=1, gpus=0, workers=workers, concurrency=1)
-        return Run(name, self.experiment, self.experiment.data, str(self.folder / name), self.uri, resources)
+        return TrainingRun(name, self.experiment, self.experiment.data, str(self.folder / name), self.uri, resources)
 
     def step(self, name: str) -> int:
         """The last step that the journals of storage `name` hold; -1 before the first."""

@@ -18,9 +18,17 @@ from mlflow import MlflowClient
 from miseg.information import DISTRIBUTIONS, estimate
 from miseg.service.estimators import page as measure_page
 from miseg.service.estimators import record as measure_record
-from miseg.service.estimators.cells import OTHER_SEEDS, Cell, Grid, Row, _Limit, measure_cell, settings_of
+from miseg.service.estimators.cells import (
+    OTHER_SEEDS,
+    Estimation,
+    EstimatorGrid,
+    EstimatorRow,
+    _Limit,
+    measure_cell,
+    settings_of,
+)
 from miseg.service.estimators.measure import measure, summary
-from miseg.service.estimators.record import EXPERIMENT, Record
+from miseg.service.estimators.record import EXPERIMENT, EstimatorRecord
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.run_store import RunStore
 from tests.support import ROOT
@@ -28,7 +36,7 @@ from tests.support import ROOT
 JOB = ROOT / "jobs" / "measure_information.py"
 
 
-def grid(**settings: object) -> Grid:
+def grid(**settings: object) -> EstimatorGrid:
     base = {
         "estimators": ("gaussian", "ksg:form=2", "kde", "plug_in", "mutual_info_regression"),
         "distributions": ("normal-1x1-0.75", "normal-5x5-dense", "table-3x4"),
@@ -36,11 +44,11 @@ def grid(**settings: object) -> Grid:
         "seeds": 2,
         "limit": 60.0,
     }
-    return Grid(**(base | settings))  # type: ignore[arg-type]
+    return EstimatorGrid(**(base | settings))  # type: ignore[arg-type]
 
 
-def record_of(which: Grid, uri: str, folder: Path, name: str = "here") -> Record:
-    return Record(name, which, RunStore(str(folder), uri))
+def record_of(which: EstimatorGrid, uri: str, folder: Path, name: str = "here") -> EstimatorRecord:
+    return EstimatorRecord(name, which, RunStore(str(folder), uri))
 
 
 # Cells
@@ -48,9 +56,9 @@ def record_of(which: Grid, uri: str, folder: Path, name: str = "here") -> Record
 
 def test_rows_are_those_that_make_sense() -> None:
     rows = grid().rows()
-    assert Row("plug_in", "table-3x4", 8) in rows and Row("plug_in", "normal-1x1-0.75", 8) not in rows
-    assert Row("mutual_info_regression", "normal-1x1-0.75", 50) in rows
-    assert Row("mutual_info_regression", "normal-5x5-dense", 50) not in rows
+    assert EstimatorRow("plug_in", "table-3x4", 8) in rows and EstimatorRow("plug_in", "normal-1x1-0.75", 8) not in rows
+    assert EstimatorRow("mutual_info_regression", "normal-1x1-0.75", 50) in rows
+    assert EstimatorRow("mutual_info_regression", "normal-5x5-dense", 50) not in rows
     assert len(rows) == len(set(rows)) == 2 * (4 + 3 + 1)
 
 
@@ -85,14 +93,14 @@ def test_settings_are_python_literals() -> None:
 def test_a_cell_is_the_estimators_own_value_with_other_noise_than_the_sample() -> None:
     x, y = DISTRIBUTIONS["normal-2x2-dense"].sample(60, 3)
     settings = {"form": 2, "jitter": 0.1, "seed": OTHER_SEEDS + 3}
-    cell = measure_cell(Row("ksg:form=2,jitter=0.1", "normal-2x2-dense", 60), 3, 60.0)
+    cell = measure_cell(EstimatorRow("ksg:form=2,jitter=0.1", "normal-2x2-dense", 60), 3, 60.0)
     assert cell.nats == float(estimate("ksg", x, y, **settings)) and not cell.failure and cell.seconds > 0
 
 
 def test_scikit_learns_estimator_agrees_with_ours() -> None:
     for name in ("normal-1x1-0.75", "uniform-noise-0.1", "student-1x1-dof5", "half-cube-normal-1x1"):
         ours, theirs = (
-            measure_cell(Row(entry, name, 500), 0, 60.0).nats for entry in ("ksg", "mutual_info_regression")
+            measure_cell(EstimatorRow(entry, name, 500), 0, 60.0).nats for entry in ("ksg", "mutual_info_regression")
         )
         assert ours is not None and theirs is not None
         # The same form and k; theirs is cut at 0, and adds a noise of its own.
@@ -100,9 +108,9 @@ def test_scikit_learns_estimator_agrees_with_ours() -> None:
 
 
 def test_what_goes_wrong_is_the_cells_failure() -> None:
-    too_few = measure_cell(Row("gaussian", "normal-5x5-dense", 8), 0, 60.0)
+    too_few = measure_cell(EstimatorRow("gaussian", "normal-5x5-dense", 8), 0, 60.0)
     assert too_few.nats is None and too_few.failure.startswith("ValueError: 8 samples of 10 columns")
-    too_long = measure_cell(Row("mine:max_steps=1000000,patience=1000000", "normal-1x1-0.75", 100), 0, 0.5)
+    too_long = measure_cell(EstimatorRow("mine:max_steps=1000000,patience=1000000", "normal-1x1-0.75", 100), 0, 0.5)
     assert too_long.nats is None and too_long.failure == "TimeoutError: it took longer than 0.5 s (--limit)"
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
@@ -135,7 +143,7 @@ def test_every_cell_is_in_mlflow_and_none_is_measured_twice(ray_here: None, uri:
     assert len(runs) == len(whole.rows())
     client = MlflowClient(uri)
     for (estimator, distribution, samples), group in report.cells.groupby(["estimator", "distribution", "samples"]):
-        run = runs[Row(estimator, distribution, samples).text]
+        run = runs[EstimatorRow(estimator, distribution, samples).text]
         history = {p.step: p.value for p in client.get_metric_history(run.info.run_id, "nats")}
         assert history == {int(c.seed): c.nats for c in group.itertuples() if not math.isnan(c.nats)}
         assert len(client.get_metric_history(run.info.run_id, "seconds")) >= len(group)
@@ -233,7 +241,7 @@ def test_cells_wait_while_mlflow_is_away(uri: str, tmp_path: Path, monkeypatch: 
         log(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(mlflow_runs, "log_metrics", away)
-    cells = [Cell(0.5, 0.1), Cell(0.7, 0.1)]
+    cells = [Estimation(0.5, 0.1), Estimation(0.7, 0.1)]
     for seed, cell in enumerate(cells):
         record.add(row, seed, cell)
     record.close_row(row, cells)
@@ -252,8 +260,8 @@ def test_cells_wait_while_mlflow_is_away(uri: str, tmp_path: Path, monkeypatch: 
 
 def test_a_failed_cell_keeps_its_reason(uri: str, tmp_path: Path) -> None:
     record = record_of(grid(), uri, tmp_path)
-    row = Row("gaussian", "normal-5x5-dense", 8)
-    record.add(row, 0, Cell(None, 0.1, "ValueError: 8 samples"))
+    row = EstimatorRow("gaussian", "normal-5x5-dense", 8)
+    record.add(row, 0, Estimation(None, 0.1, "ValueError: 8 samples"))
     (run,) = queries.children(uri, EXPERIMENT, record.run_id)
     assert json.loads(run.data.tags["miseg.cell.0"])["failure"] == "ValueError: 8 samples"
     assert "nats" not in run.data.metrics

@@ -25,7 +25,7 @@ from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import streams as ingest
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
-from miseg.service.training.run import Run
+from miseg.service.training.run import TrainingRun
 
 
 @pytest.mark.ray
@@ -35,7 +35,7 @@ def test_a_trainings_checkpoints_are_followed(
     ray_here: None, small: PackedDataset, tiny: Experiment, uri: str, tmp_path: Path
 ) -> None:
     resources = ray_cluster.resources(1, 1)
-    run = Run("kept", tiny, small.uri, str(tmp_path), uri, resources, keep_all=True)
+    run = TrainingRun("kept", tiny, small.uri, str(tmp_path), uri, resources, keep_all=True)
     train.fit(run)
     folders = checkpoint_files.within(tmp_path / "runs" / "kept")
     assert folders[1:2] == checkpoint_files.within(folders[1])

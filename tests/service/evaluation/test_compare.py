@@ -25,7 +25,7 @@ from miseg.service.evaluation.compare import MEASURES, check_alike, table_of, ti
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import streams as ingest
 from miseg.service.training import train
-from miseg.service.training.run import Run
+from miseg.service.training.run import TrainingRun
 
 TOP, GAP, CELL_HW, ENLARGED = 36, 10, (48, 64), 3
 
@@ -38,7 +38,7 @@ def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pyte
     mlflow_runs.check(uri, str(tmp_path))
     resources = replace(ray_cluster.resources(1, 1), cpus=1)
     runs = {
-        name: train.fit(Run(name, experiment, small.uri, str(tmp_path), uri, resources)).run_id
+        name: train.fit(TrainingRun(name, experiment, small.uri, str(tmp_path), uri, resources)).run_id
         for name, experiment in {
             "region mutual information": replace(tiny, validate_every=24),
             "cross entropy": replace(tiny, validate_every=24, method=CrossEntropy(UNet(2, "group"))),

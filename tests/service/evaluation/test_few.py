@@ -28,7 +28,7 @@ from miseg.service.evaluation.evaluate import TrainedModel
 from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
-from miseg.service.training.run import FINISHED, Run
+from miseg.service.training.run import FINISHED, TrainingRun
 from tests.support.places import DATES, Places
 
 TASK = Task(2, 2, ("one", "two"))
@@ -157,7 +157,7 @@ def test_training_where_nobody_knows_a_class(tmp_path, uri):
         method=method, data=str(data), pairs=Pairs(min_valid=0.5), steps=4, batch_size=8, validate_every=2
     )
     start.check_fits(experiment, PackedDataset.open(data), ("train", "val"))
-    run = Run("unlabelled", experiment, str(data), str(tmp_path), uri, ray_cluster.resources(1, 1))
+    run = TrainingRun("unlabelled", experiment, str(data), str(tmp_path), uri, ray_cluster.resources(1, 1))
     found = train.fit(run)
     assert (found.ended, found.step, found.mean_iou) == (FINISHED, 4, 0.0)
     assert train.fit(run).reused

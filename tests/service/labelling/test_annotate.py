@@ -183,7 +183,7 @@ def test_exported_labels_give_jobs_segment_the_same_map(session, model, method, 
     annotations, problems = read_annotations(session.folder / name, standard.scene.grid, standard.valid_at)
     assert not problems
     examples = scene_maps.Examples(tuple(standard.examples(annotations, 7)), annotations.classes)
-    opened = scene_maps.open_for_maps(model, examples, scene_maps.Comparison("local"), CPU)
+    opened = scene_maps.open_for_maps(model, examples, scene_maps.NeighbourSettings("local"), CPU)
     expected = scene_maps.map_window(opened, standard, window or (0, 0, *SIZE), CPU)
     same(made, expected)
 

@@ -86,7 +86,7 @@ def test_windows_give_the_whole_map(model, scene, monkeypatch, compare):
     for row, column, name in POINTS:
         labels[0, row, column] = ("beet", "maize", "wheat").index(name)
     examples = scene_maps.Examples(((tile.images, labels),), ("beet", "maize", "wheat"))
-    settings = scene_maps.Comparison(compare)
+    settings = scene_maps.NeighbourSettings(compare)
     method = scene_maps.open_for_maps(model, examples, settings, torch.device("cpu"))
     whole, sure = scene_maps.map_window(method, standard, (0, 0, *SIZE), torch.device("cpu"))
     for window in standard.scene.grid.windows(16):
@@ -102,14 +102,14 @@ def test_other_bands_another_method_and_an_unknown_comparison_are_named(model, t
     labels = np.zeros((1, 9, 9), np.uint8)
     three = scene_maps.Examples(((np.zeros((1, 3, 9, 9), np.float32), labels),), ("a", "b"))
     with pytest.raises(ValueError, match="3 bands, the model was trained on 4"):
-        scene_maps.open_for_maps(model, three, scene_maps.Comparison(), torch.device("cpu"))
+        scene_maps.open_for_maps(model, three, scene_maps.NeighbourSettings(), torch.device("cpu"))
     four = scene_maps.Examples(((np.zeros((1, 4, 9, 9), np.float32), labels),), ("a", "b"))
     with pytest.raises(ValueError, match="compare = 'nearest': this model has representation"):
-        scene_maps.open_for_maps(model, four, scene_maps.Comparison("nearest"), torch.device("cpu"))
+        scene_maps.open_for_maps(model, four, scene_maps.NeighbourSettings("nearest"), torch.device("cpu"))
     dense = Loop(Experiment(method=CrossEntropy(UNet(2))), Task(num_classes=2, in_channels=4))
     folder = checkpoint.save(tmp_path / "checkpoint", dense, {}, {})
     with pytest.raises(ValueError, match="CrossEntropy learns from dense labels"):
-        scene_maps.open_for_maps(folder, four, scene_maps.Comparison(), torch.device("cpu"))
+        scene_maps.open_for_maps(folder, four, scene_maps.NeighbourSettings(), torch.device("cpu"))
     assert checkpoint_files.read_experiment(model).patch == 7
 
 

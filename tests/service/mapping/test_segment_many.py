@@ -33,7 +33,7 @@ from miseg.networks.configs import PatchEncoder, UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.mapping import image_maps
-from miseg.service.mapping.image_actor import Settings, StoreError, map_image
+from miseg.service.mapping.image_actor import MapSettings, StoreError, map_image
 from miseg.service.mapping.scene_maps import Examples
 from miseg.service.training.loop import Loop
 from tests.support import ROOT
@@ -83,7 +83,7 @@ def images(tmp_path) -> Path:
     return here
 
 
-def mapped(checkpoint_folder: Path, places: list[Any], out: Any, settings: Settings | None = None) -> dict[str, str]:
+def mapped(checkpoint_folder: Path, places: list[Any], out: Any, settings: MapSettings | None = None) -> dict[str, str]:
     """What the actor does, in this process; why images were left out, by the ends of their names."""
     plan = planned(checkpoint_folder, places, out, settings)
     left_out = {}
@@ -97,9 +97,9 @@ def mapped(checkpoint_folder: Path, places: list[Any], out: Any, settings: Setti
     return left_out
 
 
-def planned(checkpoint_folder: Path, places: list[Any], out: Any, settings: Settings | None = None):
+def planned(checkpoint_folder: Path, places: list[Any], out: Any, settings: MapSettings | None = None):
     files = checkpoint_files.files_of(checkpoint_folder)
-    return image_maps.plan(files, [str(one) for one in places], str(out), settings or Settings(Tiling(64, 16)))
+    return image_maps.plan(files, [str(one) for one in places], str(out), settings or MapSettings(Tiling(64, 16)))
 
 
 def classes_in(path: Path) -> np.ndarray:
@@ -130,7 +130,7 @@ def assert_is_the_map_of(path: Path, probabilities: np.ndarray) -> None:
 
 
 def test_maps_are_what_evaluation_predicts(dense, images, tmp_path):
-    left_out = mapped(dense, [images], tmp_path / "maps", Settings(Tiling(512, 64)))
+    left_out = mapped(dense, [images], tmp_path / "maps", MapSettings(Tiling(512, 64)))
     assert list(left_out) == ["cut"] and "truncated or damaged" in left_out["cut"]
     for name, source in (("a", "a.png"), ("below/b", "below/b.jpg")):
         pixels = np.asarray(Image.open(images / source))
@@ -154,7 +154,7 @@ def test_a_model_of_another_size_sees_images_at_it_and_maps_them_at_their_own(tm
     folder = trained(tmp_path, experiment)
     pixels = smooth((50, 70), 3)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert mapped(folder, [tmp_path / "a.png"], tmp_path / "maps", Settings(Tiling(128, 64))) == {}
+    assert mapped(folder, [tmp_path / "a.png"], tmp_path / "maps", MapSettings(Tiling(128, 64))) == {}
     assert_is_the_map_of(tmp_path / "maps" / "a.tif", predicted(folder, pixels, size))
 
 
@@ -164,7 +164,7 @@ def test_clusters_are_the_classes_they_were_matched_with_or_themselves(tmp_path,
     folder = trained(tmp_path, Experiment(PixelKMeans(clusters=4), steps=6, batch_size=4), data=data)
     pixels = smooth((50, 70), 4)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert mapped(folder, [tmp_path / "a.png"], tmp_path / "maps", Settings(Tiling(32, 8))) == {}
+    assert mapped(folder, [tmp_path / "a.png"], tmp_path / "maps", MapSettings(Tiling(32, 8))) == {}
     assert_is_the_map_of(tmp_path / "maps" / "a.tif", predicted(folder, pixels))
     names = list(json.loads((tmp_path / "maps" / "a.json").read_text())["pixels"])
     assert names == ([f"cluster {number}" for number in range(4)] if match is None else list(TASK.class_names))
@@ -181,15 +181,15 @@ def test_a_few_label_method_maps_scenes_tiled_as_whole(tmp_path):
     labels[0, 40, (10, 30, 60)] = (0, 1, 2)
     seen = StandardScene.measure(open_scene(scene, options)).tile((0, 0, 70, 90), 0)
     examples = Examples(((seen.images, labels),), ("a", "b", "c"))
-    whole = Settings(Tiling(512, 64), options, examples)
+    whole = MapSettings(Tiling(512, 64), options, examples)
     left_out = mapped(folder, [scene.parent], tmp_path / "whole", whole)
     assert list(left_out) == ["2019-08-24"] and "5 x 90 pixels is smaller than a patch of 7" in left_out["2019-08-24"]
-    mapped(folder, [scene], tmp_path / "tiled", Settings(Tiling(32, 8), options, examples))
+    mapped(folder, [scene], tmp_path / "tiled", MapSettings(Tiling(32, 8), options, examples))
     expected, found = (classes_in(tmp_path / name / "2019-07-20.tif") for name in ("whole", "tiled"))
     sure = classes_in(tmp_path / "whole" / "2019-07-20_confidence.tif")
     assert ((found == expected) | (sure < 1e-4)).all() and set(np.unique(expected)) == {0, 1, 2}
     with pytest.raises(ValueError, match="overlap = 6: this method needs 7 or more pixels"):
-        planned(folder, [scene], tmp_path / "x", Settings(Tiling(32, 6), options, examples))
+        planned(folder, [scene], tmp_path / "x", MapSettings(Tiling(32, 6), options, examples))
     with pytest.raises(ValueError, match="maps from labelled pixels: give --labels"):
         planned(folder, [scene], tmp_path / "x")
 
@@ -198,14 +198,14 @@ def test_only_what_is_not_there_whole_and_the_same_is_made(dense, images, tmp_pa
     (images / "cut.png").unlink()
     out = tmp_path / "maps"
 
-    def todo(settings: Settings | None = None, model: Path = dense) -> list[str]:
+    def todo(settings: MapSettings | None = None, model: Path = dense) -> list[str]:
         return [one.name for one in planned(model, [images], out, settings).todo]
 
     assert todo() == ["a", "below/b", "c"]
     mapped(dense, [images], out)
     assert todo() == [] and planned(dense, [images], out).there == 3
-    assert todo(Settings(Tiling(64, 16, batch=4))) == [], "how many at once changes no map"
-    assert len(todo(Settings(Tiling(64, 32)))) == 3
+    assert todo(MapSettings(Tiling(64, 16, batch=4))) == [], "how many at once changes no map"
+    assert len(todo(MapSettings(Tiling(64, 32)))) == 3
     other = Experiment(CrossEntropy(UNet(2, "group")), steps=6, batch_size=4, seed=1)
     assert len(todo(model=trained(tmp_path, other))) == 3
     os.utime(images / "a.png", (1, 1))

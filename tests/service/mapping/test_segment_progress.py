@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from miseg.service.mapping.progress import Progress
+from miseg.service.mapping.progress import MappingProgress
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def clock(monkeypatch) -> list[float]:
 
 
 def test_time_left_counts_images_that_are_not_opened_by_the_size_of_their_files(clock, capsys):
-    progress = Progress([10, 10, 40])
+    progress = MappingProgress([10, 10, 40])
     assert progress.seconds_left is None and progress.rate == 0
     clock[0] += 7
     progress.opened(0, 1000)

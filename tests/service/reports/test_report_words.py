@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from miseg.recipes.catalog import RECIPES
-from miseg.service.reports.runs import Line, Seeded, Table
+from miseg.service.reports.runs import ReportedRow, ReportedTable, TrainedSeed
 from miseg.service.reports.words import claimed, counted, gain, give_or_take, number, place, signed, system
 from miseg.service.tracking.description import parameters
 
@@ -25,7 +25,12 @@ from miseg.service.tracking.description import parameters
 )
 def test_the_network_is_named_from_what_mlflow_holds(recipe: str, called: str) -> None:
     run = SimpleNamespace(data=SimpleNamespace(params=parameters(RECIPES[recipe]()), tags={}))
-    assert system(Line("row", "cell", "", recipe, {1: Seeded(run)}), Table("camvid", "all", "dense", "")) == called
+    assert (
+        system(
+            ReportedRow("row", "cell", "", recipe, {1: TrainedSeed(run)}), ReportedTable("camvid", "all", "dense", "")
+        )
+        == called
+    )
 
 
 def test_what_is_to_be_known_of_clusters_is_said() -> None:
@@ -35,9 +40,9 @@ def test_what_is_to_be_known_of_clusters_is_said() -> None:
         )
         for match, how in (("many to one, 9 clusters with 3 classes", "no"), ("one to one", "step 9: one cluster"))
     ]
-    line = Line("row", "cell", "", "", {seed: Seeded(run) for seed, run in enumerate(runs)})
+    line = ReportedRow("row", "cell", "", "", {seed: TrainedSeed(run) for seed, run in enumerate(runs)})
     told = "10 steps, clusters matched many to one, clusters collapsed on 1 seed"
-    assert system(line, Table("camvid", "all", "none", "")) == told
+    assert system(line, ReportedTable("camvid", "all", "none", "")) == told
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,7 @@ def test_what_is_to_be_known_of_clusters_is_said() -> None:
     ],
 )
 def test_a_place_is_the_data_and_the_labels(data: str, budget: str, supervision: str, called: str) -> None:
-    assert place(Table(data, budget, supervision, "")) == called
+    assert place(ReportedTable(data, budget, supervision, "")) == called
 
 
 def test_numbers() -> None:

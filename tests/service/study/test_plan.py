@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from miseg.recipes.experiment import Experiment
-from miseg.recipes.study import Asked, Changes, Table, grown
+from miseg.recipes.study import Asked, Changes, StudyTable, grown
 from miseg.service.study import plan as plans
-from miseg.service.study.plan import Devices, Plan, Throughput
+from miseg.service.study.plan import Devices, StudyPlan, Throughput
 from miseg.service.tracking import study_plan
 
 RATES = {"CrossEntropy": 80.0, "BinaryCrossEntropy": 40.0, "MutualLearning": 20.0}
@@ -21,13 +21,13 @@ def fast(experiment: Experiment) -> Throughput:
     return Throughput(RATES[type(experiment.method).__name__], 0.5, "said")
 
 
-def tables(methods: tuple[str, ...] = METHODS, **changes: float) -> tuple[Table, ...]:
+def tables(methods: tuple[str, ...] = METHODS, **changes: float) -> tuple[StudyTable, ...]:
     asked = Asked(data=("embedded",), methods=methods, changes=Changes(**changes))  # type: ignore[arg-type]
     return grown((), asked, {"trials": 4, "confirm_seeds": 2})
 
 
-def planned(**changes: float) -> Plan:
-    return plans.timed(Plan("first", "2026-11-28T12:00:00+00:00", ()), tables(**changes), fast)
+def planned(**changes: float) -> StudyPlan:
+    return plans.timed(StudyPlan("first", "2026-11-28T12:00:00+00:00", ()), tables(**changes), fast)
 
 
 def test_equal_steps_are_equal_whatever_they_take() -> None:
@@ -119,7 +119,7 @@ def test_json_gives_the_plan_back_and_has_what_a_report_reads() -> None:
 def test_budgets_and_sizes_come_back_from_json() -> None:
     changes = Changes(steps=5, size=(60, 80), initial_features=2)
     asked = Asked(data=("camvid", "sentinel2-flanders"), budgets=("10",), changes=changes)
-    found = Plan("first", "now", grown((), asked, {"trials": 1, "confirm_seeds": 1}))
+    found = StudyPlan("first", "now", grown((), asked, {"trials": 1, "confirm_seeds": 1}))
     found = plans.timed(found, found.tables, lambda experiment: Throughput(1.0, 1.0, "said"))
     devices = Devices(False, 1)
     parts = [

@@ -17,13 +17,13 @@ from miseg.service.evaluation.evaluate import EvaluationReport, TrainedModel
 from miseg.service.study import plan as plans
 from miseg.service.study import record
 from miseg.service.study import study as studies
-from miseg.service.study.plan import Devices, Plan, Throughput
+from miseg.service.study.plan import Devices, StudyPlan, Throughput
 from miseg.service.study.study import Study
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training.run import FINISHED
 from miseg.service.tuning import repeats
-from miseg.service.tuning.tune import Report
+from miseg.service.tuning.tune import TuningReport
 from miseg.service.tuning.tuning import Tuning
 
 DEFAULTS = {"trials": 2, "confirm_seeds": 1}
@@ -39,7 +39,7 @@ class Fake:
         self.ended: list[str] = []
         """What confirmations end with, the next tuning's first; then all finish."""
 
-    def tune(self, tuning: Tuning) -> Report:
+    def tune(self, tuning: Tuning) -> TuningReport:
         cell = tuning.tags["miseg.cell"]
         self.calls.append(f"tune {cell} {tuning.confirm_seeds}")
         if cell in self.trouble:
@@ -69,7 +69,7 @@ class Fake:
         mlflow_runs.end_run(self.uri, parent, "FINISHED", "finished")
         ended = self.ended.pop(0) if self.ended else FINISHED
         found = pd.DataFrame([{"row": tuning.tuned, "seed": 1, "mean_iou": 0.5, "ended": ended}])
-        return Report(parent, found, found)
+        return TuningReport(parent, found, found)
 
     def evaluate(self, model: TrainedModel, data: str, split: str, job: Job, tags: dict[str, str]) -> EvaluationReport:
         self.calls.append(f"measure {tags['miseg.cell']} on {split}")
@@ -105,8 +105,8 @@ def fake(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     return fake
 
 
-def study_of(fake: Fake, packed: list[PackedDataset], known: Plan | None = None, **asked: object) -> Study:
-    known = known or Plan("first", "2026-11-28T12:00:00+00:00", ())
+def study_of(fake: Fake, packed: list[PackedDataset], known: StudyPlan | None = None, **asked: object) -> Study:
+    known = known or StudyPlan("first", "2026-11-28T12:00:00+00:00", ())
     tables = grown(known.tables, Asked(**asked), DEFAULTS)  # type: ignore[arg-type]
     plan = plans.timed(known, tables, lambda experiment: Throughput(10.0, 1.0, "said"))
     resources = Resources(2, 0, 1, 1)

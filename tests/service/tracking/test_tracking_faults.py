@@ -31,7 +31,7 @@ from miseg.service.training import train, worker
 from miseg.service.training.artifacts import validation_metrics
 from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import Recorder
-from miseg.service.training.run import FINISHED, Outcome, Run
+from miseg.service.training.run import FINISHED, TrainingOutcome, TrainingRun
 from tests.faults import tracking_load
 from tests.support.processes import processes, wait_until
 from tests.support.servers.faulty_proxy import Faults, faulty_proxy
@@ -64,7 +64,7 @@ class Training:
     def __init__(self, url: str, small, tiny, folder: Path, name: str) -> None:
         experiment = replace(tiny, steps=STEPS, validate_every=VALIDATE_EVERY)
         self.dataset = small
-        self.run = Run(name, experiment, small.uri, str(folder), url, Resources(1, 0, 1, 1))
+        self.run = TrainingRun(name, experiment, small.uri, str(folder), url, Resources(1, 0, 1, 1))
         opened = partial(
             mlflow_runs.open_experiment_run, RunStore(str(folder), url), experiment, name, small.fingerprint
         )
@@ -72,7 +72,7 @@ class Training:
         self.journal = Path(journal_folder(str(folder))) / f"{self.run_id}.jsonl"
         self.longest = 0.0
 
-    def train(self, at: dict[int, Callable[[], None]]) -> Outcome:
+    def train(self, at: dict[int, Callable[[], None]]) -> TrainingOutcome:
         """Train to the end and close the run; what `at` names is done before its step."""
         loop = Loop(self.run.experiment, ingest.task_of(self.dataset), torch.device("cpu"))
         settings = {"folder": journal_folder(self.run.storage), "tracking_uri": self.run.tracking_uri}

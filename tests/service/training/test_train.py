@@ -35,7 +35,7 @@ from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import streams as ingest
 from miseg.service.training import system_metrics, train, worker
 from miseg.service.training.artifacts import PANEL_ROWS
-from miseg.service.training.run import FINISHED, Outcome, Run
+from miseg.service.training.run import FINISHED, TrainingOutcome, TrainingRun
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -75,19 +75,19 @@ def place(tmp_path_factory) -> tuple[Path, str]:
     return folder, uri
 
 
-def fit(place, small, experiment, name, workers=1, decoded_bytes=0, **settings) -> Outcome:
+def fit(place, small, experiment, name, workers=1, decoded_bytes=0, **settings) -> TrainingOutcome:
     folder, uri = place
     resources = replace(ray_cluster.resources(workers, 1), cpus=1, decoded_bytes=decoded_bytes)
-    return train.fit(Run(name, experiment, small.uri, str(folder / name), uri, resources), **settings)
+    return train.fit(TrainingRun(name, experiment, small.uri, str(folder / name), uri, resources), **settings)
 
 
-def here(place, small, experiment, name) -> Run:
+def here(place, small, experiment, name) -> TrainingRun:
     """What this process trains by itself, on as many threads as a worker has."""
     resources = replace(ray_cluster.resources(1, 1), cpus=1, decoded_bytes=0)
-    return Run(name, experiment, small.uri, str(place[0] / name), place[1], resources)
+    return TrainingRun(name, experiment, small.uri, str(place[0] / name), place[1], resources)
 
 
-def history(place, outcome: Outcome, key: str) -> list[tuple[int, float]]:
+def history(place, outcome: TrainingOutcome, key: str) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in MlflowClient(place[1]).get_metric_history(outcome.run_id, key)]
 
 
@@ -97,13 +97,13 @@ def experiment(tiny) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def whole(place, small, experiment) -> Outcome:
+def whole(place, small, experiment) -> TrainingOutcome:
     """A run of one worker that nothing disturbs."""
     return fit(place, small, experiment, "whole")
 
 
 @pytest.fixture(scope="module")
-def two(place, small, experiment) -> Outcome:
+def two(place, small, experiment) -> TrainingOutcome:
     """The same by two workers."""
     return fit(place, small, experiment, "two", workers=2)
 
@@ -289,7 +289,7 @@ def test_a_validation_is_told_once_its_checkpoint_is_whole(small, tiny, uri, tmp
         return add(*arguments)
 
     monkeypatch.setattr(CheckpointStore, "add", slowly)
-    run = Run("run", tiny, small.uri, str(tmp_path), uri, replace(ray_cluster.resources(1, 1), cpus=1))
+    run = TrainingRun("run", tiny, small.uri, str(tmp_path), uri, replace(ray_cluster.resources(1, 1), cpus=1))
     told = []
 
     def report(found):

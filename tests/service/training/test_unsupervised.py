@@ -30,7 +30,7 @@ from miseg.service.tracking import mlflow_runs, models
 from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import train
 from miseg.service.training.loop import Loop
-from miseg.service.training.run import FINISHED, Outcome, Run
+from miseg.service.training.run import FINISHED, TrainingOutcome, TrainingRun
 from miseg.service.training.scoring import Evaluation, Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
 from tests.support.loops import TASK, batch_of
@@ -158,10 +158,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, uri
 
 
-def fit(place: tuple[Path, str], data: PackedDataset, method: MethodConfig, name: str, **how: object) -> Outcome:
+def fit(
+    place: tuple[Path, str], data: PackedDataset, method: MethodConfig, name: str, **how: object
+) -> TrainingOutcome:
     folder, uri = place
     resources = replace(ray_cluster.resources(1, 1), cpus=1)
-    return train.fit(Run(name, experiment_of(method, data.uri), data.uri, str(folder), uri, resources, **how))  # type: ignore[arg-type]
+    return train.fit(TrainingRun(name, experiment_of(method, data.uri), data.uri, str(folder), uri, resources, **how))  # type: ignore[arg-type]
 
 
 ray_tests = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
