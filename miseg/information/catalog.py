@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Registry(Mapping[str, T]):
+class _LazyMapping(Mapping[str, T]):
     """A read-only dict that makes a value when it is first looked up."""
 
     def __init__(self, makers: Mapping[str, Callable[[], T]]) -> None:
@@ -64,7 +64,7 @@ _ESTIMATORS = {
     "smile": "variational:smile",
 }
 
-ESTIMATORS: Mapping[str, Estimator] = _Registry(
+ESTIMATORS: Mapping[str, Estimator] = _LazyMapping(
     {name: lambda place=place: _named(place) for name, place in _ESTIMATORS.items()}  # type: ignore[misc]
 )
 """Every estimator: its name -> a function (x_ND, y_ND, **settings) -> `Estimate` in nats, whose docstring has the
@@ -109,7 +109,7 @@ _DISTRIBUTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
-DISTRIBUTIONS: Mapping[str, Distribution] = _Registry(
+DISTRIBUTIONS: Mapping[str, Distribution] = _LazyMapping(
     {
         name: lambda name=name, place=place, settings=settings: _named(place)(name=name, **settings)  # type: ignore[misc]
         for name, (place, settings) in _DISTRIBUTIONS.items()

@@ -1,0 +1,53 @@
+"""A newcomer finds what is looked for: one class a name, no room and no file too large, no function with a long tail."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support import ROOT
+
+PACKAGE = ROOT / "miseg"
+SERVICE = PACKAGE / "service"
+
+LINES, FILES, PARAMETERS = 300, 14, 6
+
+
+def parsed(folder: Path) -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(folder.rglob("*.py")):
+        yield path.relative_to(ROOT), ast.parse(path.read_text())
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    """But for networks: the settings of one are called as it is, and the settings' name is a part of ids."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for path, module in parsed(PACKAGE):
+        for node in ast.walk(module):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(str(path))
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    for name in ("DeepLab", "InfoSegNetwork", "PatchEncoder", "UNet"):
+        assert len(found := shared.pop(name)) == 2 and "miseg/networks/configs.py" in found
+    assert shared == {}
+
+
+def test_no_file_and_no_folder_of_the_service_is_too_large() -> None:
+    lines = {str(path): len((ROOT / path).read_text().splitlines()) for path, _ in parsed(SERVICE)}
+    assert {path: count for path, count in lines.items() if count > LINES} == {}
+    folders = {SERVICE, *(path.parent for path in SERVICE.rglob("*.py"))}
+    files = {folder: [path for path in folder.glob("*.py") if path.name != "__init__.py"] for folder in folders}
+    assert {str(folder): len(found) for folder, found in files.items() if len(found) > FILES} == {}
+
+
+def test_no_function_of_the_service_takes_many_parameters() -> None:
+    many = {}
+    for path, module in parsed(SERVICE):
+        for node in ast.walk(module):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                names = [argument.arg for argument in arguments if argument.arg not in ("self", "cls")]
+                if len(names) > PARAMETERS:
+                    many[f"{path}:{node.name}"] = names
+    assert many == {}
