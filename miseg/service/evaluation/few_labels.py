@@ -19,9 +19,9 @@ from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch
 from miseg.methods.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
+from miseg.service.evaluation.closing import closing
 from miseg.service.evaluation.evaluate import TrainedModel, check
 from miseg.service.tracking import mlflow_runs
-from miseg.service.tracking.closing import closing
 from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
 

@@ -28,9 +28,9 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.estimators.cells import reason
+from miseg.service.evaluation.closing import closing
 from miseg.service.evaluation.evaluate import check
 from miseg.service.tracking import mlflow_runs
-from miseg.service.tracking.closing import closing
 from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import requests
 from mlflow.exceptions import MlflowException
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
 # The client's own defaults retry a dead server for minutes, and the journal retries anyway.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -40,6 +40,10 @@ class TrackingError(RuntimeError):
     """MLflow cannot be reached or does not hold what was asked for."""
 
 
+AWAY = (TrackingError, MlflowException, ConnectionError, TimeoutError, requests.RequestException)
+"""What a request raises that may be answered later, where it is no refusal."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in a line."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
@@ -65,22 +69,24 @@ def patiently(uri: str, what: str, call: Callable[[], Answer], patience: float |
         ValueError: the variable is no number of seconds.
     """
     limit = _patience() if patience is None else patience
-    began, delay, told = time.monotonic(), 0.5, False
-    while True:
-        try:
-            return call()
-        except (TrackingError, MlflowException, ConnectionError, TimeoutError, requests.RequestException) as error:
-            waited = time.monotonic() - began
-            if is_refusal(error):
-                raise TrackingError(f"MLflow at {uri} refuses it, {what}: {first_line(error)}") from error
-            if waited + delay > limit:
-                raise error if isinstance(error, TrackingError) else unreachable(uri, error) from error
-            # The first try again comes too soon to speak of.
-            if not told and delay > 0.5:
-                print(f"MLflow at {uri} does not answer: {what} waits for it, up to {limit / 60:.0f} min", flush=True)
-                told = True
-        time.sleep(delay)
-        delay = min(delay * 2, 10.0)
+
+    def say_once(state: RetryCallState) -> None:
+        if state.attempt_number == 2:  # the first try again comes too soon to speak of
+            print(f"MLflow at {uri} does not answer: {what} waits for it, up to {limit / 60:.0f} min", flush=True)
+
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, AWAY) and not is_refusal(error)),
+        stop=stop_before_delay(limit),
+        wait=wait_exponential(multiplier=0.5, max=10),
+        before_sleep=say_once,
+        reraise=True,
+    )
+    try:
+        return retrying(call)
+    except AWAY as error:
+        if is_refusal(error):
+            raise TrackingError(f"MLflow at {uri} refuses it, {what}: {first_line(error)}") from error
+        raise error if isinstance(error, TrackingError) else unreachable(uri, error) from error
 
 
 def _patience() -> float:
