@@ -1,4 +1,4 @@
-"""A newcomer finds what is looked for: a class has a name of its own, and no folder, file or list of parameters is long."""
+"""A newcomer finds what is looked for: a class has its own name, and no folder, file or list of parameters is long."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import mlflow
@@ -56,6 +57,18 @@ def restored(storage: Path) -> str:
     return f"sqlite:///{database}"
 
 
+def tune_rmi(storage: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """The command that the fixture was made with."""
+    options = ["--trials", "2", "--size", "48", "64", "--initial-features", "2", "--steps", "8", "--confirm-seeds", "1"]
+    return subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / "tune_rmi.py"), *options, *more],
+        env=os.environ | {"MISEG_STORAGE": str(storage)},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+
+
 @pytest.mark.ray
 @pytest.mark.smoke
 @pytest.mark.slow
@@ -63,16 +76,26 @@ def restored(storage: Path) -> str:
 def test_a_finished_tuning_is_recognised(tmp_path: Path) -> None:
     """The same command finds what was tuned, by a hash of its settings, and tunes nothing."""
     restored(tmp_path)
-    options = ["--trials", "2", "--size", "48", "64", "--initial-features", "2", "--steps", "8", "--confirm-seeds", "1"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / "tune_rmi.py"), *options],
-        env=os.environ | {"MISEG_STORAGE": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
+    done = tune_rmi(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the same was tuned before: before, MLflow run e4e46472498a41d6ad6ae871bc81baa7" in done.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_a_finished_tuning_that_is_resumed_trains_nothing(tmp_path: Path) -> None:
+    """Tune's state names classes where they were then; the trainings are found again by what they trained."""
+    uri = restored(tmp_path)
+    with tarfile.open(FIXTURES / "finished_tuning" / "tunings.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    trained = {run.info.run_id for run in mlflow.MlflowClient(uri).search_runs(["1"])}
+    done = tune_rmi(tmp_path, "--name", "before", "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for phase in ("search", "b44ed1c8-confirm"):
+        told = f"before-{phase} holds the state of another version of miseg (No module named 'miseg.service."
+        assert told in done.stdout
+    assert {run.info.run_id for run in mlflow.MlflowClient(uri).search_runs(["1"])} == trained
 
 
 def test_a_finished_tuning_is_a_report(tmp_path: Path) -> None:

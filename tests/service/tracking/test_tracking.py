@@ -167,6 +167,23 @@ def test_children_hang_below_their_parent(uri: str, open_one: Callable[..., str]
     assert "mlflow.parentRunId" not in client.get_run(parent).data.tags
 
 
+def test_a_search_of_several_pages_gives_them_all_in_their_order(
+    uri: str, open_one: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = [open_one(f"run-{index}") for index in range(5)]
+    client, asked = MlflowClient(uri), []
+    experiment = client.get_run(opened[0]).info.experiment_id
+    monkeypatch.setattr(queries, "PAGE", 2)
+
+    def search(**settings: object) -> object:
+        asked.append(settings["page_token"])
+        return client.search_runs(**settings)  # type: ignore[arg-type]
+
+    runs = queries.all_pages(search, experiment_ids=[experiment], order_by=["attributes.start_time ASC"])
+    assert [run.info.run_id for run in runs] == opened
+    assert len(asked) == 3 and asked[0] is None
+
+
 def test_a_deleted_mlflow_experiment_is_used_again(uri: str, open_one: Callable[..., str]) -> None:
     client = MlflowClient(uri)
     experiment = client.get_run(open_one("a")).info.experiment_id
