@@ -39,9 +39,9 @@ def crf(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -
     cores = [count for count in CORES if count <= len(os.sched_getaffinity(0))]
     values: dict[str, list[float]] = {f"{count} core{'s' * (count > 1)}": [] for count in cores}
     for _ in range(repetitions):
-        for count, found in zip(cores, values.values(), strict=True):
+        for count, rates in zip(cores, values.values(), strict=True):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                found.append(pool.submit(_images_per_second, dataset.uri, batch_size, count).result())
+                rates.append(pool.submit(_images_per_second, dataset.uri, batch_size, count).result())
     return BenchmarkRow("crf", "images/s", values)
 
 
@@ -59,7 +59,7 @@ def _images_per_second(data: str, batch_size: int, cores: int) -> float:
         resources = ray_cluster.resources(1, 1)
         dense_crf.refine(files, dataset, "val", [DenseCRF(1)], resources)
         started = time.perf_counter()
-        (found,) = dense_crf.refine(files, dataset, "val", [DenseCRF(10)], resources)
-        return found.images / (time.perf_counter() - started)
+        (refined,) = dense_crf.refine(files, dataset, "val", [DenseCRF(10)], resources)
+        return refined.images / (time.perf_counter() - started)
     finally:
         ray.shutdown()

@@ -62,12 +62,12 @@ def data_path_cached(dataset: PackedDataset, batch_size: int, steps: int, repeti
     """
     epoch = -(-dataset.size("train") // batch_size)
     experiment = _experiment(dataset, batch_size, epoch + steps)
-    kept = decoded_cache.keeping(dataset, experiment, 2 * dataset.decoded_bytes("train"))
+    cached = decoded_cache.keeping(dataset, experiment, 2 * dataset.decoded_bytes("train"))
     values: dict[str, list[float]] = {"Ray Data, from epoch 2 on": [], "DataLoader, 2 workers": []}
     for seed in range(repetitions):
         seeded = replace(experiment, seed=seed)
-        _drain(ingest.training_stream(kept, replace(seeded, steps=epoch)))
-        streamed = ingest.training_stream(kept, seeded, start_step=epoch)
+        _drain(ingest.training_stream(cached, replace(seeded, steps=epoch)))
+        streamed = ingest.training_stream(cached, seeded, start_step=epoch)
         values["Ray Data, from epoch 2 on"].append(_images_per_second(streamed, batch_size))
         # As many steps as in `data_path`: its rate does not change.
         values["DataLoader, 2 workers"].append(_of_data_loader(dataset, replace(seeded, steps=min(steps, 300))))

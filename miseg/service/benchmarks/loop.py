@@ -70,10 +70,10 @@ def scaling(dataset: PackedDataset, batch_size: int, steps: int, repetitions: in
     values: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(repetitions):
         with tempfile.TemporaryDirectory(prefix="miseg-benchmark-") as folder:
-            one = _on_workers(_of_one_thread, dataset, experiment, 1, folder + "/1")
+            alone = _on_workers(_of_one_thread, dataset, experiment, 1, folder + "/1")
             two = _on_workers(_of_one_thread, dataset, experiment, 2, folder + "/2")
-        found = (one["step"], 2 * two["step"], one["step"] + 2 * two["sum"])
-        for name, value in zip(names, found, strict=True):
+        milliseconds = (alone["step"], 2 * two["step"], alone["step"] + 2 * two["sum"])
+        for name, value in zip(names, milliseconds, strict=True):
             values[name].append(value)
     return BenchmarkRow("scaling", "ms", values)
 
@@ -145,7 +145,7 @@ def _beside_a_bare_loop(config: dict[str, Any]) -> dict[str, list[float]]:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
-    found: dict[str, list[float]] = {"miseg": [], "bare PyTorch": []}
+    seconds_by_variant: dict[str, list[float]] = {"miseg": [], "bare PyTorch": []}
     for repetition in range(-1, config["repetitions"]):
         for name, run in (("miseg", ours), ("bare PyTorch", plain)):
             _wait()
@@ -153,9 +153,9 @@ def _beside_a_bare_loop(config: dict[str, Any]) -> dict[str, list[float]]:
             run()
             _wait()
             if repetition >= 0:
-                found[name].append(1000 * (time.perf_counter() - started) / steps)
+                seconds_by_variant[name].append(1000 * (time.perf_counter() - started) / steps)
     recorder.close()
-    return found
+    return seconds_by_variant
 
 
 def _of_one_thread(config: dict[str, Any]) -> dict[str, float]:
@@ -175,9 +175,9 @@ def _of_one_thread(config: dict[str, Any]) -> dict[str, float]:
         return 1000 * statistics.median(seconds[WARM_UP:])
 
     gradient = torch.cat([p.detach().flatten() for p in trained.method.parameters()])
-    found = {"step": median_ms(trained.train_step, experiment.validate_every)}
-    found["sum"] = median_ms(lambda _: _summed(gradient), experiment.validate_every)
-    return found
+    medians = {"step": median_ms(trained.train_step, experiment.validate_every)}
+    medians["sum"] = median_ms(lambda _: _summed(gradient), experiment.validate_every)
+    return medians
 
 
 def _summed(gradient: Tensor) -> None:

@@ -41,13 +41,13 @@ def maps(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) 
         started = time.perf_counter()
         expected = _literal_rows(method, image_1BHW, LITERAL_ROWS).cpu()
         between = time.perf_counter()
-        found = method.predict(image_1BHW)[0].argmax(0).cpu()
+        classes_HW = method.predict(image_1BHW)[0].argmax(0).cpu()
         ended = time.perf_counter()
         if repetition < 0:
             continue
         values["literal, extrapolated"].append((between - started) * SCENE / LITERAL_ROWS)
         values["once over the image"].append(ended - between)
-        if differing := int((expected != found[:LITERAL_ROWS]).sum()):
+        if differing := int((expected != classes_HW[:LITERAL_ROWS]).sum()):
             # Rounding may decide between labels that are equally near in single precision; more would be an error.
             print(f"map: {differing} of {expected.numel()} pixels differ")
     return BenchmarkRow("map", "s", values)
@@ -83,7 +83,7 @@ def mutual_learning(dataset: PackedDataset, batch_size: int, steps: int, repetit
     recipe = replace(streets.camvid_mutual(), steps=100_000)
     assert isinstance(recipe.method, MutualLearning)
     task = Task(11)
-    alone = [Loop(replace(recipe, method=CrossEntropy(one)), task, device()) for one in recipe.method.networks]
+    alone = [Loop(replace(recipe, method=CrossEntropy(network)), task, device()) for network in recipe.method.networks]
     variants = {"together": [Loop(recipe, task, device())], "each alone, added": alone}
     return BenchmarkRow(
         "mutual-learning", "ms", _steps(variants, _noise(batch_size, (176, 240), 11), steps, repetitions)

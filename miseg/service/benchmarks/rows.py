@@ -53,6 +53,6 @@ def peak_bytes_of(work: Callable[[], object]) -> int:
 
 def _resident(field: str) -> int:
     """Bytes of a line of /proc/self/status, such as VmRSS."""
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return 1024 * int(found[1])
+    match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert match is not None
+    return 1024 * int(match[1])

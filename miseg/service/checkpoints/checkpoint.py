@@ -154,27 +154,27 @@ def open_method(folder: str | Path, device: torch.device | str = "cpu") -> tuple
 def load_weights(folder: Path, method: torch.nn.Module) -> None:
     """Copy a checkpoint's weights into `method`, or change nothing and say which keys or shapes differ."""
     try:
-        found, wanted = load_file(folder / "weights.safetensors"), method.state_dict()
+        weights, expected = load_file(folder / "weights.safetensors"), method.state_dict()
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder / 'weights.safetensors'} cannot be read ({error}): nothing was loaded"
         ) from error
-    differing = sorted(set(found) ^ set(wanted)) + sorted(
-        f"{key} {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in set(found) & set(wanted)
-        if found[key].shape != wanted[key].shape
+    differing = sorted(set(weights) ^ set(expected)) + sorted(
+        f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in set(weights) & set(expected)
+        if weights[key].shape != expected[key].shape
     )
     if differing:
         shown = "; ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
         raise CheckpointError(f"{folder / 'weights.safetensors'} is of another network, nothing was loaded: {shown}")
-    method.load_state_dict(found)
+    method.load_state_dict(weights)
 
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
-    found = {"python": platform.python_version()}
+    by_name = {"python": platform.python_version()}
     for name in ("miseg", "torch", "ray", "mlflow", "optuna", "numpy"):
         # A job's working directory may hold miseg without it being installed.
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            by_name[name] = metadata.version(name)
+    return by_name

@@ -60,10 +60,10 @@ def within(folder: str | Path) -> list[Path]:
         CheckpointError: there is none, or a damaged one.
     """
     folder = Path(folder)
-    found = [folder] if (folder / MANIFEST).exists() else [path.parent for path in folder.glob(f"[!.]*/{MANIFEST}")]
-    if not found:
+    folders = [folder] if (folder / MANIFEST).exists() else [path.parent for path in folder.glob(f"[!.]*/{MANIFEST}")]
+    if not folders:
         raise CheckpointError(f"{folder} is no checkpoint and holds none (no {MANIFEST}): give a run's folder")
-    return sorted(found, key=lambda path: verify(path)["step"])
+    return sorted(folders, key=lambda path: verify(path)["step"])
 
 
 def read_experiment(folder: str | Path) -> Experiment:
@@ -106,11 +106,11 @@ def experiment_in(files: Mapping[str, bytes]) -> Experiment:
 
 def unpack(files: Mapping[str, bytes], folder: Path) -> Path:
     """The checkpoint that `files_of` read, as a folder under `folder`."""
-    place = folder / "checkpoint"
-    place.mkdir()
+    target = folder / "checkpoint"
+    target.mkdir()
     for name, content in files.items():
-        (place / name).write_bytes(content)
-    return place
+        (target / name).write_bytes(content)
+    return target
 
 
 def sha256(path: Path) -> str:

@@ -89,7 +89,7 @@ class CheckpointStore:
 
     def best(self) -> Kept | None:
         """The one with the highest score, of those that a validation scored."""
-        return max((kept for kept in self.all() if kept.scored), key=lambda kept: kept.order, default=None)
+        return max((saved for saved in self.all() if saved.scored), key=lambda saved: saved.order, default=None)
 
     def last(self) -> Kept | None:
         """The one of the last step."""
@@ -105,14 +105,14 @@ class CheckpointStore:
             OSError: storage behind a network does not answer: no reason to go back to an earlier step.
         """
         with contextlib.ExitStack() as stack:
-            for kept in reversed(self.all()):
+            for saved in reversed(self.all()):
                 try:
-                    folder = stack.enter_context(kept.as_directory())
+                    folder = stack.enter_context(saved.as_directory())
                     verify(folder)
                 except (CheckpointError, OSError) as error:
                     if not self._local and not isinstance(error, CheckpointError | FileNotFoundError):
                         raise
-                    logger.warning("%s is left out, the one before it is used: %s", kept.path, error)
+                    logger.warning("%s is left out, the one before it is used: %s", saved.path, error)
                     continue
                 yield folder
                 return
@@ -147,26 +147,26 @@ class CheckpointStore:
     def _sweep(self) -> None:
         # Nothing goes while one cannot be read: it may be the best.
         there = self._whole(strict=True)
-        scored = [kept for kept in there if kept.scored]
+        scored = [saved for saved in there if saved.scored]
         # Beside one that a preemption left, the last of a validation stays to fall back to.
-        wanted = scored if self.keep_all else [*scored[-1:], *sorted(scored, key=lambda kept: kept.order)[-1:]]
-        paths = {kept.path for kept in [*wanted, there[-1]]}
+        stay = scored if self.keep_all else [*scored[-1:], *sorted(scored, key=lambda saved: saved.order)[-1:]]
+        paths = {saved.path for saved in [*stay, there[-1]]}
         for info in self._listed():
             # What a kill left of a checkpoint that was being written, or removed, goes too.
             if info.base_name.lstrip(".").startswith("step-") and info.path not in paths:
                 self._remove(info.path)
 
     def _whole(self, strict: bool = False) -> list[Kept]:
-        found = []
+        checkpoints = []
         for info in self._listed():
             if info.type == fs.FileType.Directory and not info.base_name.startswith("."):
                 try:
-                    found.append(self._read(info.path))
+                    checkpoints.append(self._read(info.path))
                 except OSError as error:  # of a disk: it is damaged there
                     if strict or not self._local:
                         raise
                     logger.warning("%s/%s cannot be read and is left out: %s", info.path, MANIFEST, error)
-        return sorted((kept for kept in found if kept is not None), key=lambda kept: kept.step)
+        return sorted((saved for saved in checkpoints if saved is not None), key=lambda saved: saved.step)
 
     def _listed(self) -> list[fs.FileInfo]:
         return patiently(self.system, lambda: listed(self.system, self.folder))

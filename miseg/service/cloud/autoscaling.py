@@ -38,9 +38,9 @@ def status(address: str) -> ClusterStatus:
     return get_cluster_status(address)
 
 
-def workers(found: ClusterStatus) -> list[NodeInfo]:
+def workers(status: ClusterStatus) -> list[NodeInfo]:
     """The nodes that run Ray, those that drain too, without the head."""
-    return [node for node in (*found.active_nodes, *found.idle_nodes) if HEAD not in node.total_resources()]
+    return [node for node in (*status.active_nodes, *status.idle_nodes) if HEAD not in node.total_resources()]
 
 
 @contextlib.contextmanager
@@ -67,12 +67,12 @@ def read(path: Path) -> dict[str, Any]:
         OSError, ValueError: it cannot be read.
     """
     try:
-        found = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("available_node_types"), dict):
+    if not isinstance(config, dict) or not isinstance(config.get("available_node_types"), dict):
         raise ValueError(f"{path} has no available_node_types: give Ray's autoscaling configuration")
-    return found
+    return config
 
 
 def announce(address: str, config: dict[str, Any]) -> None:

@@ -90,9 +90,9 @@ def read_plan(path: Path) -> BudgetPlan:
         OSError, ValueError: they are not there, or are no amounts.
     """
     config = autoscaling.read(path)
-    found = config.get("metadata") or {}
-    budget = _amount(path, "budget", found.get("budget"), "such as 500; .inf for no limit")
-    prices = found.get("prices")
+    metadata = config.get("metadata") or {}
+    budget = _amount(path, "budget", metadata.get("budget"), "such as 500; .inf for no limit")
+    prices = metadata.get("prices")
     if not isinstance(prices, dict):
         raise ValueError(f"{path}: metadata.prices = {prices!r}: give a price an hour for each node type")
     types = config["available_node_types"]
@@ -166,9 +166,9 @@ class Ledger:
         return sum(hours * plan.price(name) for name, hours in self.hours.items())
 
 
-def nodes_by_type(found: Any, head: str) -> Counter[str]:
+def nodes_by_type(status: Any, head: str) -> Counter[str]:
     """Nodes that cost: those that run Ray, those that the cloud has granted, and the head."""
-    there = [*autoscaling.workers(found), *found.pending_nodes]
+    there = [*autoscaling.workers(status), *status.pending_nodes]
     return Counter({head: 1}) + Counter(node.ray_node_type_name for node in there)
 
 
@@ -225,13 +225,13 @@ def main(guard: Guard) -> None:
     failed = ""
     while True:
         try:
-            plan, found = read_plan(path), autoscaling.status(guard.address)
-            ledger.look(nodes_by_type(found, plan.head), time.time(), psutil.boot_time())
+            plan, status = read_plan(path), autoscaling.status(guard.address)
+            ledger.look(nodes_by_type(status, plan.head), time.time(), psutil.boot_time())
             autoscaling.announce(guard.address, autoscaling.read(path))
             _tell(ledger, plan)
             ledger.save(kept)
             exported.put(ledger, plan)
-            stop.look(found, ledger.state == STOPPED)
+            stop.look(status, ledger.state == STOPPED)
             failed = ""
         except Exception as error:  # Ray restarts, or `ray up` is writing the file: look again in a moment
             if repr(error) != failed:  # one line, not one for each look

@@ -56,7 +56,7 @@ class Stop:
         self._deadlines: dict[str, float] = {}
         self._forbidden = False
 
-    def look(self, found: Any, spent: bool) -> None:
+    def look(self, status: Any, spent: bool) -> None:
         """End the workers whose time is up; where all is spent, drain those that do not drain, and let none start.
 
         In this order, and with a pause: where there may be none, the autoscaler ends at once what it does not see
@@ -66,7 +66,7 @@ class Stop:
         Raises:
             Exception: Ray is away; to be called again.
         """
-        there = {str(node.node_id): node for node in autoscaling.workers(found)}
+        there = {str(node.node_id): node for node in autoscaling.workers(status)}
         self._deadlines = {node_id: deadline for node_id, deadline in self._deadlines.items() if node_id in there}
         for node_id, deadline in self._deadlines.items():
             if time.time() > deadline:

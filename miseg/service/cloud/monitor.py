@@ -123,9 +123,9 @@ def write_grafana(arguments: Monitor, folder: Path, dashboards: Path) -> None:
         {"name": "Ray", "folder": "Ray", "type": "file", "options": {"path": str(of_ray)}},
     ]
     for kind, content in (("datasources", [source]), ("providers", providers)):
-        place = folder / "provisioning" / ("dashboards" if kind == "providers" else kind)
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "miseg.yaml").write_text(json.dumps({"apiVersion": 1, kind: content}, indent=1))
+        target = folder / "provisioning" / ("dashboards" if kind == "providers" else kind)
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "miseg.yaml").write_text(json.dumps({"apiVersion": 1, kind: content}, indent=1))
 
 
 def grafana_settings(arguments: Monitor, folder: Path, dashboards: Path) -> dict[str, str]:

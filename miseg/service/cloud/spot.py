@@ -61,13 +61,13 @@ def aws_deadline() -> float | None:
         f"{base}/latest/meta-data/spot/instance-action", headers={"X-aws-ec2-metadata-token": token}
     )
     try:
-        found = json.loads(_answer(notice))
+        answer = json.loads(_answer(notice))
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None
         raise
     # "hibernate" begins at once, and its time is then in the past.
-    return datetime.datetime.fromisoformat(found["time"].replace("Z", "+00:00")).timestamp()
+    return datetime.datetime.fromisoformat(answer["time"].replace("Z", "+00:00")).timestamp()
 
 
 def gcp_deadline() -> float | None:

@@ -128,9 +128,9 @@ def put(name: str, labels: Mapping[str, str], value: float) -> None:
 def forget(labels: Mapping[str, str], prefix: str = "") -> None:
     """Export the gauges with these labels, and names that start so, no longer."""
     with _lock:
-        for name, found in list(_kept):
-            if found >= labels.items() and name.startswith(prefix):
-                del _kept[name, found]
+        for name, known in list(_kept):
+            if known >= labels.items() and name.startswith(prefix):
+                del _kept[name, known]
 
 
 def _refresh() -> None:
@@ -142,8 +142,8 @@ def _refresh() -> None:
 
 def _set_again() -> None:
     with _lock:
-        kept = list(_kept.items())
-    for (name, labels), value in kept:
+        values = list(_kept.items())
+    for (name, labels), value in values:
         if _kept.get((name, labels)) == value:  # not forgotten, nor set anew, since
             _record(name, dict(labels), value)
 

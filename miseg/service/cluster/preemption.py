@@ -84,10 +84,10 @@ class Notice:
             draining = ray._private.state.state.get_draining_nodes()
         except Exception:  # Ray's control store is away for a moment, or this process ends
             return
-        if found := sorted(self._nodes & set(draining)):
-            deadline = draining[found[0]]
+        if leaving := sorted(self._nodes & set(draining)):
+            deadline = draining[leaving[0]]
             left = f", gone in {deadline / 1000 - time.time():.0f} s" if deadline else ""
-            self._drained = f"Ray drains node {found[0][:8]}{left}"
+            self._drained = f"Ray drains node {leaving[0][:8]}{left}"
 
 
 class _Sigterm:

@@ -157,12 +157,12 @@ def free_abandoned() -> None:
     """
     job = ray.get_runtime_context().get_job_id()
     for group in ray._private.state.state._connect_and_get_accessor().get_placement_group_table():
-        found = PlacementGroupTableData.FromString(group)
-        if found.creator_job_id.hex() != job or found.state == PlacementGroupTableData.REMOVED:
+        table = PlacementGroupTableData.FromString(group)
+        if table.creator_job_id.hex() != job or table.state == PlacementGroupTableData.REMOVED:
             continue
         # What a driver holds counts as a dead actor's, with no actor named.
-        if found.creator_actor_dead and not ActorID(found.creator_actor_id).is_nil():
-            remove_placement_group(PlacementGroup(PlacementGroupID(found.placement_group_id)))
+        if table.creator_actor_dead and not ActorID(table.creator_actor_id).is_nil():
+            remove_placement_group(PlacementGroup(PlacementGroupID(table.placement_group_id)))
 
 
 def session_folder() -> Path:
@@ -199,12 +199,12 @@ def resources(workers: int, concurrency: int | None) -> Resources:
         concurrency = default_concurrency(cpus, gpus, offered.get("memory", 0.0), workers)
     if concurrency < 1:
         raise ValueError(f"concurrency = {concurrency}: use 1 or more")
-    found = Resources(cpus, gpus, workers, concurrency)
-    for kind, amount in found.per_worker.items():
+    share = Resources(cpus, gpus, workers, concurrency)
+    for kind, amount in share.per_worker.items():
         there = {"CPU": cpus, "GPU": gpus}[kind]
         if amount * workers > there:
             raise ValueError(f"workers = {workers}: the cluster's {there:g} {kind}s hold at most {int(there / amount)}")
-    return found
+    return share
 
 
 def default_concurrency(cpus: float, gpus: float, memory: float, workers: int) -> int:

@@ -69,10 +69,10 @@ class Place:
 
 def check_no_keys(what: str, uri: str) -> None:
     """Raise ValueError where a URI holds a key and its secret: it is printed, and kept with the runs."""
-    login, _, place = (urlsplit(uri).netloc if "://" in uri else "").rpartition("@")
+    login, _, host = (urlsplit(uri).netloc if "://" in uri else "").rpartition("@")
     if ":" in login:
         raise ValueError(
-            f"{what} = {uri.partition('://')[0]}://…@{place}…: keys in it would be printed and kept "
+            f"{what} = {uri.partition('://')[0]}://…@{host}…: keys in it would be printed and kept "
             "with the runs; leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store has "
             "in their place"
         )

@@ -53,10 +53,10 @@ class Job(Workspace):
 
     def look(self, run_id: str) -> str:
         """How a person sees a run, or of a tuning or study its runs side by side."""
-        place = views.address(self.tracking_uri, run_id)
+        address = views.address(self.tracking_uri, run_id)
         if not self.tracking_uri.startswith("sqlite"):
-            return f"a browser at {place}" if place else self.ui_command
-        return f"{self.ui_command}, then a browser at {place}" if place else self.ui_command
+            return f"a browser at {address}" if address else self.ui_command
+        return f"{self.ui_command}, then a browser at {address}" if address else self.ui_command
 
 
 def unique() -> str:
@@ -71,8 +71,8 @@ def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
         ValueError: nothing to resume, or a name that is taken.
     """
     system, folder = file_system(f"{storage}/tunings")
-    found = patiently(system, lambda: listed(system, folder))
-    known = sorted(info.base_name.removesuffix("-search") for info in found if info.base_name.endswith("-search"))
+    entries = patiently(system, lambda: listed(system, folder))
+    known = sorted(info.base_name.removesuffix("-search") for info in entries if info.base_name.endswith("-search"))
     if not resume:
         if name in known:
             raise ValueError(f"a tuning called {name} exists: continue it with --resume, or choose another --name")
@@ -119,10 +119,10 @@ def prepare(
     sender.sync(journal.journal_folder(storage), uri)
     copies.sync(storage, uri)
     ray_cluster.connect(place.address, show_workers)
-    found = replace(ray_cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
+    share = replace(ray_cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
     if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):
         print(line, flush=True)
-    return Job(storage, uri, found, str(data), unique())
+    return Job(storage, uri, share, str(data), unique())
 
 
 def too_large(dataset: PackedDataset, experiments: Sequence[Experiment], budget: int) -> str:

@@ -42,11 +42,11 @@ def measure(grid: EstimatorGrid, record: EstimatorRecord) -> EstimatorReport:
         tracking.TrackingError: MLflow does not answer at the start, or not for minutes at the end.
     """
     cells = record.known()
-    wanted = [(row, seed) for row in grid.rows() for seed in range(grid.seeds)]
-    todo = [key for key in wanted if key not in cells or cells[key].failure]
+    planned = [(row, seed) for row in grid.rows() for seed in range(grid.seeds)]
+    todo = [key for key in planned if key not in cells or cells[key].failure]
     for key in todo:
         cells.pop(key, None)
-    say = _Progress(len(wanted), len(wanted) - len(todo))
+    say = _Progress(len(planned), len(planned) - len(todo))
     try:
         for (row, seed), cell in _run(todo, grid.limit):
             cells[row, seed] = cell
@@ -100,19 +100,19 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     keys = ["distribution", "samples", "estimator"]
     for (distribution, samples, estimator), group in cells.groupby(keys, sort=False):
-        found, truth = group["nats"].dropna(), group["truth"].iloc[0]
+        estimates, truth = group["nats"].dropna(), group["truth"].iloc[0]
         rows.append(
             {
                 "estimator": estimator,
                 "distribution": distribution,
                 "samples": samples,
                 "truth": truth,
-                "mean": found.mean(),
-                "bias": found.mean() - truth,
-                "spread": found.std(),
+                "mean": estimates.mean(),
+                "bias": estimates.mean() - truth,
+                "spread": estimates.std(),
                 "seconds": group["seconds"].median(),
-                "cells": len(found),
-                "failed": len(group) - len(found),
+                "cells": len(estimates),
+                "failed": len(group) - len(estimates),
                 "failure": next(filter(None, group["failure"]), ""),
             }
         )
@@ -134,8 +134,8 @@ def _frame(cells: Mapping[tuple[EstimatorRow, int], Estimation]) -> pd.DataFrame
 def _order(row: EstimatorRow, seed: int) -> tuple[int, int, int, str, int]:
     estimators = list(ESTIMATORS)
     name = row.estimator.partition(":")[0]
-    place = estimators.index(name) if name in estimators else len(estimators)
-    return list(DISTRIBUTIONS).index(row.distribution), row.samples, place, row.estimator, seed
+    position = estimators.index(name) if name in estimators else len(estimators)
+    return list(DISTRIBUTIONS).index(row.distribution), row.samples, position, row.estimator, seed
 
 
 class _Progress:

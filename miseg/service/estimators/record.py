@@ -81,10 +81,10 @@ class EstimatorRecord:
         """Log bias and spread of a row whose cells are all there."""
         truth = DISTRIBUTIONS[row.distribution].mutual_information
         values = {"truth": truth}
-        if found := [cell.nats for cell in cells if cell.nats is not None]:
-            values |= {"mean": float(np.mean(found)), "bias": float(np.mean(found)) - truth}
-        if len(found) > 1:
-            values["spread"] = float(np.std(found, ddof=1))
+        if estimates := [cell.nats for cell in cells if cell.nats is not None]:
+            values |= {"mean": float(np.mean(estimates)), "bias": float(np.mean(estimates)) - truth}
+        if len(estimates) > 1:
+            values["spread"] = float(np.std(estimates, ddof=1))
         failures = [cell.failure for cell in cells if cell.failure]
         ended = f"{len(failures)} of {len(cells)} cells failed: {failures[0]}" if failures else "finished"
 

@@ -45,7 +45,7 @@ def check_alike(experiments: Mapping[str, Experiment]) -> None:
 
 
 def compare(
-    places: Mapping[str, Path],
+    folders: Mapping[str, Path],
     data: str,
     split: str,
     workspace: Workspace,
@@ -54,7 +54,7 @@ def compare(
     """Measure checkpoints on a split, each as `evaluate` does; the comparison's run id and its table.
 
     Args:
-        places: the checkpoints' folders by the id of the run that trained each, in the order of the columns.
+        folders: the checkpoints' folders by the id of the run that trained each, in the order of the columns.
         data: the packed data set.
         split: which of its splits.
         workspace: where the runs are kept, and whether a GPU is to be had.
@@ -68,13 +68,13 @@ def compare(
         CheckpointError: a damaged checkpoint.
     """
     dataset = PackedDataset.open(data)
-    experiments = {run_id: checkpoint_files.read_experiment(place) for run_id, place in places.items()}
+    experiments = {run_id: checkpoint_files.read_experiment(folder_of_run) for run_id, folder_of_run in folders.items()}
     titles = titles_of(experiments)
     evaluations: list[str] = []
     scores: dict[str, dict[str, float]] = {}
     shown: dict[str, list[PanelRow]] = {}
-    for title, (run_id, place) in zip(titles, places.items(), strict=True):
-        report = evaluate(TrainedModel(place, run_id), data, split, workspace, crf)
+    for title, (run_id, folder_of_run) in zip(titles, folders.items(), strict=True):
+        report = evaluate(TrainedModel(folder_of_run, run_id), data, split, workspace, crf)
         scores[title], shown[title] = report.scores, report.panels
         evaluations.append(report.run_id)
     columns, table = table_of(scores, dataset.info.classes, split, crf)
@@ -85,7 +85,7 @@ def compare(
             "miseg.kind": "comparison",
             "miseg.data": data,
             "miseg.data_fingerprint": dataset.fingerprint,
-            "miseg.compared": " ".join(places),
+            "miseg.compared": " ".join(folders),
             "miseg.evaluations": " ".join(evaluations),
         },
         params={"split": split},
@@ -123,13 +123,15 @@ def titles_of(experiments: Mapping[str, Experiment]) -> list[str]:
     titles = []
     for run_id, method in words.items():
         described = {other: parameters(experiments[other]) for other in words if words[other] == method}
-        keys = dict.fromkeys(key for found in described.values() for key in found)
-        differing = [key for key in keys if len({found.get(key) for found in described.values()}) > 1]
-        told = {other: ", ".join(f"{k} {found.get(k)}" for k in differing) for other, found in described.items()}
-        if len(told) == 1:
+        keys = dict.fromkeys(key for settings in described.values() for key in settings)
+        differing = [key for key in keys if len({settings.get(key) for settings in described.values()}) > 1]
+        differences = {
+            other: ", ".join(f"{k} {settings.get(k)}" for k in differing) for other, settings in described.items()
+        }
+        if len(differences) == 1:
             titles.append(method)
-        elif len(differing) <= 2 and len(set(told.values())) == len(told):
-            titles.append(f"{method}, {told[run_id]}")
+        elif len(differing) <= 2 and len(set(differences.values())) == len(differences):
+            titles.append(f"{method}, {differences[run_id]}")
         else:
             titles.append(f"{method}, {run_id[:8]}")
     return titles
@@ -143,12 +145,12 @@ def table_of(
     if crf:
         measures["CRF seconds"] = SECONDS_PER_IMAGE
     columns = {}
-    for title, found in scores.items():
+    for title, of_method in scores.items():
         prefixes = {title: split} | {
             f"{title}, CRF {settings.iterations}": f"{split}/crf_{settings.iterations}" for settings in crf
         }
         for column, prefix in prefixes.items():
-            columns[column] = [found.get(f"{prefix}/{metric}", math.nan) for metric in measures.values()]
+            columns[column] = [of_method.get(f"{prefix}/{metric}", math.nan) for metric in measures.values()]
     return list(columns), [(name, list(row)) for name, *row in zip(measures, *columns.values(), strict=True)]
 
 

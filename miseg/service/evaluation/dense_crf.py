@@ -80,18 +80,18 @@ def refine(
     counted = predicted.map_batches(
         functools.partial(_refine_rows, settings=list(settings), task=task), batch_size=1, num_cpus=ingest.TASK_CPUS
     )
-    found = [
+    by_setting = [
         Refined(ConfusionMatrix(task.num_classes, task.ignore_index), BoundaryIoU(task.num_classes, task.ignore_index))
         for _ in settings
     ]
     for row in counted.iter_rows():
-        refined = found[row["setting"]]
+        refined = by_setting[row["setting"]]
         refined.matrix.counts += torch.as_tensor(np.array(row["counts"]))
         refined.boundary.intersections += torch.as_tensor(np.array(row["intersections"]))
         refined.boundary.unions += torch.as_tensor(np.array(row["unions"]))
         refined.seconds += row["seconds"]
         refined.images += 1
-    return found
+    return by_setting
 
 
 class ProbabilityActor:

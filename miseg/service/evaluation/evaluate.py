@@ -107,8 +107,8 @@ def evaluate(
     try:
         scores, panels, match = ray.get(worker.remote(files, data, split, journal, resources.threads))
         if crf:
-            found = dense_crf.refine(files, dataset, split, crf, resources, match)
-            scores |= _crf_scores(found, crf, task.class_names, split)
+            refined = dense_crf.refine(files, dataset, split, crf, resources, match)
+            scores |= _crf_scores(refined, crf, task.class_names, split)
             log = Journal(**journal)
             log.metrics(manifest["step"], scores)
             log.close()
@@ -146,9 +146,9 @@ def _measure(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = PackedDataset.open(data)
     with tempfile.TemporaryDirectory() as folder:
-        place = checkpoint_files.unpack(files, Path(folder))
-        method, experiment, task = checkpoint.open_method(place, device)
-        step = checkpoint_files.verify(place)["step"]
+        checkpoint_folder = checkpoint_files.unpack(files, Path(folder))
+        method, experiment, task = checkpoint.open_method(checkpoint_folder, device)
+        step = checkpoint_files.verify(checkpoint_folder)["step"]
         precision = resolve_precision(experiment.precision, device)
         boundary = BoundaryIoU(task.num_classes, task.ignore_index)
         if method.supervision == "few":
@@ -164,20 +164,20 @@ def _measure(
             assert counted is not None
             match_K = match_clusters(counted.counts)
         each: Counted = []
-        found = score(split, Scoring(PANEL_ROWS, boundary, match_K, each=each))
-        scores = _scores(found, boundary, task.class_names, split, matched_on_train=match_K is not None)
-        if found.kept:
-            image_1CHW = found.kept[0][0].images_NCHW[:1]
+        evaluation = score(split, Scoring(PANEL_ROWS, boundary, match_K, each=each))
+        scores = _scores(evaluation, boundary, task.class_names, split, matched_on_train=match_K is not None)
+        if evaluation.kept:
+            image_1CHW = evaluation.kept[0][0].images_NCHW[:1]
             scores[of_split(split, INFERENCE_SECONDS)] = inference_seconds(method, image_1CHW, device, precision)
         log = Journal(**journal)
         log.metrics(step, scores)
         images = Path(folder) / f"{split}-images.parquet"
-        write_images(images, each, found.clusters, match_K)
+        write_images(images, each, evaluation.clusters, match_K)
         log.artifact(images, "images")
-        if match_K is None and found.clusters is not None:
-            match_K = match_clusters(found.clusters.counts)
-        rows = log_evaluation(log, dataset, experiment, found, step=step, split=split)
-        watch_collapse(log, found, step)
+        if match_K is None and evaluation.clusters is not None:
+            match_K = match_clusters(evaluation.clusters.counts)
+        rows = log_evaluation(log, dataset, experiment, evaluation, step=step, split=split)
+        watch_collapse(log, evaluation, step)
         log.close()
     return scores, rows, None if match_K is None else match_K.tolist()
 
@@ -196,30 +196,30 @@ def write_images(path: Path, each: Counted, clusters: ClusterCounts | None, matc
         for start in range(0, len(each), IMAGES_AT_ONCE):
             part = each[start : start + IMAGES_AT_ONCE]
             columns = {
-                name: [_matrix(found, match).counts.flatten().tolist() for _, found in part]
+                name: [_matrix(counts, match).counts.flatten().tolist() for _, counts in part]
                 for name, match in matches.items()
             }
             file.write_table(pa.table({"id": [name for name, _ in part]} | columns, pa.schema(kinds)))
 
 
-def _matrix(found: ConfusionMatrix | ClusterCounts, match_K: torch.Tensor | None) -> ConfusionMatrix:
-    if isinstance(found, ConfusionMatrix):
-        return found
+def _matrix(counts: ConfusionMatrix | ClusterCounts, match_K: torch.Tensor | None) -> ConfusionMatrix:
+    if isinstance(counts, ConfusionMatrix):
+        return counts
     assert match_K is not None
-    return found.matched(match_K)
+    return counts.matched(match_K)
 
 
 def _scores(
-    found: Evaluation, boundary: BoundaryIoU, class_names: Sequence[str], split: str, *, matched_on_train: bool
+    evaluation: Evaluation, boundary: BoundaryIoU, class_names: Sequence[str], split: str, *, matched_on_train: bool
 ) -> dict[str, float]:
-    if found.clusters is None:
-        return validation_metrics(found, class_names, split) | {of_split(split, BOUNDARY_IOU): boundary.mean()}
-    own = found._replace(matrix=found.clusters.matched(match_clusters(found.clusters.counts)))
+    if evaluation.clusters is None:
+        return validation_metrics(evaluation, class_names, split) | {of_split(split, BOUNDARY_IOU): boundary.mean()}
+    own = evaluation._replace(matrix=evaluation.clusters.matched(match_clusters(evaluation.clusters.counts)))
     scores = validation_metrics(own, class_names, split)
     if not matched_on_train:
         return scores
     prefix = of_split(split, TRAIN_MATCH)
-    by_train = validation_metrics(Evaluation(found.matrix, [], {}), class_names, prefix)
+    by_train = validation_metrics(Evaluation(evaluation.matrix, [], {}), class_names, prefix)
     return scores | by_train | {of_split(prefix, BOUNDARY_IOU): boundary.mean()}
 
 
@@ -246,10 +246,10 @@ def inference_seconds(
 
 
 def _crf_scores(
-    found: Sequence[dense_crf.Refined], crf: Sequence[DenseCRF], class_names: Sequence[str], split: str
+    by_setting: Sequence[dense_crf.Refined], crf: Sequence[DenseCRF], class_names: Sequence[str], split: str
 ) -> dict[str, float]:
     scores: dict[str, float] = {}
-    for refined, settings in zip(found, crf, strict=True):
+    for refined, settings in zip(by_setting, crf, strict=True):
         prefix = f"{split}/crf_{settings.iterations}"
         scores |= validation_metrics(Evaluation(refined.matrix, [], {}), class_names, prefix)
         scores |= {

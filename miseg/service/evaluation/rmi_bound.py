@@ -137,9 +137,9 @@ def measure(
                 "step": manifest["step"],
                 "mean_iou": manifest["metrics"].get("mean_iou", float("nan")),
             }
-            found = _quantities(folder, data, split, settings, workspace.resources)
-            rows += [of_checkpoint | row for row in found]
-            print(f"{name} step {manifest['step']}: {len(found)} quantities", flush=True)
+            quantities = _quantities(folder, data, split, settings, workspace.resources)
+            rows += [of_checkpoint | row for row in quantities]
+            print(f"{name} step {manifest['step']}: {len(quantities)} quantities", flush=True)
             # After each, so that what was measured stays whatever becomes of the next.
             table = pd.DataFrame(rows)
             _log(table, tracking_uri, run_id)
@@ -169,8 +169,8 @@ def _quantities(
 def means(table: pd.DataFrame) -> pd.DataFrame:
     """The mean over the classes that have a value, quantities across."""
     keys = ["model", "step", "mean_iou", "region_size"]
-    found = table.groupby([*keys, "quantity"], sort=False)["nats"].mean().unstack("quantity", sort=False)
-    return found.reset_index().rename_axis(columns=None)
+    by_quantity = table.groupby([*keys, "quantity"], sort=False)["nats"].mean().unstack("quantity", sort=False)
+    return by_quantity.reset_index().rename_axis(columns=None)
 
 
 def _digest(value: Any) -> str:
@@ -223,22 +223,22 @@ def _draw(files: dict[str, bytes], data: str, split: str, settings: Regions, thr
         for region in settings.region_sizes:
             truth_NCDP, probabilities_NCDP, whole_NP = vectors(region_size=region)
             for truth_CDP, probabilities_CDP, whole_P in zip(truth_NCDP, probabilities_NCDP, whole_NP, strict=True):
-                places = whole_P.nonzero()[:, 0]
-                places = places[torch.randperm(len(places), generator=generator)[:each]]
-                taken[region].append((truth_CDP[..., places], probabilities_CDP[..., places]))
+                indices = whole_P.nonzero()[:, 0]
+                indices = indices[torch.randperm(len(indices), generator=generator)[:each]]
+                taken[region].append((truth_CDP[..., indices], probabilities_CDP[..., indices]))
     shares_K = pixels_K / pixels_K.sum()
     classes = settings.classes or [
         name for name, share in zip(task.class_names, shares_K, strict=True) if share >= 0.02
     ]
-    found: Vectors = {}
+    by_class: Vectors = {}
     for region, parts in taken.items():
         truth_CDN, probabilities_CDN = (torch.cat(columns, -1) for columns in zip(*parts, strict=True))
         order = torch.randperm(truth_CDN.shape[-1], generator=generator)[: settings.samples]
         for name in classes:
             index = task.class_names.index(name)
             pair = (truth_CDN[index][:, order].T.numpy(), probabilities_CDN[index][:, order].T.numpy())
-            found[name, region] = pair
-    return found
+            by_class[name, region] = pair
+    return by_class
 
 
 def _estimate(quantity: str, truth_ND: np.ndarray, probabilities_ND: np.ndarray, settings: Regions) -> float:
@@ -264,8 +264,8 @@ def _log(table: pd.DataFrame, uri: str, run_id: str) -> None:
     mlflow_runs.log_table(uri, run_id, "bound.csv", mean)
     last = mean[mean["model"] == mean["model"].iloc[-1]]
     for row in last[last["step"] == last["step"].iloc[-1]].to_dict("records"):
-        found = {name: row[name] for name in table["quantity"].unique() if row[name] == row[name]}
-        values = {f"{row['model']}/R{row['region_size']}/{name}": value for name, value in found.items()}
+        nats = {name: row[name] for name in table["quantity"].unique() if row[name] == row[name]}
+        values = {f"{row['model']}/R{row['region_size']}/{name}": value for name, value in nats.items()}
         mlflow_runs.log_metrics(uri, run_id, values, step=row["step"])
     with tempfile.TemporaryDirectory() as folder:
         mlflow_runs.log_file(uri, run_id, write(table, Path(folder)))

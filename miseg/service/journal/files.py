@@ -101,9 +101,9 @@ def cut_torn_line(path: Path) -> None:
     """Drop a last line that a kill cut short, so that the next entry does not join it."""
     if path.exists():
         whole = path.read_bytes()
-        kept = whole.rfind(b"\n") + 1
-        if kept < len(whole):
-            os.truncate(path, kept)
+        length = whole.rfind(b"\n") + 1
+        if length < len(whole):
+            os.truncate(path, length)
 
 
 @contextlib.contextmanager

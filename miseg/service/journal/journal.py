@@ -166,12 +166,12 @@ class Journal:
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry | {"time": time.time_ns() // 1_000_000}, allow_nan=True) + "\n"
         with self._lock:
-            told = bool(self._waiting)
+            waited = bool(self._waiting)
             self._waiting.append(line.encode())
             try:
                 self._write()
             except OSError as error:  # a log is no reason to stop a training
-                if not told:
+                if not waited:
                     logger.warning("%s takes no entries, which wait in memory: %s", self.path, error)
         self._wake.set()
 

@@ -137,8 +137,8 @@ class Sender:
     def _is_new(self, client: MlflowClient, key: str, step: int) -> bool:
         """Whether the server lacks the metric at this step; another machine may have logged it."""
         if self._latest is None:
-            found = client.get_run(self.run_id).data
-            self._latest = {metric.key: metric.step for metric in found._metric_objs}  # has no public name
+            data = client.get_run(self.run_id).data
+            self._latest = {metric.key: metric.step for metric in data._metric_objs}  # has no public name
         if step > self._latest.get(key, -1):
             return True
         # A history may be long: it is asked for only where the entry is not beyond it.
@@ -159,11 +159,11 @@ class Sender:
     def _log_model(self, entry: Entry) -> None:
         from miseg.service.tracking import models
 
-        kept = next((kept for kept in CheckpointStore(entry["folder"]).all() if kept.step == entry["step"]), None)
-        if kept is None:
+        saved = next((saved for saved in CheckpointStore(entry["folder"]).all() if saved.step == entry["step"]), None)
+        if saved is None:
             raise RefusedError(f"there is no checkpoint of step {entry['step']} in {entry['folder']}")
         try:
-            with kept.as_directory() as folder:
+            with saved.as_directory() as folder:
                 models.log_model(self.tracking_uri, self.run_id, entry["role"], folder)
         except CheckpointError as error:
             raise RefusedError(str(error)) from error
@@ -224,9 +224,9 @@ class Sender:
                 "MLflow at %s refuses an entry (%s) of run %s, which is set aside in %s: %s",
                 self.tracking_uri, entry["kind"], self.run_id, path, first_line(error),
             )  # fmt: skip
-        told = f"{len(read(path, 0)[0])} entries were refused and are set aside in {path}"
+        text = f"{len(read(path, 0)[0])} entries were refused and are set aside in {path}"
         with contextlib.suppress(Exception):  # that they were set aside is more than that it was told
-            client.log_batch(self.run_id, tags=[RunTag(REFUSED_TAG, told)])
+            client.log_batch(self.run_id, tags=[RunTag(REFUSED_TAG, text)])
 
 
 def send_pending(path: Path, tracking_uri: str, run_id: str) -> int:

@@ -104,7 +104,7 @@ def application(session: Session, page: Path, hosts: list[str], token: str = "")
         )
         told = {
             "classes": used.class_ids,
-            "pixels": sum(len(one.rows) for one in used.labelled),
+            "pixels": sum(len(labelled.rows) for labelled in used.labelled),
             "whole": made.whole,
             "seconds": round(made.seconds, 4),
         }

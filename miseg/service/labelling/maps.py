@@ -140,20 +140,22 @@ class MapMaker:
                     raise SupersededError
                 prepared = self._prepared(scene, compare)
                 # In their order: what is thinned out depends on it.
-                missing = dict.fromkeys(one for one in labelled if (scene, compare, one.pixels) not in self._scores)
-                wanted = sum(len(one.rows) for one in missing) * prepared.seconds
-                compared, whole = list(labelled), seconds is None or wanted <= seconds
+                missing = dict.fromkeys(
+                    drawing for drawing in labelled if (scene, compare, drawing.pixels) not in self._scores
+                )
+                needed = sum(len(drawing.rows) for drawing in missing) * prepared.seconds
+                compared, whole = list(labelled), seconds is None or needed <= seconds
                 if seconds is not None and not whole:
-                    known = [one for one in labelled if one not in missing]
+                    known = [drawing for drawing in labelled if drawing not in missing]
                     compared = known + _thinned([*missing], int(seconds / prepared.seconds))
                 self.method.task = replace(self.method.task, num_classes=classes, class_names=())
                 best: list[Tensor | None] = [None] * classes
-                for one in compared:
-                    scores = self._scored(scene, compare, one, prepared, superseded, keep=whole)
-                    best[one.label] = _nearest(best[one.label], scores, self.method.neighbours)
-                found = [(label, scores) for label, scores in enumerate(best) if scores is not None]
-                labels = torch.tensor([label for label, scores in found for _ in scores], device=self.device)
-                probabilities = self.method.vote(torch.cat([scores for _, scores in found]), labels)
+                for drawing in compared:
+                    scores = self._scored(scene, compare, drawing, prepared, superseded, keep=whole)
+                    best[drawing.label] = _nearest(best[drawing.label], scores, self.method.neighbours)
+                best_of_label = [(label, scores) for label, scores in enumerate(best) if scores is not None]
+                labels = torch.tensor([label for label, scores in best_of_label for _ in scores], device=self.device)
+                probabilities = self.method.vote(torch.cat([scores for _, scores in best_of_label]), labels)
                 seen, confidence = decided(probabilities, torch.from_numpy(self.valid(scene)))
         finally:
             self._waiting.discard(asked)
@@ -205,16 +207,16 @@ class MapMaker:
         return self._valid[scene]
 
     def _prepared(self, scene: str, compare: str) -> _Prepared:
-        found = self._features.get((scene, compare))
-        if found is not None:
-            return found
+        known = self._features.get((scene, compare))
+        if known is not None:
+            return known
         tile = self.standard(scene).tile(self.window, self.method.patch // 2)
         image = torch.from_numpy(tile.images[0]).to(self.device)
         features, score = self.method.prepare(compare, image)
-        one = image.new_zeros(1, len(image), self.method.patch, self.method.patch)
-        score(features, one)
+        patch = image.new_zeros(1, len(image), self.method.patch, self.method.patch)
+        score(features, patch)
         began = time.perf_counter()
-        score(features, one)
+        score(features, patch)
         prepared = _Prepared(features, score, tile.inner, time.perf_counter() - began)
         self._features.put((scene, compare), prepared, features.nbytes)
         return prepared
@@ -231,49 +233,51 @@ class MapMaker:
     ) -> Tensor:
         """The scores of the nearest labelled pixels of a drawing, [k, h, w], best first."""
         key = scene, compare, labelled.pixels
-        found = self._scores.get(key)
-        if found is not None:
-            return found
+        nearest = self._scores.get(key)
+        if nearest is not None:
+            return nearest
         patches = self._cut(labelled)
         _, _, height, width = self.window
         for part in patches.split(max(1, CHUNK_BYTES // (4 * height * width))):
             if superseded():
                 raise SupersededError
             scores = prepared.score(prepared.features, part)[:, *prepared.inner]
-            found = _nearest(found, scores, self.method.neighbours)
-        assert found is not None
+            nearest = _nearest(nearest, scores, self.method.neighbours)
+        assert nearest is not None
         if keep:
-            self._scores.put(key, found, found.nbytes)
-        return found
+            self._scores.put(key, nearest, nearest.nbytes)
+        return nearest
 
     def _cut(self, labelled: Labelled) -> Tensor:
-        found = self._patches.get(labelled.pixels)
-        if found is None:
+        patches_LCHW = self._patches.get(labelled.pixels)
+        if patches_LCHW is None:
             standard = self.standard(labelled.scene)
             patches = standard.patches(labelled.rows, labelled.columns, self.method.patch)
-            found = torch.from_numpy(patches).to(self.device)
-            self._patches.put(labelled.pixels, found, found.nbytes)
-        return found
+            patches_LCHW = torch.from_numpy(patches).to(self.device)
+            self._patches.put(labelled.pixels, patches_LCHW, patches_LCHW.nbytes)
+        return patches_LCHW
 
 
-def _nearest(kept: Tensor | None, scores_LHW: Tensor, neighbours: int) -> Tensor:
+def _nearest(best_so_far: Tensor | None, scores_LHW: Tensor, neighbours: int) -> Tensor:
     """The best of both, [k, h, w] with k up to `neighbours`, best first."""
     if neighbours == 1:
         best = scores_LHW.amax(0, keepdim=True)
-        return best if kept is None else torch.maximum(kept, best)
-    both = scores_LHW if kept is None else torch.cat([kept, scores_LHW])
+        return best if best_so_far is None else torch.maximum(best_so_far, best)
+    both = scores_LHW if best_so_far is None else torch.cat([best_so_far, scores_LHW])
     return both.topk(min(neighbours, len(both)), dim=0).values
 
 
 def _thinned(labelled: Sequence[Labelled], pixels: int) -> list[Labelled]:
     """About `pixels` of the labelled pixels, at equal distances within each class and scene, at least one of each."""
     groups: dict[tuple[str, int], list[Labelled]] = {}
-    for one in labelled:
-        groups.setdefault((one.scene, one.label), []).append(one)
+    for drawing in labelled:
+        groups.setdefault((drawing.scene, drawing.label), []).append(drawing)
     each = max(1, pixels // len(groups))
-    found = []
+    thinned = []
     for (scene, label), members in groups.items():
-        rows, columns = (np.concatenate([getattr(one, name) for one in members]) for name in ("rows", "columns"))
+        rows, columns = (
+            np.concatenate([getattr(drawing, name) for drawing in members]) for name in ("rows", "columns")
+        )
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(each, len(rows))).round().astype(int))
-        found.append(Labelled(scene, label, rows[chosen], columns[chosen]))
-    return found
+        thinned.append(Labelled(scene, label, rows[chosen], columns[chosen]))
+    return thinned

@@ -247,12 +247,12 @@ class Session:
             names = list(self.scenes)
             by_distance = sorted(names, key=lambda name: abs(names.index(name) - names.index(scene)))
             left = (one for one in by_distance if one not in self._bad and not self.maps.is_prepared(one, compare))
-            wanted = next(left, None)
+            nearest = next(left, None)
             try:
-                if wanted is None or not self.maps.prepare(wanted, compare):
+                if nearest is None or not self.maps.prepare(nearest, compare):
                     self._closed.wait(0.25)
             except ValueError:
-                self._bad.add(str(wanted))
+                self._bad.add(str(nearest))
 
     def close(self) -> None:
         """Give the labels free; maps that are being made are given up."""

@@ -65,18 +65,18 @@ class MapSettings:
 
     def description(self) -> dict[str, Any]:
         """As the maps' records have it."""
-        found: dict[str, Any] = {"tile": self.tiling.tile, "overlap": self.tiling.overlap}
+        described: dict[str, Any] = {"tile": self.tiling.tile, "overlap": self.tiling.overlap}
         if self.examples is not None:
             digest = hashlib.sha256(repr(self.examples.class_names).encode())
             for images, labels in self.examples.tiles:
                 digest.update(images.tobytes() + labels.tobytes())
-            found |= {
+            described |= {
                 "labels": digest.hexdigest(),
                 "scene": asdict(self.options),
                 "comparison": asdict(self.comparison),
                 "colours": self.colours,
             }
-        return found
+        return described
 
 
 class ImageMapper:
@@ -88,8 +88,8 @@ class ImageMapper:
         self.settings = settings
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with tempfile.TemporaryDirectory() as folder:
-            place = checkpoint_files.unpack(files, Path(folder))
-            self.predictor = settings.predictor(place, device)
+            checkpoint_folder = checkpoint_files.unpack(files, Path(folder))
+            self.predictor = settings.predictor(checkpoint_folder, device)
 
     def __call__(self, columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Of each image a row when it is opened (`size`), rows with what was mapped since, and one when it ended."""
@@ -116,7 +116,7 @@ def _row(image: int, **values: Any) -> dict[str, Any]:
 
 def map_image(
     predictor: MapPredictor,
-    found: ImageFile,
+    image: ImageFile,
     made_from: Mapping[str, Any],
     out: str,
     settings: MapSettings,
@@ -126,7 +126,7 @@ def map_image(
 
     Args:
         predictor: the model.
-        found: the image.
+        image: the image.
         made_from: what its record says of it.
         out: folder or URI of the maps.
         settings: how.
@@ -140,15 +140,15 @@ def map_image(
         StoreError: the map cannot be written.
     """
     tiling = predictor.tiling(settings.tiling)
-    place = MapPlace(out, found.name)
+    target_place = MapPlace(out, image.name)
     with contextlib.ExitStack() as stack:
         beside = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
-        opened = stack.enter_context(predictor.open(found.fetch(beside / "image"), settings.options))
+        opened = stack.enter_context(predictor.open(image.fetch(beside / "image"), settings.options))
         size = opened.grid.height, opened.grid.width
         yield {"size": size[0] * size[1]}
-        with storing(place.uri):
-            target = place.begin(beside)
+        with storing(target_place.uri):
+            target = target_place.begin(beside)
         tiles = 0
 
         def read(window: Any) -> Any:
@@ -158,19 +158,19 @@ def map_image(
 
         names = predictor.class_names
         classes_K = np.zeros(len(names), np.int64)
-        pixels, told = 0, time.monotonic()
+        pixels, reported = 0, time.monotonic()
         with _StoringMapWriter(target, opened.grid, names, predictor.colours) as writer:
             for piece in enlarged(blended(opened.size, read, predictor, tiling), opened.size, size):
                 classes, confidence = decided(piece.probabilities_KHW, piece.valid_HW)
                 writer.write(piece.window, classes, confidence)
                 classes_K += np.bincount(classes[classes != IGNORE_LABEL], minlength=len(names))
                 pixels += classes.size
-                if time.monotonic() - told >= TOLD_EVERY:
+                if time.monotonic() - reported >= TOLD_EVERY:
                     yield {"pixels": pixels, "tiles": tiles}
-                    pixels, tiles, told = 0, 0, time.monotonic()
+                    pixels, tiles, reported = 0, 0, time.monotonic()
         counts.update(zip(names, classes_K.tolist(), strict=True))
-        with storing(place.uri):
-            place.keep(target, {MADE_FROM: made_from, "pixels": counts})
+        with storing(target_place.uri):
+            target_place.keep(target, {MADE_FROM: made_from, "pixels": counts})
         yield {"pixels": pixels, "tiles": tiles}
 
 

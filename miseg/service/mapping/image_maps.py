@@ -87,21 +87,21 @@ def plan(files: Mapping[str, bytes], places: Sequence[str], out: str, settings: 
     """
     # Here too, so that a wrong setting is told before a process is started for it.
     with tempfile.TemporaryDirectory() as folder:
-        place = checkpoint_files.unpack(files, Path(folder))
-        predictor = settings.predictor(place, torch.device("cpu"))
+        checkpoint_folder = checkpoint_files.unpack(files, Path(folder))
+        predictor = settings.predictor(checkpoint_folder, torch.device("cpu"))
     predictor.tiling(settings.tiling)
-    found, left_out = find(places, out, scenes=predictor.of_scenes)
+    images, left_out = find(places, out, scenes=predictor.of_scenes)
     same = {
         "model": hashlib.sha256(files[checkpoint_files.MANIFEST]).hexdigest(),
         "settings": settings.description(),
     }
     made_from = {
-        one.name: same | {"image": {"uri": one.uri, "bytes": one.bytes, "modified_ns": one.modified_ns}}
-        for one in found
+        image.name: same | {"image": {"uri": image.uri, "bytes": image.bytes, "modified_ns": image.modified_ns}}
+        for image in images
     }
     there = whole(out, made_from)
-    todo = tuple(one for one in found if one.name not in there)
-    return MappingPlan(files, out, settings, todo, tuple(made_from[one.name] for one in todo), len(there), left_out)
+    todo = tuple(image for image in images if image.name not in there)
+    return MappingPlan(files, out, settings, todo, tuple(made_from[image.name] for image in todo), len(there), left_out)
 
 
 def carry_out(plan: MappingPlan, resources: Resources) -> MappingOutcome:
@@ -117,7 +117,7 @@ def carry_out(plan: MappingPlan, resources: Resources) -> MappingOutcome:
     outcome = MappingOutcome(left_out=dict(plan.left_out))
     for uri, reason in plan.left_out.items():
         print(f"left out: {uri}: {reason}", file=sys.stderr, flush=True)
-    progress = MappingProgress([one.bytes for one in plan.todo])
+    progress = MappingProgress([todo.bytes for todo in plan.todo])
     try:
         for row in _rows(plan, resources) if plan.todo else ():
             image = int(row["image"])

@@ -145,8 +145,8 @@ class MapPredictor:
                 )
 
             def tile(window: Window) -> tuple[Tensor, Tensor]:
-                found = standard.tile(window, 0)
-                return torch.from_numpy(found.images[0]), torch.from_numpy(found.valid)
+                cut = standard.tile(window, 0)
+                return torch.from_numpy(cut.images[0]), torch.from_numpy(cut.valid)
 
             yield OpenedImage(grid, (grid.height, grid.width), tile)
             return

@@ -76,10 +76,10 @@ class MappingProgress:
         """Print how things stand."""
         self.told = time.monotonic()
         left = self.seconds_left
-        told = "" if left is None else f"  {_clock(left)} left"
+        time_left = "" if left is None else f"  {_clock(left)} left"
         print(
             f"[{_clock(self.told - self.begun)}] {len(self.ended):,}/{len(self.bytes):,} images  {self.tiles:,} tiles  "
-            f"{self.rate / 1e6:.2f} Mpixel/s{told}",
+            f"{self.rate / 1e6:.2f} Mpixel/s{time_left}",
             flush=True,
         )
 

@@ -179,8 +179,8 @@ class Mapper:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         files, self.scenes, examples, comparison = ray.get(shared)
         with tempfile.TemporaryDirectory() as folder:
-            place = checkpoint_files.unpack(files, Path(folder))
-            self.method = open_for_maps(place, examples, comparison, self.device)
+            checkpoint_folder = checkpoint_files.unpack(files, Path(folder))
+            self.method = open_for_maps(checkpoint_folder, examples, comparison, self.device)
 
     def __call__(self, columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The classes and the confidence of each window, as bytes, since tiles at the far sides are smaller.
@@ -192,8 +192,8 @@ class Mapper:
             classes = confidence = b""
             problem = ""
             try:
-                found = map_window(self.method, self.scenes[index], (row, column, height, width), self.device)
-                classes, confidence = found[0].tobytes(), found[1].tobytes()
+                mapped = map_window(self.method, self.scenes[index], (row, column, height, width), self.device)
+                classes, confidence = mapped[0].tobytes(), mapped[1].tobytes()
             except ValueError as error:
                 problem = str(error)
             yield {

@@ -72,8 +72,8 @@ def content(found: ReportedStudy) -> Content:
     sections = [_section(client, table) for table in found.tables]
     rows = [row for section in sections for row in section.rows]
     recipes = {cell.recipe for table in found.tables for cell in table.cells if cell.recipe}
-    changed = [one for one in DIFFERENCES if any(one.changes(recipe) for recipe in recipes)]
-    others = [one for one in DIFFERENCES if one not in changed]
+    changed = [entry for entry in DIFFERENCES if any(entry.changes(recipe) for recipe in recipes)]
+    others = [entry for entry in DIFFERENCES if entry not in changed]
     return Content(found, answer(found, rows), sections, beside(rows), changed, others)
 
 
@@ -113,10 +113,13 @@ def _classes(table: ReportedTable, rows: Sequence[Result]) -> tuple[list[dict[st
     by_row = {row.line.name: [seeded.per_class for seeded in row.line.seeds.values()] for row in rows}
     ordered = sorted(rows, key=lambda row: not row.baseline)
     means = {
-        name: {key: fmean(one[key] for one in seeds if key in one) for key in {key for one in seeds for key in one}}
+        name: {
+            key: fmean(of_seed[key] for of_seed in seeds if key in of_seed)
+            for key in {key for of_seed in seeds for key in of_seed}
+        }
         for name, seeds in by_row.items()
     }
-    names = sorted({key for found in means.values() for key in found})
+    names = sorted({key for iou_of_rows in means.values() for key in iou_of_rows})
     if not names:
         return [], ""
     first = means[ordered[0].line.name]
@@ -124,12 +127,14 @@ def _classes(table: ReportedTable, rows: Sequence[Result]) -> tuple[list[dict[st
     records: list[dict[str, object]] = []
     panels = []
     for row in ordered:
-        values = [[100 * one[name] for one in by_row[row.line.name] if name in one] or [np.nan] for name in names]
-        spans = ([pick(found) for found in values] for pick in (fmean, min, max))
+        values = [
+            [100 * of_seed[name] for of_seed in by_row[row.line.name] if name in of_seed] or [np.nan] for name in names
+        ]
+        spans = ([pick(iou_of_rows) for iou_of_rows in values] for pick in (fmean, min, max))
         panels.append(figures.Classes(row.line.name, *spans))
         where = {"data": table.data, "budget": table.budget, "split": table.split, "row": row.line.name}
-        for name, found in zip(names, values, strict=True):
-            spread = {"iou": fmean(found), "iou_lowest": min(found), "iou_highest": max(found)}
+        for name, iou_of_rows in zip(names, values, strict=True):
+            spread = {"iou": fmean(iou_of_rows), "iou_lowest": min(iou_of_rows), "iou_highest": max(iou_of_rows)}
             records.append(where | {"class": name} | {key: number(value) for key, value in spread.items()})
     return records, figures.classes(names, panels[:MOST_CLASS_PANELS])
 

@@ -40,7 +40,7 @@ def write(content: Content, folder: Path, now: datetime.datetime | None = None) 
         RESULTS: [row.record for row in content.rows],
         PAPERS: [record for rows in content.papers.values() for row in rows for record in row.records],
         CLASSES: [record for section in content.sections for record in section.class_records],
-        IMAGES: [record for one in content.sections if one.pictures for record in one.pictures.images],
+        IMAGES: [record for part in content.sections if part.pictures for record in part.pictures.images],
     }
     (folder / PAGE).write_text(html(content, written), encoding="utf-8")
     (folder / MARKDOWN).write_text(markdown(content, written), encoding="utf-8")
@@ -63,14 +63,14 @@ def html(content: Content, written: str) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
-    found = content.found
+    study = content.found
     return environment.get_template("report.html.j2").render(
         title=title(content),
         written=written,
         content=content,
-        found=found,
+        found=study,
         records={row: row.record for row in content.rows},
-        addresses={run.info.run_id: address(found.uri, run) for row in content.rows for run in row.runs},
+        addresses={run.info.run_id: address(study.uri, run) for row in content.rows for run in row.runs},
         glyphs=GLYPHS,
         metrics={name: TITLES[name] for name in OVERLAP_SCORES},
         names=NAMES,
@@ -81,7 +81,7 @@ def html(content: Content, written: str) -> str:
         reproduce=reproduce(content),
         again=again(content),
         give_or_take=give_or_take,
-        budgets=[cell for table in found.tables for cell in table.cells],
+        budgets=[cell for table in study.tables for cell in table.cells],
         svg_uri=lambda svg: data_uri("image/svg+xml", svg.encode()),
     )
 
@@ -89,16 +89,16 @@ def html(content: Content, written: str) -> str:
 def drawings(content: Content, at: int) -> list[tuple[str, str, str]]:
     """The figures of a section: the file that Markdown shows, what it is, and its SVG."""
     section = content.sections[at]
-    found = [
+    figures_of_page = [
         ("differences", f"Difference of mean IoU to {section.table.baseline}, with intervals", section.differences),
         ("curves", "Learning curves", section.curves),
         ("classes", "IoU of each class", section.classes),
     ]
-    found += [
+    figures_of_page += [
         (f"knobs-{number}", f"What each knob did: {search.cell.id}", search.figure)
         for number, search in enumerate(section.searches, 1)
     ]
-    return [(f"{FIGURES}/{at + 1}-{name}.svg", what, svg) for name, what, svg in found if svg]
+    return [(f"{FIGURES}/{at + 1}-{name}.svg", what, svg) for name, what, svg in figures_of_page if svg]
 
 
 def markdown(content: Content, written: str) -> str:
@@ -144,13 +144,13 @@ def markdown(content: Content, written: str) -> str:
     text += ["## Papers and their code", ""]
     if not content.changed:
         text += ["No row of this report is changed by a known difference between a paper and its code.", ""]
-    text += [f"- {one.study}. {one.what}" for one in content.changed]
+    text += [f"- {difference.study}. {difference.what}" for difference in content.changed]
     text += ["", "## Run a row again", "", again(content), ""]
     for entry in reproduce(content):
         text += [f"### {_plain(str(entry['row']))}, {_plain(str(entry['place']))}", ""]
-        told = f"Recipe `{entry['recipe']}`. " if entry["recipe"] else ""
-        text += [told + str(entry["code"]), "", "```"]
-        text += [*(one["commands"] for one in entry["runs"]), "```", ""]
+        recipe = f"Recipe `{entry['recipe']}`. " if entry["recipe"] else ""
+        text += [recipe + str(entry["code"]), "", "```"]
+        text += [*(difference["commands"] for difference in entry["runs"]), "```", ""]
     return "\n".join(text).rstrip() + "\n"
 
 
@@ -163,13 +163,13 @@ def title(content: Content) -> str:
 def split_text(table: ReportedTable) -> str:
     """Which split the scores are of, and how clusters became classes there."""
     measured = any(seeded.evaluation is not None for line in table.lines for seeded in line.seeds.values())
-    told = "which the trials were compared on too, by other seeds"
+    caveat = "which the trials were compared on too, by other seeds"
     if table.split == "test":
         text = "Scores on the test split, which was read once, after all choices were made."
     elif measured:
-        text = f"Scores on the {table.split} split, {told if table.split == 'val' else 'measured after training'}."
+        text = f"Scores on the {table.split} split, {caveat if table.split == 'val' else 'measured after training'}."
     else:
-        text = f"Scores on the validation split after the last step, {told}: the test split has not been read."
+        text = f"Scores on the validation split after the last step, {caveat}: the test split has not been read."
     if table.supervision == "none":
         text += " Clusters are matched with classes on these images themselves, as in the papers, which flatters"
         text += "; by the match that training images give, the score is beside it." if matched(table) else "."
@@ -232,8 +232,8 @@ def _cell(value: object) -> str:
 def _delta(value: object, half: object) -> str:
     if not isinstance(value, int | float):
         return "–"
-    told = f"{value:+.1f}".replace("-", "−")
-    return told + give_or_take(half)
+    signed = f"{value:+.1f}".replace("-", "−")
+    return signed + give_or_take(half)
 
 
 def _plain(text: str) -> str:

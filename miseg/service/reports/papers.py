@@ -20,7 +20,7 @@ class Beside:
     @property
     def records(self) -> list[dict[str, object]]:
         """The rows of `papers.csv`: one for each of ours, or one without."""
-        row, found = self.published, list[Result | None](self.ours) or [None]
+        row, results = self.published, list[Result | None](self.ours) or [None]
         theirs: dict[str, object] = {
             "paper": row.paper,
             "table": row.table,
@@ -43,7 +43,7 @@ class Beside:
                 "our_half_width": number(None if ours is None else ours.half),
                 "runs": "" if ours is None else " ".join(run.info.run_id for run in ours.runs),
             }
-            for ours in found
+            for ours in results
         ]
 
 
@@ -53,13 +53,19 @@ def beside(rows: Sequence[Result]) -> dict[str, list[Beside]]:
     A counterpart is a row of the same method; ours stand beside it where the data are the same, with all labels.
     """
     methods = {row.line.method for row in rows}
-    papers = dict.fromkeys(one.paper for one in PUBLISHED if one.method in methods)
+    papers = dict.fromkeys(published.paper for published in PUBLISHED if published.method in methods)
     return {
-        paper: [Beside(one, [row for row in rows if _same(row, one)]) for one in PUBLISHED if one.paper == paper]
+        paper: [
+            Beside(published, [row for row in rows if _same(row, published)])
+            for published in PUBLISHED
+            if published.paper == paper
+        ]
         for paper in papers
     }
 
 
-def _same(row: Result, one: Published) -> bool:
+def _same(row: Result, published: Published) -> bool:
     # Few-label tables of papers are of 50 points a class.
-    return row.line.method == one.method and row.table.data == one.data and row.table.budget in ("all", "50")
+    return (
+        row.line.method == published.method and row.table.data == published.data and row.table.budget in ("all", "50")
+    )

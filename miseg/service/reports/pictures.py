@@ -47,11 +47,11 @@ def pictures(client: MlflowClient, table: ReportedTable, rows: Sequence[Result])
     if base is None or best is None or not (seeds := sorted(base.seeds.keys() & best.seeds.keys())):
         return None
     seed = seeds[0]
-    one, other = best.seeds[seed], base.seeds[seed]
+    trained, other = best.seeds[seed], base.seeds[seed]
     shown = Pictures(best.name, base.name, seed)
-    if one.images is not None and other.images is not None:
-        shown.images = _of_images(table, shown, one.images, other.images)
-    sheets = [panels(client, seeded) for seeded in (one, other)]
+    if trained.images is not None and other.images is not None:
+        shown.images = _of_images(table, shown, trained.images, other.images)
+    sheets = [panels(client, seeded) for seeded in (trained, other)]
     if sheets[0] is not None and sheets[1] is not None:
         names = [short(name, 24) for name in (best.name, base.name)]
         try:
@@ -63,11 +63,13 @@ def pictures(client: MlflowClient, table: ReportedTable, rows: Sequence[Result])
     return shown if shown.picture or shown.images else None
 
 
-def _of_images(table: ReportedTable, shown: Pictures, one: ImageCounts, other: ImageCounts) -> list[dict[str, object]]:
-    ids = [name for name in one.ids if name in set(other.ids)]
+def _of_images(
+    table: ReportedTable, shown: Pictures, images: ImageCounts, other: ImageCounts
+) -> list[dict[str, object]]:
+    ids = [name for name in images.ids if name in set(other.ids)]
     if not ids:
         return []
-    scores = [100 * counts.of_images(ids).image_iou() for counts in (one, other)]
+    scores = [100 * counts.of_images(ids).image_iou() for counts in (images, other)]
     gains = scores[0] - scores[1]
     where = {"data": table.data, "budget": table.budget, "split": table.split, "row": shown.row}
     where |= {"baseline": shown.baseline, "seed": str(shown.seed)}

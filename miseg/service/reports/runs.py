@@ -119,16 +119,20 @@ def read(uri: str, study: str | None = None, tuning: str | None = None, baseline
     """
     client = MlflowClient(uri)
     with reachable(uri):
-        places = [found.experiment_id for found in all_pages(client.search_experiments) if "miseg/" in found.name]
+        experiment_ids = [
+            experiment.experiment_id
+            for experiment in all_pages(client.search_experiments)
+            if "miseg/" in experiment.name
+        ]
         if tuning is None:
-            runs = _runs(client, places, "tags.`miseg.kind` = 'study'")
+            runs = _runs(client, experiment_ids, "tags.`miseg.kind` = 'study'")
             known = list(dict.fromkeys(run.data.tags.get("miseg.study", "") for run in runs))
             if study is not None and study not in known:
                 raise ValueError(f"no study {study!r} at {uri}; there are: {', '.join(sorted(known)) or 'none'}")
             if known:
                 name = known[0] if study is None else study
                 return _study(client, uri, name, [run for run in runs if run.data.tags.get("miseg.study") == name])
-        runs = _runs(client, places, "tags.`miseg.kind` = 'tuning'")
+        runs = _runs(client, experiment_ids, "tags.`miseg.kind` = 'tuning'")
         if tuning is not None:
             runs = [run for run in runs if run.data.tags.get(RUN_KEY) == tuning]
         if not runs:
@@ -138,7 +142,7 @@ def read(uri: str, study: str | None = None, tuning: str | None = None, baseline
 
 
 def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) -> ReportedStudy:
-    found = ReportedStudy(name, "study", uri, [])
+    study = ReportedStudy(name, "study", uri, [])
     tables: dict[tuple[str, str, str], ReportedTable] = {}
     plans = [plan for parent in reversed(parents) if (plan := _plan(client, parent))]
     if not plans:
@@ -148,10 +152,10 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
         )
     order = study_plan.data_order(plans)
     for plan in plans:
-        found.created = min(filter(None, (found.created, plan.created)), default="")
+        study.created = min(filter(None, (study.created, plan.created)), default="")
         for planned in plan.tables:
             table = ReportedTable(planned.data, str(planned.budget), planned.supervision, planned.baseline)
-            found.cost.setdefault(table.data, dict(plan.cost))
+            study.cost.setdefault(table.data, dict(plan.cost))
             table.cells += [
                 ReportedCell(
                     cell.id, cell.method, cell.recipe, tuple(cell.rows), cell.trials, cell.steps, cell.confirm_seeds
@@ -159,8 +163,10 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
                 for cell in planned.cells
             ]
             tables.setdefault((table.data, table.budget, table.supervision), table)
-    places = list({parent.info.experiment_id for parent in parents})
-    runs = [run for run in _runs(client, places, "tags.`miseg.study` != ''") if run.data.tags["miseg.study"] == name]
+    experiment_ids = list({parent.info.experiment_id for parent in parents})
+    runs = [
+        run for run in _runs(client, experiment_ids, "tags.`miseg.study` != ''") if run.data.tags["miseg.study"] == name
+    ]
     for table in tables.values():
         for cell in table.cells:
             own = [run for run in runs if run.data.tags.get("miseg.cell") == cell.id]
@@ -170,10 +176,10 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
             _add_lines(table, cell, [run for run in own if _confirmed(run)])
         _measure(client, table, [run for run in runs if run.data.tags.get("miseg.kind") == "evaluation"])
         _name_missing(table)
-    found.tables = sorted(
+    study.tables = sorted(
         tables.values(), key=lambda table: order.index(table.data) if table.data in order else len(order)
     )
-    return found
+    return study
 
 
 def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -> ReportedStudy:
@@ -278,12 +284,16 @@ def _confirmed(run: Run) -> bool:
 
 def _children(client: MlflowClient, parent: Run) -> list[Run]:
     which = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-    found = _runs(client, [parent.info.experiment_id], which)
-    return sorted((run for run in found if run.data.tags.get("miseg.kind") == "trial"), key=lambda r: r.info.start_time)
+    children = _runs(client, [parent.info.experiment_id], which)
+    return sorted(
+        (run for run in children if run.data.tags.get("miseg.kind") == "trial"), key=lambda r: r.info.start_time
+    )
 
 
-def _runs(client: MlflowClient, places: Sequence[str], which: str) -> list[Run]:
+def _runs(client: MlflowClient, experiment_ids: Sequence[str], which: str) -> list[Run]:
     """Every run that a filter finds, the latest first."""
-    if not places:
+    if not experiment_ids:
         return []
-    return all_pages(client.search_runs, experiment_ids=list(places), filter_string=which, order_by=["start_time DESC"])
+    return all_pages(
+        client.search_runs, experiment_ids=list(experiment_ids), filter_string=which, order_by=["start_time DESC"]
+    )

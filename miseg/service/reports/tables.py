@@ -76,20 +76,21 @@ class Result:
         base = self.table.baseline
         if self.difference is None:
             return f"{self.line.name}: no seed in common with {base} on {place(self.table)}, so nothing is paired."
-        found = self.difference
+        difference = self.difference
         text = f"{self.line.name} − {base} = {signed(self.points)}{give_or_take(self.half)}"
         text += f" on {place(self.table)}, {self.system}"
-        over = f"over {counted(found.seeds, 'seed')} and {counted(found.images, 'image')}"
-        if found.images < 2:
-            over = f"over {counted(found.seeds, 'seed')} alone, because images were not counted one by one"
-        if found.seeds < 2:
-            over = f"over {counted(found.images, 'image')} alone: of one seed nothing is known of how trainings differ"
+        over = f"over {counted(difference.seeds, 'seed')} and {counted(difference.images, 'image')}"
+        if difference.images < 2:
+            over = f"over {counted(difference.seeds, 'seed')} alone, because images were not counted one by one"
+        if difference.seeds < 2:
+            images = counted(difference.images, "image")
+            over = f"over {images} alone: of one seed nothing is known of how trainings differ"
         if math.isnan(self.half):
             return f"{text}: one seed and no counts of images, so there is no interval."
         meaning = {"above": f"above {base}", "below": f"below {base}", "not told apart": "not told apart"}
         text += f" ({over}): {meaning[self.outcome]}."
         if self.outcome == "not told apart":
-            needed = found.seeds_needed(self.comparisons)
+            needed = difference.seeds_needed(self.comparisons)
             if needed is not None:
                 text += f" A difference of this size would show with {needed} seeds."
         return text
@@ -97,7 +98,7 @@ class Result:
     @property
     def record(self) -> dict[str, object]:
         """The row of `results.csv`."""
-        found = self.difference
+        difference = self.difference
         return {
             "data": self.table.data,
             "budget": self.table.budget,
@@ -117,10 +118,10 @@ class Result:
             "baseline": self.table.baseline,
             "difference": number(self.points),
             "half_width": number(self.half),
-            "standard_error_of_seeds": number(None if found is None else 100 * math.sqrt(found.of_seeds)),
-            "standard_error_of_images": number(None if found is None else 100 * math.sqrt(found.of_images)),
-            "paired_seeds": "" if found is None else found.seeds,
-            "paired_images": "" if found is None else found.images,
+            "standard_error_of_seeds": number(None if difference is None else 100 * math.sqrt(difference.of_seeds)),
+            "standard_error_of_images": number(None if difference is None else 100 * math.sqrt(difference.of_images)),
+            "paired_seeds": "" if difference is None else difference.seeds,
+            "paired_images": "" if difference is None else difference.images,
             "comparisons": self.comparisons,
             "outcome": self.outcome,
             "published_gain": claimed(self.line.method),
@@ -132,10 +133,10 @@ class Result:
 def results(table: ReportedTable) -> list[Result]:
     """The rows of a table, the best first, each beside the baseline."""
     base = baseline_of(table)
-    found = [None if base is None or line is base else difference(line, base) for line in table.lines]
-    comparisons = sum(one is not None and not math.isnan(one.error) for one in found)
+    differences = [None if base is None or line is base else difference(line, base) for line in table.lines]
+    comparisons = sum(one is not None and not math.isnan(one.error) for one in differences)
     rows = []
-    for line, one in zip(table.lines, found, strict=True):
+    for line, one in zip(table.lines, differences, strict=True):
         by_name = {
             name: [100 * seeded.scores[name] for seeded in line.seeds.values() if name in seeded.scores]
             for name in SCORES
@@ -153,8 +154,8 @@ def difference(line: ReportedRow, base: ReportedRow) -> PairedDifference | None:
     """Paired by seed and image, or by seed alone where a training of either has no counts of its images."""
     counts = [{seed: one.images for seed, one in each.seeds.items() if one.images is not None} for each in (line, base)]
     both = line.seeds.keys() & base.seeds.keys()
-    if both and both <= counts[0].keys() & counts[1].keys() and (found := compare(*counts)) is not None:
-        return found
+    if both and both <= counts[0].keys() & counts[1].keys() and (compared := compare(*counts)) is not None:
+        return compared
     scores = [
         {seed: one.scores[MEAN_IOU] for seed, one in each.seeds.items() if MEAN_IOU in one.scores}
         for each in (line, base)
@@ -165,13 +166,13 @@ def difference(line: ReportedRow, base: ReportedRow) -> PairedDifference | None:
 def baseline_of(table: ReportedTable) -> ReportedRow | None:
     """The line that the plan names, also where the search found that the published setting is the best."""
     names = {SAME.sub("", line.name): line for line in table.lines}
-    if (found := names.get(SAME.sub("", table.baseline))) is not None or not table.baseline.endswith(" tuned"):
-        return found
+    if (named := names.get(SAME.sub("", table.baseline))) is not None or not table.baseline.endswith(" tuned"):
+        return named
     cells = {cell.id for cell in table.cells if table.baseline in cell.rows}
     return next((line for line in table.lines if line.cell in cells and line.name.endswith("(= tuned)")), None)
 
 
-def answer(found: ReportedStudy, rows: Sequence[Result]) -> str:
+def answer(study: ReportedStudy, rows: Sequence[Result]) -> str:
     """The page's first paragraph: what was found, in words."""
     compared = [row for row in rows if not row.baseline and row.difference is not None and not math.isnan(row.half)]
     if not rows:
@@ -184,11 +185,11 @@ def answer(found: ReportedStudy, rows: Sequence[Result]) -> str:
             by = "intervals that hold together within each table with 95 % probability"
         parts.append(
             f"Of {counted(len(compared), 'comparison')} with a baseline, {kinds['above']} came out above it, "
-            f"{kinds['below']} below, and {kinds['not told apart']} cannot be told apart from it by {by}."
+            f"{kinds['below']} below, and {kinds['not verdicts apart']} cannot be told apart from it by {by}."
         )
     else:
         parts.append("No row can be compared with its baseline by an interval yet.")
-    for table in found.tables:
+    for table in study.tables:
         own = [row for row in rows if row.table is table]
         if own:
             best = own[0]
@@ -198,11 +199,11 @@ def answer(found: ReportedStudy, rows: Sequence[Result]) -> str:
             parts.append(text + ".")
     rmi = [row for row in rows if row.line.method == "RegionMutualInformation" and row.difference is not None]
     if rmi:
-        told = [f"{row.line.name} {against(row)} over {row.table.baseline} on {place(row.table)}" for row in rmi]
+        verdicts = [f"{row.line.name} {against(row)} over {row.table.baseline} on {place(row.table)}" for row in rmi]
         reports = claims("RegionMutualInformation").items()
         papers = " and ".join(f"{paper.partition(':')[0]} report {gain(span)}" for paper, span in reports)
-        parts.append(f"For the RMI loss {papers} points over their baselines; here: {'; '.join(told)}.")
-    if missing := sum(len(table.missing) for table in found.tables):
+        parts.append(f"For the RMI loss {papers} points over their baselines; here: {'; '.join(verdicts)}.")
+    if missing := sum(len(table.missing) for table in study.tables):
         are = "is" if missing == 1 else "are"
         parts.append(f"{counted(missing, 'part')} of the plan {are} missing (listed below).")
     return " ".join(parts)

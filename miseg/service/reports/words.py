@@ -53,10 +53,10 @@ def system(line: ReportedRow, table: ReportedTable) -> str:
     steps = params.get("steps") or next((cell.steps for cell in table.cells if cell.id == line.cell), None)
     if steps is not None:
         parts.append(f"{int(steps):,} steps")
-    told = [(seeded.evaluation or seeded.run).data.tags for seeded in line.seeds.values()]
-    if any(tags.get("miseg.match", "").startswith("many to one") for tags in told):
+    tags_of_seeds = [(seeded.evaluation or seeded.run).data.tags for seeded in line.seeds.values()]
+    if any(tags.get("miseg.match", "").startswith("many to one") for tags in tags_of_seeds):
         parts.append("clusters matched many to one")
-    if collapsed := sum(tags.get("miseg.collapsed", "no") != "no" for tags in told):
+    if collapsed := sum(tags.get("miseg.collapsed", "no") != "no" for tags in tags_of_seeds):
         parts.append(f"clusters collapsed on {counted(collapsed, 'seed')}")
     return ", ".join(parts)
 

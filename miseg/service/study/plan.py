@@ -159,14 +159,14 @@ def text(plan: StudyPlan, done: Mapping[str, int], devices: Devices) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(map(_padded, header, line, widths)).rstrip() for line in lines]
     total = cost(rows, devices)
-    told = (
+    summary = (
         f"{total['trials']} trials and {total['confirmations']} confirmations of {total['steps']} steps together: "
         f"{total['hours']:.3g} {devices.kind}-hours at most, {total['wall_hours']:.3g} hours by the clock with "
         f"{devices.concurrency} at a time"
     )
     if total["price"] is not None:
-        told += f", {total['price']:.2f} at {devices.price_per_hour:g} an hour of a {devices.kind}"
-    return "\n".join([*table, f"{told}; the seconds in which each training starts and ends come on top"])
+        summary += f", {total['price']:.2f} at {devices.price_per_hour:g} an hour of a {devices.kind}"
+    return "\n".join([*table, f"{summary}; the seconds in which each training starts and ends come on top"])
 
 
 def _padded(column: str, value: str, width: int) -> str:

@@ -42,9 +42,9 @@ def find(uri: str, name: str | None) -> StudyPlan | None:
     parts = sorted(map(from_file, files), key=lambda part: order.index(part.data[0]))
     missing = set(order) - {data for part in parts for data in part.data}
     if missing or not parts:
-        told = ", ".join(sorted(missing)) or "any data"
-        print(f"study {latest} ended before its plan on {told} was kept: add it again with --data", flush=True)
-    throughput = {cell: found for part in parts for cell, found in part.throughput.items()}
+        names = ", ".join(sorted(missing)) or "any data"
+        print(f"study {latest} ended before its plan on {names} was kept: add it again with --data", flush=True)
+    throughput = {cell: speed for part in parts for cell, speed in part.throughput.items()}
     created = min((part.created for part in parts), default="")
     return StudyPlan(latest, created, tuple(table for part in parts for table in part.tables), throughput)
 
@@ -71,10 +71,10 @@ def open_run(store: RunStore, plan: StudyPlan, data: str, devices: Devices, spli
 
 def done(uri: str, plan: StudyPlan) -> dict[str, int]:
     """On how many seeds each cell that was tuned to its end was confirmed, by the cells' ids."""
-    found = _runs(uri, f"tags.`miseg.kind` = 'tuning' and tags.`miseg.study` = '{plan.study}'")
+    tunings = _runs(uri, f"tags.`miseg.kind` = 'tuning' and tags.`miseg.study` = '{plan.study}'")
     return {
         run.data.tags["miseg.cell"]: int(run.data.tags[SEEDS])
-        for run in found
+        for run in tunings
         if run.info.status == "FINISHED" and SEEDS in run.data.tags
     }
 
@@ -95,31 +95,33 @@ def confirmations(uri: str, plan: StudyPlan, table: StudyTable, cell: StudyCell)
 
 def evaluations(uri: str, plan: StudyPlan) -> dict[str, Run]:
     """The study's finished evaluations, by the confirmation that each measured."""
-    wanted = f"tags.`miseg.kind` = 'evaluation' and tags.`miseg.study` = '{plan.study}'"
-    return {run.data.tags["mlflow.parentRunId"]: run for run in _runs(uri, wanted) if run.info.status == "FINISHED"}
+    filter_string = f"tags.`miseg.kind` = 'evaluation' and tags.`miseg.study` = '{plan.study}'"
+    return {
+        run.data.tags["mlflow.parentRunId"]: run for run in _runs(uri, filter_string) if run.info.status == "FINISHED"
+    }
 
 
 def results(uri: str, plan: StudyPlan, split: str, data: str) -> list[tuple[StudyTable, pd.DataFrame]]:
     """What the evaluations on a data set found: for each table a frame with `row`, `seed` and the scores."""
-    found = evaluations(uri, plan).values()
+    measured = evaluations(uri, plan).values()
     tables = []
     for table in plan.of_data(data).tables:
         cells = {table.cell_id(cell) for cell in table.cells}
         rows: list[dict[str, Any]] = [
             {"row": run.data.tags["miseg.row"], "seed": int(run.data.params["seed"])}
             | {key.removeprefix(f"{split}/"): value for key, value in run.data.metrics.items()}
-            for run in found
+            for run in measured
             if run.data.tags["miseg.cell"] in cells
         ]
         tables.append((table, pd.DataFrame(rows)))
     return tables
 
 
-def _runs(uri: str, wanted: str) -> list[Run]:
+def _runs(uri: str, filter_string: str) -> list[Run]:
     """In all experiments."""
     client = MlflowClient(uri)
     with mlflow_runs.reachable(uri):
         experiments = [experiment.experiment_id for experiment in all_pages(client.search_experiments)]
         if not experiments:
             return []
-        return all_pages(client.search_runs, experiment_ids=experiments, filter_string=wanted)
+        return all_pages(client.search_runs, experiment_ids=experiments, filter_string=filter_string)

@@ -111,19 +111,19 @@ def start(options: Options) -> Study:
         return grown(known.tables, options.asked, {"trials": trials, "confirm_seeds": 3})
 
     jobs: dict[str, Job] = {}
-    wanted = tables(6)
-    for data in dict.fromkeys(table.data for table in wanted):
-        experiments = [cell.base for table in wanted if table.data == data for cell in table.cells]
+    planned = tables(6)
+    for data in dict.fromkeys(table.data for table in planned):
+        experiments = [cell.base for table in planned if table.data == data for cell in table.cells]
         jobs[data] = prepare(options, experiments, concurrency=options.concurrent)
     resources = next(iter(jobs.values())).resources
     if resources.use_gpu:
-        wanted = tables(32)
+        planned = tables(32)
 
     def measure(experiment: Experiment) -> Throughput:
         return _throughput(options, experiment, jobs[experiment.data])
 
     devices = Devices(resources.use_gpu, resources.concurrency, options.price_per_hour)
-    return Study(timed(known, wanted, measure), jobs, devices)
+    return Study(timed(known, planned, measure), jobs, devices)
 
 
 def _known(options: Options) -> StudyPlan:
@@ -138,20 +138,20 @@ def _known(options: Options) -> StudyPlan:
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     uri = mlflow_runs.tracking_uri(options.root, options.offline)
     mlflow_runs.check(uri, options.root)
-    found = record.find(uri, options.name) if options.resume or options.name else None
+    plan = record.find(uri, options.name) if options.resume or options.name else None
     if options.resume:
-        if found is None:
+        if plan is None:
             raise ValueError(f"no study {options.name or ''} at {uri}: leave --resume out to start one")
-        return replace(found, created=found.created or created)
-    if found is not None and not options.plan:
-        raise ValueError(f"a study called {found.study} exists: continue it, or add to it, with --resume")
+        return replace(plan, created=plan.created or created)
+    if plan is not None and not options.plan:
+        raise ValueError(f"a study called {plan.study} exists: continue it, or add to it, with --resume")
     return StudyPlan(options.name or f"study-{unique()}", created, ())
 
 
 def _throughput(options: Options, experiment: Experiment, job: Job) -> Throughput:
     from miseg.service.study import throughput
 
-    found = None
+    recorded = None
     if options.throughput == "recorded":
-        found = throughput.recorded(job.tracking_uri, experiment, use_gpu=job.resources.use_gpu)
-    return found or throughput.measured(experiment, job.data, job.resources)
+        recorded = throughput.recorded(job.tracking_uri, experiment, use_gpu=job.resources.use_gpu)
+    return recorded or throughput.measured(experiment, job.data, job.resources)

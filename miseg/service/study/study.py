@@ -101,8 +101,8 @@ def run(study: Study) -> list[str]:
         raise
     for data, run_id in parents.items():
         of_data = [name for _, _, name in plan.of_data(data).cells if name in failed]
-        told = f"failed: {', '.join(of_data)}; --resume tries again" if of_data else FINISHED
-        mlflow_runs.end_run(uri, run_id, "FAILED" if of_data else "FINISHED", told)
+        ended = f"failed: {', '.join(of_data)}; --resume tries again" if of_data else FINISHED
+        mlflow_runs.end_run(uri, run_id, "FAILED" if of_data else "FINISHED", ended)
     for data in parents:
         print(text(study, data), flush=True)
     for name, reason in failed.items():
@@ -112,12 +112,12 @@ def run(study: Study) -> list[str]:
 
 def runs(study: Study) -> list[tuple[Job, str]]:
     """The study's MLflow run on each of its data sets."""
-    found = []
+    runs_of_data = []
     for data, job in study.jobs.items():
-        place = mlflow_runs.experiment_name(data)
-        run = queries.find_run(job.tracking_uri, place, record.name_of(study.plan))
-        found += [(job, run.info.run_id)] if run is not None else []
-    return found
+        experiment_name = mlflow_runs.experiment_name(data)
+        run = queries.find_run(job.tracking_uri, experiment_name, record.name_of(study.plan))
+        runs_of_data += [(job, run.info.run_id)] if run is not None else []
+    return runs_of_data
 
 
 def check(study: Study) -> None:
@@ -194,8 +194,8 @@ def _measure(study: Study, table: StudyTable, cell: StudyCell, confirmation: Run
     job, run_id, split = study.jobs[cell.base.data], confirmation.info.run_id, study.split(cell.base.data)
     tags = {key: confirmation.data.tags[key] for key in TOLD if key in confirmation.data.tags}
     with tempfile.TemporaryDirectory() as folder:
-        place = models.download(job.tracking_uri, run_id, "last", folder)
-        scores = evaluate(TrainedModel(place, run_id), job.data, split, job, tags=tags).scores
+        checkpoint_folder = models.download(job.tracking_uri, run_id, "last", folder)
+        scores = evaluate(TrainedModel(checkpoint_folder, run_id), job.data, split, job, tags=tags).scores
     row, seed = tags["miseg.row"], confirmation.data.params["seed"]
     score = scores[of_split(split, MEAN_IOU)]
     print(f"{table.cell_id(cell)}  {row}  seed {seed}: mean_iou {score:.4f} on {split}", flush=True)

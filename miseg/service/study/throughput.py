@@ -44,17 +44,20 @@ def recorded(uri: str, experiment: Experiment, *, use_gpu: bool) -> Throughput |
     """What finished runs of this method, network and image size took on this kind of device; None without any."""
     client = MlflowClient(uri)
     with mlflow_runs.reachable(uri):
-        place = client.get_experiment_by_name(mlflow_runs.experiment_name(experiment.data))
-        if place is None:
+        mlflow_experiment = client.get_experiment_by_name(mlflow_runs.experiment_name(experiment.data))
+        if mlflow_experiment is None:
             return None
-        wanted = (
+        filter_string = (
             f"attributes.status = 'FINISHED' and tags.`miseg.method` = '{type(experiment.method).__name__}' "
             f"and tags.`miseg.ended` = '{FINISHED}'"
         )
-        found = client.search_runs(
-            [place.experiment_id], wanted, max_results=MOST_RUNS, order_by=["attributes.start_time DESC"]
+        runs = client.search_runs(
+            [mlflow_experiment.experiment_id],
+            filter_string,
+            max_results=MOST_RUNS,
+            order_by=["attributes.start_time DESC"],
         )
-        alike = [run for run in found if _is_alike(run, experiment, use_gpu)]
+        alike = [run for run in runs if _is_alike(run, experiment, use_gpu)]
         if not alike:
             return None
         rates = [metric.value for run in alike for metric in client.get_metric_history(run.info.run_id, RATE)]

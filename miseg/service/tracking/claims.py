@@ -95,32 +95,32 @@ def claimed(store: RunStore, experiment: str, name: str, subject: str = "") -> I
     client = MlflowClient(store.tracking_uri)
     own = Claim(secrets.token_hex(8), name, subject, socket.gethostname(), _machine(), os.getpid(), _born(os.getpid()))
     with mlflow_runs.reachable(store.tracking_uri):
-        place = ensure_experiment(client, experiment, store)
+        experiment_id = ensure_experiment(client, experiment, store)
         try:
-            held = _take(client, place, own)
+            held = _take(client, experiment_id, own)
         except BaseException:
-            _drop(client, place, own)
+            _drop(client, experiment_id, own)
             raise
     done = threading.Event()
-    beating = threading.Thread(target=_beat, args=(client, place, held, done), name="miseg-claim", daemon=True)
+    beating = threading.Thread(target=_beat, args=(client, experiment_id, held, done), name="miseg-claim", daemon=True)
     beating.start()
     try:
         yield
     finally:
         done.set()
         beating.join()
-        _drop(client, place, own)
+        _drop(client, experiment_id, own)
 
 
-def _take(client: MlflowClient, place: str, own: Claim) -> Claim:
+def _take(client: MlflowClient, experiment_id: str, own: Claim) -> Claim:
     watched: dict[str, tuple[Claim, float]] = {}
     while True:
         own = replace(own, beat=own.beat + 1)
-        _write(client, place, own)
+        _write(client, experiment_id, own)
         rivals = [(where, other) for where, other in _read(client) if own.excludes(other)]
         if not rivals:
             own = replace(own, held=True)
-            _write(client, place, own)
+            _write(client, experiment_id, own)
             return own
         for where, other in rivals:
             if other.id not in watched and other.gone is None:
@@ -135,15 +135,15 @@ def _take(client: MlflowClient, place: str, own: Claim) -> Claim:
         time.sleep(LOOK)
 
 
-def _beat(client: MlflowClient, place: str, own: Claim, done: threading.Event) -> None:
+def _beat(client: MlflowClient, experiment_id: str, own: Claim, done: threading.Event) -> None:
     while not done.wait(BEAT):
         with contextlib.suppress(*mlflow_runs.UNREACHABLE):  # while the server is away nobody else can claim anything
-            if PREFIX + own.id not in client.get_experiment(place).tags:
+            if PREFIX + own.id not in client.get_experiment(experiment_id).tags:
                 print(f"{own.name} was taken over while this process stood still: it ends", file=sys.stderr, flush=True)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             own = replace(own, beat=own.beat + 1)
-            _write(client, place, own)
+            _write(client, experiment_id, own)
 
 
 def _taken(own: Claim, other: Claim) -> str:
@@ -156,8 +156,8 @@ def _who(claim: Claim) -> str:
     return f"process {claim.process} on {claim.host}"
 
 
-def _write(client: MlflowClient, place: str, claim: Claim) -> None:
-    client.set_experiment_tag(place, PREFIX + claim.id, json.dumps(asdict(claim)))
+def _write(client: MlflowClient, experiment_id: str, claim: Claim) -> None:
+    client.set_experiment_tag(experiment_id, PREFIX + claim.id, json.dumps(asdict(claim)))
 
 
 def _read(client: MlflowClient) -> Iterator[tuple[str, Claim]]:
@@ -169,18 +169,18 @@ def _read(client: MlflowClient) -> Iterator[tuple[str, Claim]]:
                     yield experiment.experiment_id, Claim(**json.loads(value))
 
 
-def _drop(client: MlflowClient, place: str, claim: Claim) -> None:
+def _drop(client: MlflowClient, experiment_id: str, claim: Claim) -> None:
     with contextlib.suppress(*mlflow_runs.UNREACHABLE):  # another dropped it, or it is seen that its process is gone
-        client.delete_experiment_tag(place, PREFIX + claim.id)
+        client.delete_experiment_tag(experiment_id, PREFIX + claim.id)
 
 
 def _machine() -> str:
     """This kernel, and the processes that see each other on it: containers do not."""
-    found = [socket.gethostname()]
+    parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
-        found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        found.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(found)
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
 
 
 def _born(process: int) -> str:

@@ -51,8 +51,8 @@ def first_line(error: BaseException) -> str:
 
 def is_refusal(error: BaseException) -> bool:
     """Whether MLflow answered that the request itself is wrong, so that it need not be sent again."""
-    found = error.__cause__ if isinstance(error, TrackingError) and error.__cause__ is not None else error
-    return isinstance(found, MlflowException) and found.error_code in REFUSALS
+    cause = error.__cause__ if isinstance(error, TrackingError) and error.__cause__ is not None else error
+    return isinstance(cause, MlflowException) and cause.error_code in REFUSALS
 
 
 def patiently(uri: str, what: str, call: Callable[[], Answer], patience: float | None = None) -> Answer:

@@ -230,11 +230,11 @@ def end_run(
 ) -> None:
     """Close a run as FINISHED, FAILED or KILLED and say why in the tag `miseg.ended`."""
     ended_ms = time.time_ns() // 1_000_000
-    told = [RunTag(key, value) for key, value in ({"miseg.ended": reason[:4000]} | dict(tags or {})).items()]
+    described = [RunTag(key, value) for key, value in ({"miseg.ended": reason[:4000]} | dict(tags or {})).items()]
 
     def end() -> None:
         client = MlflowClient(uri)
-        client.log_batch(run_id, tags=told)
+        client.log_batch(run_id, tags=described)
         client.set_terminated(run_id, status, ended_ms)
 
     patiently(uri, f"closing run {run_id}", end, patience)

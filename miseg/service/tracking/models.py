@@ -59,19 +59,19 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
         params=run.data.params,
     )
     with tempfile.TemporaryDirectory() as beside:
-        kept, whole = Path(beside) / "checkpoint", Path(beside) / "model"
-        checkpoint_files.copy_weights(folder, kept)
+        weights, whole = Path(beside) / "checkpoint", Path(beside) / "model"
+        checkpoint_files.copy_weights(folder, weights)
         _save(
             whole,
-            kept,
+            weights,
             manifest["task"],
             Model(made.artifact_location, run_id, model_uuid=made.model_id, model_id=made.model_id),
         )
         client.log_model_artifacts(made.model_id, str(whole))
     client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
     measured = [
-        Metric(found.key, found.value, found.timestamp, step, model_id=made.model_id, run_id=run_id)
-        for found in _at_step(client, run, step)
+        Metric(metric.key, metric.value, metric.timestamp, step, model_id=made.model_id, run_id=run_id)
+        for metric in _at_step(client, run, step)
     ]
     if measured:
         client.log_batch(run_id, metrics=measured)
@@ -108,13 +108,13 @@ def _save(target: Path, checkpoint: Path, task: dict[str, Any], description: Mod
 
 def _at_step(client: mlflow.MlflowClient, run: Run, step: int) -> list[Metric]:
     """What the run's validation at a step found, and what was logged last, where it is of that step."""
-    found = []
+    metrics = []
     for metric in run.data._metric_objs:  # has no public name
         if metric.step == step:
-            found.append(metric)
+            metrics.append(metric)
         elif metric.step > step and metric.key.startswith("val/"):
-            found += [other for other in client.get_metric_history(run.info.run_id, metric.key) if other.step == step]
-    return found
+            metrics += [other for other in client.get_metric_history(run.info.run_id, metric.key) if other.step == step]
+    return metrics
 
 
 def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
@@ -128,10 +128,10 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
         with pointed_at(uri):
             path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
     except (mlflow.MlflowException, OSError) as error:
-        told = (
+        reason = (
             f"run {run_id} at {uri} holds no model {role}{queries.instead(uri, run_id)}: {str(error).splitlines()[0]}"
         )
-        raise TrackingError(told) from error
+        raise TrackingError(reason) from error
     return Path(path) / "artifacts" / "checkpoint"
 
 
@@ -151,8 +151,8 @@ def folder_of(model: str, role: str, storage: str, offline: bool, beside: Path) 
 def of_run(uri: str, run_id: str) -> list[LoggedModel]:
     """The models that were logged to a run."""
     client = mlflow.MlflowClient(uri)
-    place = client.get_run(run_id).info.experiment_id
-    return list(client.search_logged_models([place], f"source_run_id = '{run_id}'"))
+    experiment_id = client.get_run(run_id).info.experiment_id
+    return list(client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"))
 
 
 @contextlib.contextmanager

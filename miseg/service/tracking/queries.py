@@ -43,35 +43,35 @@ def all_pages(search: Callable[..., Any], **settings: Any) -> list[Any]:
 def find_run(uri: str, experiment: str, name: str) -> Run | None:
     """The run whose `miseg.run` tag is `name`."""
     client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    runs = runs_named(client, found.experiment_id, name) if found else []
+    known = client.get_experiment_by_name(experiment)
+    runs = runs_named(client, known.experiment_id, name) if known else []
     return runs[0] if runs else None
 
 
 def runs_named(client: MlflowClient, experiment_id: str, name: str) -> list[Run]:
     """The runs whose `miseg.run` tag is `name`, the earliest first."""
-    found = client.search_runs([experiment_id], _named(name))
-    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+    runs = client.search_runs([experiment_id], _named(name))
+    return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
 def children(uri: str, experiment: str, parent: str) -> list[Run]:
     """Every run whose parent is `parent`."""
     client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
+    known = client.get_experiment_by_name(experiment)
+    if known is None:
         return []
-    wanted = f"tags.`mlflow.parentRunId` = '{parent}'"
-    return all_pages(client.search_runs, experiment_ids=[found.experiment_id], filter_string=wanted)
+    filter_string = f"tags.`mlflow.parentRunId` = '{parent}'"
+    return all_pages(client.search_runs, experiment_ids=[known.experiment_id], filter_string=filter_string)
 
 
 def latest_run(uri: str, experiment: str, kind: str) -> Run | None:
     """The run that was started last of those whose tag `miseg.kind` is `kind`."""
     client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
+    known = client.get_experiment_by_name(experiment)
+    if known is None:
         return None
     runs = client.search_runs(
-        [found.experiment_id], f"tags.`miseg.kind` = '{kind}'", order_by=["start_time DESC"], max_results=1
+        [known.experiment_id], f"tags.`miseg.kind` = '{kind}'", order_by=["start_time DESC"], max_results=1
     )
     return runs[0] if runs else None
 
@@ -92,8 +92,8 @@ def read_experiment(uri: str, run_id: str) -> Experiment:
             path = MlflowClient(uri).download_artifacts(run_id, "experiment.json", folder)
             return from_dict(json.loads(Path(path).read_text()))
     except (MlflowException, OSError) as error:
-        told = f"run {run_id} at {uri} holds no experiment.json{instead(uri, run_id)}: {str(error).splitlines()[0]}"
-        raise TrackingError(told) from error
+        problem = f"run {run_id} at {uri} holds no experiment.json{instead(uri, run_id)}: {str(error).splitlines()[0]}"
+        raise TrackingError(problem) from error
 
 
 def instead(uri: str, run_id: str) -> str:

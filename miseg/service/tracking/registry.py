@@ -36,9 +36,9 @@ KEPT = ("miseg.method", "miseg.data", DATA, "miseg.experiment_id", "mlflow.sourc
 def name_of(method: str, data: str) -> str:
     """The name for the models of a method's configuration on a data set: RegionMutualInformation on camvid is
     camvid-region-mutual-information."""
-    place = re.sub(r"[^\w.-]", "-", data.rstrip("/").rsplit("/", 1)[-1])
+    data_name = re.sub(r"[^\w.-]", "-", data.rstrip("/").rsplit("/", 1)[-1])
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", method).lower()
-    return f"{place}-{words}"
+    return f"{data_name}-{words}"
 
 
 def check_name(name: str) -> None:
@@ -67,22 +67,22 @@ def register(uri: str, run_id: str, name: str, metric: str, tags: Mapping[str, s
     client = MlflowClient(uri)
     run = client.get_run(run_id)
     model = _model(uri, run_id)
-    measured = {found.key: found.value for found in model.metrics or []}
+    measured = {metric_of_model.key: metric_of_model.value for metric_of_model in model.metrics or []}
     chosen = metric if metric in measured else VALIDATION_MEAN_IOU
-    kept = {key: run.data.tags[key] for key in KEPT if key in run.data.tags} | dict(tags or {})
-    kept |= {METRIC: chosen} | (
+    of_version = {key: run.data.tags[key] for key in KEPT if key in run.data.tags} | dict(tags or {})
+    of_version |= {METRIC: chosen} | (
         {SCORE: repr(measured[chosen])} if math.isfinite(measured.get(chosen, math.nan)) else {}
     )
     with contextlib.suppress(MlflowException):  # it is there; of another error the next request tells
-        client.create_registered_model(name, tags=_shared(kept), description=_of_all(kept, chosen))
+        client.create_registered_model(name, tags=_shared(of_version), description=_of_all(of_version, chosen))
     if not _of_run(client, name, run_id):
         client.create_model_version(
             name,
             # Its files: by the model's id a store that is no server looks for it where MLflow's settings point.
             source=model.artifact_location,
             run_id=run_id,
-            tags=kept,
-            description=_of_one(run, kept),
+            tags=of_version,
+            description=_of_one(run, of_version),
             model_id=model.model_id,
         )
     # Asked anew: a second machine may have sent the same, and of an answer that was lost the client asks again.
@@ -103,13 +103,13 @@ def best(uri: str, name: str) -> ModelVersion | None:
 def told(uri: str, name: str) -> str:
     """A line for the user: which version of `name` is the best, or that it is registered later."""
     try:
-        found = best(uri, name)
+        version = best(uri, name)
     except UNREACHABLE:
-        found = None
-    if found is None:
+        version = None
+    if version is None:
         return f"models:/{name}@{BEST} is there once MLflow has all that waits for it"
-    score = f", {found.tags[METRIC]} {float(found.tags[SCORE]):.4f}" if SCORE in found.tags else ""
-    return f"models:/{name}@{BEST} is version {found.version}{score}"
+    score = f", {version.tags[METRIC]} {float(version.tags[SCORE]):.4f}" if SCORE in version.tags else ""
+    return f"models:/{name}@{BEST} is version {version.version}{score}"
 
 
 def of_run(uri: str, run_id: str) -> list[ModelVersion]:
@@ -146,10 +146,10 @@ def _move_best(client: MlflowClient, name: str, mine: ModelVersion) -> None:
         versions = _versions(client, name)
         current = _best_of(client, name)
         standing = next((version for version in versions if str(version.version) == current), mine)
-        found = _highest(versions, standing)
-        if found is None or str(found.version) == current:
+        highest = _highest(versions, standing)
+        if highest is None or str(highest.version) == current:
             return
-        client.set_registered_model_alias(name, BEST, str(found.version))
+        client.set_registered_model_alias(name, BEST, str(highest.version))
 
 
 def _highest(versions: Sequence[ModelVersion], standing: ModelVersion) -> ModelVersion | None:

@@ -51,7 +51,7 @@ def sync(offline: str, target: RunStore) -> Synced:
     """
     mlflow_runs.check(target.tracking_uri, target.storage)
     source = MlflowClient(offline)
-    found = Synced([], 0, [])
+    synced = Synced([], 0, [])
     copies: dict[str, str] = {}
     there, waiting = 0, set()
     for experiment, run in _runs(source):
@@ -60,39 +60,39 @@ def sync(offline: str, target: RunStore) -> Synced:
             there += 1
         elif run.info.status == "RUNNING" or run.data.tags.get("mlflow.parentRunId") in waiting:
             waiting.add(run.info.run_id)
-            found.running.append(run.info.run_name)
+            synced.running.append(run.info.run_name)
         else:
             with mlflow_runs.reachable(target.tracking_uri):
                 copies[run.info.run_id] = _copy(offline, target, experiment, run, copies)
             source.set_tag(run.info.run_id, SYNCED, copies[run.info.run_id])
-            found.sent.append(run.info.run_name)
-    return found._replace(there=there)
+            synced.sent.append(run.info.run_name)
+    return synced._replace(there=there)
 
 
 def _runs(source: MlflowClient) -> Iterator[tuple[Experiment, Run]]:
     """All runs, the earliest first: a parent was there before its children."""
-    found = [
+    runs = [
         (experiment, run)
         for experiment in all_pages(source.search_experiments)
         for run in all_pages(source.search_runs, experiment_ids=[experiment.experiment_id])
     ]
-    yield from sorted(found, key=lambda item: item[1].info.start_time)
+    yield from sorted(runs, key=lambda item: item[1].info.start_time)
 
 
 def _copy(offline: str, store: RunStore, experiment: Experiment, run: Run, copies: dict[str, str]) -> str:
     uri = store.tracking_uri
     source, target = MlflowClient(offline), MlflowClient(uri)
-    place = ensure_experiment(target, experiment.name, store)
+    experiment_id = ensure_experiment(target, experiment.name, store)
     run_id, tags = run.info.run_id, dict(run.data.tags) | {ORIGIN: run.info.run_id}
     if parent := tags.get("mlflow.parentRunId"):
         tags["mlflow.parentRunId"] = copies.get(parent, parent)
-    begun = target.search_runs([place], f"tags.`{ORIGIN}` = '{run_id}'", max_results=1)
+    begun = target.search_runs([experiment_id], f"tags.`{ORIGIN}` = '{run_id}'", max_results=1)
     if begun:
         copy = begun[0].info.run_id
     else:
         # Alone with what names it, so that a copy which is cut off here is found again.
         first = {key: value for key, value in tags.items() if key in (ORIGIN, "mlflow.user", "mlflow.parentRunId")}
-        made = target.create_run(place, start_time=run.info.start_time, tags=first, run_name=run.info.run_name)
+        made = target.create_run(experiment_id, start_time=run.info.start_time, tags=first, run_name=run.info.run_name)
         copy = made.info.run_id
     has = target.get_run(copy).data.params
     params = [Param(key, value) for key, value in run.data.params.items() if key not in has]

@@ -41,9 +41,9 @@ def state(run: Run) -> dict[str, Any] | None:
         return _state(_column("tags", "mlflow.parentRunId"), run.info.run_id, _column("metrics", selected), shown)
     if kind == "study":
         measured = [_column("metrics", of_split(split, score)) for split in ("test", "val") for score in OVERLAP_SCORES]
-        told = [_column("tags", "miseg.cell"), _column("tags", "miseg.row"), _column("params", "seed")]
-        found = _state(_column("tags", "miseg.study"), tags["miseg.study"], measured[0], told + measured)
-        return found | {"searchFilter": f"{found['searchFilter']} and tags.`miseg.kind` = 'evaluation'"}
+        labels = [_column("tags", "miseg.cell"), _column("tags", "miseg.row"), _column("params", "seed")]
+        view = _state(_column("tags", "miseg.study"), tags["miseg.study"], measured[0], labels + measured)
+        return view | {"searchFilter": f"{view['searchFilter']} and tags.`miseg.kind` = 'evaluation'"}
     return None
 
 
@@ -59,10 +59,10 @@ def save(uri: str, run_id: str) -> None:
     if shown is None:
         return
     experiment = client.get_experiment(run.info.experiment_id)
-    told = {"name": f"{run.data.tags['miseg.kind']} {run.info.run_name}", "createdAt": run.info.start_time}
+    entry = {"name": f"{run.data.tags['miseg.kind']} {run.info.run_name}", "createdAt": run.info.start_time}
     if run.data.tags["miseg.kind"] == "study":
-        told["name"] = f"{run.info.run_name}: measured"
-    value = json.dumps(told | {"state": _compressed(shown)})
+        entry["name"] = f"{run.info.run_name}: measured"
+    value = json.dumps(entry | {"state": _compressed(shown)})
     if experiment.tags.get(TAG + run_id) != value:
         client.set_experiment_tag(run.info.experiment_id, TAG + run_id, value)
 
@@ -74,12 +74,12 @@ def address(uri: str, run_id: str) -> str:
     """
     client = MlflowClient(uri)
     try:
-        place = client.get_run(run_id).info.experiment_id
-        viewed = f"{TAG}{run_id}" in client.get_experiment(place).tags
+        experiment_id = client.get_run(run_id).info.experiment_id
+        viewed = f"{TAG}{run_id}" in client.get_experiment(experiment_id).tags
     except UNREACHABLE:
         return ""
     server = uri.rstrip("/") if uri.startswith("http") else LOCAL_UI
-    return f"{server}/#/experiments/{place}/runs" + (f"?viewStateShareKey={run_id}" if viewed else f"/{run_id}")
+    return f"{server}/#/experiments/{experiment_id}/runs" + (f"?viewStateShareKey={run_id}" if viewed else f"/{run_id}")
 
 
 def _state(of: str, value: str, order_by: str, columns: list[str]) -> dict[str, Any]:

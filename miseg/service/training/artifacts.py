@@ -30,11 +30,14 @@ PANEL_ROWS = 4
 """Validation images shown in a run's pictures."""
 
 
-def validation_metrics(found: Evaluation, class_names: Iterable[str], split: str) -> dict[str, float]:
+def validation_metrics(evaluation: Evaluation, class_names: Iterable[str], split: str) -> dict[str, float]:
     """An evaluation's scores under their MLflow names; a further predictor's are `<split>/<its name>/…`."""
     names = tuple(class_names)
     scores: dict[str, float] = {}
-    for prefix, matrix in {split: found.matrix, **{f"{split}/{name}": m for name, m in found.others.items()}}.items():
+    for prefix, matrix in {
+        split: evaluation.matrix,
+        **{f"{split}/{name}": m for name, m in evaluation.others.items()},
+    }.items():
         scores |= {
             of_split(prefix, MEAN_IOU): matrix.mean_iou(),
             of_split(prefix, MICRO_IOU): matrix.micro_iou(),
@@ -42,26 +45,26 @@ def validation_metrics(found: Evaluation, class_names: Iterable[str], split: str
         }
         per_class = zip(names, matrix.iou_per_class(), strict=True)
         scores |= {of_split(prefix, f"{CLASS_IOU}/{name}"): float(value) for name, value in per_class if value == value}
-    if found.clusters is not None:
+    if evaluation.clusters is not None:
         scores |= {
-            of_split(split, CLUSTER_ENTROPY): found.clusters.entropy(),
-            of_split(split, UNUSED_CLUSTERS): float(len(found.clusters.unused())),
+            of_split(split, CLUSTER_ENTROPY): evaluation.clusters.entropy(),
+            of_split(split, UNUSED_CLUSTERS): float(len(evaluation.clusters.unused())),
         }
-    return scores if found.objective is None else scores | {of_split(split, OBJECTIVE): found.objective}
+    return scores if evaluation.objective is None else scores | {of_split(split, OBJECTIVE): evaluation.objective}
 
 
-def watch_collapse(journal: Journal, found: Evaluation, step: int) -> None:
+def watch_collapse(journal: Journal, evaluation: Evaluation, step: int) -> None:
     """Tag the run, and warn, where nearly all pixels are in one cluster; tag how clusters were matched, too."""
-    if found.clusters is None:
+    if evaluation.clusters is None:
         return
-    clusters = found.clusters
-    told = clusters.collapsed()
-    if told is not None:
-        print(f"warning: the clusters have collapsed at step {step}: {told}", flush=True)
+    clusters = evaluation.clusters
+    collapse = clusters.collapsed()
+    if collapse is not None:
+        print(f"warning: the clusters have collapsed at step {step}: {collapse}", flush=True)
     manner = "many to one" if clusters.num_clusters > clusters.num_classes else "one to one"
     journal.tags(
         {
-            "miseg.collapsed": "no" if told is None else f"step {step}: {told}",
+            "miseg.collapsed": "no" if collapse is None else f"step {step}: {collapse}",
             "miseg.match": f"{manner}, {clusters.num_clusters} clusters with {clusters.num_classes} classes",
         }
     )
@@ -71,7 +74,7 @@ def log_evaluation(
     journal: Journal,
     dataset: PackedDataset,
     experiment: Experiment,
-    found: Evaluation,
+    evaluation: Evaluation,
     *,
     step: int,
     split: str = "val",
@@ -80,7 +83,7 @@ def log_evaluation(
     info, stem = dataset.info, f"{split}-step-{step:06d}"
     mean_C, std_C = Converter(dataset, experiment).constants
     rows = []
-    for batch, prediction_NHW in found.kept:
+    for batch, prediction_NHW in evaluation.kept:
         if batch.labels_NHW is None:
             continue
         if experiment.learns_from_pairs:
@@ -97,7 +100,7 @@ def log_evaluation(
     pictures = {}
     if rows:
         pictures["panels"] = panels(rows, info.colours, info.classes)
-    pictures["confusion"] = confusion_picture(found.matrix, info.classes)
+    pictures["confusion"] = confusion_picture(evaluation.matrix, info.classes)
     with tempfile.TemporaryDirectory() as folder:
         for kind, picture in pictures.items():
             path = Path(folder) / f"{kind}-{stem}.png"
@@ -105,7 +108,9 @@ def log_evaluation(
             journal.artifact(path, kind)
         path = Path(folder) / f"iou-{stem}.csv"
         write_table(
-            path, ("class", "iou"), zip(info.classes, (f"{v:.6f}" for v in found.matrix.iou_per_class()), strict=True)
+            path,
+            ("class", "iou"),
+            zip(info.classes, (f"{v:.6f}" for v in evaluation.matrix.iou_per_class()), strict=True),
         )
         journal.artifact(path, "tables")
     return rows

@@ -157,10 +157,10 @@ class Loop:
 
     def _finite(self, total: Tensor) -> bool:
         """Whether the loss and the gradient are finite on all ranks."""
-        found = [total.sum()]
+        values = [total.sum()]
         if not self.scaler.is_enabled():  # the scaler itself leaves out steps whose scaled gradient is infinite
-            found += [p.grad.sum() for p in self.method.parameters() if p.grad is not None]
-        finite = torch.stack([value.float() for value in found]).isfinite().all().float()
+            values += [p.grad.sum() for p in self.method.parameters() if p.grad is not None]
+        finite = torch.stack([value.float() for value in values]).isfinite().all().float()
         if self.world > 1:
             dist.all_reduce(finite, dist.ReduceOp.MIN)
         return bool(finite)
@@ -201,8 +201,8 @@ class Loop:
                 where += ", ".join(self._ids_of_all_ranks(item.ids)) + ")"
                 if item.skipped:
                     what = "gradient is not finite" if np.isfinite(loss) else f"loss is {loss}"
-                    told = f"the {what} {where}: the step is left out"
-                    records.append(StepRecord(item.step, {"train/skipped": 1.0}, told))
+                    problem = f"the {what} {where}: the step is left out"
+                    records.append(StepRecord(item.step, {"train/skipped": 1.0}, problem))
                     continue
                 raise NonFiniteLossError(
                     f"the loss is {loss} {where}: lower the learning rate, clip the gradient or look at these images",

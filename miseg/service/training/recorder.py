@@ -71,15 +71,15 @@ class Recorder:
         """Keep how fast `steps` steps were made, in so many seconds; `records` are theirs, as `step` has them."""
         images = steps * loop.experiment.batch_size
         self.journal.metrics(loop.step, {"images_per_second": images / seconds})
-        kept = [record.values for record in records if not record.skipped]
-        self.metrics.flushed(loop.step / loop.experiment.steps, steps, images, kept[-1] if kept else {})
+        values = [record.values for record in records if not record.skipped]
+        self.metrics.flushed(loop.step / loop.experiment.steps, steps, images, values[-1] if values else {})
 
     def validation(
         self,
         loop: Loop,
         metrics: dict[str, Any],
         scores: Mapping[str, float],
-        found: Evaluation | None = None,
+        evaluation: Evaluation | None = None,
         match_K: Tensor | None = None,
     ) -> None:
         """Keep what a validation found, and the training as it is now.
@@ -88,7 +88,7 @@ class Recorder:
             loop: the training.
             metrics: `step` and what selects: see `CheckpointStore`.
             scores: by their names in MLflow.
-            found: what is drawn; None where there are no labels.
+            evaluation: what is drawn; None where there are no labels.
             match_K: the class of each cluster.
 
         Raises:
@@ -96,11 +96,11 @@ class Recorder:
         """
         self.journal.metrics(loop.step, scores)
         self.metrics.validated(scores)
-        if found is not None:
-            watch_collapse(self.journal, found, loop.step)
+        if evaluation is not None:
+            watch_collapse(self.journal, evaluation, loop.step)
         tried = threading.Event()
         try:
-            self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, found, match_K, tried))
+            self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, evaluation, match_K, tried))
             self._tried = tried
         except WriterBusyError as error:
             self._failures.failed(loop.step, error)
@@ -127,16 +127,16 @@ class Recorder:
         write = partial(checkpoint.write, taken=taken, metrics={"step": loop.step}, data=described)
         with self._failures.at(loop.step):
             self.store.add(loop.step, write)
-        told = f"at step {loop.step}, {datetime.datetime.now(datetime.UTC):%F %T} UTC: {reason}"
+        described_stop = f"at step {loop.step}, {datetime.datetime.now(datetime.UTC):%F %T} UTC: {reason}"
         self.metrics.fault("preemption")
-        print(f"preempted {told}; the training goes on elsewhere", flush=True)
-        self.journal.tags({"miseg.preempted": told})
+        print(f"preempted {described_stop}; the training goes on elsewhere", flush=True)
+        self.journal.tags({"miseg.preempted": described_stop})
 
     def _write(
         self,
         taken: checkpoint.Snapshot,
         metrics: dict[str, Any],
-        found: Evaluation | None,
+        evaluation: Evaluation | None,
         match_K: Tensor | None,
         tried: threading.Event,
     ) -> None:
@@ -149,9 +149,9 @@ class Recorder:
         finally:
             tried.set()
         self.journal.keep()
-        if found is not None:
+        if evaluation is not None:
             try:
-                log_evaluation(self.journal, self.dataset, taken.experiment, found, step=taken.step)
+                log_evaluation(self.journal, self.dataset, taken.experiment, evaluation, step=taken.step)
             except OSError as error:  # no reason to stop a training
                 print(f"warning: the pictures of step {taken.step} are not kept: {error}", flush=True)
 

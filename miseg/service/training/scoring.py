@@ -87,7 +87,7 @@ def evaluate(
     predictors = {"": method.predict} | method.others()
     # Clusters may be of images without classes.
     matrices = {name: ConfusionMatrix(task.num_classes, task.ignore_index) for name in predictors if tally is None}
-    kept: Kept = []
+    shown: Kept = []
     for batch in batches:
         batch = batch.to(device, memory_format=torch.channels_last)
         for name, predict in predictors.items():
@@ -103,23 +103,23 @@ def evaluate(
                     boundary.update(classes, batch.labels_NHW)
                 if each is not None and not name:
                     each += _of_each(batch, prediction_NHW, method, task)
-            if not name and sum(len(earlier.ids) for earlier, _ in kept) < scoring.keep:
-                kept.append((batch.to("cpu"), prediction_NHW.cpu()))
+            if not name and sum(len(earlier.ids) for earlier, _ in shown) < scoring.keep:
+                shown.append((batch.to("cpu"), prediction_NHW.cpu()))
     for matrix in matrices.values():
         matrix.counts = _summed(matrix.counts, device)
     method.train(was_training)
     if tally is None:
-        return Evaluation(matrices.pop(""), kept, matrices)
+        return Evaluation(matrices.pop(""), shown, matrices)
     tally.counts.counts = _summed(tally.counts.counts, device)
     match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
-    kept = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in kept]
-    found = tally.objective(device) if scoring.objective else None
-    return Evaluation(tally.counts.matched(match_K), kept, {}, tally.counts, found)
+    shown = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in shown]
+    objective = tally.objective(device) if scoring.objective else None
+    return Evaluation(tally.counts.matched(match_K), shown, {}, tally.counts, objective)
 
 
 def _of_each(batch: Batch, prediction_NHW: Tensor, method: Method, task: Task) -> Counted:
     assert batch.labels_NHW is not None
-    found: Counted = []
+    counted: Counted = []
     for name, prediction_HW, truth_HW in zip(batch.ids, prediction_NHW, batch.labels_NHW, strict=True):
         counts: ConfusionMatrix | ClusterCounts = (
             ConfusionMatrix(task.num_classes, task.ignore_index)
@@ -127,8 +127,8 @@ def _of_each(batch: Batch, prediction_NHW: Tensor, method: Method, task: Task) -
             else ClusterCounts(method.num_clusters, task.num_classes, task.ignore_index)
         )
         counts.update(prediction_HW, truth_HW)
-        found.append((name, counts))
-    return found
+        counted.append((name, counts))
+    return counted
 
 
 class _Clusters:

@@ -192,40 +192,40 @@ def finished(run: TrainingRun) -> TrainingOutcome | None:
     Raises:
         ValueError: its name is that of another run.
     """
-    found = recorded(run)
-    if found is None:
+    known = recorded(run)
+    if known is None:
         return None
-    kind, trained = (found.data.tags.get(f"miseg.{tag}") for tag in ("kind", "experiment_id"))
+    kind, trained = (known.data.tags.get(f"miseg.{tag}") for tag in ("kind", "experiment_id"))
     if trained != run.experiment.id or kind not in (None, "trial"):
         raise ValueError(
-            f"{run.name} is the name of run {found.info.run_id} ({kind or 'training'} of experiment {trained}, "
+            f"{run.name} is the name of run {known.info.run_id} ({kind or 'training'} of experiment {trained}, "
             f"this is {run.experiment.id}): choose another name"
         )
-    if found.info.status != "FINISHED" or found.data.tags.get("miseg.ended") != FINISHED:
+    if known.info.status != "FINISHED" or known.data.tags.get("miseg.ended") != FINISHED:
         return None
-    history = queries.history(run.tracking_uri, found.info.run_id, VALIDATION_MEAN_IOU)
+    history = queries.history(run.tracking_uri, known.info.run_id, VALIDATION_MEAN_IOU)
     if not history and not PackedDataset.open(run.data).info.classes:
-        return TrainingOutcome(found.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
+        return TrainingOutcome(known.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
     step = max(history, default=0)
     if step != run.experiment.steps:
         return None
     scores = history
     if run.selection == "objective":
-        scores = queries.history(run.tracking_uri, found.info.run_id, VALIDATION_OBJECTIVE) or history
+        scores = queries.history(run.tracking_uri, known.info.run_id, VALIDATION_OBJECTIVE) or history
     best = max(scores, key=scores.__getitem__)
-    return TrainingOutcome(found.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
+    return TrainingOutcome(known.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
 
 
 def recorded(run: TrainingRun) -> entities.Run | None:
     """The MLflow run of `run`, once it has all that earlier calls left waiting here; None where there is none."""
-    place = mlflow_runs.experiment_name(run.experiment.data)
-    found = queries.find_run(run.tracking_uri, place, run.name)
-    if found is None:
+    experiment_name = mlflow_runs.experiment_name(run.experiment.data)
+    known = queries.find_run(run.tracking_uri, experiment_name, run.name)
+    if known is None:
         return None
-    waiting = Path(journal_folder(run.storage)) / f"{found.info.run_id}.jsonl"
-    if send_pending(waiting, run.tracking_uri, found.info.run_id):
-        found = queries.find_run(run.tracking_uri, place, run.name)
-    return found
+    waiting = Path(journal_folder(run.storage)) / f"{known.info.run_id}.jsonl"
+    if send_pending(waiting, run.tracking_uri, known.info.run_id):
+        known = queries.find_run(run.tracking_uri, experiment_name, run.name)
+    return known
 
 
 def finish(run: TrainingRun, run_id: str, status: str, ended: str) -> TrainingOutcome:
@@ -234,13 +234,13 @@ def finish(run: TrainingRun, run_id: str, status: str, ended: str) -> TrainingOu
     What MLflow does not take now waits in the run's journal: the training is done whatever becomes of the server.
     """
     store = CheckpointStore(run.folder)
-    kept = {role: found for role, found in (("best", store.best()), ("last", store.last())) if found is not None}
+    by_role = {role: saved for role, saved in (("best", store.best()), ("last", store.last())) if saved is not None}
     journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage, run.labels)
-    if "last" in kept:
+    if "last" in by_role:
         # How far it got, as a column that runs are sorted by.
-        journal.metrics(kept["last"].step, {"step": kept["last"].step})
-    for role, found in kept.items():
-        journal.model(role, run.folder, found.step)
+        journal.metrics(by_role["last"].step, {"step": by_role["last"].step})
+    for role, saved in by_role.items():
+        journal.model(role, run.folder, saved.step)
     journal.end(status, ended)
     if not journal.close(CLOSING_TIMEOUT):
         print(
@@ -248,7 +248,7 @@ def finish(run: TrainingRun, run_id: str, status: str, ended: str) -> TrainingOu
             f"or by `miseg sync`; until then {journal.path} keeps what is missing",
             flush=True,
         )
-    last, best = (kept[role].metrics if role in kept else {} for role in ("last", "best"))
+    last, best = (by_role[role].metrics if role in by_role else {} for role in ("last", "best"))
     step = int(last.get("step", 0))
     whole = step == run.experiment.steps and status == "FINISHED"
     mean_iou, score = (last.get(name, math.nan) if whole else math.nan for name in ("mean_iou", "score"))
@@ -280,6 +280,6 @@ class Say(UserCallback):
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Ray Train calls this with each rank's report."""
-        found = metrics[0]
-        objective = "" if found["score"] == found["mean_iou"] else f"  objective {found['score']:.4f}"
-        print(f"step {found['step']:>6}/{self.steps}  mean_iou {found['mean_iou']:.4f}{objective}", flush=True)
+        report = metrics[0]
+        objective = "" if report["score"] == report["mean_iou"] else f"  objective {report['score']:.4f}"
+        print(f"step {report['step']:>6}/{self.steps}  mean_iou {report['mean_iou']:.4f}{objective}", flush=True)

@@ -43,26 +43,26 @@ def validate(
         StorageError: the checkpoint cannot be written, and the training shall stop then; on every rank.
     """
     labelled = loop.task.num_classes > 0
-    found = _validated(loop, dataset, watched) if labelled or loop.method.emits == "clusters" else None
-    scores = {} if found is None or not labelled else validation_metrics(found, loop.task.class_names, "val")
+    evaluation = _validated(loop, dataset, watched) if labelled or loop.method.emits == "clusters" else None
+    scores = {} if evaluation is None or not labelled else validation_metrics(evaluation, loop.task.class_names, "val")
     match_K = None
-    if found is not None and found.objective is not None:
-        scores[VALIDATION_OBJECTIVE] = found.objective
-    if labelled and found is not None and found.clusters is not None:
-        match_K = match_clusters(found.clusters.counts)
+    if evaluation is not None and evaluation.objective is not None:
+        scores[VALIDATION_OBJECTIVE] = evaluation.objective
+    if labelled and evaluation is not None and evaluation.clusters is not None:
+        match_K = match_clusters(evaluation.clusters.counts)
         if loop.step == loop.experiment.steps:
             # At the end alone, for it takes a pass over the training images.
             match_K = _match_on_train(loop, dataset, watched)
-            by_train = Evaluation(found.clusters.matched(match_K), [], {})
+            by_train = Evaluation(evaluation.clusters.matched(match_K), [], {})
             scores |= validation_metrics(by_train, loop.task.class_names, of_split("val", TRAIN_MATCH))
     # Of checkpoints that are equally good the latest is kept: without labels, that is the last.
-    mean_iou = found.matrix.mean_iou() if labelled and found is not None else 0.0
-    objective = None if found is None or selection == "labels" else found.objective
+    mean_iou = evaluation.matrix.mean_iou() if labelled and evaluation is not None else 0.0
+    objective = None if evaluation is None or selection == "labels" else evaluation.objective
     metrics = {"step": loop.step, "mean_iou": mean_iou, "score": mean_iou if objective is None else objective}
     stopped = [""]
     if recorder is not None:
         try:
-            recorder.validation(loop, metrics, scores, found if labelled else None, match_K)
+            recorder.validation(loop, metrics, scores, evaluation if labelled else None, match_K)
         except StorageError as error:
             stopped = [str(error)]
     if loop.world > 1:
@@ -84,9 +84,9 @@ def _validated(loop: Loop, dataset: PackedDataset, watched: Watched) -> Evaluati
 
 def _match_on_train(loop: Loop, dataset: PackedDataset, watched: Watched) -> torch.Tensor:
     """The class of each cluster by the training images' labels."""
-    found = loop.evaluate(watched(_stream(loop, dataset, "train")), objective=False)
-    assert found.clusters is not None
-    return match_clusters(found.clusters.counts)
+    evaluation = loop.evaluate(watched(_stream(loop, dataset, "train")), objective=False)
+    assert evaluation.clusters is not None
+    return match_clusters(evaluation.clusters.counts)
 
 
 def _stream(loop: Loop, dataset: PackedDataset, split: str) -> Iterator[Batch]:

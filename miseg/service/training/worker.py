@@ -117,9 +117,9 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
 
 
 def _once_kept(recorder: Recorder, report: Report) -> Report:
-    def reported(found: dict[str, Any]) -> None:
+    def reported(report_of_validation: dict[str, Any]) -> None:
         recorder.wait_for_checkpoint()
-        report(found)
+        report(report_of_validation)
 
     return reported
 

@@ -62,9 +62,9 @@ class TuningMetrics(tune.Callback):
         metrics.put("miseg_tuning_active", self.labels, 1)
         metrics.put("miseg_tuning_planned_trials", self.labels, self.total)
         metrics.put("miseg_tuning_progress_timestamp_seconds", self.labels, time.time())
-        found = Counter(map(self._state, trials))
+        counts = Counter(map(self._state, trials))
         for state in STATES:
-            metrics.put("miseg_tuning_trials", self.labels | {"state": state}, found[state])
+            metrics.put("miseg_tuning_trials", self.labels | {"state": state}, counts[state])
 
     def _state(self, trial: Any) -> str:
         if trial.status == "RUNNING":

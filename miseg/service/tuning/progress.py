@@ -61,12 +61,12 @@ class TuningProgress(tune.Callback):
             with contextlib.suppress(Exception):  # of a type that this process cannot read: no reason to end a tuning
                 error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
         cause = getattr(error, "cause", error)
-        told = str(cause) if isinstance(cause, PreemptedError) else f"failed: see {trial.error_file}"
-        self._say(trials, trial, f"{told}; it will go on from its last checkpoint")
+        reason = str(cause) if isinstance(cause, PreemptedError) else f"failed: see {trial.error_file}"
+        self._say(trials, trial, f"{reason}; it will go on from its last checkpoint")
 
     def _say(self, trials: list, trial: Any, text: str) -> None:
         # The place in Tune's own list: it stays the same when a tuning is resumed.
-        number = next((place for place, other in enumerate(trials, 1) if other.trial_id == trial.trial_id), 0)
+        number = next((position for position, other in enumerate(trials, 1) if other.trial_id == trial.trial_id), 0)
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         print(f"[{minutes:02d}:{seconds:02d}] trial {number}/{self.total}  {text}", flush=True)
 

@@ -40,8 +40,8 @@ def open_run(tuning: Tuning) -> str:
         | {"selection": tuning.selection},
         description=description.planned(tuning),
     )
-    place = mlflow_runs.experiment_name(tuning.base.data)
-    opened = partial(mlflow_runs.open_run, tuning.store, place, tuning.name, details)
+    experiment_name = mlflow_runs.experiment_name(tuning.base.data)
+    opened = partial(mlflow_runs.open_run, tuning.store, experiment_name, tuning.name, details)
     run_id = mlflow_runs.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
     viewed = partial(views.save, tuning.tracking_uri, run_id)
     mlflow_runs.patiently(tuning.tracking_uri, f"the view of {tuning.name}", viewed)
@@ -69,7 +69,7 @@ def record(
     parent: str,
     trials: pd.DataFrame,
     confirmation: pd.DataFrame,
-    found: float | None,
+    rank_correlation: float | None,
     registered: Sequence[str],
 ) -> None:
     """Keep the tables and close the parent run; a server that is away gets them later, and the user sees them now."""
@@ -83,8 +83,8 @@ def record(
             path = Path(folder) / f"{name}.csv"
             table.to_csv(path, index=False)
             journal.artifact(path)
-    if found is not None:
-        journal.metrics(0, {"rank_correlation": found})
+    if rank_correlation is not None:
+        journal.metrics(0, {"rank_correlation": rank_correlation})
     models = [f"`models:/{name}@{registry.BEST}`" for name in registered]
     journal.tags({"mlflow.note.content": description.found(tuning, trials, confirmation, models)})
     journal.end("FINISHED", FINISHED)

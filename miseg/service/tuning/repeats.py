@@ -25,14 +25,14 @@ def trained(uri: str, experiment: Experiment, data: str) -> Run | None:
     """The last run, of its own or of a tuning, that trained `experiment` on the packed data set `data` to its end."""
     fingerprint = PackedDataset.open(data).fingerprint
     tags = {"miseg.experiment_id": experiment.id, "miseg.data_fingerprint": fingerprint, "miseg.ended": "finished"}
-    found = _finished(uri, mlflow_runs.experiment_name(experiment.data), tags)
-    return next((run for run in found if run.data.tags.get("miseg.kind") in (None, "trial")), None)
+    runs = _finished(uri, mlflow_runs.experiment_name(experiment.data), tags)
+    return next((run for run in runs if run.data.tags.get("miseg.kind") in (None, "trial")), None)
 
 
 def tuned(uri: str, tuning: Tuning) -> Run | None:
     """The last tuning that was finished with the settings of `tuning`, whatever it was called."""
-    found = _finished(uri, mlflow_runs.experiment_name(tuning.base.data), {SETTINGS: settings_of(tuning)})
-    return next(iter(found), None)
+    runs = _finished(uri, mlflow_runs.experiment_name(tuning.base.data), {SETTINGS: settings_of(tuning)})
+    return next(iter(runs), None)
 
 
 def of_training(run: Run) -> str:
@@ -63,12 +63,12 @@ def check_name(uri: str, tuning: Tuning) -> None:
     One that was not finished is continued: what it had may not have got as far as the storage.
     """
     with mlflow_runs.reachable(uri):
-        found = queries.find_run(uri, mlflow_runs.experiment_name(tuning.base.data), tuning.name)
-    if found is None:
+        known = queries.find_run(uri, mlflow_runs.experiment_name(tuning.base.data), tuning.name)
+    if known is None:
         return
-    kind = found.data.tags.get("miseg.kind", "training")
-    if kind != "tuning" or found.info.status == "FINISHED":
-        raise ValueError(f"{tuning.name} is the name of a {kind}, run {found.info.run_id}: choose another --name")
+    kind = known.data.tags.get("miseg.kind", "training")
+    if kind != "tuning" or known.info.status == "FINISHED":
+        raise ValueError(f"{tuning.name} is the name of a {kind}, run {known.info.run_id}: choose another --name")
 
 
 def settings_of(tuning: Tuning) -> str:
@@ -88,8 +88,8 @@ def settings_of(tuning: Tuning) -> str:
 def _finished(uri: str, experiment: str, tags: dict[str, str]) -> list[Run]:
     client = MlflowClient(uri)
     with mlflow_runs.reachable(uri):
-        place = client.get_experiment_by_name(experiment)
-        if place is None:
+        known = client.get_experiment_by_name(experiment)
+        if known is None:
             return []
-        wanted = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
-        return list(client.search_runs([place.experiment_id], " and ".join(wanted), order_by=["start_time DESC"]))
+        conditions = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
+        return list(client.search_runs([known.experiment_id], " and ".join(conditions), order_by=["start_time DESC"]))

@@ -32,18 +32,18 @@ def close(
         config: the trial's point.
     """
     metrics = result.metrics or {}
-    found, ended = None, "not started"
+    saved, ended = None, "not started"
     try:
         run = trial_run(config, metrics.get("trial_id") or result.path.rstrip("/").split("_")[-1])
     except ValueError as error:  # a point that is no experiment: the others are none the worse for it
         ended = f"failed: {error}"
     else:
         looking = partial(train.recorded, run)
-        found = mlflow_runs.patiently(uri, f"the table of {name}", looking)
-    if found is not None:
-        run_id = found.info.run_id
-        ended = found.data.tags.get("miseg.ended", "")
-        if found.info.status in ("RUNNING", "KILLED") or not ended:  # the latter: an interrupted driver found it open
+        saved = mlflow_runs.patiently(uri, f"the table of {name}", looking)
+    if saved is not None:
+        run_id = saved.info.run_id
+        ended = saved.data.tags.get("miseg.ended", "")
+        if saved.info.status in ("RUNNING", "KILLED") or not ended:  # the latter: an interrupted driver found it open
             if result.error:
                 ended = f"failed: {result.error}"
             elif metrics.get("step", 0) >= run.experiment.steps:
@@ -53,13 +53,13 @@ def close(
             train.finish(run, run_id, "FAILED" if result.error else "FINISHED", ended.splitlines()[0])
     return (
         {
-            "run_id": found.info.run_id if found else "",
+            "run_id": saved.info.run_id if saved else "",
             MEAN_IOU: metrics.get(MEAN_IOU, float("nan")),
             METRIC: metrics.get(METRIC, float("nan")),
             "step": metrics.get("step", 0),
             "ended": ended,
         }
-        | _of_clusters(found)
+        | _of_clusters(saved)
         | {f"params/{key}": value for key, value in config.items()}
     )
 

@@ -58,13 +58,13 @@ def keep_end(folder: str, session: Path) -> None:
 
     Without it the last trial would be taken up again whenever the tuning is restored. `session` as for `put_back`.
     """
-    system, place = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
-    written = session.glob(f"artifacts/*/{Path(place).name}/driver_artifacts/{EXPERIMENT}*.json")
+    system, system_path = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
+    written = session.glob(f"artifacts/*/{Path(system_path).name}/driver_artifacts/{EXPERIMENT}*.json")
     newest = max(written, key=lambda path: path.stat().st_mtime_ns, default=None)
     if newest is None:
         return
     try:
-        keep(system, place, _with(newest))
+        keep(system, system_path, _with(newest))
     except OSError as error:  # the state before it serves as well, at the cost of a start
         logger.warning("the end of the tuning in %s is not kept: %s", folder, error)
 
@@ -97,28 +97,28 @@ def put_back(folder: str, session: Path) -> bool:
     `session` is the folder of Ray's session on this machine, where Tune may have written of a later moment.
     One that is damaged is named in a warning, and the one before it is taken. There is none before the first trial.
     """
-    system, place = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
-    for path in reversed(_kept(system, place)):
+    system, system_path = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
+    for path in reversed(_kept(system, system_path)):
         try:
             with system.open_input_file(path) as file, zipfile.ZipFile(io.BytesIO(file.read())) as archive:
                 files = {name: archive.read(name) for name in archive.namelist()}
         except (OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
             logger.warning("%s cannot be read and is left out, the one before it is used: %s", path, error)
             continue
-        _forget(system, place, session)
+        _forget(system, system_path, session)
         for name, content in files.items():
-            with system.open_output_stream(f"{place}/{name}") as out:
+            with system.open_output_stream(f"{system_path}/{name}") as out:
                 out.write(content)
         return True
     return False
 
 
-def _forget(system: fs.FileSystem, place: str, session: Path) -> None:
+def _forget(system: fs.FileSystem, folder: str, session: Path) -> None:
     """Remove what Tune has written: it takes the newest file of each kind, from its folder on this machine too."""
-    for info in system.get_file_info(fs.FileSelector(place)):
+    for info in system.get_file_info(fs.FileSelector(folder)):
         if _is_state(info.base_name):
             system.delete_file(info.path)
-    for path in session.glob(f"artifacts/*/{Path(place).name}/driver_artifacts/*"):
+    for path in session.glob(f"artifacts/*/{Path(folder).name}/driver_artifacts/*"):
         if _is_state(path.name):
             path.unlink(missing_ok=True)
 
@@ -127,6 +127,6 @@ def _is_state(name: str) -> bool:
     return name.endswith((".json", ".pkl")) and name != TUNER
 
 
-def _kept(system: fs.FileSystem, place: str) -> list[str]:
+def _kept(system: fs.FileSystem, folder: str) -> list[str]:
     """The kept states, oldest first."""
-    return sorted(info.path for info in listed(system, place) if re.fullmatch(r"state-\d+\.zip", info.base_name))
+    return sorted(info.path for info in listed(system, folder) if re.fullmatch(r"state-\d+\.zip", info.base_name))

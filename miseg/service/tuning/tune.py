@@ -68,9 +68,9 @@ class TuningReport:
     @property
     def failures(self) -> list[str]:
         """What keeps the tables from being whole, in words: confirmations that failed, or trials without any score."""
-        told = [] if self.trials["mean_iou"].notna().any() else ["no trial has a score"]
+        reasons = [] if self.trials["mean_iou"].notna().any() else ["no trial has a score"]
         rows = self.confirmation[["row", "seed", "ended"]].itertuples(index=False)
-        return told + [f"{row} seed {seed}: {ended}" for row, seed, ended in rows if ended != FINISHED]
+        return reasons + [f"{row} seed {seed}: {ended}" for row, seed, ended in rows if ended != FINISHED]
 
 
 def run(tuning: Tuning) -> TuningReport:
@@ -101,10 +101,10 @@ def run(tuning: Tuning) -> TuningReport:
     except Exception as error:
         mlflow_runs.fail_run(tuning.tracking_uri, parent, error)
         raise
-    found = agreement(trials, tuning.base.steps)
+    correlation = agreement(trials, tuning.base.steps)
     registered = record.register(tuning, confirmation, rows)
-    record.record(tuning, parent, trials, confirmation, found, registered)
-    return TuningReport(parent, trials, confirmation, found, registered)
+    record.record(tuning, parent, trials, confirmation, correlation, registered)
+    return TuningReport(parent, trials, confirmation, correlation, registered)
 
 
 def search(tuning: Tuning, parent: str) -> pd.DataFrame:
@@ -176,12 +176,12 @@ def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.
     # What was trained is found again by its run's name.
     trained = [[experiment.id for experiment in rows.values()], seeds]
     name = f"{hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:8]}-confirm"
-    found = _tune(tuning, parent, Phase(name, resolve, _to_the_end(tuning), grid, total))
-    found = found.rename(columns={"params/row": "row", "params/seed": "seed"})
-    if "match" in found:
+    confirmed = _tune(tuning, parent, Phase(name, resolve, _to_the_end(tuning), grid, total))
+    confirmed = confirmed.rename(columns={"params/row": "row", "params/seed": "seed"})
+    if "match" in confirmed:
         # No result beside one-to-one matches: see `match_clusters`.
-        found["row"] += np.where(found["match"] == "many to one", MANY_TO_ONE, "")
-    return found.sort_values(["row", "seed"]).reset_index(drop=True)
+        confirmed["row"] += np.where(confirmed["match"] == "many to one", MANY_TO_ONE, "")
+    return confirmed.sort_values(["row", "seed"]).reset_index(drop=True)
 
 
 def _to_the_end(tuning: Tuning) -> tune.TuneConfig:
