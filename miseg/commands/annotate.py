@@ -66,6 +66,7 @@ def run(arguments: Annotate) -> int:
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.cluster import ray_cluster
     from miseg.service.labelling import http, serve
+    from miseg.service.labelling.session import FirstView
     from miseg.service.tracking import models
 
     options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
@@ -86,7 +87,7 @@ def run(arguments: Annotate) -> int:
     port = serve.free_port(arguments.host, arguments.port)
     token = serve.token(out, arguments.host)
     hosts = ("*",) if token else serve.LOOPBACK
-    opened = serve.Opened(files, scenes, out, http.PAGE, arguments.window, name, first, hosts, token)
+    opened = serve.PageSetup(files, scenes, out, http.PAGE, FirstView(name, arguments.window, first), hosts, token)
     for problem in opened.check(arguments.labels, arguments.class_property):
         print(f"left out: {problem.place}: {problem.reason}", file=sys.stderr)
     ray_cluster.connect(arguments.address)

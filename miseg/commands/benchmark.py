@@ -77,17 +77,19 @@ def run(arguments: Benchmark) -> int:
     from miseg.service.benchmarks import benchmark
     from miseg.service.command.start import prepare
     from miseg.service.tracking import mlflow_runs
+    from miseg.service.tracking.run_store import RunDetails
 
     job = prepare(arguments, [Experiment(data=arguments.data, batch_size=arguments.batch_size)])
     dataset = PackedDataset.open(job.data)
     name = f"benchmark-{job.stamp}"
     run_id = mlflow_runs.open_run(
-        job.tracking_uri,
+        job,
         mlflow_runs.experiment_name(arguments.data),
         name,
-        storage=job.storage,
-        tags={"miseg.kind": "benchmark"},
-        params={"batch_size": str(arguments.batch_size), "repetitions": str(arguments.repetitions)},
+        RunDetails(
+            tags={"miseg.kind": "benchmark"},
+            params={"batch_size": str(arguments.batch_size), "repetitions": str(arguments.repetitions)},
+        ),
     )
     for row_name in arguments.rows:
         steps = arguments.steps or benchmark.STEPS[row_name]

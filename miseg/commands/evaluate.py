@@ -64,7 +64,7 @@ def run(arguments: Evaluate) -> int:
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare
     from miseg.service.evaluation.compare import check_alike, compare
-    from miseg.service.evaluation.evaluate import check, evaluate
+    from miseg.service.evaluation.evaluate import TrainedModel, check, evaluate
     from miseg.service.tracking import mlflow_runs, models
 
     crf = [DenseCRF(iterations) for iterations in arguments.crf]
@@ -93,27 +93,11 @@ def run(arguments: Evaluate) -> int:
         if arguments.points:
             return _few(arguments, places, job)
         if len(places) > 1:
-            run_id, columns, table = compare(
-                places,
-                job.data,
-                arguments.split,
-                storage=job.storage,
-                tracking_uri=job.tracking_uri,
-                resources=job.resources,
-                crf=crf,
-            )
+            run_id, columns, table = compare(places, job.data, arguments.split, job, crf)
         else:
             ((parent, place),) = places.items()
-            run_id, scores = evaluate(
-                place,
-                job.data,
-                arguments.split,
-                storage=job.storage,
-                tracking_uri=job.tracking_uri,
-                resources=job.resources,
-                parent=parent or None,
-                crf=crf,
-            )
+            model = TrainedModel(place, parent or None)
+            run_id, scores, _ = evaluate(model, job.data, arguments.split, job, crf)
             columns, table = [""], [(name, [value]) for name, value in scores.items()]
     lines = [["", *columns]] if any(columns) else []
     lines += [[name, *(f"{value:.4f}" for value in values)] for name, values in table]
@@ -126,19 +110,12 @@ def run(arguments: Evaluate) -> int:
 
 def _few(arguments: Evaluate, places: dict[str, Path], job: Job) -> int:
     from miseg.service.evaluation import few_labels
+    from miseg.service.evaluation.evaluate import TrainedModel
 
     settings = few_labels.Draws(arguments.points, arguments.draws, arguments.dates, arguments.compare)
     for parent, place in places.items():
-        run_id, table = few_labels.measure(
-            place,
-            job.data,
-            arguments.split,
-            settings,
-            storage=job.storage,
-            tracking_uri=job.tracking_uri,
-            resources=job.resources,
-            parent=parent or None,
-        )
+        model = TrainedModel(place, parent or None)
+        run_id, table = few_labels.measure(model, job.data, arguments.split, settings, job)
         print(table.to_string(index=False, float_format="{:.3f}".format))
         print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0

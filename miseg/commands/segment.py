@@ -115,6 +115,8 @@ def _scenes(
     from miseg.data.raster.scene_files import open_scene, open_series
     from miseg.service.cluster import ray_cluster
     from miseg.service.mapping import scene_maps
+    from miseg.service.mapping.record import record
+    from miseg.service.tracking.run_store import RunStore
 
     if not experiment.takes_labelled_pixels:
         raise ValueError(
@@ -131,16 +133,15 @@ def _scenes(
         series = open_series(arguments.series, options)
         targets = {out / f"{target.date or target.name}.tif": target for target in series}
     ray_cluster.connect(arguments.address)
-    comparison = scene_maps.Comparison(arguments.compare, arguments.neighbours)
+    comparison = scene_maps.NeighbourSettings(arguments.compare, arguments.neighbours)
     found = scene_maps.segment(files, targets, examples, ray_cluster.resources(1, 1), comparison, colours)
     for reason in found.left_out.values():
         print(f"left out: {reason}", file=sys.stderr)
     if not found.made:
         return None
     settings = {name: str(getattr(arguments, name)) for name in ("model", "scene", "labels", "compare", "neighbours")}
-    return scene_maps.record(
-        found.made, experiment, uri, storage=arguments.root, parent=_parent(arguments), settings=settings
-    )
+    summary = scene_maps.summary(found.made, settings["labels"])
+    return record(RunStore(arguments.root, uri), experiment, _parent(arguments), settings, summary)
 
 
 def _many(
@@ -152,10 +153,12 @@ def _many(
     from miseg.evaluation.tiled import Tiling
     from miseg.service.cluster import ray_cluster
     from miseg.service.mapping import image_maps, scene_maps
-    from miseg.service.mapping.image_actor import Settings
+    from miseg.service.mapping.image_actor import MapSettings
+    from miseg.service.mapping.record import record
+    from miseg.service.tracking.run_store import RunStore
 
     tiling = Tiling(arguments.tile, arguments.overlap, 1 if arguments.batch is None else arguments.batch)
-    settings = Settings(tiling, options, None, scene_maps.Comparison(arguments.compare, arguments.neighbours))
+    settings = MapSettings(tiling, options, None, scene_maps.NeighbourSettings(arguments.compare, arguments.neighbours))
     if arguments.labels is not None and experiment.takes_labelled_pixels:
         _, examples, colours = _labelled(arguments, experiment, options)
         settings = replace(settings, examples=examples, colours=colours)
@@ -172,15 +175,9 @@ def _many(
     if not outcome.made:
         return "" if plan.there and not plan.todo else None
     names = ("model", "images", "out", "tile", "overlap", "scene", "labels", "compare", "neighbours")
-    return image_maps.record(
-        plan,
-        outcome,
-        experiment,
-        uri,
-        storage=arguments.root,
-        parent=_parent(arguments),
-        settings={name: str(getattr(arguments, name))[:500] for name in names},
-    )
+    options_used = {name: str(getattr(arguments, name))[:500] for name in names}
+    summary = image_maps.summary(plan, outcome)
+    return record(RunStore(arguments.root, uri), experiment, _parent(arguments), options_used, summary)
 
 
 def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions) -> tuple[Any, Any, Any]:

@@ -29,7 +29,7 @@ def run(arguments: Options) -> int:
     if arguments.plan:
         return 0
     place = mlflow_runs.experiment_name(study.plan.data[0])
-    with claimed(uri, place, record.name_of(study.plan), storage=study.job.storage):
+    with claimed(study.job, place, record.name_of(study.plan)):
         failed = running.run(study)
     print(f"\nStudy {name} at {uri}")
     for job, run_id in running.runs(study):

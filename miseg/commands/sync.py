@@ -22,6 +22,7 @@ def run(arguments: Sync) -> int:
         raise ValueError("--offline: the place to send to is the server, $MLFLOW_TRACKING_URI")
     from miseg.service.journal import copies, journal, sender
     from miseg.service.tracking import mlflow_runs, sync
+    from miseg.service.tracking.run_store import RunStore
 
     uri = mlflow_runs.tracking_uri(arguments.root)
     mlflow_runs.check(uri, arguments.root)
@@ -33,7 +34,7 @@ def run(arguments: Sync) -> int:
         print("no run was recorded with --offline")
         return 0
     sender.sync(folder, offline, again=True)
-    found = sync.sync(offline, uri, arguments.root)
+    found = sync.sync(offline, RunStore(arguments.root, uri))
     for name in found.sent:
         print(f"sent {name}")
     print(f"{len(found.sent)} runs sent, {found.there} were there")

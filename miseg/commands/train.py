@@ -63,7 +63,7 @@ def run(arguments: Train | Again) -> int:
     from miseg.service.tracking import mlflow_runs, queries, registry
     from miseg.service.tracking.claims import claimed
     from miseg.service.training import train
-    from miseg.service.training.run import FINISHED, Run
+    from miseg.service.training.run import FINISHED, TrainingRun
     from miseg.service.tuning import repeats
 
     if arguments.register is not None:
@@ -90,9 +90,9 @@ def run(arguments: Train | Again) -> int:
         print(f"look at it with: {job.look(before.info.run_id)}")
         return 0
     place = mlflow_runs.experiment_name(experiment.data)
-    with claimed(job.tracking_uri, place, name, experiment.id if first else "", storage=job.storage):
+    with claimed(job, place, name, experiment.id if first else ""):
         outcome = train.fit(
-            Run(
+            TrainingRun(
                 name,
                 experiment,
                 job.data,

@@ -17,7 +17,7 @@ from miseg.service.command.options import Place, execute
 
 
 @dataclass
-class Bound(Place):
+class MeasureBound(Place):
     """Compare truth and predictions over regions: RMI's Gaussian value, other estimates, a bound and a ceiling.
 
     Checkpoints of several steps come from `miseg train … --keep-all`.
@@ -51,7 +51,7 @@ class Bound(Place):
     """Folder for the figure too; it is among the run's artifacts in any case."""
 
 
-def run(arguments: Bound) -> int:
+def run(arguments: MeasureBound) -> int:
     """Measure, and print the means over classes."""
     if not arguments.run and not arguments.checkpoint:
         raise ValueError("give --run or --checkpoint")
@@ -90,9 +90,7 @@ def run(arguments: Bound) -> int:
             job.data,
             arguments.split,
             settings,
-            storage=job.storage,
-            tracking_uri=job.tracking_uri,
-            resources=job.resources,
+            job,
         )
     print(rmi_bound.means(table).to_string(index=False, float_format="{:.3f}".format))
     for (quantity, failure), group in table[table["failure"] != ""].groupby(["quantity", "failure"]):
@@ -105,4 +103,4 @@ def run(arguments: Bound) -> int:
 
 def main() -> None:
     """Run the command that sys.argv holds, and exit with its status."""
-    execute(Bound, run, __doc__)
+    execute(MeasureBound, run, __doc__)

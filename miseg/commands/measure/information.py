@@ -45,12 +45,15 @@ def run(arguments: Measure) -> int:
     """Measure, print the table and write the page; a cell that failed is a row of it."""
     from miseg.service.cluster import ray_cluster
     from miseg.service.estimators import page as measure_page
-    from miseg.service.estimators.cells import Grid
+    from miseg.service.estimators.cells import EstimatorGrid
     from miseg.service.estimators.measure import measure
-    from miseg.service.estimators.record import EXPERIMENT, KIND, Record
+    from miseg.service.estimators.record import EXPERIMENT, KIND, EstimatorRecord
     from miseg.service.tracking import description, mlflow_runs, queries
+    from miseg.service.tracking.run_store import RunStore
 
-    grid = Grid(arguments.estimators, arguments.distributions, arguments.samples, arguments.seeds, arguments.limit)
+    grid = EstimatorGrid(
+        arguments.estimators, arguments.distributions, arguments.samples, arguments.seeds, arguments.limit
+    )
     uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
     mlflow_runs.check(uri, arguments.root)
     name = arguments.name or f"measure-{datetime.datetime.now():%Y%m%d-%H%M%S}"
@@ -64,7 +67,7 @@ def run(arguments: Measure) -> int:
     ray_cluster.connect(arguments.address)
     cells = len(grid.rows()) * grid.seeds
     print(f"measurement {name}: {len(grid.rows())} rows of {grid.seeds} seeds, {cells} cells", flush=True)
-    record = Record(name, grid, storage=arguments.root, tracking_uri=uri)
+    record = EstimatorRecord(name, grid, RunStore(arguments.root, uri))
     report = measure(grid, record)
     command = description.command()
     measure_page.log(report, uri, command)
