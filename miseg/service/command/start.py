@@ -103,7 +103,7 @@ def prepare(
 
     Raises:
         ValueError: a setting that does not fit the data or the cluster, or storage that cannot be written.
-        tracking.TrackingError: MLflow does not answer.
+        TrackingError: MLflow does not answer.
     """
     for experiment in experiments:
         if workers < 1 or experiment.batch_size % workers:

@@ -39,7 +39,7 @@ def measure(grid: EstimatorGrid, record: EstimatorRecord) -> EstimatorReport:
     The report is of all that the record holds then, of earlier grids too.
 
     Raises:
-        tracking.TrackingError: MLflow does not answer at the start, or not for minutes at the end.
+        TrackingError: MLflow does not answer at the start, or not for minutes at the end.
     """
     cells = record.known()
     planned = [(row, seed) for row in grid.rows() for seed in range(grid.seeds)]

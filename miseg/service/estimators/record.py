@@ -40,7 +40,7 @@ class EstimatorRecord:
         run_id: the parent run.
 
     Raises:
-        tracking.TrackingError: the server does not answer.
+        TrackingError: the server does not answer.
     """
 
     def __init__(self, name: str, grid: EstimatorGrid, store: RunStore) -> None:
@@ -98,7 +98,7 @@ class EstimatorRecord:
         """Log what waits.
 
         Raises:
-            tracking.TrackingError: the server did not answer for `PATIENCE` seconds.
+            TrackingError: the server did not answer for `PATIENCE` seconds.
         """
         until = time.monotonic() + PATIENCE
         self._try()

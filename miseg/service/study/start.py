@@ -96,7 +96,7 @@ def start(options: Options) -> Study:
 
     Raises:
         ValueError: a setting that does not fit, a name that is taken, or nothing to resume.
-        tracking.TrackingError: MLflow does not answer.
+        TrackingError: MLflow does not answer.
     """
     options.check()
     if not options.resume:

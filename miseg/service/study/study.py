@@ -76,7 +76,7 @@ def run(study: Study) -> list[str]:
 
     Raises:
         ValueError: a cell that was tuned with other settings, such as on other data.
-        tracking.TrackingError: MLflow stays away.
+        TrackingError: MLflow stays away.
     """
     plan, uri = study.plan, study.job.tracking_uri
     check(study)

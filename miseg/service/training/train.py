@@ -42,7 +42,7 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
     """Train `run` to its end, resuming where an earlier call of this name was stopped; a finished run stays as it is.
 
     Raises:
-        tracking.TrackingError: MLflow stays away at the start; see `tracking.patiently`.
+        TrackingError: MLflow stays away at the start; see `connection.patiently`.
         ray.train.TrainingFailedError: workers failed more than `max_failures` times.
         ray.exceptions.RayActorError: so did the controller's process.
     """
@@ -100,7 +100,7 @@ def fit_here(run: TrainingRun, report: Callable[[dict[str, Any]], None]) -> Trai
     open.
 
     Raises:
-        tracking.TrackingError: MLflow stays away at the start; see `tracking.patiently`.
+        TrackingError: MLflow stays away at the start; see `connection.patiently`.
         PreemptedError: this process or its node goes away; the run stays open, to go on elsewhere.
         Exception: whatever the training raised; the run is FAILED then.
     """
