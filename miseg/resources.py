@@ -1,10 +1,13 @@
-"""Files outside the package that travel in its wheel: dashboards/ and the cluster files."""
+"""Files outside the package that travel in its wheel: dashboards, cluster files, and what a cluster installs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent
+
+SHIPPED = PACKAGE / "shipped"
+"""Where the wheel has them, under their names in the repository; pyproject.toml says which. A checkout has it not."""
 
 
 def resource(name: str) -> Path:
@@ -13,8 +16,8 @@ def resource(name: str) -> Path:
     Raises:
         FileNotFoundError: neither is there.
     """
-    # pyproject.toml says what the wheel brings. It comes first: beside an installed package lie others' folders.
-    for path in (_PACKAGE / "shipped" / name, _PACKAGE.parent / name):
+    # The wheel's come first: beside an installed package lie others' folders.
+    for path in (SHIPPED / name, PACKAGE.parent / name):
         if path.exists():
             return path
-    raise FileNotFoundError(f"{name} is neither in {_PACKAGE} nor beside it: install miseg again")
+    raise FileNotFoundError(f"{name} is neither in {PACKAGE} nor beside it: install miseg again")

@@ -17,11 +17,12 @@ import pytest
 import yaml
 
 from miseg.commands import program
+from miseg.commands.cluster_files import FILES
 from tests.support import ROOT
 
 pytestmark = [pytest.mark.slow]
 
-OUTSIDE = ("cluster", "cluster.yaml", "dashboards/grafana", "dashboards/prometheus")
+OUTSIDE = ("dashboards/grafana", "dashboards/prometheus", *(name for name in FILES if name != "dashboards"))
 """What travels from the repository's root, under miseg/shipped in the wheel."""
 
 
@@ -146,3 +147,18 @@ def test_it_is_built_from_what_a_clusters_nodes_are_given(file: str, tmp_path: P
             copy(ROOT / here, given / there.removeprefix("~/miseg-source/"))
     with zipfile.ZipFile(build(given, tmp_path / "out")) as built, zipfile.ZipFile(wheel) as whole:
         assert set(built.namelist()) == set(whole.namelist())
+
+
+def test_it_writes_what_starts_a_cluster_and_that_builds_it_again(
+    call: Callable[..., str], wheel: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "cluster files"
+    assert f"written: {out}" in call("miseg", "cluster-files", "--out", str(out))
+    mounts = yaml.safe_load((out / "cluster.yaml").read_text())["file_mounts"]
+    given = {here for there, here in mounts.items() if there.startswith("~/miseg-source/")}
+    assert given == {f"./{name}" for name in (*FILES, "miseg")} and all((out / here).exists() for here in given)
+    with zipfile.ZipFile(build(out, tmp_path / "out")) as built, zipfile.ZipFile(wheel) as first:
+        assert {name: built.read(name) for name in built.namelist()} == {
+            name: first.read(name) for name in first.namelist()
+        }
+    assert f"--out {out} is not empty" in call("miseg", "cluster-files", "--out", str(out), status=2)

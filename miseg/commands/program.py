@@ -28,6 +28,7 @@ COMMANDS = {
     "ui": "ui",
     "monitor": "monitor",
     "sync": "sync",
+    "cluster-files": "cluster_files",
     "benchmark": "benchmark",
 }
 """Module of each command in `miseg.commands`, in the order of a first use; each has a `main()` that exits."""
