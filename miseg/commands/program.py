@@ -58,9 +58,11 @@ def run(name: str) -> None:
         importlib.import_module(f"miseg.commands.{COMMANDS[name]}").main()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in ("", "miseg"):
+        if package == "miseg":
             raise
-        print(f"error: miseg {name} needs {package}: install it with pip install 'miseg[service]'", file=sys.stderr)
+        # An error without a name is miseg's own, and says which extra is missing.
+        needs = f"miseg {name} needs {package}: install it with pip install 'miseg[service]'" if package else str(error)
+        print(f"error: {needs}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
 
 

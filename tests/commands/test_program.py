@@ -60,20 +60,35 @@ def test_an_unknown_command_is_told_with_the_closest(
     assert ended.value.code == 2 and said.startswith(f"error: {meant}") and len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            ModuleNotFoundError("No module named 'ray.tune'", name="ray.tune"),
+            "miseg train needs ray: install it with pip",
+        ),
+        (ModuleNotFoundError("training needs the extra 'service'"), "training needs the extra 'service'"),
+    ],
+)
 def test_a_missing_package_is_told_with_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
+    def fails(name: str) -> None:
+        raise error
 
-    def needs_optuna(name: str) -> None:
-        import optuna  # noqa: F401
-
-    monkeypatch.setattr(program.importlib, "import_module", needs_optuna)
+    monkeypatch.setattr(program.importlib, "import_module", fails)
     monkeypatch.setattr(sys, "argv", ["miseg", "train"])
     with pytest.raises(SystemExit) as ended:
         program.main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("error: miseg train needs optuna: install it with pip install 'miseg[")
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith(f"error: {told}") and len(said.splitlines()) == 1
+
+
+def test_a_module_of_miseg_that_is_missing_is_a_bug_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(program.COMMANDS, "train", "moved")
+    monkeypatch.setattr(sys, "argv", ["miseg", "train"])
+    with pytest.raises(ModuleNotFoundError):
+        program.main()
 
 
 @pytest.mark.parametrize(
