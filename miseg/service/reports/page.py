@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +60,24 @@ def write(content: Content, folder: Path, now: datetime.datetime | None = None) 
 
 def html(content: Content, written: str) -> str:
     """The page; whatever names hold is text there, and nothing on it is fetched."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
+    return _rendered("report.html.j2", content, written, autoescape=True)
+
+
+def markdown(content: Content, written: str) -> str:
+    """The same in words and tables, with the figures as files; the page alone has the pictures."""
+    return _rendered("report.md.j2", content, written, trim_blocks=True, keep_trailing_newline=True)
+
+
+def _rendered(template: str, content: Content, written: str, **options: Any) -> str:
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, **options)
+    environment.filters["plain"] = _plain
     study = content.found
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(template).render(
         title=title(content),
         written=written,
         content=content,
         found=study,
+        page=PAGE,
         records={row: row.record for row in content.rows},
         addresses={run.info.run_id: address(study.uri, run) for row in content.rows for run in row.runs},
         glyphs=GLYPHS,
@@ -78,8 +87,11 @@ def html(content: Content, written: str) -> str:
         matched=matched,
         sources_of=sources,
         extremes=extremes,
+        drawings=drawings,
         reproduce=reproduce(content),
         again=again(content),
+        cell=_cell,
+        delta=_delta,
         give_or_take=give_or_take,
         budgets=[cell for table in study.tables for cell in table.cells],
         svg_uri=lambda svg: data_uri("image/svg+xml", svg.encode()),
@@ -99,59 +111,6 @@ def drawings(content: Content, at: int) -> list[tuple[str, str, str]]:
         for number, search in enumerate(section.searches, 1)
     ]
     return [(f"{FIGURES}/{at + 1}-{name}.svg", what, svg) for name, what, svg in figures_of_page if svg]
-
-
-def markdown(content: Content, written: str) -> str:
-    """The same in words and tables, with the figures as files; the page alone has the pictures."""
-    text = [f"# {_plain(title(content))}", "", f"Read from MLflow at {content.found.uri} on {written}. Scores in %, "]
-    text[-1] += f"differences in points of mean IoU. Pictures are in {PAGE}."
-    text += ["", _plain(content.answer), ""]
-    if content.missing:
-        text += ["## Missing", "", *(f"- {_plain(what)}" for what in content.missing), ""]
-    for at, section in enumerate(content.sections):
-        text += [f"## {_plain(section.title)}", ""]
-        if not section.rows:
-            text += ["Nothing is measured here yet.", ""]
-            continue
-        text += [split_text(section.table), ""]
-        header = ["row", "mean IoU", "lowest to highest"]
-        header += ["matched on train"] * matched(section.table) + ["micro IoU", "pixel accuracy", "seeds"]
-        header += [f"less {section.table.baseline}", "verdict", "papers", "runs"]
-        text.append(_header(header))
-        for row in section.rows:
-            r = row.record
-            span = f"{_cell(r['mean_iou_lowest'])} to {_cell(r['mean_iou_highest'])}"
-            values = [r["row"], _cell(r["mean_iou"]), span]
-            values += [_cell(r["mean_iou_train_match"])] * matched(section.table)
-            values += [_cell(r["micro_iou"]), _cell(r["pixel_accuracy"]), r["seeds"]]
-            values += [_delta(r["difference"], r["half_width"]), r["outcome"], r["published_gain"] or "–", r["runs"]]
-            text.append(_line(values))
-        text += ["", *(f"- {_plain(row.verdict)}" for row in section.rows if not row.baseline), ""]
-        for name, what, _ in drawings(content, at):
-            text += [f"![{_plain(what)}]({name})", ""]
-    if content.papers:
-        text += ["## Beside the papers", ""]
-    for paper, rows in content.papers.items():
-        text += [f"### {paper}", ""]
-        text.append(
-            _header(["row", "data", "system", "score", "theirs", "their gain", "our row", "ours", "our gain", "runs"])
-        )
-        for r in (record for row in rows for record in row.records):
-            values = [r["row"], NAMES.get(str(r["data"]), r["data"]), r["system"], TITLES[str(r["metric"])]]
-            values += [_cell(r["published"]), r["published_gain"] or "–", r["our_row"] or "–", _cell(r["ours"])]
-            text.append(_line([*values, _delta(r["our_difference"], r["our_half_width"]), r["runs"] or "–"]))
-        text += ["", *([f"Where their figures stand: {'; '.join(sources(rows))}.", ""] if sources(rows) else [])]
-    text += ["## Papers and their code", ""]
-    if not content.changed:
-        text += ["No row of this report is changed by a known difference between a paper and its code.", ""]
-    text += [f"- {difference.study}. {difference.what}" for difference in content.changed]
-    text += ["", "## Run a row again", "", again(content), ""]
-    for entry in reproduce(content):
-        text += [f"### {_plain(str(entry['row']))}, {_plain(str(entry['place']))}", ""]
-        recipe = f"Recipe `{entry['recipe']}`. " if entry["recipe"] else ""
-        text += [recipe + str(entry["code"]), "", "```"]
-        text += [*(difference["commands"] for difference in entry["runs"]), "```", ""]
-    return "\n".join(text).rstrip() + "\n"
 
 
 def title(content: Content) -> str:
@@ -239,11 +198,3 @@ def _delta(value: object, half: object) -> str:
 def _plain(text: str) -> str:
     """Text in which Markdown finds no markup of its own, and a renderer no HTML."""
     return re.sub(r"([\\`*_\[\]<>|#$])", r"\\\1", " ".join(text.split()))
-
-
-def _header(names: Sequence[str]) -> str:
-    return _line(names) + "\n" + "|---" * len(names) + "|"
-
-
-def _line(values: Iterable[object]) -> str:
-    return "| " + " | ".join(_plain(str(value)) for value in values) + " |"
