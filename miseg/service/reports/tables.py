@@ -185,7 +185,7 @@ def answer(study: ReportedStudy, rows: Sequence[Result]) -> str:
             by = "intervals that hold together within each table with 95 % probability"
         parts.append(
             f"Of {counted(len(compared), 'comparison')} with a baseline, {kinds['above']} came out above it, "
-            f"{kinds['below']} below, and {kinds['not verdicts apart']} cannot be told apart from it by {by}."
+            f"{kinds['below']} below, and {kinds['not told apart']} cannot be told apart from it by {by}."
         )
     else:
         parts.append("No row can be compared with its baseline by an interval yet.")
