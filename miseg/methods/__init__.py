@@ -46,19 +46,19 @@ class _Registry(Mapping[type, "type[Method]"]):
 
 METHODS: Mapping[type, type[Method]] = _Registry(
     {
-        CrossEntropy: "miseg.methods.cross_entropy:CrossEntropyMethod",
-        BinaryCrossEntropy: "miseg.methods.binary_cross_entropy:BinaryCrossEntropyMethod",
-        RegionMutualInformation: "miseg.methods.region_mutual_information:RegionMutualInformationMethod",
-        AffinityField: "miseg.methods.affinity_field:AffinityFieldMethod",
-        MutualLearning: "miseg.methods.mutual_learning:MutualLearningMethod",
-        MutualInformationSimilarity: "miseg.methods.similarity:MutualInformationSimilarityMethod",
-        DeepInfoMax: "miseg.methods.deep_infomax:DeepInfoMaxMethod",
-        PatchAutoencoder: "miseg.methods.patch_autoencoder:PatchAutoencoderMethod",
-        InfoSeg: "miseg.methods.infoseg:InfoSegMethod",
-        InvariantInformation: "miseg.methods.invariant_information:InvariantInformationMethod",
-        PixelKMeans: "miseg.methods.k_means:PixelKMeansMethod",
-        RelativePosition: "miseg.methods.relative_position:RelativePositionMethod",
-        CoOccurrence: "miseg.methods.co_occurrence:CoOccurrenceMethod",
+        CrossEntropy: "miseg.methods.dense.cross_entropy:CrossEntropyMethod",
+        BinaryCrossEntropy: "miseg.methods.dense.binary_cross_entropy:BinaryCrossEntropyMethod",
+        RegionMutualInformation: "miseg.methods.dense.region_mutual_information:RegionMutualInformationMethod",
+        AffinityField: "miseg.methods.dense.affinity_field:AffinityFieldMethod",
+        MutualLearning: "miseg.methods.dense.mutual_learning:MutualLearningMethod",
+        MutualInformationSimilarity: "miseg.methods.few.similarity:MutualInformationSimilarityMethod",
+        DeepInfoMax: "miseg.methods.few.deep_infomax:DeepInfoMaxMethod",
+        PatchAutoencoder: "miseg.methods.few.patch_autoencoder:PatchAutoencoderMethod",
+        InfoSeg: "miseg.methods.unsupervised.infoseg:InfoSegMethod",
+        InvariantInformation: "miseg.methods.unsupervised.invariant_information:InvariantInformationMethod",
+        PixelKMeans: "miseg.methods.unsupervised.k_means:PixelKMeansMethod",
+        RelativePosition: "miseg.methods.unsupervised.relative_position:RelativePositionMethod",
+        CoOccurrence: "miseg.methods.unsupervised.co_occurrence:CoOccurrenceMethod",
     }
 )
 """Every method: the type of its settings -> its class."""

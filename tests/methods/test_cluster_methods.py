@@ -9,9 +9,9 @@ from torch import Tensor
 from miseg.interface import Batch, Task
 from miseg.losses import iic_segmentation_loss
 from miseg.methods import build_method
-from miseg.methods.clusters import jittered, mirrored, valid_at
 from miseg.methods.configs import InvariantInformation
-from miseg.methods.invariant_information import InvariantInformationMethod
+from miseg.methods.unsupervised.clusters import jittered, mirrored, valid_at
+from miseg.methods.unsupervised.invariant_information import InvariantInformationMethod
 from miseg.networks.configs import VGG
 
 

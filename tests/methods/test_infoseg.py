@@ -11,7 +11,7 @@ from torch import Tensor
 from miseg.interface import Batch, Task
 from miseg.methods import build_method
 from miseg.methods.configs import InfoSeg
-from miseg.methods.infoseg import InfoSegMethod
+from miseg.methods.unsupervised.infoseg import InfoSegMethod
 from miseg.networks.configs import InfoSegNetwork
 from miseg.networks.infoseg import Features
 from miseg.networks.infoseg import InfoSegNetwork as Network

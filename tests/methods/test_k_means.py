@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from miseg.interface import Batch, Task
 from miseg.methods import build_method
 from miseg.methods.configs import CoOccurrence, PixelKMeans, RelativePosition
-from miseg.methods.k_means import PixelKMeansMethod
-from miseg.methods.patch_pairs import PatchPairMethod
+from miseg.methods.unsupervised.k_means import PixelKMeansMethod
+from miseg.methods.unsupervised.patch_pairs import PatchPairMethod
 from miseg.networks.configs import VGG
 
 COLOURS = torch.tensor([[-2.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 3.0], [0.0, -3.0, 0.0]])
@@ -85,7 +85,7 @@ def test_samples_are_drawn_evenly_from_all_batches() -> None:
     dark = [Batch(torch.zeros(1, 3, 30, 30) + 0.01 * torch.randn(1, 3, 30, 30)) for _ in range(9)]
     bright = Batch(torch.ones(1, 3, 30, 30) + 0.01 * torch.randn(1, 3, 30, 30))
     kept: list[Tensor] = []
-    import miseg.methods.k_means as module
+    import miseg.methods.unsupervised.k_means as module
 
     class Watched(module.MiniBatchKMeans):
         def fit(self, features, y=None, sample_weight=None):

@@ -10,7 +10,7 @@ import torch
 from miseg.interface import Batch, Task
 from miseg.methods import build_method, nearest
 from miseg.methods.configs import MutualInformationSimilarity
-from miseg.methods.similarity import MutualInformationSimilarityMethod
+from miseg.methods.few.similarity import MutualInformationSimilarityMethod
 from miseg.networks.configs import PatchEncoder
 
 TASK = Task(num_classes=4, in_channels=3)

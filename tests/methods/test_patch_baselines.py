@@ -11,8 +11,8 @@ from torch.distributions import Normal, kl_divergence
 from miseg.interface import Batch, Task
 from miseg.methods import build_method
 from miseg.methods.configs import DeepInfoMax, MutualInformationSimilarity, PatchAutoencoder
-from miseg.methods.deep_infomax import DeepInfoMaxMethod
-from miseg.methods.patch_autoencoder import PatchAutoencoderMethod
+from miseg.methods.few.deep_infomax import DeepInfoMaxMethod
+from miseg.methods.few.patch_autoencoder import PatchAutoencoderMethod
 from miseg.networks.configs import PatchEncoder
 
 TASK = Task(num_classes=4, in_channels=3)

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from miseg.interface import Batch, Method, Step, combine
 from miseg.methods import METHODS
-from miseg.methods.invariant_information import InvariantInformationMethod
+from miseg.methods.unsupervised.invariant_information import InvariantInformationMethod
 from tests.support.tiny_methods import PATCH, TASK, tiny
 
 SHARES = (slice(0, 1), slice(1, 4))

@@ -14,8 +14,8 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import IGNORE_INDEX, Batch, Step, Task
 from miseg.methods import build_method
 from miseg.methods.configs import CrossEntropy, InvariantInformation, MutualLearning
-from miseg.methods.invariant_information import InvariantInformationMethod
-from miseg.methods.similarity import MutualInformationSimilarityMethod
+from miseg.methods.few.similarity import MutualInformationSimilarityMethod
+from miseg.methods.unsupervised.invariant_information import InvariantInformationMethod
 from miseg.recipes import few_labels, streets, unsupervised
 from miseg.service.benchmarks.rows import BenchmarkRow, device, peak_bytes_of
 from miseg.service.training.loop import Loop

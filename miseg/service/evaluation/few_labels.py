@@ -17,7 +17,7 @@ from miseg.data.loading.pairs import open_chip
 from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch
-from miseg.methods.nearest import NearestLabelMethod
+from miseg.methods.few.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.evaluation.closing import closing
 from miseg.service.evaluation.evaluate import TrainedModel, check

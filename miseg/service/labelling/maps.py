@@ -19,7 +19,7 @@ from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.grid import Window
 from miseg.data.raster.scenes import Scene
 from miseg.evaluation.tiled import decided
-from miseg.methods.nearest import NearestLabelMethod
+from miseg.methods.few.nearest import NearestLabelMethod
 from miseg.service.labelling.byte_cache import ByteCache
 
 FEATURE_BYTES = 2**30

@@ -30,7 +30,7 @@ from miseg.data.labels.marks import Problem
 from miseg.data.labels.store import LabelStore
 from miseg.data.raster.scenes import Scene
 from miseg.files import replacing
-from miseg.methods.nearest import NearestLabelMethod
+from miseg.methods.few.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.labelling.http import application

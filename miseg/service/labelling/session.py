@@ -21,7 +21,7 @@ from miseg.data.labels.store import LabelStore
 from miseg.data.raster.grid import Window
 from miseg.data.raster.quicklook import stretched
 from miseg.data.raster.scenes import Scene
-from miseg.methods.nearest import NearestLabelMethod
+from miseg.methods.few.nearest import NearestLabelMethod
 from miseg.service.labelling import exports
 from miseg.service.labelling.maps import LabelMap, MapMaker
 from miseg.service.labelling.usable_labels import UsableLabels, usable_labels

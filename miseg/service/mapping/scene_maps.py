@@ -21,7 +21,7 @@ from miseg.data.raster.scenes import Scene
 from miseg.data.samples import IGNORE_LABEL
 from miseg.evaluation.tiled import decided
 from miseg.interface import Batch, Task
-from miseg.methods.nearest import NearestLabelMethod
+from miseg.methods.few.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.mapping.actor_pool import map_over_actors

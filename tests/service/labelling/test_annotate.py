@@ -20,7 +20,7 @@ from miseg.data.loading import tiles
 from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.scene_files import SceneOptions, open_scene, open_series
 from miseg.interface import Batch, Task
-from miseg.methods.nearest import NearestLabelMethod
+from miseg.methods.few.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint
 from miseg.service.labelling import http, maps
 from miseg.service.labelling import session as annotate

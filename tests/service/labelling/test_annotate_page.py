@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 
 from miseg.data.labels.store import FILE
 from miseg.data.raster.scene_files import SceneOptions, open_series
-from miseg.methods.nearest import NearestLabelMethod
+from miseg.methods.few.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint
 from miseg.service.labelling import http
 from miseg.service.labelling.session import FirstView, Session

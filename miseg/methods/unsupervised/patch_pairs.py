@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from miseg.interface import Batch, Task
 from miseg.methods.cluster_configs import CoOccurrence, RelativePosition
-from miseg.methods.clusters import valid_at
-from miseg.methods.k_means import KMeansMethod
+from miseg.methods.unsupervised.clusters import valid_at
+from miseg.methods.unsupervised.k_means import KMeansMethod
 from miseg.networks.vgg import STRIDE, VGGTrunk
 
 DIRECTIONS = 8

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from miseg.interface import Batch, Step, Task
 from miseg.methods.cluster_configs import RelativePosition
-from miseg.methods.patch_pairs import DIRECTIONS, PatchPairMethod
+from miseg.methods.unsupervised.patch_pairs import DIRECTIONS, PatchPairMethod
 
 
 class RelativePositionMethod(PatchPairMethod):

@@ -11,7 +11,7 @@ from torch import Tensor
 from miseg.interface import Batch, Step, Task
 from miseg.losses import jensen_shannon_parts
 from miseg.methods.cluster_configs import InfoSeg
-from miseg.methods.clusters import ClusterMethod, jittered, upsampled, valid_at
+from miseg.methods.unsupervised.clusters import ClusterMethod, jittered, upsampled, valid_at
 from miseg.networks.infoseg import Features, InfoSegNetwork
 
 

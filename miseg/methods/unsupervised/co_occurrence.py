@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from miseg.interface import Batch, Step, Task
 from miseg.methods.cluster_configs import CoOccurrence
-from miseg.methods.patch_pairs import DIRECTIONS, PatchPairMethod
+from miseg.methods.unsupervised.patch_pairs import DIRECTIONS, PatchPairMethod
 
 
 class CoOccurrenceMethod(PatchPairMethod):

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from miseg.interface import Batch, Method, Step, Task
 from miseg.losses import region_mutual_information_parts
-from miseg.methods.binary_cross_entropy import pixels_plus_one
 from miseg.methods.configs import RegionMutualInformation
+from miseg.methods.dense.binary_cross_entropy import pixels_plus_one
 from miseg.networks import build_network
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from miseg.interface import Batch, Step, Task
 from miseg.methods.configs import PatchAutoencoder
-from miseg.methods.nearest import NearestLabelMethod
+from miseg.methods.few.nearest import NearestLabelMethod
 from miseg.networks.patches import PatchDecoder
 
 

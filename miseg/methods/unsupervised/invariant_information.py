@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from miseg.interface import Batch, Step, Task
 from miseg.losses import iic_segmentation_loss
 from miseg.methods.cluster_configs import InvariantInformation
-from miseg.methods.clusters import ClusterMethod, jittered, mirrored, upsampled
+from miseg.methods.unsupervised.clusters import ClusterMethod, jittered, mirrored, upsampled
 from miseg.networks.vgg import VGGTrunk
 
 

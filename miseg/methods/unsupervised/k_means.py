@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from miseg.interface import Batch, Step, Task
 from miseg.methods.cluster_configs import PixelKMeans
-from miseg.methods.clusters import ClusterMethod, upsampled, valid_at
+from miseg.methods.unsupervised.clusters import ClusterMethod, upsampled, valid_at
 
 
 class KMeansMethod(ClusterMethod):

@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 from miseg.interface import Batch, Step, Task
 from miseg.losses import jensen_shannon_parts
 from miseg.methods.configs import DeepInfoMax, MutualInformationSimilarity
-from miseg.methods.nearest import Comparison, NearestLabelMethod
+from miseg.methods.few.nearest import Comparison, NearestLabelMethod
 from miseg.networks.patches import StatisticsNetwork
 
 LABELS = 8

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from miseg.interface import Batch, Step, Task
 from miseg.losses import jensen_shannon_parts
 from miseg.methods.configs import DeepInfoMax
-from miseg.methods.similarity import MutualInformationSimilarityMethod
+from miseg.methods.few.similarity import MutualInformationSimilarityMethod
 
 
 class DeepInfoMaxMethod(MutualInformationSimilarityMethod):

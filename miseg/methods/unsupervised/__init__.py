@@ -1,0 +1,1 @@
+"""Methods that learn from images alone and give clusters. Here torch is imported."""
