@@ -16,40 +16,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from miseg import plugins
 from miseg.service.command.options import execute
 
 if TYPE_CHECKING:
     from miseg.data.packed.packing import Packing
     from miseg.data.samples import Source
 
+# Their readers take a second to import, which --help need not wait for; a test compares the names.
+OWN = (
+    "embedded",
+    "camvid",
+    "voc",
+    "voc-aug",
+    "cityscapes",
+    "ade20k",
+    "potsdam",
+    "potsdam-3",
+    "coco-stuff-15",
+    "coco-persons",
+    "textures",
+    "sentinel2-flanders",
+    "sentinel2-flanders-halves",
+    "naip-series",
+    "naip-landcover",
+)
+if TYPE_CHECKING:
+    DataSet = str
+else:
+    DataSet = Literal[(*OWN, *(name for name in plugins.declared("miseg.datasets") if name not in OWN))]
+
 
 @dataclass(frozen=True)
 class PrepareData:
     """What to pack and where."""
 
-    data: Literal[
-        "embedded",
-        "camvid",
-        "voc",
-        "voc-aug",
-        "cityscapes",
-        "ade20k",
-        "potsdam",
-        "potsdam-3",
-        "coco-stuff-15",
-        "coco-persons",
-        "textures",
-        "sentinel2-flanders",
-        "sentinel2-flanders-halves",
-        "naip-series",
-        "naip-landcover",
-    ] = "embedded"
+    data: DataSet = "embedded"
     """Data set: street scenes drawn by the program; CamVid in the SegNet layout; PASCAL VOC 2012; VOC 2012 with SBD's
     masks added to train (trainaug); Cityscapes with fine annotations; ADE20K's 150 classes; ISPRS Potsdam with 6 or 3
     classes; the 15 kinds of stuff of COCO-Stuff, and people in COCO, both shrunk to 0.33 and val cut to the middle
     128 x 128 as for IIC; two textures of the same colours, drawn by the program; a Sentinel-2 series with crop types,
     whole or with its west half as train and its east half as val; an aerial series without labels; aerial patches with
-    land cover."""
+    land cover; or what another package adds."""
     root: Path | None = None
     """Folder of the published files; by default the data set's name under $MISEG_DATA (voc for voc-aug, potsdam for
     potsdam-3, coco_stuff, coco for coco-persons, sentinel2_flanders for both of its, naip_series, naip_landcover). What

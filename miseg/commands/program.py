@@ -15,6 +15,7 @@ from pathlib import Path
 COMMANDS = {
     "prepare-data": "prepare_data",
     "train": "train",
+    "tune": "tune.any_recipe",
     "tune-rmi": "tune.rmi",
     "tune-similarity": "tune.similarity",
     "tune-infoseg": "tune.infoseg",

@@ -7,6 +7,7 @@ from importlib import import_module
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from miseg import plugins
 from miseg.information.results import Estimate
 
 if TYPE_CHECKING:
@@ -65,10 +66,12 @@ _ESTIMATORS = {
 }
 
 ESTIMATORS: Mapping[str, Estimator] = _LazyMapping(
-    {name: lambda place=place: _named(place) for name, place in _ESTIMATORS.items()}  # type: ignore[misc]
+    {name: lambda place=place: _named(place) for name, place in _ESTIMATORS.items()}
+    | plugins.loaders("miseg.estimators", _ESTIMATORS)
 )
 """Every estimator: its name -> a function (x_ND, y_ND, **settings) -> `Estimate` in nats, whose docstring has the
-settings and their source. All take continuous samples but "plug_in", which takes integers."""
+settings and their source. All take continuous samples but "plug_in", which takes integers. Those of other packages are
+behind miseg's own."""
 
 _DISTRIBUTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "normal-1x1-independent": ("elliptical:sparse_normal", {"dims": (1, 1), "correlation": 0.0}),

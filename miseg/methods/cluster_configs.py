@@ -6,42 +6,43 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from miseg.methods.ranges import LEARNING_RATE, Around, Multiples, Space
+from miseg.methods.registry import MethodConfig, Supervision, register
 from miseg.networks.configs import VGG, InfoSegNetwork
 
-Supervision = Literal["dense", "few", "none"]
-"""Which labels a method learns from: masks of the training images, a few pixels given after training, or none."""
 
-
+@register(
+    "kmeans",
+    label="K-means",
+    implementation="miseg.methods.unsupervised.k_means:PixelKMeansMethod",
+    space=Space({"method.samples": Around(10, whole=True)}, identity="miseg.recipes.spaces.k_means"),
+    in_studies=True,
+)
 @dataclass(frozen=True)
-class InfoSeg:
-    """Mutual information of local features and the features of their cluster (Harb and Knöbelreiter 2021)."""
+class PixelKMeans(MethodConfig):
+    """K-means of the pixels' colours: what no learning gives."""
 
     supervision: ClassVar[Supervision] = "none"
 
-    network: InfoSegNetwork = field(default_factory=InfoSegNetwork)
     clusters: int | None = None
-    """K, how many clusters; None: as many as the data has classes."""
-    temperature: float | None = None
-    """τ > 0, by which scores are multiplied before the softmax that assigns clusters; None: 1 / √P, as published."""
-    assignment: Literal["soft", "hard"] = "soft"
-    """Whether a pixel's feature is the softmax-weighted mean of the K (equation 4.14) or the best one's (4.7)."""
-    jitter: float = 0.4
-    """Strength of the random change of colours in training, 0 or more."""
+    """K; None: as many as the data has classes."""
+    samples: int = 100_000
+    """Pixels of all images together from which the centres are found, at least K."""
 
     def __post_init__(self) -> None:
         _check_clusters(self.clusters)
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature = {self.temperature}: use a value above 0; the paper uses 1 / √P")
-        _check_jitter(self.jitter)
-
-    @property
-    def tau(self) -> float:
-        """The τ that counts."""
-        return self.network.features**-0.5 if self.temperature is None else self.temperature
+        _check_samples(self.samples, self.clusters)
 
 
+# Settings that change what the objective measures cannot be chosen by it: of IIC that is all but its rate.
+@register(
+    "iic",
+    label="IIC",
+    implementation="miseg.methods.unsupervised.invariant_information:InvariantInformationMethod",
+    in_studies=True,
+)
 @dataclass(frozen=True)
-class InvariantInformation:
+class InvariantInformation(MethodConfig):
     """Invariant information clustering for segmentation, IIC (Ji et al. 2019), with an over-clustering head."""
 
     supervision: ClassVar[Supervision] = "none"
@@ -76,24 +77,56 @@ class InvariantInformation:
             )
 
 
+@register(
+    "infoseg",
+    label="InfoSeg",
+    implementation="miseg.methods.unsupervised.infoseg:InfoSegMethod",
+    space=Space(
+        {
+            "method.network.features": Multiples((0.25, 0.5, 1, 2)),
+            "method.temperature": Around(30, of="method.tau", name="tau"),
+            "method.clusters": Multiples((1, 2)),
+            **LEARNING_RATE,
+        },
+        identity="miseg.recipes.spaces.infoseg",
+    ),
+    in_studies=True,
+)
 @dataclass(frozen=True)
-class PixelKMeans:
-    """K-means of the pixels' colours: what no learning gives."""
+class InfoSeg(MethodConfig):
+    """Mutual information of local features and the features of their cluster (Harb and Knöbelreiter 2021)."""
 
     supervision: ClassVar[Supervision] = "none"
 
+    network: InfoSegNetwork = field(default_factory=InfoSegNetwork)
     clusters: int | None = None
-    """K; None: as many as the data has classes."""
-    samples: int = 100_000
-    """Pixels of all images together from which the centres are found, at least K."""
+    """K, how many clusters; None: as many as the data has classes."""
+    temperature: float | None = None
+    """τ > 0, by which scores are multiplied before the softmax that assigns clusters; None: 1 / √P, as published."""
+    assignment: Literal["soft", "hard"] = "soft"
+    """Whether a pixel's feature is the softmax-weighted mean of the K (equation 4.14) or the best one's (4.7)."""
+    jitter: float = 0.4
+    """Strength of the random change of colours in training, 0 or more."""
 
     def __post_init__(self) -> None:
         _check_clusters(self.clusters)
-        _check_samples(self.samples, self.clusters)
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature = {self.temperature}: use a value above 0; the paper uses 1 / √P")
+        _check_jitter(self.jitter)
+
+    @property
+    def tau(self) -> float:
+        """The τ that counts."""
+        return self.network.features**-0.5 if self.temperature is None else self.temperature
 
 
+@register(
+    "relative-position",
+    label="relative position",
+    implementation="miseg.methods.unsupervised.relative_position:RelativePositionMethod",
+)
 @dataclass(frozen=True)
-class RelativePosition:
+class RelativePosition(MethodConfig):
     """K-means of features that tell in which direction one patch lies from another (Doersch et al. 2015)."""
 
     supervision: ClassVar[Supervision] = "none"
@@ -116,8 +149,13 @@ class RelativePosition:
         _check_pairs(self)
 
 
+@register(
+    "co-occurrence",
+    label="co-occurrence",
+    implementation="miseg.methods.unsupervised.co_occurrence:CoOccurrenceMethod",
+)
 @dataclass(frozen=True)
-class CoOccurrence:
+class CoOccurrence(MethodConfig):
     """K-means of features that tell whether two patches lie side by side in one image (Isola et al. 2015)."""
 
     supervision: ClassVar[Supervision] = "none"
@@ -138,10 +176,6 @@ class CoOccurrence:
         _check_clusters(self.clusters)
         _check_samples(self.samples, self.clusters)
         _check_pairs(self)
-
-
-UNSUPERVISED = (InfoSeg, InvariantInformation, PixelKMeans, RelativePosition, CoOccurrence)
-"""Settings of the methods that learn without any label and give clusters."""
 
 
 def _check_clusters(clusters: int | None) -> None:

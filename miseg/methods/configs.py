@@ -1,42 +1,82 @@
-"""Settings of the methods, one frozen dataclass each. No torch here: a command line's --help must not wait for it.
+"""Settings of the methods that learn from masks, and all others' by their names. No torch here: see `register`.
 
 A value out of range raises ValueError with the value, the range and the mend: a bad argument fails before Ray starts.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
-from miseg.methods.cluster_configs import (
-    CoOccurrence,
-    InfoSeg,
-    InvariantInformation,
-    PixelKMeans,
-    RelativePosition,
-    Supervision,
+from miseg.methods.cluster_configs import CoOccurrence, InfoSeg, InvariantInformation, PixelKMeans, RelativePosition
+from miseg.methods.few_configs import DeepInfoMax, MutualInformationSimilarity, PatchAutoencoder
+from miseg.methods.ranges import LEARNING_RATE, Around, Choice, Space, Uniform, Whole
+from miseg.methods.registry import MethodConfig, register
+from miseg.networks.configs import Network, UNet
+
+__all__ = [
+    "AffinityField",
+    "BinaryCrossEntropy",
+    "CoOccurrence",
+    "CrossEntropy",
+    "DeepInfoMax",
+    "InfoSeg",
+    "InvariantInformation",
+    "MethodConfig",
+    "MutualInformationSimilarity",
+    "MutualLearning",
+    "PatchAutoencoder",
+    "PixelKMeans",
+    "RegionMutualInformation",
+    "RelativePosition",
+]
+
+
+@register(
+    "ce",
+    label="CE",
+    implementation="miseg.methods.dense.cross_entropy:CrossEntropyMethod",
+    in_studies=True,
 )
-from miseg.networks.configs import Network, PatchEncoder, UNet
-
-
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(MethodConfig):
     """Softmax cross-entropy, averaged over valid pixels."""
 
     network: Network = field(default_factory=UNet)
 
 
+@register(
+    "bce",
+    label="BCE",
+    implementation="miseg.methods.dense.binary_cross_entropy:BinaryCrossEntropyMethod",
+    in_studies=True,
+)
 @dataclass(frozen=True)
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(MethodConfig):
     """Sigmoid cross-entropy, summed over classes and averaged over valid pixels: the RMI paper's baseline."""
 
     network: Network = field(default_factory=UNet)
 
 
+@register(
+    "rmi",
+    label="RMI",
+    implementation="miseg.methods.dense.region_mutual_information:RegionMutualInformationMethod",
+    space=Space(
+        {
+            "method.weight": Uniform(0.0, 1.0, name="lambda"),
+            "method.downsampling_factor": Whole(1, 6),
+            "method.region_size": Whole(1, 5),
+            "method.downsampling": Choice(("average", "max", "interpolation")),
+            **LEARNING_RATE,
+        },
+        identity="miseg.recipes.spaces.region_mutual_information",
+    ),
+    in_studies=True,
+)
 @dataclass(frozen=True)
-class RegionMutualInformation:
+class RegionMutualInformation(MethodConfig):
     """λ·BCE + (1 − λ)·RMI (Zhao et al. 2019, equation 16); the defaults are the paper's."""
 
     network: Network = field(default_factory=UNet)
@@ -71,8 +111,23 @@ class RegionMutualInformation:
             )
 
 
+@register(
+    "affinity",
+    label="affinity field",
+    implementation="miseg.methods.dense.affinity_field:AffinityFieldMethod",
+    space=Space(
+        {
+            "method.weight": Around(10),
+            "method.margin": Around(3),
+            "method.stride": Choice((1, 2, 4, 8), with_own=True),
+            **LEARNING_RATE,
+        },
+        identity="miseg.recipes.spaces.affinity_field",
+    ),
+    in_studies=True,
+)
 @dataclass(frozen=True)
-class AffinityField:
+class AffinityField(MethodConfig):
     """Softmax cross-entropy + weight · 20^(−progress) · affinity field loss (Ke et al. 2018).
 
     The defaults are how Zhao et al. (2019) ran it beside RMI; the original takes `stride` 1.
@@ -103,8 +158,21 @@ class AffinityField:
             )
 
 
+@register(
+    "mutual",
+    label="mutual learning",
+    implementation="miseg.methods.dense.mutual_learning:MutualLearningMethod",
+    space=Space(
+        {
+            "method.weight": Around(10),
+            **LEARNING_RATE,
+        },
+        identity="miseg.recipes.spaces.mutual_learning",
+    ),
+    in_studies=True,
+)
 @dataclass(frozen=True)
-class MutualLearning:
+class MutualLearning(MethodConfig):
     """Deep mutual learning (Zhang et al. 2018): networks with cross-entropy that also imitate each other."""
 
     network: Network = field(default_factory=UNet)
@@ -126,123 +194,3 @@ class MutualLearning:
     def networks(self) -> tuple[Network, ...]:
         """All networks, the first in front."""
         return (self.network, *((self.network,) if self.partners is None else self.partners))
-
-
-@dataclass(frozen=True)
-class MutualInformationSimilarity:
-    """α I(global) + β I(local) − γ |z_x − z_y|₁ over pairs of views, then nearest labelled pixels (Sanchez et al.).
-
-    A weight of 0, `swap` and the pairs of the data are the switches of the paper's ablation.
-    """
-
-    supervision: ClassVar[Supervision] = "few"
-    learns_from_pairs: ClassVar[bool] = True
-
-    encoder: PatchEncoder = field(default_factory=PatchEncoder)
-    hidden: int = 128
-    """Units of each hidden layer of the statistics networks."""
-    discriminator: Literal["concatenate", "dot"] = "concatenate"
-    """How a statistics network scores: concatenate and convolve, or encode and take the inner product."""
-    alpha: float = 0.5
-    """Weight of the global mutual information, 0 or more."""
-    beta: float = 1.0
-    """Weight of the local mutual information, 0 or more."""
-    gamma: float = 0.1
-    """Weight of the L1 difference of a pair's representations (mean over components), 0 or more."""
-    swap: bool = True
-    """Whether a view's map is scored with the other view's representation, or with its own."""
-    compare: Literal["global", "local", "representation"] = "local"
-    """What makes a labelled pixel near: global or local mutual information, or L1 between representations."""
-    neighbours: int = 1
-    """How many of the nearest labelled pixels vote, 1 or more."""
-
-    def __post_init__(self) -> None:
-        _check_information(self)
-        _check_at_least_one(self, "hidden", "neighbours")
-
-
-@dataclass(frozen=True)
-class DeepInfoMax:
-    """α I(global) + β I(local) of a patch and its own representation, whose components match a uniform prior.
-
-    Hjelm et al. (2019): DIM(L) by default; DIM(G) is `alpha` 1, `beta` 0, `gamma` 1. Then nearest labelled pixels.
-    """
-
-    supervision: ClassVar[Supervision] = "few"
-    learns_from_pairs: ClassVar[bool] = True
-
-    encoder: PatchEncoder = field(default_factory=PatchEncoder)
-    hidden: int = 128
-    """Units of each hidden layer of the statistics networks and of the prior's discriminator."""
-    discriminator: Literal["concatenate", "dot"] = "concatenate"
-    """How a statistics network scores: concatenate and convolve, or encode and take the inner product."""
-    alpha: float = 0.0
-    """Weight of the global mutual information, 0 or more."""
-    beta: float = 1.0
-    """Weight of the local mutual information, 0 or more."""
-    gamma: float = 0.1
-    """Weight at which the encoder matches the uniform prior, 0 or more."""
-    compare: Literal["global", "local", "representation"] = "representation"
-    """What makes a labelled pixel near: global or local mutual information, or L1 between representations."""
-    neighbours: int = 1
-    """How many of the nearest labelled pixels vote, 1 or more."""
-
-    def __post_init__(self) -> None:
-        _check_information(self)
-        _check_at_least_one(self, "hidden", "neighbours")
-
-
-@dataclass(frozen=True)
-class PatchAutoencoder:
-    """A variational autoencoder of patches (Kingma and Welling 2014), then nearest labelled pixels."""
-
-    supervision: ClassVar[Supervision] = "few"
-    learns_from_pairs: ClassVar[bool] = True
-
-    encoder: PatchEncoder = field(default_factory=PatchEncoder)
-    weight: float = 1.0
-    """Weight of the posterior's divergence from the prior, 0 or more; 1 is the paper's bound."""
-    compare: Literal["representation"] = "representation"
-    """What makes a labelled pixel near: L1 between representations."""
-    neighbours: int = 1
-    """How many of the nearest labelled pixels vote, 1 or more."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"weight = {self.weight}: use 0 or more; 1 is the paper's bound")
-        _check_at_least_one(self, "neighbours")
-
-
-MethodConfig = (
-    CrossEntropy
-    | BinaryCrossEntropy
-    | RegionMutualInformation
-    | AffinityField
-    | MutualLearning
-    | MutualInformationSimilarity
-    | DeepInfoMax
-    | PatchAutoencoder
-    | InfoSeg
-    | InvariantInformation
-    | PixelKMeans
-    | RelativePosition
-    | CoOccurrence
-)
-
-
-def _check_information(settings: MutualInformationSimilarity | DeepInfoMax) -> None:
-    for name in ("alpha", "beta", "gamma"):
-        if not 0 <= getattr(settings, name) < math.inf:
-            own = {field.name: field.default for field in dataclasses.fields(settings)}[name]
-            raise ValueError(f"{name} = {getattr(settings, name)}: use 0 or more; the paper uses {own}")
-    if settings.alpha == settings.beta == 0:
-        raise ValueError("alpha = beta = 0: nothing would be learned; give one of the two a weight above 0")
-    needed = {"global": settings.alpha, "local": settings.beta, "representation": 1.0}
-    if needed[settings.compare] == 0:
-        raise ValueError(f"compare = {settings.compare!r}: that network is not trained with a weight of 0; give it one")
-
-
-def _check_at_least_one(settings: object, *names: str) -> None:
-    for name in names:
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} = {getattr(settings, name)}: use 1 or more")

@@ -6,12 +6,15 @@ import math
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
+from miseg.networks.registry import Network, register_network
+
 IMAGENET = "imagenet"
 """Stands, in place of a file, for the ImageNet weights of timm's hub."""
 
 
+@register_network("miseg.networks.unet:UNet")
 @dataclass(frozen=True)
-class UNet:
+class UNet(Network):
     """The U-Net of Buda, Saha and Mazurowski (2019): four halvings, transposed convolutions, logits out."""
 
     initial_features: int = 32
@@ -24,8 +27,9 @@ class UNet:
             raise ValueError(f"initial_features = {self.initial_features}: use 1 or more (published: 32)")
 
 
+@register_network("miseg.networks.deeplab:DeepLab")
 @dataclass(frozen=True)
-class DeepLab:
+class DeepLab(Network):
     """DeepLabV3 (Chen et al. 2017) or DeepLabV3+ (Chen et al. 2018) on a ResNet, dilated to its output stride."""
 
     version: Literal["v3", "v3+"] = "v3+"
@@ -113,10 +117,6 @@ class InfoSegNetwork:
             raise ValueError(f"width = {self.width}: use 1 or more")
 
 
-Network = UNet | DeepLab
-"""Every network that maps an image to logits."""
-
-
 def networks_of(settings: Any) -> list[Network]:
     """Every network that a method's settings hold, at any depth."""
     if isinstance(settings, Network):
@@ -127,8 +127,9 @@ def networks_of(settings: Any) -> list[Network]:
 
 def without_weights(settings: Any) -> Any:
     """The same settings with every network's weights random from the start."""
-    if isinstance(settings, DeepLab):
-        return replace(settings, weights=None)
+    if isinstance(settings, Network):
+        drawn: Any = {"weights": None} if hasattr(settings, "weights") else {}
+        return replace(settings, **drawn)
     if isinstance(settings, tuple):
         return tuple(without_weights(item) for item in settings)
     changed = {f.name: without_weights(getattr(settings, f.name)) for f in _fields(settings)}

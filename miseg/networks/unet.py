@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from miseg.networks import configs
 from miseg.networks.blocks import convolution
 
 STRIDE = 16
@@ -25,21 +26,15 @@ class UNet(nn.Module):
     convolutions pad with), at the right and the bottom, and the logits cropped back.
 
     Args:
+        config: the settings.
         in_channels: channels of an image, at least 1.
         out_channels: logits per pixel, at least 1.
-        initial_features: feature maps at full resolution; each of the four halvings doubles them.
-        normalisation: "batch" as published, or "group" (up to 8 groups), which does not depend on the batch.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        initial_features: int = 32,
-        normalisation: Literal["batch", "group"] = "batch",
-    ) -> None:
+    def __init__(self, config: configs.UNet, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        widths = [initial_features * 2**level for level in range(5)]
+        normalisation = config.normalisation
+        widths = [config.initial_features * 2**level for level in range(5)]
         self.encoders = nn.ModuleList(
             _block(before, after, normalisation)
             for before, after in zip([in_channels, *widths[:3]], widths[:4], strict=True)
@@ -48,7 +43,7 @@ class UNet(nn.Module):
         self.bottleneck = _block(widths[3], widths[4], normalisation)
         self.upsamplers = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, 2) for width in reversed(widths[:4]))
         self.decoders = nn.ModuleList(_block(2 * width, width, normalisation) for width in reversed(widths[:4]))
-        self.head = nn.Conv2d(initial_features, out_channels, 1)
+        self.head = nn.Conv2d(config.initial_features, out_channels, 1)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Logits at the images' resolution."""

@@ -1,58 +1,37 @@
-"""The methods that a study can compare, each with what it is tuned by."""
+"""The methods that a study can compare, each with what it is tuned by: those that are registered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
 
-from miseg.recipes import spaces
-from miseg.recipes.experiment import Experiment
+from miseg.methods import registry
+from miseg.methods.registry import Registered as Contender
+from miseg.methods.registry import Supervision
 
-Supervision = Literal["dense", "few", "none"]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A method as a study tunes it."""
-
-    label: str
-    """What its rows are called: "<label> tuned" and "<label> as published"."""
-    supervision: Supervision
-    space: Callable[[spaces.Trial, Experiment], Experiment]
-    """Of module level, because Tune pickles it."""
-    point: Callable[[Experiment], dict[str, Any]]
-    """The recipe itself in that space."""
-
-    @property
-    def rows(self) -> tuple[str, str]:
-        """The names of the winner's row and of the paper's default."""
-        return f"{self.label} tuned", f"{self.label} as published"
+__all__ = ["BASELINES", "CONTENDERS", "STEMS", "Contender", "Supervision", "default_methods"]
 
 
-CONTENDERS: dict[str, Contender] = {
-    "ce": Contender("CE", "dense", spaces.learning_rate, spaces.learning_rate_point),
-    "bce": Contender("BCE", "dense", spaces.learning_rate, spaces.learning_rate_point),
-    "rmi": Contender("RMI", "dense", spaces.region_mutual_information, spaces.region_mutual_information_point),
-    "affinity": Contender("affinity field", "dense", spaces.affinity_field, spaces.affinity_field_point),
-    "mutual": Contender("mutual learning", "dense", spaces.mutual_learning, spaces.mutual_learning_point),
-    "kmeans": Contender("K-means", "none", spaces.k_means, spaces.k_means_point),
-    # Settings that change what the objective measures cannot be chosen by it: of IIC that is all but its rate.
-    "iic": Contender("IIC", "none", spaces.learning_rate, spaces.learning_rate_point),
-    "infoseg": Contender("InfoSeg", "none", spaces.infoseg, spaces.infoseg_point),
-    "relative-position": Contender("relative position", "none", spaces.learning_rate, spaces.learning_rate_point),
-    "co-occurrence": Contender("co-occurrence", "none", spaces.learning_rate, spaces.learning_rate_point),
-    "similarity": Contender("similarity", "few", spaces.similarity, spaces.similarity_point),
-    "deep-infomax": Contender("Deep InfoMax", "few", spaces.deep_infomax, spaces.deep_infomax_point),
-    "autoencoder": Contender("autoencoder", "few", spaces.autoencoder, spaces.autoencoder_point),
-}
+class _Contenders(Mapping[str, Contender]):
+    """The registered methods by short name; those of other packages are imported when it is first read."""
+
+    def __getitem__(self, key: str) -> Contender:
+        return registry.by_key()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(registry.by_key())
+
+    def __len__(self) -> int:
+        return len(registry.by_key())
+
+
+CONTENDERS: Mapping[str, Contender] = _Contenders()
 """Every method that a study knows, by the end of its recipes' names."""
 
-DEFAULT_METHODS = (
-    *("ce", "bce", "rmi", "affinity", "mutual"),
-    *("kmeans", "iic", "infoseg"),
-    *("similarity", "deep-infomax", "autoencoder"),
-)
+
+def default_methods() -> tuple[str, ...]:
+    """What a study compares where nobody names methods."""
+    return tuple(key for key, contender in CONTENDERS.items() if contender.in_studies)
+
 
 BASELINES: dict[Supervision, tuple[str, ...]] = {
     "dense": ("ce", "bce"),

@@ -13,16 +13,24 @@ import json
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from miseg import plugins
 from miseg.data.configs import Augmentation, Order, Pairs
-from miseg.methods.cluster_configs import Supervision
+from miseg.methods import registry as methods
 from miseg.methods.configs import CrossEntropy, MethodConfig
+from miseg.methods.registry import Supervision
+from miseg.networks import registry as networks
+from miseg.networks.configs import Network
 
 LABELLED_PIXELS = 50
 """Labelled pixels of each class that a few-label method is given where no label budget says otherwise."""
+
+
+VALIDATIONS = 5
+"""Validations of a training whose steps are asked for: ASHA can then compare trials of any length."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ class Experiment:
     @property
     def supervision(self) -> Supervision:
         """Which labels the method learns from."""
-        return getattr(self.method, "supervision", "dense")
+        return self.method.supervision
 
     @property
     def takes_labelled_pixels(self) -> bool:
@@ -129,7 +137,7 @@ class Experiment:
     @property
     def learns_from_pairs(self) -> bool:
         """Whether the method learns from pairs of patches, cut from scenes by `pairs`, rather than from images."""
-        return getattr(self.method, "learns_from_pairs", False)
+        return self.method.learns_from_pairs
 
     @property
     def labelled_images(self) -> int | None:
@@ -164,13 +172,18 @@ class Experiment:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def with_steps(experiment: Experiment, steps: int) -> Experiment:
+    """The experiment of so many steps, with `VALIDATIONS` validations."""
+    return dataclasses.replace(experiment, steps=steps, validate_every=max(1, steps // VALIDATIONS))
+
+
 def to_dict(value: Any) -> Any:
     """A description as plain JSON data; a dataclass that stands for one of several carries its `type`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind: type = type(value)
         data = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
         # 1 and 1.0 are equal values: they must not make two experiments of one.
-        data |= {name: _as_float(data[name]) for name, hint in _hints(kind).items() if _is_real(hint)}
+        data |= {name: _as_float(data[name]) for name, hint in hints_of(kind).items() if _is_real(hint)}
         return {"type": kind.__name__} | data
     if isinstance(value, (tuple, list)):
         return [to_dict(item) for item in value]
@@ -186,9 +199,10 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
     kinds = {kind.__name__: kind for kind in _members(expected) if isinstance(kind, type)}
     name = data.get("type")
     if name not in kinds:
-        raise ValueError(f"type = {name!r}: expected one of {', '.join(sorted(kinds))}")
+        left_out = "".join(f"; {reason}" for reason in plugins.reasons("miseg.methods", "miseg.networks"))
+        raise ValueError(f"type = {name!r}: expected one of {', '.join(sorted(kinds))}{left_out}")
     kind = kinds[name]
-    hints = _hints(kind)
+    hints = hints_of(kind)
     unknown = sorted(set(data) - set(hints) - {"type"})
     if unknown:
         raise ValueError(f"{name} has no field {', '.join(unknown)}; it has {', '.join(hints)}")
@@ -209,14 +223,15 @@ def check_choices(description: Any) -> None:
     if not dataclasses.is_dataclass(description):
         return
     kind: type = type(description)
-    for name, hint in _hints(kind).items():
+    for name, hint in hints_of(kind).items():
         choices, value = typing.get_args(hint), getattr(description, name)
         if typing.get_origin(hint) is Literal and value not in choices:
             raise ValueError(f"{name} = {value!r}: use one of {', '.join(map(str, choices))}")
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def hints_of(kind: type) -> dict[str, Any]:
+    """The settings that a dataclass has, by name, with their annotations."""
     return {name: hint for name, hint in typing.get_type_hints(kind).items() if typing.get_origin(hint) is not ClassVar}
 
 
@@ -241,4 +256,11 @@ def _item_type(hint: Any) -> Any:
 def _members(expected: Any) -> tuple[Any, ...]:
     """The types that a field's annotation allows."""
     is_union = typing.get_origin(expected) in (typing.Union, types.UnionType)
-    return typing.get_args(expected) if is_union else (expected,)
+    members: list[Any] = []
+    for member in typing.get_args(expected) if is_union else (expected,):
+        members += _REGISTERED[member]() if member in _REGISTERED else [member]
+    return tuple(members)
+
+
+_REGISTERED: dict[type, Callable[[], Iterable[type]]] = {MethodConfig: methods.registered, Network: networks.registered}
+"""A class that stands for all that are registered below it -> those."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from miseg.data.configs import Pairs
 from miseg.methods.configs import DeepInfoMax, MutualInformationSimilarity, PatchAutoencoder
@@ -54,8 +55,8 @@ def _experiment(data: str, patch: int, pairs: Pairs, seed: int) -> Experiment:
     )
 
 
-def _changed(recipe: Experiment, **settings: float | bool | str) -> Experiment:
-    return replace(recipe, method=replace(recipe.method, **settings))  # type: ignore[arg-type]
+def _changed(recipe: Experiment, **settings: Any) -> Experiment:
+    return replace(recipe, method=replace(recipe.method, **settings))
 
 
 def _one_date(recipe: Experiment) -> Experiment:

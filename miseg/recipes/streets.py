@@ -18,6 +18,7 @@ from miseg.methods.configs import (
     MutualLearning,
     RegionMutualInformation,
 )
+from miseg.methods.dice import Dice
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 
@@ -45,6 +46,11 @@ def embedded_affinity(seed: int = 0) -> Experiment:
 def embedded_mutual(seed: int = 0) -> Experiment:
     """Mutual learning of two U-Nets on the embedded scenes: `embedded-mutual`."""
     return _embedded(MutualLearning(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def embedded_dice(seed: int = 0) -> Experiment:
+    """Soft Dice on the embedded scenes: `embedded-dice`."""
+    return _embedded(Dice(UNet(EMBEDDED_FEATURES)), seed)
 
 
 def camvid_ce(seed: int = 0) -> Experiment:
@@ -79,6 +85,11 @@ def camvid_affinity(seed: int = 0) -> Experiment:
 def camvid_mutual(seed: int = 0) -> Experiment:
     """Mutual learning of two U-Nets on CamVid at 240x176: `camvid-mutual`."""
     return _camvid(MutualLearning(UNet(16)), seed)
+
+
+def camvid_dice(seed: int = 0) -> Experiment:
+    """Soft Dice on CamVid at 240x176: `camvid-dice`."""
+    return _camvid(Dice(UNet(16)), seed)
 
 
 def ce(data: str, seed: int = 0) -> Experiment:
@@ -139,10 +150,12 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "embedded-rmi": embedded_rmi,
     "embedded-affinity": embedded_affinity,
     "embedded-mutual": embedded_mutual,
+    "embedded-dice": embedded_dice,
     "camvid-ce": camvid_ce,
     "camvid-bce": camvid_bce,
     "camvid-rmi": camvid_rmi,
     "camvid-affinity": camvid_affinity,
     "camvid-mutual": camvid_mutual,
+    "camvid-dice": camvid_dice,
 }
 """Every recipe by the name that the command line knows it by."""

@@ -10,16 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from miseg.methods.configs import InfoSeg
 from miseg.networks.configs import UNet
 from miseg.recipes.catalog import RECIPES
-from miseg.recipes.contenders import BASELINES, CONTENDERS, DEFAULT_METHODS, STEMS, Contender, Supervision
-from miseg.recipes.experiment import LABELLED_PIXELS, Experiment
+from miseg.recipes.contenders import BASELINES, CONTENDERS, STEMS, Contender, Supervision, default_methods
+from miseg.recipes.experiment import LABELLED_PIXELS, Experiment, with_steps
+from miseg.recipes.spaces import at_its_point
 
 Selection = Literal["objective", "labels"]
-
-VALIDATIONS = 5
-"""Validations of a trial whose steps are asked for: ASHA can then compare trials of any length."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +163,6 @@ class StudyTable:
         return replace(self, cells=(*self.cells, *(cell for cell in found if cell is not None)))
 
 
-def with_steps(experiment: Experiment, steps: int) -> Experiment:
-    """The experiment of so many steps, with `VALIDATIONS` validations."""
-    return replace(experiment, steps=steps, validate_every=max(1, steps // VALIDATIONS))
-
-
 def _cell(table: StudyTable, method: str) -> StudyCell | None:
     of_folder = "/" in table.place or "\\" in table.place
     stem = "embedded" if of_folder else STEMS.get(table.place, table.place)
@@ -180,10 +172,8 @@ def _cell(table: StudyTable, method: str) -> StudyCell | None:
     base = RECIPES[recipe](seed=table.seed)
     if of_folder or table.place in STEMS:
         base = replace(base, data=table.place)
-    if isinstance(base.method, InfoSeg):
-        # A number, so that the default is a point of the space.
-        base = replace(base, method=replace(base.method, temperature=base.method.tau))
-    return StudyCell(method, recipe, replace(table.changes.of(base, supervision), label_budget=table.budget))
+    base = table.changes.of(at_its_point(base), supervision)
+    return StudyCell(method, recipe, replace(base, label_budget=table.budget))
 
 
 @dataclass(frozen=True)
@@ -260,7 +250,7 @@ def _budgets(supervision: Supervision, texts: Sequence[str]) -> list[int | None]
 def _methods_at(place: str, known: Sequence[StudyTable]) -> Sequence[str]:
     """What a further table of a place compares where nobody says: what others of that place do."""
     there = [method for table in known if table.place == place for method in table.methods]
-    return tuple(dict.fromkeys(there)) or DEFAULT_METHODS
+    return tuple(dict.fromkeys(there)) or default_methods()
 
 
 def _agreed(table: StudyTable, asked: Asked) -> StudyTable:
@@ -293,7 +283,7 @@ def _check_found(places: Sequence[str], asked: Asked, tables: Mapping[str, Study
         ends = [f"-{method}" for method in CONTENDERS]
         starts = sorted({recipe.removesuffix(end) for recipe in RECIPES for end in ends if recipe.endswith(end)})
         raise ValueError(
-            f"--data {' '.join(sorted(without))}: no recipe of {', '.join(asked.methods or DEFAULT_METHODS)} there; "
+            f"--data {' '.join(sorted(without))}: no recipe of {', '.join(asked.methods or default_methods())} there; "
             f"there are some for {', '.join([*STEMS, *starts])}, and for any folder of packed 8-bit images"
         )
     compared = {method for table in found for method in table.methods}

@@ -80,7 +80,7 @@ class Training:
         tune.TRIAL_FAILURES = 0
         uri = f"sqlite:///{self.folder}/mlflow.db"
         mlflow_runs.check(uri, str(self.folder))
-        point = spaces.region_mutual_information_point(self.experiment)
+        point = spaces.region_mutual_information.point(self.experiment)
         resources = replace(ray_cluster.resources(1, 1), cpus=1)
         tuning = Tuning(
             name="preempted",

@@ -1,7 +1,8 @@
-"""What every method of METHODS keeps to; a new one is covered by its line there."""
+"""What every method of METHODS keeps to; a new one is covered once it is registered."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,13 @@ import torch
 
 from miseg.interface import Batch, Method, Step
 from miseg.losses import RegionMutualInformationLoss
-from miseg.methods import METHODS, build_method
-from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
+from miseg.methods import METHODS, build_method, registry
+from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, InfoSeg, RegionMutualInformation
+from miseg.methods.ranges import changed
 from miseg.networks.configs import UNet
-from miseg.recipes.experiment import Experiment
-from tests.support.tiny_methods import TASK, learnable_batch, tiny, with_examples
+from miseg.recipes.experiment import Experiment, from_dict, to_dict
+from miseg.recipes.spaces import FixedTrial
+from tests.support.tiny_methods import TASK, learnable_batch, tiny, tiny_config, with_examples
 
 every_method = pytest.mark.parametrize("config_type", METHODS, ids=lambda kind: kind.__name__)
 every_method_with_labels = pytest.mark.parametrize(
@@ -43,6 +46,27 @@ def test_says_what_it_learns_from_and_gives(config_type: type) -> None:
         METHODS[config_type].supervision,
         METHODS[config_type].pairs,
     ), "what is read from the settings, before the method is built, is what the method does"
+
+
+@every_method
+def test_a_description_comes_back_from_its_plain_form(config_type: type) -> None:
+    """As checkpoints, MLflow and worker processes hold it."""
+    experiment = Experiment(tiny_config(config_type), data="nowhere")
+    again = from_dict(json.loads(json.dumps(to_dict(experiment))))
+    assert again == experiment and again.id == experiment.id
+    assert type(again.method) is config_type
+
+
+@every_method
+def test_is_registered_as_it_is(config_type: type) -> None:
+    """Its default space begins at the settings themselves, and no end of it is out of range."""
+    method = registry.registered()[config_type]
+    experiment = Experiment(tiny_config(config_type))
+    found = method.space(FixedTrial(method.point(experiment)), experiment)
+    if config_type is InfoSeg:  # its point holds the temperature that counts where the settings leave it out
+        found = changed(found, {"method.temperature": None})
+    assert found == experiment
+    assert [corner.id for _, _, corner in method.space.corners(experiment)]
 
 
 @every_method

@@ -18,17 +18,17 @@ BASES = pytest.mark.parametrize("base", [streets.embedded_rmi(seed=4), streets.c
 
 @BASES
 def test_the_default_point_is_the_base_itself(base: Experiment) -> None:
-    found = spaces.region_mutual_information(spaces.FixedTrial(spaces.region_mutual_information_point(base)), base)
+    found = spaces.region_mutual_information(spaces.FixedTrial(spaces.region_mutual_information.point(base)), base)
     assert found == base and found.id == base.id
 
 
 @pytest.mark.parametrize("name", ["flanders-similarity", "naip-landcover-similarity"])
 def test_the_similarity_s_default_point_is_its_base_and_every_point_builds(name: str) -> None:
     base = RECIPES[name](seed=4)
-    assert spaces.similarity(spaces.FixedTrial(spaces.similarity_point(base)), base) == base
+    assert spaces.similarity(spaces.FixedTrial(spaces.similarity.point(base)), base) == base
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
-    study.enqueue_trial(spaces.similarity_point(base))
+    study.enqueue_trial(spaces.similarity.point(base))
     built = [spaces.similarity(study.ask(), base) for _ in range(20)]
     assert built[0] == base and len({experiment.id for experiment in built}) == 20
     for experiment in built:
@@ -37,14 +37,16 @@ def test_the_similarity_s_default_point_is_its_base_and_every_point_builds(name:
         assert method.encoder.patch in (5, 7, 9, 13) and method.encoder.representation in (10, 16, 32, 64)
         assert 0 <= method.alpha <= 1 and 0.1 <= method.beta <= 2 and 0 <= method.gamma <= 1
         assert replace(experiment, method=base.method, optimiser=base.optimiser) == base
-    with pytest.raises(TypeError, match="DeepInfoMax has no α, β and γ"):
+    with pytest.raises(
+        TypeError, match="DeepInfoMax has no such settings to search: give a recipe of MutualInformationSimilarity"
+    ):
         spaces.similarity(spaces.FixedTrial({}), RECIPES["flanders-deep-infomax"]())
 
 
 def study_of(base: Experiment, trials: int) -> tuple[optuna.Study, list[Experiment]]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-    study.enqueue_trial(spaces.region_mutual_information_point(base))
+    study.enqueue_trial(spaces.region_mutual_information.point(base))
     built = []
 
     def objective(trial: optuna.Trial) -> float:
@@ -92,8 +94,10 @@ def test_a_finished_trials_values_give_its_experiment_back() -> None:
 @pytest.mark.parametrize("recipe", [streets.embedded_ce, streets.embedded_bce])
 def test_a_method_without_lambda_is_refused(recipe) -> None:
     base = recipe()
-    point = spaces.region_mutual_information_point(streets.embedded_rmi())
-    with pytest.raises(TypeError, match=f"{type(base.method).__name__} has no λ: give a recipe of Region"):
+    point = spaces.region_mutual_information.point(streets.embedded_rmi())
+    with pytest.raises(
+        TypeError, match=f"{type(base.method).__name__} has no such settings to search: give a recipe of Region"
+    ):
         spaces.region_mutual_information(spaces.FixedTrial(point), base)
 
 
@@ -138,10 +142,10 @@ def test_infosegs_default_point_is_its_base_and_every_point_builds(clusters: int
     recipe = RECIPES["embedded-infoseg"](seed=4)
     assert isinstance(recipe.method, InfoSeg)
     base = replace(recipe, method=replace(recipe.method, temperature=recipe.method.tau, clusters=clusters))
-    assert spaces.infoseg(spaces.FixedTrial(spaces.infoseg_point(base)), base) == base
+    assert spaces.infoseg(spaces.FixedTrial(spaces.infoseg.point(base)), base) == base
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
-    study.enqueue_trial(spaces.infoseg_point(base))
+    study.enqueue_trial(spaces.infoseg.point(base))
     built = [spaces.infoseg(study.ask(), base) for _ in range(20)]
     assert built[0] == base and len({experiment.id for experiment in built}) == 20
     for experiment in built:
@@ -150,5 +154,5 @@ def test_infosegs_default_point_is_its_base_and_every_point_builds(clusters: int
         assert 1 / 30 <= method.tau * 8 <= 30 and method.network.features in (16, 32, 64, 128)
         assert method.clusters in ((None,) if clusters is None else (11, 22))
         assert replace(experiment, method=base.method, optimiser=base.optimiser) == base
-    with pytest.raises(TypeError, match="PixelKMeans has no τ"):
+    with pytest.raises(TypeError, match="PixelKMeans has no such settings to search: give a recipe of InfoSeg"):
         spaces.infoseg(spaces.FixedTrial({}), RECIPES["embedded-kmeans"]())

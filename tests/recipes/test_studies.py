@@ -13,7 +13,7 @@ import pytest
 from miseg.methods import METHODS
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
-from miseg.recipes.contenders import BASELINES, CONTENDERS, DEFAULT_METHODS
+from miseg.recipes.contenders import BASELINES, CONTENDERS, default_methods
 from miseg.recipes.study import Asked, Changes, StudyTable, grown
 from miseg.service.study.start import Method
 
@@ -35,7 +35,7 @@ def test_every_method_s_first_trial_is_its_recipe_and_every_point_builds(data: s
     for table in grown((), Asked(data=(data,)), DEFAULTS):
         for cell in table.cells:
             contender, base = cell.contender, cell.base
-            assert pickle.loads(pickle.dumps(contender.space)) is contender.space
+            assert pickle.loads(pickle.dumps(contender.space)) == contender.space
             study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
             study.enqueue_trial(contender.point(base))
             built = [contender.space(study.ask(), base) for _ in range(12)]
@@ -82,7 +82,7 @@ def test_a_space_refuses_another_method_s_recipe(method: str) -> None:
 
 
 def test_every_contender_is_a_method_of_its_supervision_with_a_recipe() -> None:
-    assert get_args(Method) == tuple(CONTENDERS) and set(DEFAULT_METHODS) < set(CONTENDERS)
+    assert get_args(Method) == tuple(CONTENDERS) and set(default_methods()) < set(CONTENDERS)
     for key, contender in CONTENDERS.items():
         recipes = [make() for name, make in RECIPES.items() if name.endswith(f"-{key}")]
         assert recipes, key

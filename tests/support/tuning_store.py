@@ -52,7 +52,7 @@ def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> W
     """Three trials, the last of them stopped early, and a confirmation of RMI and of BCE."""
     base = replace(tiny, steps=STEPS, validate_every=VALIDATE_EVERY)
     rivals = {"BCE": replace(base, method=BinaryCrossEntropy(UNet(2, "group"))), "RMI as published": base}
-    point = spaces.region_mutual_information_point(base)
+    point = spaces.region_mutual_information.point(base)
     tuning = Tuning(
         "tune-rmi-small", base, spaces.region_mutual_information, point, rivals, "RMI tuned", dataset.uri, str(folder),
         uri, Resources(1, 0, 1, 1), trials=3, confirm_seeds=1,

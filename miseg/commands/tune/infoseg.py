@@ -12,13 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from miseg.methods.cluster_configs import UNSUPERVISED
-from miseg.methods.configs import InfoSeg
+from miseg.methods.ranges import changed
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import execute
-from miseg.service.tuning.command import Search, search
+from miseg.service.tuning.command import Search, Wanted, search
 
 
 @dataclass
@@ -47,16 +46,8 @@ def run(arguments: Tune) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
     base, rivals = experiments(arguments)
-    return search(
-        arguments,
-        f"tune-infoseg-{base.data.rstrip('/').rsplit('/', 1)[-1]}",
-        base,
-        rivals,
-        spaces.infoseg,
-        spaces.infoseg_point(base),
-        label="InfoSeg",
-        selection=arguments.selection,
-    )
+    subject = base.data.rstrip("/").rsplit("/", 1)[-1]
+    return search(arguments, Wanted(f"tune-infoseg-{subject}", base, rivals, selection=arguments.selection))
 
 
 def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
@@ -73,16 +64,12 @@ def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
     stem = arguments.recipe.removesuffix("infoseg")
     names = [arguments.recipe, *(f"{stem}{baseline}" for baseline in arguments.baselines)]
     base, *baselines = (_adapted(RECIPES[name](seed=arguments.seed), arguments) for name in names)
-    assert isinstance(base.method, InfoSeg)
-    # A number, so that the published setting is a point of the space.
-    base = replace(base, method=replace(base.method, temperature=base.method.tau))
-    return base, dict(zip(arguments.baselines, baselines, strict=True))
+    return spaces.at_its_point(base), dict(zip(arguments.baselines, baselines, strict=True))
 
 
 def _adapted(experiment: Experiment, arguments: Tune) -> Experiment:
     experiment = arguments.shortened(experiment)
-    assert isinstance(experiment.method, UNSUPERVISED)
-    experiment = replace(experiment, method=replace(experiment.method, clusters=arguments.clusters))
+    experiment = changed(experiment, {"method.clusters": arguments.clusters})
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)
 
 

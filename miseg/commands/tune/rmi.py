@@ -19,7 +19,7 @@ from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import execute
-from miseg.service.tuning.command import Search, search
+from miseg.service.tuning.command import Search, Wanted, search
 
 
 @dataclass
@@ -46,16 +46,7 @@ def run(arguments: Tune) -> int:
     rmi, baselines = experiments(arguments)
     grid = arguments.grid.values(rmi) if arguments.grid else None
     subject = arguments.recipe or rmi.data.rstrip("/").rsplit("/", 1)[-1]
-    return search(
-        arguments,
-        f"{'grid' if grid else 'tune'}-rmi-{subject}",
-        rmi,
-        baselines,
-        spaces.region_mutual_information,
-        spaces.region_mutual_information_point(rmi),
-        label="RMI",
-        grid=grid,
-    )
+    return search(arguments, Wanted(f"{'grid' if grid else 'tune'}-rmi-{subject}", rmi, baselines, grid=grid))
 
 
 def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:

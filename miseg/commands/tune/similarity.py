@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from miseg.methods.configs import MutualInformationSimilarity
-from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import execute
-from miseg.service.tuning.command import Search, search
+from miseg.service.tuning.command import Search, Wanted, search
 
 
 @dataclass
@@ -40,15 +39,8 @@ def run(arguments: Tune) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
     base, rivals = experiments(arguments)
-    return search(
-        arguments,
-        f"tune-similarity-{base.data.rstrip('/').rsplit('/', 1)[-1]}",
-        base,
-        rivals,
-        spaces.similarity,
-        spaces.similarity_point(base),
-        label="similarity",
-    )
+    subject = base.data.rstrip("/").rsplit("/", 1)[-1]
+    return search(arguments, Wanted(f"tune-similarity-{subject}", base, rivals))
 
 
 def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:

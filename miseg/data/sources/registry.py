@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from miseg import plugins
 from miseg.data.checks import encode_png
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
 from miseg.data.sources.ade20k import ADE20K
@@ -123,7 +124,16 @@ DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
     "naip-series": _published("naip-series", "naip_series", NaipSeries),
     "naip-landcover": _published("naip-landcover", "naip_landcover", NaipLandcover),
 }
-"""Name -> function from the root of the published files (None: the default place) to the reader."""
+"""Name -> function from the root of the published files (None: the default place) to the reader.
+
+Those of other packages are behind miseg's own; a package is imported when its data set is opened."""
+
+
+def _of_a_package(load: Callable[[], Callable[[Path | None], Source]]) -> Callable[[Path | None], Source]:
+    return lambda root: load()(root)
+
+
+DATA_SETS |= {name: _of_a_package(load) for name, load in plugins.loaders("miseg.datasets", DATA_SETS).items()}
 
 
 def open_source(name: str, root: Path | None = None) -> Source:

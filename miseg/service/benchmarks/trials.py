@@ -54,7 +54,7 @@ def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
                 name=f"trials-{repetition}",
                 base=base,
                 space=spaces.region_mutual_information,
-                default_point=spaces.region_mutual_information_point(base),
+                default_point=spaces.region_mutual_information.point(base),
                 rivals={},
                 tuned="",
                 data=dataset.uri,
@@ -76,7 +76,7 @@ def trial(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
 
 def _grid(base: Experiment) -> dict[str, list[object]]:
     """The published setting at `TRIALS` learning rates: the same work each time."""
-    point: dict[str, list[object]] = {k: [v] for k, v in spaces.region_mutual_information_point(base).items()}
+    point: dict[str, list[object]] = {k: [v] for k, v in spaces.region_mutual_information.point(base).items()}
     return point | {"learning_rate": [base.optimiser.learning_rate * (1 + 0.01 * i) for i in range(TRIALS)]}
 
 

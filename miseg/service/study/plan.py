@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from miseg.recipes.contenders import CONTENDERS, Supervision
-from miseg.recipes.experiment import Experiment, from_dict, to_dict
-from miseg.recipes.study import Changes, Selection, StudyCell, StudyTable, with_steps
+from miseg.recipes.experiment import Experiment, from_dict, to_dict, with_steps
+from miseg.recipes.study import Changes, Selection, StudyCell, StudyTable
 from miseg.service.tracking.study_plan import PlanFile, PlannedCell, PlannedTable
 
 

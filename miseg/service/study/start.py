@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.study import Asked, Changes, StudyTable, grown
 from miseg.service.command.options import Place
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from miseg.service.study.plan import StudyPlan, Throughput
     from miseg.service.study.study import Study
 
-Method = Literal[
-    "ce", "bce", "rmi", "affinity", "mutual", "kmeans", "iic", "infoseg", "relative-position", "co-occurrence",
-    "similarity", "deep-infomax", "autoencoder",
-]  # fmt: skip
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = Literal[tuple(CONTENDERS)]
+"""Short name of a registered method."""
 
 
 @dataclass
@@ -31,8 +33,8 @@ class Options(Place):
     """Data sets by name, starts of recipes' names (camvid-v3plus, porto-voc), or folders or URIs of packed ones.
     Default: embedded, or with --resume those of the study."""
     methods: tuple[Method, ...] | None = None
-    """What is compared, as far as there are recipes for the data. Default: all but relative-position and
-    co-occurrence, or with --resume those of the study."""
+    """What is compared, as far as there are recipes for the data. Default: all but dice, relative-position,
+    co-occurrence and what other packages add, or with --resume those of the study."""
     budgets: tuple[str, ...] | None = None
     """Label budgets: all, or numbers of labelled images, and for few-label methods of labelled pixels of each class.
     Default: all, and 50 pixels."""

@@ -41,7 +41,7 @@ def parameters(experiment: Experiment) -> dict[str, str]:
 def parameter_name(knob: str, experiment: Experiment) -> str:
     """What a search space's `knob` is called among the parameters of `experiment`."""
     known = parameters(experiment)
-    name = PAPER_NAMES.get(f"method.{knob}", knob)
+    name = PAPER_NAMES.get(f"method.{knob}", knob.removeprefix("method."))
     return name if name in known else next((key for key in known if key.endswith(f".{knob}")), knob)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from miseg.recipes.experiment import Experiment
-from miseg.recipes.spaces import Trial
+from miseg.methods import registry
+from miseg.methods.ranges import Space
+from miseg.recipes.experiment import Experiment, with_steps
+from miseg.recipes.space_text import check
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command.options import Place
 
 if TYPE_CHECKING:
+    from miseg.service.command.start import Job
     from miseg.service.training.run import Selection
+    from miseg.service.tuning.tune import TuningReport
+    from miseg.service.tuning.tuning import Tuning
 
 
 @dataclass
@@ -48,72 +53,55 @@ class Search(Place):
 
     def shortened(self, experiment: Experiment) -> Experiment:
         """The experiment of the steps asked for, with five validations: ASHA can then compare trials of any length."""
-        if self.steps is None:
-            return experiment
-        return replace(experiment, steps=self.steps, validate_every=max(1, self.steps // 5))
+        return experiment if self.steps is None else with_steps(experiment, self.steps)
 
 
-def search(
-    arguments: Search,
-    stem: str,
-    base: Experiment,
-    rivals: Mapping[str, Experiment],
-    space: Callable[[Trial, Experiment], Experiment],
-    point: Mapping[str, Any],
-    *,
-    label: str,
-    grid: Mapping[str, Sequence[Any]] | None = None,
-    selection: Selection = "labels",
-) -> int:
-    """Tune `base`, confirm the winner beside it and its rivals, and print the tables.
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be tuned, and what its winner is confirmed beside."""
+
+    stem: str
+    """What the tuning's default name starts with."""
+    base: Experiment
+    """The published setting: what the space does not change, and the first trial where the space holds it."""
+    rivals: Mapping[str, Experiment]
+    """What is confirmed beside the winner and `base`, by the names of their rows."""
+    typed: Space | None = None
+    """What is searched. Default: the space that is registered for the method."""
+    grid: Mapping[str, Sequence[Any]] | None = None
+    """Values that each parameter runs through, in place of a search."""
+    selection: Selection = "labels"
+    """What compares the trials; labels are all that methods with labels have."""
+
+    @property
+    def space(self) -> Space:
+        """The space that is searched."""
+        return self.typed or registry.of(self.base.method).space
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """What must fit the data and the cluster: of a space that somebody typed its ends too."""
+        return [self.base, *self.rivals.values(), *(check(self.typed, self.base) if self.typed else ())]
+
+
+def search(arguments: Search, wanted: Wanted) -> int:
+    """Tune what is wanted, confirm the winner beside the published setting and its rivals, and print the tables.
 
     Returns 1 where a confirmation failed, or every trial, else 0. Nothing is done where the same was tuned before under
     another name, and no name asks for it once more.
-
-    Args:
-        arguments: the job's options.
-        stem: what the tuning's default name starts with.
-        base: the published setting, tried first.
-        rivals: what is confirmed beside it, by the names of their rows.
-        space: what a trial may be.
-        point: `base` in that space.
-        label: what the rows of the winner and of `base` are called: "<label> tuned" and "<label> as published".
-        grid: values that each parameter runs through, in place of a search.
-        selection: what compares the trials; labels are all that methods with labels have.
 
     Raises:
         ValueError: a setting that does not fit the data or the cluster, a name that is taken, or a tuning that another
             process is at.
     """
-    from miseg.data.packed.dataset import PackedDataset
     from miseg.service.command.start import prepare, tuning_name
-    from miseg.service.tracking import mlflow_runs, registry
+    from miseg.service.tracking import mlflow_runs
     from miseg.service.tracking.claims import claimed
-    from miseg.service.tuning import repeats, tables, tune
-    from miseg.service.tuning.tuning import Tuning
+    from miseg.service.tuning import repeats, tune
 
-    name = tuning_name(arguments.root, stem, arguments.name, arguments.resume)
-    job = prepare(
-        arguments, [base, *rivals.values()], workers=arguments.workers_per_trial, concurrency=arguments.concurrent
-    )
-    tuning = Tuning(
-        name=name,
-        base=base,
-        space=space,
-        default_point=point,
-        rivals={**rivals, f"{label} as published": base},
-        tuned=f"{label} tuned",
-        data=job.data,
-        storage=job.storage,
-        tracking_uri=job.tracking_uri,
-        resources=job.resources,
-        trials=arguments.trials or (32 if job.resources.use_gpu else 6),
-        confirm_seeds=arguments.confirm_seeds,
-        seed=arguments.seed,
-        selection=selection,
-        grid=grid,
-        when_storage_fails=arguments.when_storage_fails,
-    )
+    name = tuning_name(arguments.root, wanted.stem, arguments.name, arguments.resume)
+    job = prepare(arguments, wanted.experiments, workers=arguments.workers_per_trial, concurrency=arguments.concurrent)
+    tuning = _tuning(name, arguments, wanted, job)
     first = arguments.name is None and not arguments.resume
     if first and (before := repeats.tuned(job.tracking_uri, tuning)) is not None:
         print(repeats.of_tuning(before))
@@ -122,27 +110,62 @@ def search(
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
     subject = repeats.settings_of(tuning) if first else ""
-    with claimed(job, mlflow_runs.experiment_name(base.data), name, subject):
+    with claimed(job, mlflow_runs.experiment_name(tuning.base.data), name, subject):
         print(
-            f"tuning {name}: {tuning.points} trials of {base.steps} steps, {job.resources.concurrency} at a time",
+            f"tuning {name}: {tuning.points} trials of {tuning.base.steps} steps, {job.resources.concurrency} at a "
+            "time",
             flush=True,
         )
         report = tune.run(tuning)
+    _print(report, tuning, job)
+    return 1 if report.failures else 0
+
+
+def _tuning(name: str, arguments: Search, wanted: Wanted, job: Job) -> Tuning:
+    from miseg.service.tuning.tuning import Tuning
+
+    tuned, published = registry.of(wanted.base.method).rows
+    return Tuning(
+        name=name,
+        base=wanted.base,
+        space=wanted.space,
+        default_point=wanted.space.point(wanted.base),
+        rivals={**wanted.rivals, published: wanted.base},
+        tuned=tuned,
+        data=job.data,
+        storage=job.storage,
+        tracking_uri=job.tracking_uri,
+        resources=job.resources,
+        trials=arguments.trials or (32 if job.resources.use_gpu else 6),
+        confirm_seeds=arguments.confirm_seeds,
+        seed=arguments.seed,
+        selection=wanted.selection,
+        grid=wanted.grid,
+        when_storage_fails=arguments.when_storage_fails,
+    )
+
+
+def _print(report: TuningReport, tuning: Tuning, job: Job) -> None:
+    """The tables of a tuning, and where its runs are."""
+    from miseg.data.packed.dataset import PackedDataset
+    from miseg.service.tracking import registry as models
+    from miseg.service.tuning import tables
+
+    base = tuning.base
     print(f"\nTrials\n{tables.trials_text(report.trials)}")
-    if grid:
+    if tuning.grid:
         print(f"\nMean IoU by region size (across)\n{tables.grid_text(report.trials)}")
     if report.agreement is not None:
         print(f"\nRank correlation of objective and mean IoU over the trials: {report.agreement:.2f}")
     split = base.validation_split(PackedDataset.open(job.data).splits)
     for score, table in tables.summaries(report.confirmation).items():
-        print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {arguments.confirm_seeds} fresh seeds")
+        print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {tuning.confirm_seeds} fresh seeds")
         print(tables.summary_text(table))
     for registered in report.registered:
-        print(f"\n{registry.told(job.tracking_uri, registered)}")
+        print(f"\n{models.told(job.tracking_uri, registered)}")
     print(f"\nMLflow run {report.parent_run} with a child for each trial")
     print(f"compare them with: {job.look(report.parent_run)}")
     for failure in report.failures:
         print(f"failed: {failure}")
     if report.failures:
-        print(f"--resume --name {name} tries again")
-    return 1 if report.failures else 0
+        print(f"--resume --name {tuning.name} tries again")

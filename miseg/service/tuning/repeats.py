@@ -15,7 +15,7 @@ from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking import mlflow_runs, queries
 
 if TYPE_CHECKING:
-    from miseg.service.tuning.tuning import Tuning
+    from miseg.service.tuning.tuning import Space, Tuning
 
 SETTINGS = "miseg.settings"
 """Tag of a tuning's run: see `settings_of`."""
@@ -77,12 +77,18 @@ def settings_of(tuning: Tuning) -> str:
     counts = [
         to_dict(tuning.base),
         {row: to_dict(experiment) for row, experiment in tuning.rivals.items()},
-        f"{tuning.space.__module__}.{tuning.space.__qualname__}",
+        _identity(tuning.space),
         dict(tuning.default_point),
         tuning.grid and {name: list(values) for name, values in tuning.grid.items()},
         [tuning.points, tuning.confirm_seeds, tuning.seed, tuning.selection, fingerprint],
     ]
     return hashlib.sha256(json.dumps(counts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _identity(space: Space) -> str:
+    """What a space is remembered by: a registered one has an identity of its own, a function its place."""
+    own = getattr(space, "identity", None)
+    return own if own is not None else f"{space.__module__}.{space.__qualname__}"
 
 
 def _finished(uri: str, experiment: str, tags: dict[str, str]) -> list[Run]:

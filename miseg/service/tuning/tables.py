@@ -59,12 +59,16 @@ def summaries(confirmation: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {score: summary(confirmation, score) for score in SCORES if score in confirmation}
 
 
+SAY_THEMSELVES = ("downsampling", "patch", "z")
+"""Parameters whose value stands without its name where trials are named."""
+
+
 def describe(params: Mapping[str, Any]) -> str:
     """A trial's parameters in a few characters, for a run's name and a line of progress."""
     short = {"lambda": "λ", "downsampling_factor": "DF", "region_size": "R", "learning_rate": "lr"}
     short |= {"alpha": "α", "beta": "β", "gamma": "γ", "tau": "τ", "features": "P", "clusters": "K"}
-    short |= {key: key for key in ("weight", "margin", "stride", "samples")}
-    return " ".join(f"{short[key]}={value:.4g}" if key in short else str(value) for key, value in params.items())
+    values = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in params.items()}
+    return " ".join(text if key in SAY_THEMSELVES else f"{short.get(key, key)}={text}" for key, text in values.items())
 
 
 def trials_text(trials: pd.DataFrame) -> str:

@@ -135,7 +135,7 @@ def test_a_trial_that_is_preempted_twice_goes_on_elsewhere(nodes, place, whole, 
         nodes.started[on[0]].send_signal(signal.SIGTERM)
 
     experiment = place.experiment
-    point = spaces.region_mutual_information_point(experiment)
+    point = spaces.region_mutual_information.point(experiment)
     tuning = Tuning(
         name="preempted",
         base=experiment,

@@ -14,6 +14,7 @@ from miseg.commands.ui import Ui
 from miseg.methods.configs import AffinityField, InfoSeg, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes import spaces
+from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.tracking.description import parameter_name, parameters
@@ -79,9 +80,9 @@ def test_the_address_is_that_of_the_view_or_of_the_run(uri: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("experiment", "point"),
     [
-        (Experiment(RegionMutualInformation(UNet(2))), spaces.region_mutual_information_point),
-        (Experiment(AffinityField(UNet(2))), spaces.affinity_field_point),
-        (Experiment(InfoSeg()), spaces.infoseg_point),
+        (Experiment(RegionMutualInformation(UNet(2))), spaces.region_mutual_information.point),
+        (Experiment(AffinityField(UNet(2))), CONTENDERS["affinity"].point),
+        (Experiment(InfoSeg()), spaces.infoseg.point),
     ],
     ids=lambda value: type(value.method).__name__ if isinstance(value, Experiment) else "",
 )

@@ -18,7 +18,7 @@ def tuning(grid) -> Tuning:
         name="grid",
         base=base,
         space=spaces.region_mutual_information,
-        default_point=spaces.region_mutual_information_point(base),
+        default_point=spaces.region_mutual_information.point(base),
         rivals={},
         tuned="RMI tuned",
         data="",
@@ -61,7 +61,7 @@ def test_a_grids_scores_stand_at_their_factor_and_region_size() -> None:
 
 def test_the_winner_of_a_grid_is_an_experiment_again() -> None:
     base = streets.embedded_rmi()
-    point = spaces.region_mutual_information_point(base) | {"region_size": 2}
+    point = spaces.region_mutual_information.point(base) | {"region_size": 2}
     found = spaces.region_mutual_information(spaces.FixedTrial(point), base)
     assert isinstance(found.method, RegionMutualInformation) and found.method.region_size == 2
     assert found.optimiser == base.optimiser
@@ -85,7 +85,7 @@ def test_the_rank_correlation_is_of_whole_trials_that_labels_did_not_select() ->
 
 def test_the_winner_s_whole_numbers_describe_an_experiment():
     base = RECIPES["flanders-similarity"]()
-    rows = [spaces.similarity_point(base) | {"patch": patch, "z": 16} for patch in (5, 13)]
+    rows = [spaces.similarity.point(base) | {"patch": patch, "z": 16} for patch in (5, 13)]
     trials = pd.DataFrame([{f"params/{name}": value for name, value in row.items()} for row in rows])
     trials = trials.assign(mean_iou=[0.2, 0.1], score=[0.1, 0.2], step=base.steps, ended=FINISHED)
     winner = tables.best_trial(trials, base.steps)

@@ -55,7 +55,7 @@ def tuning(small, tiny, uri, tmp_path) -> Tuning:
         name="street",
         base=tiny,
         space=spaces.region_mutual_information,
-        default_point=spaces.region_mutual_information_point(tiny),
+        default_point=spaces.region_mutual_information.point(tiny),
         rivals={"as published": tiny},
         tuned="tuned",
         data=small.uri,

@@ -43,7 +43,7 @@ def trials(small, tiny, tmp_path_factory, before) -> pd.DataFrame:
         name="many",
         base=base,
         space=spaces.region_mutual_information,
-        default_point=spaces.region_mutual_information_point(base),
+        default_point=spaces.region_mutual_information.point(base),
         rivals={},
         tuned="RMI tuned",
         data=small.uri,
@@ -107,7 +107,7 @@ def test_what_the_trials_held_is_free_again(trials):
 @pytest.mark.long
 def test_trials_of_two_workers_train_under_ray_train(small, tiny, uri, tmp_path):
     base = replace(tiny, steps=4, validate_every=2)
-    point = spaces.region_mutual_information_point(base)
+    point = spaces.region_mutual_information.point(base)
     tuning = Tuning(
         name="pairs",
         base=base,
@@ -134,7 +134,7 @@ def test_trials_that_fail_are_rows_with_their_reason_and_the_tuning_goes_on(smal
     """One diverges, one raises; what they were is in the table beside the others, and neither is the best."""
     monkeypatch.setattr(tune, "TRIAL_FAILURES", 1)
     base = replace(tiny, steps=4, validate_every=2)
-    point = spaces.region_mutual_information_point(base)
+    point = spaces.region_mutual_information.point(base)
     tuning = Tuning(
         name="failing",
         base=base,

@@ -1,0 +1,65 @@
+"""A network trained on a loss of its logits and the labels, which is all that many methods are."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from miseg.interface import Batch, Method, Step, Task
+from miseg.losses.labels import at_least_single, check_logits_and_labels, valid_pixels
+from miseg.networks import Network, build_network
+
+
+class NetworkAndLoss(Protocol):
+    """Settings of such a method."""
+
+    network: Network
+
+    def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss summed over what it is a mean of, such as pixels or images, and their number.
+
+        Args:
+            logits_NKHW: float32, or float64 where the network gives it.
+            labels_NHW: integers; those of pixels that do not count may be anything.
+            valid_NHW: bool, the pixels that count.
+
+        Returns:
+            Two scalars of the logits' type: the differentiable sum, and the number without gradient. Sums and numbers
+            of several processes are added up.
+        """
+
+
+class NetworkAndLossMethod(Method):
+    """The network that the settings name, trained on the settings' own `loss`, in single precision under autocast too.
+
+    The ignore index and labels outside 0..K-1 do not count.
+    """
+
+    supervision: ClassVar[Literal["dense", "few", "none"]] = "dense"
+    emits: ClassVar[Literal["classes", "clusters"]] = "classes"
+
+    def __init__(self, config: Any, task: Task) -> None:
+        super().__init__()
+        self.config: NetworkAndLoss = config
+        self.task = task
+        self.network = build_network(config.network, task.in_channels, task.num_classes)
+
+    def forward(self, batch: Batch) -> Step:
+        """One term: the settings' loss. Raises ValueError for a batch without labels."""
+        if batch.labels_NHW is None:
+            raise ValueError(f"a batch without labels: {type(self.config).__name__} learns from labels alone")
+        logits_NKHW = self.network(batch.images_NCHW)
+        check_logits_and_labels(logits_NKHW, batch.labels_NHW)
+        valid_NHW = valid_pixels(batch.labels_NHW, self.task.num_classes, self.task.ignore_index)
+        with torch.autocast(logits_NKHW.device.type, enabled=False):
+            total, count = self.config.loss(at_least_single(logits_NKHW), batch.labels_NHW, valid_NHW)
+        return Step(total.view(1), count.detach().view(1))
+
+    def predict(self, images_NCHW: Tensor) -> Tensor:
+        """Softmax probabilities, float32 [N, K, H, W], that sum to 1 over K; the largest decides.
+
+        The caller puts the module in eval mode.
+        """
+        return self.network(images_NCHW).float().softmax(1)

@@ -1,0 +1,169 @@
+"""Settings of the methods that learn from pairs of patches and map from a few labelled pixels; no torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from miseg.methods.ranges import LEARNING_RATE, Around, Choice, Space, Uniform
+from miseg.methods.registry import MethodConfig, Supervision, register
+from miseg.networks.configs import PatchEncoder
+
+PATCHES = (5, 7, 9, 13)
+"""Sides in pixels that are searched."""
+REPRESENTATIONS = (10, 16, 32, 64)
+"""Sizes of a representation that are searched."""
+
+
+@register(
+    "similarity",
+    label="similarity",
+    implementation="miseg.methods.few.similarity:MutualInformationSimilarityMethod",
+    space=Space(
+        {
+            "method.encoder.patch": Choice(PATCHES, with_own=True),
+            "method.encoder.representation": Choice(REPRESENTATIONS, with_own=True, name="z"),
+            "method.alpha": Uniform(0.0, 1.0),
+            "method.beta": Uniform(0.1, 2.0),
+            "method.gamma": Uniform(0.0, 1.0),
+            **LEARNING_RATE,
+        },
+        identity="miseg.recipes.spaces.similarity",
+    ),
+    in_studies=True,
+)
+@dataclass(frozen=True)
+class MutualInformationSimilarity(MethodConfig):
+    """α I(global) + β I(local) − γ |z_x − z_y|₁ over pairs of views, then nearest labelled pixels (Sanchez et al.).
+
+    A weight of 0, `swap` and the pairs of the data are the switches of the paper's ablation.
+    """
+
+    supervision: ClassVar[Supervision] = "few"
+    learns_from_pairs: ClassVar[bool] = True
+
+    encoder: PatchEncoder = field(default_factory=PatchEncoder)
+    hidden: int = 128
+    """Units of each hidden layer of the statistics networks."""
+    discriminator: Literal["concatenate", "dot"] = "concatenate"
+    """How a statistics network scores: concatenate and convolve, or encode and take the inner product."""
+    alpha: float = 0.5
+    """Weight of the global mutual information, 0 or more."""
+    beta: float = 1.0
+    """Weight of the local mutual information, 0 or more."""
+    gamma: float = 0.1
+    """Weight of the L1 difference of a pair's representations (mean over components), 0 or more."""
+    swap: bool = True
+    """Whether a view's map is scored with the other view's representation, or with its own."""
+    compare: Literal["global", "local", "representation"] = "local"
+    """What makes a labelled pixel near: global or local mutual information, or L1 between representations."""
+    neighbours: int = 1
+    """How many of the nearest labelled pixels vote, 1 or more."""
+
+    def __post_init__(self) -> None:
+        _check_information(self)
+        _check_at_least_one(self, "hidden", "neighbours")
+
+
+@register(
+    "deep-infomax",
+    label="Deep InfoMax",
+    implementation="miseg.methods.few.deep_infomax:DeepInfoMaxMethod",
+    space=Space(
+        {
+            "method.encoder.patch": Choice(PATCHES, with_own=True),
+            "method.encoder.representation": Choice(REPRESENTATIONS, with_own=True, name="z"),
+            "method.alpha": Uniform(0.0, 1.0),
+            "method.beta": Uniform(0.1, 2.0),
+            "method.gamma": Uniform(0.0, 1.0),
+            **LEARNING_RATE,
+        },
+        identity="miseg.recipes.spaces.deep_infomax",
+    ),
+    in_studies=True,
+)
+@dataclass(frozen=True)
+class DeepInfoMax(MethodConfig):
+    """α I(global) + β I(local) of a patch and its own representation, whose components match a uniform prior.
+
+    Hjelm et al. (2019): DIM(L) by default; DIM(G) is `alpha` 1, `beta` 0, `gamma` 1. Then nearest labelled pixels.
+    """
+
+    supervision: ClassVar[Supervision] = "few"
+    learns_from_pairs: ClassVar[bool] = True
+
+    encoder: PatchEncoder = field(default_factory=PatchEncoder)
+    hidden: int = 128
+    """Units of each hidden layer of the statistics networks and of the prior's discriminator."""
+    discriminator: Literal["concatenate", "dot"] = "concatenate"
+    """How a statistics network scores: concatenate and convolve, or encode and take the inner product."""
+    alpha: float = 0.0
+    """Weight of the global mutual information, 0 or more."""
+    beta: float = 1.0
+    """Weight of the local mutual information, 0 or more."""
+    gamma: float = 0.1
+    """Weight at which the encoder matches the uniform prior, 0 or more."""
+    compare: Literal["global", "local", "representation"] = "representation"
+    """What makes a labelled pixel near: global or local mutual information, or L1 between representations."""
+    neighbours: int = 1
+    """How many of the nearest labelled pixels vote, 1 or more."""
+
+    def __post_init__(self) -> None:
+        _check_information(self)
+        _check_at_least_one(self, "hidden", "neighbours")
+
+
+@register(
+    "autoencoder",
+    label="autoencoder",
+    implementation="miseg.methods.few.patch_autoencoder:PatchAutoencoderMethod",
+    space=Space(
+        {
+            "method.weight": Around(100),
+            "method.encoder.patch": Choice(PATCHES, with_own=True),
+            "method.encoder.representation": Choice(REPRESENTATIONS, with_own=True, name="z"),
+            **LEARNING_RATE,
+        },
+        identity="miseg.recipes.spaces.autoencoder",
+    ),
+    in_studies=True,
+)
+@dataclass(frozen=True)
+class PatchAutoencoder(MethodConfig):
+    """A variational autoencoder of patches (Kingma and Welling 2014), then nearest labelled pixels."""
+
+    supervision: ClassVar[Supervision] = "few"
+    learns_from_pairs: ClassVar[bool] = True
+
+    encoder: PatchEncoder = field(default_factory=PatchEncoder)
+    weight: float = 1.0
+    """Weight of the posterior's divergence from the prior, 0 or more; 1 is the paper's bound."""
+    compare: Literal["representation"] = "representation"
+    """What makes a labelled pixel near: L1 between representations."""
+    neighbours: int = 1
+    """How many of the nearest labelled pixels vote, 1 or more."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight = {self.weight}: use 0 or more; 1 is the paper's bound")
+        _check_at_least_one(self, "neighbours")
+
+
+def _check_information(settings: MutualInformationSimilarity | DeepInfoMax) -> None:
+    for name in ("alpha", "beta", "gamma"):
+        if not 0 <= getattr(settings, name) < math.inf:
+            own = {field.name: field.default for field in dataclasses.fields(settings)}[name]
+            raise ValueError(f"{name} = {getattr(settings, name)}: use 0 or more; the paper uses {own}")
+    if settings.alpha == settings.beta == 0:
+        raise ValueError("alpha = beta = 0: nothing would be learned; give one of the two a weight above 0")
+    needed = {"global": settings.alpha, "local": settings.beta, "representation": 1.0}
+    if needed[settings.compare] == 0:
+        raise ValueError(f"compare = {settings.compare!r}: that network is not trained with a weight of 0; give it one")
+
+
+def _check_at_least_one(settings: object, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} = {getattr(settings, name)}: use 1 or more")

@@ -1,0 +1,166 @@
+"""Where methods are registered: the one place that says what a method is called, how it learns and how it is tuned.
+
+No torch here: the class that trains is named, and imported when it is looked up.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from miseg import plugins
+from miseg.methods.ranges import RATE_ALONE, Range, Space
+
+if TYPE_CHECKING:
+    from miseg.interface import Method
+
+GROUP = "miseg.methods"
+NETWORK_AND_LOSS = "miseg.methods.dense.network_and_loss:NetworkAndLossMethod"
+
+Supervision = Literal["dense", "none", "few"]
+"""Which labels a method learns from: masks of images; a few labelled pixels, given after training; or none."""
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """What the settings of every method are below: a frozen dataclass, beside `register`."""
+
+    supervision: ClassVar[Supervision] = "dense"
+    learns_from_pairs: ClassVar[bool] = False
+    """Whether it learns from pairs of patches of its `encoder`'s size, cut from scenes, rather than from images."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A method as the command line, a tuning and a study know it."""
+
+    key: str
+    """Its short name, such as rmi: the end of its recipes' names, and what a study's --methods takes."""
+    label: str
+    """What its rows are called: "<label> tuned" and "<label> as published"."""
+    settings: type[MethodConfig]
+    implementation: str
+    """Its class, "package.module:Class"."""
+    space: Space
+    """What is searched where nobody says."""
+    in_studies: bool = False
+    """Whether a study compares it where nobody names methods."""
+
+    @property
+    def supervision(self) -> Supervision:
+        """Which labels it learns from."""
+        return self.settings.supervision
+
+    @property
+    def rows(self) -> tuple[str, str]:
+        """The names of the winner's row and of the paper's default."""
+        return f"{self.label} tuned", f"{self.label} as published"
+
+    def point(self, base: Any) -> dict[str, Any]:
+        """A recipe of the method as a point of its space."""
+        return self.space.point(base)
+
+
+S = TypeVar("S", bound=type)
+
+_registered: dict[type, Registered] = {}
+
+
+def register(
+    key: str,
+    *,
+    label: str,
+    implementation: str = NETWORK_AND_LOSS,
+    space: Mapping[str, Range] | Space = RATE_ALONE,
+    in_studies: bool = False,
+) -> Callable[[S], S]:
+    """Decorates a method's settings, a frozen dataclass below `MethodConfig`, which makes the method known everywhere.
+
+    Args:
+        key: the method's short name: the end of its recipes' names, and what a study's --methods takes.
+        label: what tables call it.
+        implementation: "package.module:Class" of its `miseg.interface.Method`. Default: a network trained on the
+            settings' own `loss`, see `miseg.methods.dense.network_and_loss`.
+        space: what a tuning searches: path of a setting, such as "method.weight" -> its range. Default: the learning
+            rate within ten times the recipe's.
+        in_studies: whether a study compares it where nobody names methods.
+
+    Raises:
+        ValueError: a method of this short name, or settings of this class's name, are registered already.
+    """
+
+    def add(settings: S) -> S:
+        for other in _registered.values():
+            same = "short name" if other.key == key else "name of settings"
+            if (other.key == key or other.settings.__name__ == settings.__name__) and _place(other.settings) != _place(
+                settings
+            ):
+                raise ValueError(
+                    f"{_place(other.settings)} and {_place(settings)} have one {same}, "
+                    f"{key if other.key == key else settings.__name__}: rename one of them"
+                )
+        given = space if isinstance(space, Space) else Space(space)
+        bound = replace(given, of=settings) if any(path.startswith("method.") for path in given.ranges) else given
+        _registered[settings] = Registered(key, label, settings, implementation, bound, in_studies)
+        return settings
+
+    return add
+
+
+def registered() -> dict[type, Registered]:
+    """Every method by the type of its settings, by what it learns from and then as registered.
+
+    Those of other packages are among them, as far as they can be imported.
+    """
+    plugins.load_all(GROUP)
+    order = typing.get_args(Supervision)
+    return {m.settings: m for m in sorted(_registered.values(), key=lambda method: order.index(method.supervision))}
+
+
+def of(settings: MethodConfig) -> Registered:
+    """How the method of these settings is registered.
+
+    Raises:
+        TypeError: settings that are not registered.
+    """
+    known = registered()
+    if type(settings) not in known:
+        names = ", ".join(kind.__name__ for kind in known)
+        left_out = "".join(f"; {reason}" for reason in plugins.reasons(GROUP))
+        raise TypeError(f"no method takes settings of type {type(settings).__name__}; METHODS holds {names}{left_out}")
+    return known[type(settings)]
+
+
+def space_of(settings: type[MethodConfig]) -> Space:
+    """What is searched of miseg's own method with these settings."""
+    return _registered[settings].space
+
+
+def by_key() -> dict[str, Registered]:
+    """Every method by its short name."""
+    return {method.key: method for method in registered().values()}
+
+
+def _place(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+class Methods(Mapping[type, "type[Method]"]):
+    """A read-only dict from type of settings to method class that imports the class when it is looked up."""
+
+    def __getitem__(self, settings: type) -> type[Method]:
+        module, name = registered()[settings].implementation.split(":")
+        return getattr(import_module(module), name)
+
+    def __contains__(self, settings: object) -> bool:
+        # Mapping's own looks the value up, and so would import it.
+        return settings in registered()
+
+    def __iter__(self) -> Iterator[type]:
+        return iter(registered())
+
+    def __len__(self) -> int:
+        return len(registered())

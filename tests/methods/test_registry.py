@@ -1,0 +1,119 @@
+"""One place to register: what is refused, and what becomes of other packages' methods that cannot be had."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from miseg import plugins
+from miseg.interface import Task
+from miseg.methods import METHODS, build_method, registry
+from miseg.methods.configs import CrossEntropy, RegionMutualInformation
+from miseg.methods.dice import Dice
+from miseg.methods.registry import MethodConfig, register
+from miseg.networks import configs, register_network
+from miseg.recipes.contenders import CONTENDERS
+from miseg.recipes.experiment import Experiment, from_dict, to_dict
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[EntryPoint]]]:
+    """Entry points by group, of packages that are not installed: fill it before anything is looked up."""
+    points: dict[str, list[EntryPoint]] = {}
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points.get(group, []))
+    forget()
+    yield points
+    forget()
+
+
+def forget() -> None:
+    plugins.declared.cache_clear()
+    plugins.load_all.cache_clear()
+
+
+def broken(name: str, group: str, value: str = "nowhere.at.all") -> EntryPoint:
+    return EntryPoint(name, value, group)
+
+
+def test_a_method_is_known_by_its_settings_and_by_its_short_name() -> None:
+    assert METHODS[RegionMutualInformation].__name__ == "RegionMutualInformationMethod"
+    assert CONTENDERS["rmi"].settings is RegionMutualInformation and CONTENDERS["rmi"].label == "RMI"
+    assert CONTENDERS["dice"].rows == ("Dice tuned", "Dice as published")
+    assert len(METHODS) == len(CONTENDERS) == len({kind.__name__ for kind in METHODS})
+
+
+def test_two_of_one_name_are_refused_and_both_are_named() -> None:
+    with pytest.raises(ValueError, match=r"miseg\.methods\.dice\.Dice and .*Other have one short name, dice"):
+
+        @register("dice", label="other")
+        @dataclass(frozen=True)
+        class Other(MethodConfig):
+            pass
+
+    other_dice = dataclass(frozen=True)(type("Dice", (MethodConfig,), {"__module__": __name__}))
+    with pytest.raises(ValueError, match=rf"miseg\.methods\.dice\.Dice and {__name__}\.Dice have one name of settings"):
+        register("other-dice", label="other")(other_dice)
+    other_unet = dataclass(frozen=True)(type("UNet", (configs.Network,), {"__module__": __name__}))
+    with pytest.raises(ValueError, match=rf"miseg\.networks\.configs\.UNet and {__name__}\.UNet have one name"):
+        register_network("nowhere:UNet")(other_unet)
+    assert "other-dice" not in CONTENDERS and METHODS[Dice].__name__ == "NetworkAndLossMethod"
+
+
+def test_settings_that_nobody_registered_are_refused() -> None:
+    @dataclass(frozen=True)
+    class Unheard(MethodConfig):
+        pass
+
+    with pytest.raises(TypeError, match="no method takes settings of type Unheard; METHODS holds CrossEntropy"):
+        build_method(Unheard(), Task(3))
+    with pytest.raises(TypeError, match="no network takes settings of type VGG; there are UNet, DeepLab"):
+        build_method(CrossEntropy(configs.VGG()), Task(3))  # type: ignore[arg-type]
+
+
+def test_a_broken_package_is_warned_of_once_and_named_where_its_method_is_asked_for(
+    packages: dict[str, list[EntryPoint]], caplog: pytest.LogCaptureFixture
+) -> None:
+    packages["miseg.methods"] = [broken("median", "miseg.methods")]
+    with caplog.at_level(logging.WARNING, "miseg"):
+        assert CrossEntropy in METHODS and "median" not in CONTENDERS
+    (warned,) = [record.getMessage() for record in caplog.records]
+    assert warned.startswith("left out: miseg.methods: 'median' of") and "nowhere.at.all" in warned
+    assert "ModuleNotFoundError: No module named 'nowhere'" in warned and warned.endswith("uninstall that package")
+    data = to_dict(Experiment(CrossEntropy()))
+    data["method"]["type"] = "Median"
+    with pytest.raises(ValueError, match=r"type = 'Median': expected one of .*; miseg\.methods: 'median' of .* cannot"):
+        from_dict(data)
+    with pytest.raises(ValueError, match=r"'median' of .* cannot be loaded"):
+        plugins.load("miseg.methods", "median")
+
+
+def test_two_packages_of_one_name_are_both_left_out_and_both_named(packages: dict[str, list[EntryPoint]]) -> None:
+    packages["miseg.datasets"] = [
+        broken("mine", "miseg.datasets", value="one.place:read"),
+        broken("mine", "miseg.datasets", value="another:read"),
+        broken("camvid", "miseg.datasets", value="another:camvid"),
+    ]
+    loaders = plugins.loaders("miseg.datasets", own=["camvid"])
+    assert list(loaders) == ["mine"]
+    with pytest.raises(ValueError, match=r"'mine' is in .*one\.place:read.* and .*another:read.*; rename one"):
+        loaders["mine"]()
+
+
+def test_a_name_of_miseg_s_own_stays_its_own(
+    packages: dict[str, list[EntryPoint]], caplog: pytest.LogCaptureFixture
+) -> None:
+    packages["miseg.estimators"] = [broken("ksg", "miseg.estimators", value="another:ksg")]
+    with caplog.at_level(logging.WARNING, "miseg"):
+        assert plugins.loaders("miseg.estimators", own=["ksg"]) == {}
+    assert "'ksg' is in miseg itself and in an unnamed package (another:ksg); rename one" in caplog.text
+
+
+@pytest.mark.parametrize("key", ["rmi", "dice", "infoseg"])
+def test_a_space_travels_by_pickle(key: str) -> None:
+    space = registry.by_key()[key].space
+    assert pickle.loads(pickle.dumps(space)) == space
