@@ -41,6 +41,7 @@ def parsed(texts: Sequence[str], base: Experiment) -> Space:
         path, equals, within = text.partition("=")
         if not equals or not path or not within:
             raise ValueError(f"--space {text}: give a setting and its range, {EXAMPLE}")
+        path = path.replace("-", "_")  # as the options of a training are written
         if path in ranges:
             raise ValueError(f"--space {text}: {path} has a range already; name each setting once")
         try:

@@ -19,6 +19,7 @@ from miseg.recipes.spaces import FixedTrial
         ("optimiser.learning_rate=x10", "optimiser.learning_rate", Around(10)),
         ("method.region_size=1..4", "method.region_size", Whole(1, 4)),
         ("method.downsampling=average,max", "method.downsampling", Choice(("average", "max"))),
+        ("method.region-size=1..5", "method.region_size", Whole(1, 5)),
         ("method.region_size=2,4", "method.region_size", Choice((2, 4))),
         ("method.network.initial_features=x2", "method.network.initial_features", Around(2, whole=True)),
         ("optimiser.clip=0.5..5", "optimiser.clip", Uniform(0.5, 5.0)),
