@@ -4,7 +4,7 @@ Each is tuned alike on validation, confirmed on fresh seeds, then tested once.
 
 miseg study --plan --price-per-hour 2.5
 miseg study --name first --data embedded camvid --methods ce bce rmi affinity mutual --trials 8
-miseg study --name first --resume --data sentinel2-flanders --steps 2000 --budgets 10 50
+miseg study --name first --resume --data sentinel2-flanders --steps 2000 --labelled-pixels-per-class 10 50
 miseg study --name first --resume --confirm-seeds 5
 """
 

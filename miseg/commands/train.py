@@ -47,6 +47,10 @@ class Train(How):
     experiment: Annotated[tyro.conf.AvoidSubcommands[Experiment], tyro.conf.arg(name="")] = field(
         default_factory=Experiment
     )
+    labelled_images: int | None = None
+    """Label budget of a method that learns from images: how many training images are used. Default: the recipe's."""
+    labelled_pixels_per_class: int | None = None
+    """Label budget of a few-label method: how many labelled pixels of each class it is given. Default: the recipe's."""
 
 
 @dataclass
@@ -72,7 +76,8 @@ def run(arguments: Train | Again) -> int:
         uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
         experiment = queries.read_experiment(uri, arguments.from_run)
     else:
-        experiment = arguments.experiment
+        labels = arguments.labelled_images, arguments.labelled_pixels_per_class
+        experiment = arguments.experiment.with_labels(*labels)
     job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=True)
     name = arguments.name or f"{experiment.id}-{job.stamp}"
     again = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}

@@ -149,6 +149,20 @@ class Experiment:
         """How many labelled pixels of each class a few-label method is given; None: the method takes none."""
         return (self.label_budget or LABELLED_PIXELS) if self.takes_labelled_pixels else None
 
+    def with_labels(self, images: int | None = None, pixels_per_class: int | None = None) -> Experiment:
+        """The experiment with a label budget that is named as what it counts; None leaves what it has.
+
+        Raises:
+            ValueError: labels that the method does not take, or fewer than 1.
+        """
+        kind = type(self.method).__name__
+        if self.takes_labelled_pixels and images is not None:
+            raise ValueError(f"labelled images = {images}: {kind} takes labelled pixels of each class")
+        if not self.takes_labelled_pixels and pixels_per_class is not None:
+            raise ValueError(f"labelled pixels per class = {pixels_per_class}: {kind} takes labelled images")
+        budget = pixels_per_class if self.takes_labelled_pixels else images
+        return self if budget is None else dataclasses.replace(self, label_budget=budget)
+
     @property
     def patch(self) -> int | None:
         """Side in pixels of the patches whose pairs the method learns from; None where it learns from images."""

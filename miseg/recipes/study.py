@@ -133,6 +133,14 @@ class StudyTable:
         return "all" if self.budget is None else str(self.budget)
 
     @property
+    def labels(self) -> str:
+        """What the budget counts: "10 images", "50 pixels a class"; "all" images of the data, or "none"."""
+        if self.supervision == "none":
+            return "none"
+        unit = " pixels a class" if self.supervision == "few" else " images"
+        return self.budget_text + (unit if self.budget is not None else "")
+
+    @property
     def id(self) -> str:
         """Data, budget and supervision."""
         return f"{self.name}/{self.budget_text}, supervision {self.supervision}"
@@ -183,13 +191,22 @@ class Asked:
     data: tuple[str, ...] | None = None
     methods: tuple[str, ...] | None = None
     budgets: tuple[str, ...] | None = None
-    """ "all", or numbers of labels."""
+    """ "all", or numbers: of labelled images, and of few-label methods of labelled pixels of each class."""
     trials: int | None = None
     confirm_seeds: int | None = None
     changes: Changes = field(default_factory=Changes)
     baseline: str | None = None
     seed: int | None = None
     selection: Selection | None = None
+    labelled_images: tuple[str, ...] | None = None
+    """ "all", or numbers, in place of `budgets` where methods learn from images."""
+    labelled_pixels_per_class: tuple[int, ...] | None = None
+    """In place of `budgets` where methods are given a few labelled pixels."""
+
+    def label_budgets(self, supervision: Supervision) -> Sequence[str | int] | None:
+        """The budgets of a kind of supervision, as they are asked for."""
+        own = {"dense": self.labelled_images, "few": self.labelled_pixels_per_class}.get(supervision)
+        return self.budgets if own is None else own
 
 
 def grown(known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]) -> tuple[StudyTable, ...]:
@@ -205,9 +222,10 @@ def grown(known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]
     """
     tables = {table.id: table for table in known}
     places = asked.data or tuple(dict.fromkeys(table.place for table in known)) or ("embedded",)
-    for option, values in (("data", asked.data), ("methods", asked.methods), ("budgets", asked.budgets)):
-        if values is not None and len(set(values)) < len(values):
-            raise ValueError(f"--{option} {' '.join(values)}: name each once")
+    for option in ("data", "methods", "budgets", "labelled_images", "labelled_pixels_per_class"):
+        values = getattr(asked, option) or ()
+        if len(set(values)) < len(values):
+            raise ValueError(f"--{option.replace('_', '-')} {' '.join(map(str, values))}: name each once")
     for place in places:
         for wanted in _wanted(place, known, asked, defaults):
             if asked.methods and wanted.supervision not in {CONTENDERS[method].supervision for method in asked.methods}:
@@ -230,16 +248,17 @@ def _wanted(place: str, known: Sequence[StudyTable], asked: Asked, defaults: Map
     tables = []
     for supervision in BASELINES:
         there = [table.budget for table in known if (table.place, table.supervision) == (place, supervision)]
-        budgets = there if asked.budgets is None and there else _budgets(supervision, asked.budgets or ())
+        texts = asked.label_budgets(supervision)
+        budgets = there if texts is None and there else _budgets(supervision, texts or ())
         tables += [StudyTable(place, supervision, budget, changes=asked.changes, **settings) for budget in budgets]
     return tables
 
 
-def _budgets(supervision: Supervision, texts: Sequence[str]) -> list[int | None]:
+def _budgets(supervision: Supervision, texts: Sequence[str | int]) -> list[int | None]:
     """Of the budgets asked for, those that this kind of supervision has."""
     for text in texts:
-        if text != "all" and not (text.isdecimal() and int(text) > 0):
-            raise ValueError(f"--budgets {text}: give all, or numbers of labelled images or pixels, such as 50")
+        if text != "all" and not (str(text).isdecimal() and int(text) > 0):
+            raise ValueError(f"label budget {text}: give all, or numbers of labelled images or pixels, such as 50")
     numbers = [int(text) for text in texts if text != "all"]
     if supervision == "few":
         return [*numbers] or [LABELLED_PIXELS]

@@ -113,6 +113,12 @@ def test_a_label_budget_is_of_images_or_of_pixels_of_each_class() -> None:
         for experiment in (method, replace(method, label_budget=7))
     ]
     assert named == [(None, None), (7, None), (None, LABELLED_PIXELS), (None, 7), (None, None), (7, None)]
+    assert images.with_labels(images=7) == replace(images, label_budget=7) and images.with_labels() is images
+    assert pixels.with_labels(pixels_per_class=7) == replace(pixels, label_budget=7)
+    with pytest.raises(ValueError, match="labelled images = 7: MutualInformationSimilarity takes labelled pixels of"):
+        pixels.with_labels(images=7)
+    with pytest.raises(ValueError, match="labelled pixels per class = 7: PixelKMeans takes labelled images"):
+        clusters.with_labels(pixels_per_class=7)
 
 
 def test_equal_experiments_have_one_id_whether_numbers_are_written_with_a_point_or_not() -> None:

@@ -128,14 +128,36 @@ def test_all_methods_of_a_table_have_one_budget() -> None:
 
 def test_label_budgets_are_of_images_or_pixels() -> None:
     tables = grown((), Asked(data=("camvid", "sentinel2-flanders"), budgets=("all", "10"), methods=None), DEFAULTS)
-    assert [(table.name, table.supervision, table.budget_text) for table in tables] == [
-        ("camvid", "dense", "all"),
-        ("camvid", "dense", "10"),
-        ("camvid", "none", "all"),
-        ("sentinel2-flanders", "few", "10"),
+    assert [(table.name, table.supervision, table.budget_text, table.labels) for table in tables] == [
+        ("camvid", "dense", "all", "all"),
+        ("camvid", "dense", "10", "10 images"),
+        ("camvid", "none", "all", "none"),
+        ("sentinel2-flanders", "few", "10", "10 pixels a class"),
     ]
     assert {cell.base.label_budget for cell in tables[1].cells} == {10}
     assert ids(grown((), Asked(budgets=("10",), methods=("ce",)), DEFAULTS)) == ["embedded/10/ce"]
+
+
+def test_budgets_of_images_and_of_pixels_can_be_asked_for_by_their_names() -> None:
+    asked = Asked(
+        data=("camvid", "sentinel2-flanders"),
+        budgets=("10",),
+        labelled_images=("all", "30"),
+        labelled_pixels_per_class=(5,),
+    )
+    named = {
+        (table.name, table.labels, cell.base.labelled_images, cell.base.labelled_pixels_per_class)
+        for table in grown((), asked, DEFAULTS)
+        for cell in table.cells
+    }
+    assert named == {
+        ("camvid", "all", None, None),
+        ("camvid", "30 images", 30, None),
+        ("camvid", "none", None, None),
+        ("sentinel2-flanders", "5 pixels a class", None, 5),
+    }
+    alone = grown((), replace(asked, labelled_pixels_per_class=None), DEFAULTS)
+    assert alone[-1].labels == "10 pixels a class", "what is not named has --budgets"
 
 
 def test_changes_reach_the_recipes_that_they_are_for() -> None:
@@ -208,8 +230,10 @@ def test_a_table_is_added_with_a_budget_of_its_own(known) -> None:
         (Asked(data=("nowhere",)), "--data nowhere: no recipe of ce, .*; there are some for .*camvid, "),
         (Asked(data=("embedded", "embedded")), "--data embedded embedded: name each once"),
         (Asked(data=("/x/embedded",)), "both are called embedded; rename one of the two"),
-        (Asked(budgets=("0",)), "--budgets 0: give all, or numbers"),
-        (Asked(budgets=("some",)), "--budgets some: give all, or numbers"),
+        (Asked(budgets=("0",)), "label budget 0: give all, or numbers"),
+        (Asked(labelled_images=("5", "5")), "--labelled-images 5 5: name each once"),
+        (Asked(labelled_pixels_per_class=(0,)), "label budget 0: give all, or numbers"),
+        (Asked(budgets=("some",)), "label budget some: give all, or numbers"),
         (Asked(baseline="bce"), "--baseline bce: compared are ce, rmi"),
     ],
 )

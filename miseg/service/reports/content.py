@@ -132,7 +132,7 @@ def _classes(table: ReportedTable, rows: Sequence[Result]) -> tuple[list[dict[st
         ]
         spans = ([pick(iou_of_rows) for iou_of_rows in values] for pick in (fmean, min, max))
         panels.append(figures.Classes(row.line.name, *spans))
-        where = {"data": table.data, "budget": table.budget, "split": table.split, "row": row.line.name}
+        where = {"data": table.data, **table.labels, "split": table.split, "row": row.line.name}
         for name, iou_of_rows in zip(names, values, strict=True):
             spread = {"iou": fmean(iou_of_rows), "iou_lowest": min(iou_of_rows), "iou_highest": max(iou_of_rows)}
             records.append(where | {"class": name} | {key: number(value) for key, value in spread.items()})

@@ -71,7 +71,7 @@ def _of_images(
         return []
     scores = [100 * counts.of_images(ids).image_iou() for counts in (images, other)]
     gains = scores[0] - scores[1]
-    where = {"data": table.data, "budget": table.budget, "split": table.split, "row": shown.row}
+    where = {"data": table.data, **table.labels, "split": table.split, "row": shown.row}
     where |= {"baseline": shown.baseline, "seed": str(shown.seed)}
     return [
         where

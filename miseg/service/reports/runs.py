@@ -96,6 +96,15 @@ class ReportedTable:
     missing: list[str] = field(default_factory=list)
     """What the plan has and MLflow has not, in words."""
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the budget counts, for tables: images with labels, or labelled pixels of each class."""
+        return {
+            "budget": self.budget,
+            "labelled_images": self.budget if self.supervision == "dense" else "",
+            "labelled_pixels_per_class": self.budget if self.supervision == "few" else "",
+        }
+
 
 @dataclass
 class ReportedStudy:

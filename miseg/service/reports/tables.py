@@ -101,7 +101,7 @@ class Result:
         difference = self.difference
         return {
             "data": self.table.data,
-            "budget": self.table.budget,
+            **self.table.labels,
             "supervision": self.table.supervision,
             "split": self.table.split,
             "row": self.line.name,

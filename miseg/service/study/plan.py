@@ -150,14 +150,16 @@ def cost(rows: Sequence[Mapping[str, Any]], devices: Devices) -> dict[str, Any]:
 def text(plan: StudyPlan, done: Mapping[str, int], devices: Devices) -> str:
     """The plan for the terminal: a line for each cell, and the sums."""
     rows = expected(plan, done)
-    header = ("cell", "trials", "confirmations", "steps each", "images/s", "from", f"{devices.kind}-hours")
+    header = ("cell", "labels", "trials", "confirmations", "steps each", "images/s", "from", f"{devices.kind}-hours")
     lines = [header]
-    for (_, cell, _), row in zip(plan.cells, rows, strict=True):
+    for (table, cell, _), row in zip(plan.cells, rows, strict=True):
         hours = devices.hours(row["seconds"])
         counts = (f"{row['trials']}", f"{row['confirmations']}", f"{cell.base.steps}")
-        lines.append((row["cell"], *counts, f"{row['images_per_second']:.3g}", row["source"], f"{hours:.3g}"))
+        lines.append(
+            (row["cell"], table.labels, *counts, f"{row['images_per_second']:.3g}", row["source"], f"{hours:.3g}")
+        )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(map(_padded, header, line, widths)).rstrip() for line in lines]
+    rows_text = ["  ".join(map(_padded, header, line, widths)).rstrip() for line in lines]
     total = cost(rows, devices)
     summary = (
         f"{total['trials']} trials and {total['confirmations']} confirmations of {total['steps']} steps together: "
@@ -166,11 +168,11 @@ def text(plan: StudyPlan, done: Mapping[str, int], devices: Devices) -> str:
     )
     if total["price"] is not None:
         summary += f", {total['price']:.2f} at {devices.price_per_hour:g} an hour of a {devices.kind}"
-    return "\n".join([*table, f"{summary}; the seconds in which each training starts and ends come on top"])
+    return "\n".join([*rows_text, f"{summary}; the seconds in which each training starts and ends come on top"])
 
 
 def _padded(column: str, value: str, width: int) -> str:
-    return value.ljust(width) if column in ("cell", "from") else value.rjust(width)
+    return value.ljust(width) if column in ("cell", "labels", "from") else value.rjust(width)
 
 
 def to_file(plan: StudyPlan, data: str, devices: Devices, split: str) -> PlanFile:

@@ -36,8 +36,12 @@ class Options(Place):
     """What is compared, as far as there are recipes for the data. Default: all but dice, relative-position,
     co-occurrence and what other packages add, or with --resume those of the study."""
     budgets: tuple[str, ...] | None = None
-    """Label budgets: all, or numbers of labelled images, and for few-label methods of labelled pixels of each class.
-    Default: all, and 50 pixels."""
+    """Label budgets of all methods: all, or numbers, of labelled images, and for few-label methods of labelled pixels
+    of each class. Default: all, and 50 pixels."""
+    labelled_images: tuple[str, ...] | None = None
+    """Label budgets of methods that learn from images alone: all, or numbers of labelled images. Default: --budgets."""
+    labelled_pixels_per_class: tuple[int, ...] | None = None
+    """Label budgets of few-label methods alone: numbers of labelled pixels of each class. Default: --budgets."""
     trials: int | None = None
     """Trials of every method; the first is the paper's default. Default: 6, or 32 on a cluster with GPUs."""
     confirm_seeds: int | None = None
@@ -78,6 +82,8 @@ class Options(Place):
             self.baseline,
             self.seed,
             self.selection,
+            self.labelled_images,
+            self.labelled_pixels_per_class,
         )
 
     def check(self) -> None:

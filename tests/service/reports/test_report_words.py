@@ -56,7 +56,10 @@ def test_what_is_to_be_known_of_clusters_is_said() -> None:
     ],
 )
 def test_a_place_is_the_data_and_the_labels(data: str, budget: str, supervision: str, called: str) -> None:
-    assert place(ReportedTable(data, budget, supervision, "")) == called
+    table = ReportedTable(data, budget, supervision, "")
+    assert place(table) == called
+    images, pixels = budget if supervision == "dense" else "", budget if supervision == "few" else ""
+    assert table.labels == {"budget": budget, "labelled_images": images, "labelled_pixels_per_class": pixels}
 
 
 def test_numbers() -> None:

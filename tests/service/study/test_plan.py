@@ -87,7 +87,7 @@ def test_what_is_done_costs_nothing_more() -> None:
     text = plans.text(found, done, Devices(True, 2, 2.0))
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["cell", *(name for _, _, name in found.cells)]
-    assert lines[1].split()[1:4] == ["0", "0", "40"] and lines[3].split()[1:6] == ["4", "4", "40", "20", "said"]
+    assert lines[1].split()[1:5] == ["all", "0", "0", "40"] and lines[3].split()[2:7] == ["4", "4", "40", "20", "said"]
     assert "4 trials and 6 confirmations of 400 steps together" in lines[4]
     assert "GPU-hours at most" in lines[4] and "at 2 an hour of a GPU" in lines[4]
 
