@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from miseg.files import replacing
+from miseg.service.cluster import ray_internals
 
 if TYPE_CHECKING:
     from ray.autoscaler.v2.schema import ClusterStatus, NodeInfo
@@ -88,14 +89,7 @@ def announce(address: str, config: dict[str, Any]) -> None:
     Raises:
         Exception: Ray is away.
     """
-    from ray._raylet import (  # type: ignore[attr-defined]
-        GCS_AUTOSCALER_CLUSTER_CONFIG_KEY,
-        GCS_AUTOSCALER_STATE_NAMESPACE,
-        GcsClient,
-    )
-    from ray.core.generated.autoscaler_pb2 import ClusterConfig  # type: ignore[attr-defined]
-
-    told, types = ClusterConfig(), dict(config["available_node_types"])
+    told, types = ray_internals.ClusterConfig(), dict(config["available_node_types"])
     head = types.pop(config.get("head_node_type"), {}).get("resources", {})
     for name, node_type in types.items():
         group = told.node_group_configs.add(name=name, max_count=node_type.get("max_workers", 0))
@@ -107,11 +101,11 @@ def announce(address: str, config: dict[str, Any]) -> None:
     group = told.node_group_configs.add(name="head", max_count=1)
     for kind, amount in head.items():
         group.resources[kind] = int(amount)
-    GcsClient(address=address).internal_kv_put(
-        GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
+    ray_internals.GcsClient(address=address).internal_kv_put(
+        ray_internals.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
         told.SerializeToString(),
         True,
-        GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
+        ray_internals.GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
     )
 
 
@@ -127,11 +121,8 @@ def drain(address: str, node_id: str, reason: str, deadline: float) -> None:
     Raises:
         RuntimeError: Ray refuses.
     """
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
-
-    accepted, why = GcsClient(address=address).drain_node(
-        node_id, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, int(1000 * deadline)
+    accepted, why = ray_internals.GcsClient(address=address).drain_node(
+        node_id, ray_internals.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, int(1000 * deadline)
     )
     if not accepted:
         raise RuntimeError(f"Ray does not drain node {node_id}: {why}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from miseg.service.cloud import autoscaling
+from miseg.service.cluster import ray_internals
 
 LATE_S = 20.0
 """What a worker has that comes once there may be none: the autoscaler had asked for it before. What trains there
@@ -28,9 +29,7 @@ def no_workers(path: Path) -> None:
 
 def no_pods(raycluster: str) -> None:
     """Have KubeRay start none; those that there are it leaves to the autoscaler, which ends them once they drained."""
-    from ray.autoscaler._private.kuberay import node_provider
-
-    client = node_provider.KubernetesHttpApiClient(NAMESPACE.read_text().strip())
+    client = ray_internals.kuberay_node_provider.KubernetesHttpApiClient(NAMESPACE.read_text().strip())
     groups = client.get(f"rayclusters/{raycluster}")["spec"]["workerGroupSpecs"]
     limits = [(at, limit) for at in range(len(groups)) for limit in ("minReplicas", "maxReplicas")]
     if patch := [
@@ -90,7 +89,5 @@ class Stop:
             time.sleep(self._settle)
 
     def _end(self, node_id: str) -> None:
-        from ray._raylet import GcsClient  # type: ignore[attr-defined]
-
         autoscaling.say(f"{node_id} has not left in time: ending it")
-        GcsClient(address=self._address).drain_nodes([bytes.fromhex(node_id)])
+        ray_internals.GcsClient(address=self._address).drain_nodes([bytes.fromhex(node_id)])

@@ -25,6 +25,7 @@ from typing import Annotated, Literal
 import tyro
 
 from miseg.service.cloud import autoscaling
+from miseg.service.cluster import ray_internals
 
 TIMEOUT_S = 5.0
 TOKEN_LIFE_S = 21_600
@@ -124,14 +125,11 @@ def drain(address: str, node_ip: str, deadline: float, reason: str) -> str:
 
 
 def _live(address: str, node_ip: str) -> list[str]:
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
-
-    nodes = GcsClient(address=address).get_all_node_info(timeout=30).items()
+    nodes = ray_internals.GcsClient(address=address).get_all_node_info(timeout=30).items()
     return [
         node_id.hex()
         for node_id, node in nodes
-        if node.node_manager_address == node_ip and node.state == GcsNodeInfo.ALIVE
+        if node.node_manager_address == node_ip and node.state == ray_internals.GcsNodeInfo.ALIVE
     ]
 
 

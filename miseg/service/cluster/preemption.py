@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
-import ray
 from ray.exceptions import RayActorError
+
+from miseg.service.cluster import ray_internals
 
 DRAIN_POLL_S = 1.0
 """How often Ray is asked which nodes are draining."""
@@ -81,7 +82,7 @@ class Notice:
 
     def _look(self) -> None:
         try:
-            draining = ray._private.state.state.get_draining_nodes()
+            draining = ray_internals.global_state.get_draining_nodes()
         except Exception:  # Ray's control store is away for a moment, or this process ends
             return
         if leaving := sorted(self._nodes & set(draining)):

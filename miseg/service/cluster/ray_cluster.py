@@ -28,12 +28,13 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 from ray import ActorID, PlacementGroupID
-from ray._private import ray_constants
-from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.data.packed.decoded import remove_abandoned
-from miseg.service.cluster import threads  # noqa: F401  (what Ray's processes inherit)
+from miseg.service.cluster import (
+    ray_internals,
+    threads,  # noqa: F401  (what Ray's processes inherit)
+)
 
 LOOPBACK = "127.0.0.1"
 
@@ -104,14 +105,8 @@ def _have_ray_data_here() -> None:
     Ray Data makes them where it is first used and keeps them for good: a worker that has one is never idle, so an
     autoscaled cluster never gave its last one back.
     """
-    # Ray has no public name for them.
-    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-        get_or_create_autoscaling_coordinator,
-    )
-    from ray.data._internal.stats import get_or_create_stats_actor
-
-    get_or_create_autoscaling_coordinator()
-    get_or_create_stats_actor()
+    ray_internals.get_or_create_autoscaling_coordinator()
+    ray_internals.get_or_create_stats_actor()
 
 
 def _start_here(show_workers: bool) -> None:
@@ -123,13 +118,13 @@ def _start_here(show_workers: bool) -> None:
         port = probe.getsockname()[1]
     told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{LOOPBACK}:{port}"}
     # Where Ray knows of clusters a machine's address is the one that others reach, and every process answers there.
-    told[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    told[ray_internals.ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     # This machine does not announce that it goes away, as a spot node does: a process less for each trial to start.
     told["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     before = {name: os.environ.get(name) for name in told}
-    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    clusters = ray_internals.ray_constants.ENABLE_RAY_CLUSTER
     os.environ.update(told)
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    ray_internals.ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         ray.init(
             address="local",
@@ -138,7 +133,7 @@ def _start_here(show_workers: bool) -> None:
             logging_level=logging.WARNING,
         )
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        ray_internals.ray_constants.ENABLE_RAY_CLUSTER = clusters
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
@@ -156,9 +151,9 @@ def free_abandoned() -> None:
     what a controller held that died meanwhile would starve the next one.
     """
     job = ray.get_runtime_context().get_job_id()
-    for group in ray._private.state.state._connect_and_get_accessor().get_placement_group_table():
-        table = PlacementGroupTableData.FromString(group)
-        if table.creator_job_id.hex() != job or table.state == PlacementGroupTableData.REMOVED:
+    for group in ray_internals.global_state._connect_and_get_accessor().get_placement_group_table():
+        table = ray_internals.PlacementGroupTableData.FromString(group)
+        if table.creator_job_id.hex() != job or table.state == ray_internals.PlacementGroupTableData.REMOVED:
             continue
         # What a driver holds counts as a dead actor's, with no actor named.
         if table.creator_actor_dead and not ActorID(table.creator_actor_id).is_nil():
@@ -191,7 +186,7 @@ def resources(workers: int, concurrency: int | None) -> Resources:
         ValueError: the workers of one trial would never fit.
     """
     offered = ray.cluster_resources()
-    largest = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    largest = ray_internals.global_state.get_max_resources_from_cluster_config() or {}
     cpus, gpus = (max(offered.get(kind, 0.0), largest.get(kind, 0.0)) for kind in ("CPU", "GPU"))
     if workers < 1:
         raise ValueError(f"workers = {workers}: use 1 or more")

@@ -11,7 +11,8 @@ import time
 from typing import Any
 
 import ray.data
-from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+from miseg.service.cluster.ray_internals import ExecutionCallback
 
 PAUSE = 0.01
 """Seconds that a pipeline's executor rests after each turn of its loop."""

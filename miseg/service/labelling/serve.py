@@ -21,7 +21,6 @@ os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
 import ray
 import torch
 from ray import serve
-from ray.serve._private import replica
 from ray.serve.config import ProxyLocation
 from starlette.applications import Starlette
 
@@ -33,6 +32,7 @@ from miseg.files import replacing
 from miseg.methods.few.nearest import NearestLabelMethod
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.cluster.ray_internals import serve_replica
 from miseg.service.labelling.http import application
 from miseg.service.labelling.session import FirstView, Session, check_bands
 
@@ -123,8 +123,8 @@ class LabellingPage:
 def _listen_on_the_loopback() -> None:
     # Once this object is there, Serve has its process listen on all addresses for other deployments, whose requests are
     # pickles: whoever reached it could run anything. There are none here, and no setting turns it off.
-    listen = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, address: listen(
+    listen = serve_replica.add_port_to_grpc_server
+    serve_replica.add_port_to_grpc_server = lambda server, address: listen(
         server, f"{LOOPBACK[0]}:{address.rpartition(':')[2]}"
     )
 

@@ -18,7 +18,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
-from miseg.service.cluster import ray_cluster
+from miseg.service.cluster import ray_cluster, ray_internals
 from miseg.service.cluster.ray_cluster import HEAD
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import source_tags
@@ -253,7 +253,7 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
     results = tuner.fit()
     state.keep_end(path, ray_cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.
-    trials = results._experiment_analysis.trials
+    trials = ray_internals.trials_of(results)
     # As they were made: a restored list is in the order of the last reports, and of equal trials the first wins.
     order = sorted(range(len(trials)), key=lambda i: int(trials[i].experiment_tag.partition("_")[0]))
     rows = [tune_rows.close(tuning.tracking_uri, tuning.name, trial_run, results[i], trials[i].config) for i in order]
