@@ -17,6 +17,7 @@ from miseg.service.reports.papers import Beside
 from miseg.service.reports.pictures import EXTREMES, data_uri
 from miseg.service.reports.runs import ReportedTable
 from miseg.service.reports.words import NAMES, give_or_take, place
+from miseg.service.tracking.provenance import code_of
 from miseg.service.training.artifacts import write_table
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
@@ -153,8 +154,8 @@ def reproduce(content: Content) -> list[dict[str, Any]]:
     entries = []
     for row in content.rows:
         first = next(iter(row.line.seeds.values())).run
-        commit = first.data.tags.get("mlflow.source.git.commit", "unknown")
-        code = f"Commit {commit[:12]}" + (", with changes." if first.data.tags.get("miseg.dirty") == "true" else ".")
+        changes = ", with changes" if first.data.tags.get("miseg.dirty") == "true" else ""
+        code = code_of(first.data.tags).replace("commit ", "Commit ") + f"{changes}."
         recipe = row.line.recipe if row.line.recipe in RECIPES else ""
         runs = []
         for seed, seeded in sorted(row.line.seeds.items()):

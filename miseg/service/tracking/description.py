@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from miseg.methods.configs import InfoSeg
 from miseg.recipes.experiment import Experiment, to_dict
+from miseg.service.tracking import provenance
 
 PAPER_NAMES = {"method.weight": "lambda", "method.temperature": "tau"}
 
@@ -62,23 +62,9 @@ def command() -> str:
 
 
 def code_tags() -> dict[str, str]:
-    """The commit that ran and whether the tree had changes: from git, or $MISEG_COMMIT where there is no repository."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD") or os.environ.get("MISEG_COMMIT", "unknown")
-    changed = git("status", "--porcelain")
-    tags = {
-        "mlflow.source.git.commit": commit,
-        "miseg.dirty": "unknown" if changed is None else str(bool(changed)).lower(),
-    }
+    """The code that ran (see `provenance.commit`), the Ray job that ran it, and what MLflow shows as the source."""
+    commit, dirty = provenance.commit()
+    tags = {provenance.COMMIT_TAG: commit, "miseg.dirty": dirty}
     if ray_job := os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_SUBMISSION_ID"):
         tags["miseg.ray_job_id"] = ray_job
     return tags | source_tags()

@@ -13,6 +13,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import VALIDATION_MEAN_IOU
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.provenance import code_of
 
 if TYPE_CHECKING:
     from miseg.service.tuning.tuning import Space, Tuning
@@ -38,22 +39,22 @@ def tuned(uri: str, tuning: Tuning) -> Run | None:
 def of_training(run: Run) -> str:
     """What to say of a training that was done before."""
     tags, score = run.data.tags, run.data.metrics.get(VALIDATION_MEAN_IOU)
-    commit = tags.get("mlflow.source.git.commit", "unknown")[:12]
     of = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[queries.RUN_KEY]}"
     result = "" if score is None else f", mean IoU {score:.4f}"
     return (
         f"experiment {tags['miseg.experiment_id']} was trained to its end before: MLflow run {run.info.run_id} "
-        f"({of}{result}, commit {commit}). Nothing is trained now; another --seed is another experiment, and a --name "
+        f"({of}{result}, {code_of(tags)}). Nothing is trained now; another --seed is another experiment, and a --name "
         "trains this one once more"
     )
 
 
 def of_tuning(run: Run) -> str:
     """What to say of a tuning that was done before."""
-    name, commit = run.data.tags[queries.RUN_KEY], run.data.tags.get("mlflow.source.git.commit", "unknown")[:12]
+    name = run.data.tags[queries.RUN_KEY]
     return (
-        f"the same was tuned before: {name}, MLflow run {run.info.run_id}, commit {commit}. Nothing is tuned now; "
-        f"--resume --name {name} prints its tables, another --seed is another tuning, and a new --name tunes again"
+        f"the same was tuned before: {name}, MLflow run {run.info.run_id}, {code_of(run.data.tags)}. "
+        f"Nothing is tuned now; --resume --name {name} prints its tables, another --seed is another tuning, "
+        "and a new --name tunes again"
     )
 
 
