@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from miseg.networks.registry import Network, register_network
 
@@ -31,6 +31,9 @@ class UNet(Network):
 @dataclass(frozen=True)
 class DeepLab(Network):
     """DeepLabV3 (Chen et al. 2017) or DeepLabV3+ (Chen et al. 2018) on a ResNet, dilated to its output stride."""
+
+    PACKAGES: ClassVar = ("segmentation-models-pytorch", "timm")
+    """Distributions that it needs beside torch."""
 
     version: Literal["v3", "v3+"] = "v3+"
     """v3+ adds a decoder that sees features at a quarter of the resolution."""

@@ -19,7 +19,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from miseg.service.checkpoints import checkpoint_files
-from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking import mlflow_runs, queries, wheel
 from miseg.service.tracking.mlflow_runs import TrackingError
 
 SERVED = Path(__file__).with_name("served_model.py")
@@ -65,6 +65,7 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
             whole,
             weights,
             manifest["task"],
+            wheel.requirements(checkpoint_files.read_experiment(folder).method),
             Model(made.artifact_location, run_id, model_uuid=made.model_id, model_id=made.model_id),
         )
         client.log_model_artifacts(made.model_id, str(whole))
@@ -85,21 +86,25 @@ def _delete(client: mlflow.MlflowClient, models: Sequence[LoggedModel]) -> None:
         client.delete_logged_model(model.model_id)
 
 
-def _save(target: Path, checkpoint: Path, task: dict[str, Any], description: Model) -> None:
+def _save(
+    target: Path, checkpoint: Path, task: dict[str, Any], requirements: Sequence[str], description: Model
+) -> None:
     # Without names: MLflow would hand `predict` a named tensor as a dict of object arrays.
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, task["in_channels"]))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, task["num_classes"], -1, -1))]),
     )
+    code = wheel.write(checkpoint.parent)
     with warnings.catch_warnings():
         # The signature is given: an example would only be predicted once more to check it.
         warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
         mlflow.pyfunc.save_model(
             str(target),
             python_model=str(SERVED),
-            artifacts={"checkpoint": str(checkpoint)},
+            artifacts={"checkpoint": str(checkpoint), "miseg": str(code)},
             signature=signature,
-            pip_requirements=["miseg"],
+            # MLflow has pip run in the model's folder.
+            pip_requirements=[f"artifacts/{wheel.NAME}", *requirements],
             mlflow_model=description,
         )
     for cache in target.rglob("__pycache__"):

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 from miseg.service.checkpoints import checkpoint, checkpoint_files
-from miseg.service.tracking import description, mlflow_runs, models, queries
+from miseg.service.tracking import mlflow_runs, models, queries
 from miseg.service.tracking.description import parameters
 from miseg.service.tracking.mlflow_runs import TrackingError
 from miseg.service.tracking.run_store import RunDetails, RunStore
@@ -106,10 +107,9 @@ def test_a_run_says_what_it_is(uri: str, open_one: Callable[..., str]) -> None:
     assert len(tags["mlflow.source.git.commit"]) in (7, 40) and tags["miseg.dirty"] in ("true", "false", "unknown")
 
 
-def test_commit_and_job_come_from_the_environment_where_there_is_no_repository(
+def test_commit_and_job_come_from_the_environment_before_git(
     uri: str, open_one: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(description, "__file__", "/description.py")
     monkeypatch.setenv("MISEG_COMMIT", "abc123")
     monkeypatch.setenv("RAY_JOB_ID", "raysubmit_1")
     tags = MlflowClient(uri).get_run(open_one()).data.tags
@@ -327,7 +327,11 @@ def test_a_logged_model_predicts_what_the_method_predicts_and_is_no_pickle(
     assert "weights.safetensors" in {path.name for path in files}
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib")]
     # Whatever a file is called: a pickle of protocol 2 or later starts so, and torch's zip holds one.
-    assert not [path for path in files if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"PK")]
+    pickles = (b"\x80\x02", b"\x80\x03", b"\x80\x04")
+    assert not [path for path in files if path.suffix != ".whl" and path.read_bytes()[:2] in (*pickles, b"PK")]
+    (code,) = (path for path in files if path.suffix == ".whl")
+    with zipfile.ZipFile(code) as archive:
+        assert not [name for name in archive.namelist() if archive.read(name)[:2] in (*pickles, b"PK")]
 
 
 @pytest.mark.slow
