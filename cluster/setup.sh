@@ -9,6 +9,6 @@ python3 -m venv ~/miseg-env || {
 }
 # For people and for `ray exec`: `ray`, `python` and the token in every shell.
 grep -qs cluster/profile.sh ~/.bashrc || echo '. ~/miseg-source/cluster/profile.sh' >> ~/.bashrc
-# server: PostgreSQL's driver. Flask-WTF: for MLflow's login.
+# all: PostgreSQL's driver is among it. Flask-WTF: for MLflow's login.
 cd ~/miseg-source
-~/miseg-env/bin/pip install -c constraints.txt '.[server]' Flask-WTF "$@"
+~/miseg-env/bin/pip install -c constraints.txt '.[all]' Flask-WTF "$@"

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from miseg import __version__
 from miseg.commands import program
 from miseg.commands.cluster_files import FILES
 from tests.support import ROOT
@@ -86,6 +86,7 @@ def test_what_is_no_python_travels_too(wheel: Path) -> None:
     own = {str(path.relative_to(ROOT)) for path in files(ROOT / "miseg")}
     outside = {f"miseg/shipped/{path.relative_to(ROOT)}" for path in files(*(ROOT / name for name in OUTSIDE))}
     assert {name for name in names if name.startswith("miseg/")} == own | outside
+    assert {"miseg/py.typed", f"miseg-{__version__}.dist-info/licenses/LICENSE"} <= names
     for kind in (".c", ".j2", ".js", ".css", ".html"):
         assert any(name.endswith(kind) for name in own), kind
     for name in (
@@ -98,8 +99,7 @@ def test_what_is_no_python_travels_too(wheel: Path) -> None:
 
 
 def test_it_runs_in_an_empty_folder(call: Callable[..., str], environment: Path, tmp_path: Path) -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert call("miseg", "--version") == f"miseg {version}\n"
+    assert call("miseg", "--version") == f"miseg {__version__}\n"
     overview = call("miseg", "--help")
     assert all(f"\n  {name} " in overview for name in program.COMMANDS)
     assert overview == call("python", "-m", "miseg", "--help")
