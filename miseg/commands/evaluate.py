@@ -60,7 +60,8 @@ def run(arguments: Evaluate) -> int:
     from dataclasses import replace
 
     from miseg.data.packed.dataset import PackedDataset
-    from miseg.evaluation.crf import DenseCRF, available
+    from miseg.evaluation.crf import DenseCRF
+    from miseg.extras import require
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare
     from miseg.service.evaluation.compare import check_alike, compare
@@ -68,8 +69,8 @@ def run(arguments: Evaluate) -> int:
     from miseg.service.tracking import mlflow_runs, models
 
     crf = [DenseCRF(iterations) for iterations in arguments.crf]
-    if crf and not available():
-        raise ValueError("--crf: the dense CRF is an optional extra: pip install 'miseg[crf]'")
+    if crf:
+        require("crf", "--crf, the dense CRF,", "pydensecrf")
     with tempfile.TemporaryDirectory() as folder:
         uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
         # Folders named by their run: what is wrong with a checkpoint is told with its path.

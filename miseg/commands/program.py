@@ -1,6 +1,6 @@
 """The program `miseg`: finds the command that is asked for and hands it the rest of the line.
 
-Nothing but the standard library is imported here, and a command only once it is called: `miseg --help` is instant.
+Of other packages none is imported here, and a command only once it is called: `miseg --help` is instant.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import ast
 import difflib
 import importlib
 import sys
-from importlib.metadata import version
 from pathlib import Path
+
+from miseg import __version__
 
 COMMANDS = {
     "prepare-data": "prepare_data",
@@ -43,7 +44,7 @@ def main() -> None:
     if name in ("-h", "--help"):
         print(overview())
     elif name == "--version":
-        print(f"miseg {version('miseg')}")
+        print(f"miseg {__version__}")
     elif name not in COMMANDS:
         print(f"error: {unknown(name)}", file=sys.stderr)
         sys.exit(USAGE_ERROR)

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from miseg.evaluation.confusion import ConfusionMatrix, integers
+from miseg.extras import require
 from miseg.interface import IGNORE_INDEX
 
 
@@ -128,6 +128,10 @@ def match_clusters(counts_KC: Tensor | np.ndarray, *, many_to_one: bool | None =
         return torch.from_numpy(counts.numpy().argmax(1))
     if clusters > classes:
         raise ValueError(f"{clusters} clusters do not match {classes} classes one to one: allow many to one")
+    # Here alone: who opens a trained model needs no SciPy.
+    require("networks", "the match of clusters with classes", "scipy")
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(counts.numpy(), maximize=True)
     match = torch.empty(clusters, dtype=torch.int64)
     match[torch.from_numpy(rows)] = torch.from_numpy(columns)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from miseg.extras import require
+
 _PROBABILITY_FLOOR = 1e-5
 
 
@@ -74,14 +76,13 @@ def dense_crf(
 
     Raises:
         ValueError: image and probabilities of unequal size or of another shape or type, or values outside 0..1.
-        ModuleNotFoundError: the extra is not installed; the message says how to.
+        MissingExtraError: (a ModuleNotFoundError) the extra 'crf' is not installed.
     """
     image_HWC, probabilities_KHW = _checked(image, probabilities)
     settings = replace(settings or DenseCRF(), iterations=iterations)
-    try:
-        from pydensecrf.densecrf import DenseCRF2D
-    except ImportError as error:
-        raise ModuleNotFoundError("the dense CRF is an optional extra: pip install 'miseg[crf]'") from error
+    require("crf", "the dense CRF", "pydensecrf")
+    from pydensecrf.densecrf import DenseCRF2D
+
     classes, height, width = probabilities_KHW.shape
     floored_KHW = np.maximum(probabilities_KHW, _PROBABILITY_FLOOR)
     energy_KP = -np.log(floored_KHW / floored_KHW.sum(0)).reshape(classes, -1)

@@ -6,6 +6,7 @@ scikit-learn and torch are imported when an estimator or a distribution is looke
 
 from typing import TYPE_CHECKING, Any
 
+from miseg.extras import require
 from miseg.information.catalog import DISTRIBUTIONS, ESTIMATORS, estimate
 from miseg.information.results import Estimate, TracePoint
 
@@ -40,6 +41,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require("information", "miseg.information", "scipy", "sklearn")
     from importlib import import_module
 
     return getattr(import_module(_LATER[name]), name)

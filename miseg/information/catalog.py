@@ -8,6 +8,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from miseg import plugins
+from miseg.extras import require
 from miseg.information.results import Estimate
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _LazyMapping(Mapping[str, T]):
 
 
 def _named(place: str) -> Any:
+    require("information", "miseg.information", "scipy", "sklearn")
     module, name = place.split(":")
     return getattr(import_module(f"miseg.information.{module}"), name)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
@@ -63,7 +62,7 @@ def iic_segmentation_loss(
 def _tables(first_NKHW: Tensor, second_NKHW: Tensor, displacement: int) -> Tensor:
     """Σ_nu first[n, k, u] second[n, l, u + t] for every displacement t, [T, K, K]."""
     # Zeros as wide as the window on one side of each axis keep what leaves there from coming back on the other.
-    height, width = (next_fast_len(side + displacement, real=True) for side in first_NKHW.shape[-2:])
+    height, width = (_fast_length(side + displacement) for side in first_NKHW.shape[-2:])
     firsts, seconds = (torch.fft.rfft2(x, (height, width)).permute(2, 3, 1, 0) for x in (first_NKHW, second_NKHW))
     spectra_HWKK = _CrossSpectra.apply(firsts.contiguous(), seconds.contiguous())
     # Of the inverse only the window is wanted, so its rows and columns are summed directly.
@@ -75,6 +74,19 @@ def _tables(first_NKHW: Tensor, second_NKHW: Tensor, displacement: int) -> Tenso
     columns_TW = (_waves(shifts, columns, width) * twice).to(firsts.dtype)
     partial = torch.einsum("th,hwkl->twkl", rows_TH, spectra_HWKK)
     return torch.einsum("sw,twkl->tskl", columns_TW, partial).real.flatten(0, 1)
+
+
+def _fast_length(least: int) -> int:
+    """The smallest length of at least `least` that real Fourier transforms are fast at: 2^a · 3^b · 5^c."""
+    length = least
+    while True:
+        rest = length
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return length
+        length += 1
 
 
 class _CrossSpectra(torch.autograd.Function):

@@ -12,12 +12,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch as smp
-import timm
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from miseg.extras import require
 from miseg.networks import configs
+
+require("networks", "DeepLab", "segmentation_models_pytorch", "timm")
+
+import segmentation_models_pytorch as smp  # noqa: E402  (after the sentence that names the extra)
+import timm  # noqa: E402
 
 MULTIPLE = 16
 """segmentation-models-pytorch refuses sides that are no multiple of it."""

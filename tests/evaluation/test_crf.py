@@ -126,7 +126,8 @@ def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
 
 
 def test_without_the_extra_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    for module in ("pydensecrf", "pydensecrf.densecrf"):
+        monkeypatch.setitem(sys.modules, module, None)
     image, probabilities, _ = example()
     assert not available()
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'miseg\[crf\]'"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from sklearn import cluster
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
@@ -79,24 +80,20 @@ def test_memory_is_bounded_by_the_number_of_samples() -> None:
         method.fit_support([Batch(images, valid_NHW=torch.zeros(6, 10, 12, dtype=torch.bool))])
 
 
-def test_samples_are_drawn_evenly_from_all_batches() -> None:
+def test_samples_are_drawn_evenly_from_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     method = pixels(clusters=2, samples=400)
     # A tenth of the pixels are bright, all in the last batch; so are a tenth of 400 samples, give or take.
     dark = [Batch(torch.zeros(1, 3, 30, 30) + 0.01 * torch.randn(1, 3, 30, 30)) for _ in range(9)]
     bright = Batch(torch.ones(1, 3, 30, 30) + 0.01 * torch.randn(1, 3, 30, 30))
     kept: list[Tensor] = []
-    import miseg.methods.unsupervised.k_means as module
 
-    class Watched(module.MiniBatchKMeans):
+    class Watched(cluster.MiniBatchKMeans):
         def fit(self, features, y=None, sample_weight=None):
             kept.append(torch.from_numpy(features))
             return super().fit(features)
 
-    original, module.MiniBatchKMeans = module.MiniBatchKMeans, Watched
-    try:
-        method.fit_support([*dark, bright])
-    finally:
-        module.MiniBatchKMeans = original
+    monkeypatch.setattr(cluster, "MiniBatchKMeans", Watched)
+    method.fit_support([*dark, bright])
     (samples,) = kept
     assert len(samples) == 400 and 15 <= int((samples[:, 0] > 0.5).sum()) <= 70
 

@@ -1,1 +1,5 @@
 """Packed data sets: Parquet shards with a sidecar."""
+
+from miseg.extras import require
+
+require("data", "miseg.data.packed", "PIL", "pyarrow")

@@ -10,6 +10,7 @@ import numpy as np
 from miseg.data.checks import BadFileError, encode_png
 from miseg.data.raster.grid import Window
 from miseg.data.samples import DataSetInfo, Sample
+from miseg.extras import require
 
 if TYPE_CHECKING:
     from miseg.data.raster.scenes import Scene
@@ -42,6 +43,7 @@ def check_chip(chip: np.ndarray, info: DataSetInfo) -> np.ndarray:
 
 def encode_chip(chip: np.ndarray) -> bytes:
     """`chip` (uint8 or uint16, [H, W, C]) as deflated GeoTIFF bytes; the same bytes for the same pixels."""
+    require("geo", "a chip of several bands", "rasterio")
     from rasterio.io import MemoryFile
     from rasterio.transform import Affine
 
@@ -67,6 +69,7 @@ def decode_chip(data: bytes) -> np.ndarray:
     Raises:
         ValueError: truncated or damaged bytes.
     """
+    require("geo", "a chip of several bands", "rasterio")
     from rasterio.errors import RasterioError
     from rasterio.io import MemoryFile
 

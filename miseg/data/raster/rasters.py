@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from miseg.data.raster.grid import Grid, Window
+from miseg.extras import require
 
 # Rasterio takes most of a second to import; data sets of plain pictures do without it.
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
     Raises:
         ValueError: it is missing, no raster, truncated or damaged.
     """
+    require("geo", "reading a raster", "rasterio")
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
+from miseg.extras import require
 from miseg.interface import Batch, Step, Task
 from miseg.methods.cluster_configs import PixelKMeans
 from miseg.methods.unsupervised.clusters import ClusterMethod, upsampled, valid_at
@@ -44,6 +44,10 @@ class KMeansMethod(ClusterMethod):
         Raises:
             ValueError: fewer valid pixels than clusters.
         """
+        # Here alone: who predicts with found centres needs no scikit-learn.
+        require("networks", "K-means", "sklearn")
+        from sklearn.cluster import MiniBatchKMeans
+
         training = self.training
         self.eval()
         kept_MD, keys_M = self.centres_KD.new_empty(0, self.centres_KD.shape[1]).cpu(), torch.empty(0)

@@ -1,1 +1,5 @@
 """How fast each part is, as ratios in one run."""
+
+from miseg.extras import require
+
+require("service", "miseg.service.benchmarks", "mlflow", "psutil", "ray")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import tyro
 
+from miseg.extras import MissingExtraError
 from miseg.service.cluster import threads  # noqa: F401  (before any job's torch)
 
 USAGE_ERROR = 2
@@ -93,7 +94,7 @@ def execute(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, MissingExtraError) as error:
         if not _is_ours(error):
             raise
         print(f"error: {error}", file=sys.stderr)

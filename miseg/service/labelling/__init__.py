@@ -1,1 +1,5 @@
 """The labelling page."""
+
+from miseg.extras import require
+
+require("label", "miseg.service.labelling", "ray", "starlette")

@@ -1,1 +1,5 @@
 """Ray Tune with Optuna, then confirmation on fresh seeds."""
+
+from miseg.extras import require
+
+require("service", "miseg.service.tuning", "optuna", "ray")
