@@ -18,8 +18,9 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from miseg import wheel
 from miseg.service.checkpoints import checkpoint_files
-from miseg.service.tracking import mlflow_runs, queries, wheel
+from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.mlflow_runs import TrackingError
 
 SERVED = Path(__file__).with_name("served_model.py")

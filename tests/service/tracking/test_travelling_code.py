@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 import miseg
+from miseg import wheel
 from miseg.interface import Task
 from miseg.methods.configs import MethodConfig, MutualLearning, PixelKMeans, RegionMutualInformation
 from miseg.networks.configs import DeepLab, UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
-from miseg.service.tracking import mlflow_runs, models, wheel
+from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training.loop import Loop
 
 ABSENT = """
