@@ -1,4 +1,4 @@
-"""How miseg's dashboards look: panels, variables and links over Grafana's own builders."""
+"""Look of miseg's dashboards: panels, variables and links over Grafana's own builders."""
 
 from __future__ import annotations
 

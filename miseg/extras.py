@@ -1,4 +1,4 @@
-"""What `pip install miseg` leaves out: a sentence that names the extra, where something of it is missing."""
+"""Extras: a sentence that names the one to install, where a package is missing."""
 
 from __future__ import annotations
 

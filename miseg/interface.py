@@ -1,4 +1,4 @@
-"""What every method, data set and trainer agrees on.
+"""The contracts between methods, data sets and trainers.
 
 This module imports torch and nothing of miseg: a method written against it trains in a plain loop, in Ray Train and in
 a test without a change.
@@ -22,7 +22,7 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be segmented.
+    """Classes and channels of a segmentation task.
 
     Attributes:
         num_classes: number of classes K, at least 2; 0 where the images have no labels.
@@ -125,7 +125,7 @@ class Method(nn.Module, ABC):
     """
 
     supervision: ClassVar[Literal["dense", "few", "none"]]
-    """Which labels training may see; for "none" the trainer strips them from every batch."""
+    """The labels that training may see; for "none" the trainer strips them from every batch."""
 
     emits: ClassVar[Literal["classes", "clusters"]]
     """Whether `predict`'s channels are the task's classes, or clusters that evaluation matches to classes."""
@@ -152,7 +152,7 @@ class Method(nn.Module, ABC):
         return {}
 
     def fit_support(self, labels: Iterable[Batch]) -> None:
-        """What is found in closed form after training; most methods have nothing.
+        """Fit the parts that have a closed form, after training; most methods have none.
 
         A method of supervision "few" is given its labelled pixels; one of "none", the training images without labels.
         """

@@ -12,7 +12,7 @@ PIXEL_ACCURACY = "pixel_accuracy"
 BOUNDARY_IOU = "boundary_iou"
 CLASS_IOU = "iou"
 OBJECTIVE = "objective"
-"""What a method without labels raises in training: −loss, nats."""
+"""Objective that a method without labels raises in training: −loss, nats."""
 CLUSTER_ENTROPY = "cluster_entropy"
 UNUSED_CLUSTERS = "unused_clusters"
 INFERENCE_SECONDS = "inference_seconds"
@@ -40,7 +40,7 @@ TITLES = {
     TRAIN_MATCH_MEAN_IOU: "mean IoU, matched on train,",
     TRAIN_MATCH_PIXEL_ACCURACY: "pixel accuracy, matched on train,",
 }
-"""What people call them."""
+"""Titles of the metrics for people."""
 
 
 def of_split(split: str, score: str) -> str:

@@ -1,4 +1,4 @@
-"""What other packages add to miseg: their entry points, as Python's packaging knows them.
+"""Plugins: entry points by which other packages add to miseg.
 
 A package declares, in its own pyproject.toml, names under one of `GROUPS`:
 
@@ -39,7 +39,7 @@ def declared(group: str) -> dict[str, tuple[EntryPoint, ...]]:
 
 
 def load(group: str, name: str) -> Any:
-    """What the entry point of this name in a group stands for.
+    """Object of the entry point of this name in a group.
 
     Raises:
         ValueError: the package cannot be imported, or two packages have this name; the message names them.
@@ -74,7 +74,7 @@ def loaders(group: str, own: Collection[str]) -> dict[str, Callable[[], Any]]:
 
 @functools.cache
 def load_all(group: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """What all entry points of a group stand for, once a process: those that load, and why others do not, by name.
+    """Objects of all entry points of a group, loaded once a process, and the errors of others, by name.
 
     Each that does not is warned of in a line.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 
 SHIPPED = PACKAGE / "shipped"
-"""Where the wheel has them, under their names in the repository; pyproject.toml says which. A checkout has it not."""
+"""Folder of these files in the wheel, under their names in the repository; a checkout does not have it."""
 
 
 def resource(name: str) -> Path:

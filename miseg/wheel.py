@@ -31,7 +31,7 @@ def write(folder: Path) -> Path:
 
 
 def requirements(settings: Any) -> list[str]:
-    """What a model of a method predicts with, beside miseg: name==version of what is installed here.
+    """Requirements of a method's model, beside miseg: name==version of what is installed here.
 
     Args:
         settings: the method's. A type from outside of miseg brings the distribution that it comes from.

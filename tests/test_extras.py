@@ -99,7 +99,7 @@ def from_outside(folder: str) -> Iterator[tuple[Path, set[str]]]:
     paths = sorted((ROOT / folder).rglob("*.py"))
     own = {"miseg", "tests"} | WRITTEN_BY_A_TEST
     if folder != "miseg":
-        own |= {path.stem for path in paths}
+        own |= {path.stem for path in paths} | {path.parent.name for path in paths}
     for path in paths:
         yield path.relative_to(ROOT), imported(path) - sys.stdlib_module_names - own
 

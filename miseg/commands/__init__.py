@@ -1,1 +1,1 @@
-"""What is run from a command line: `miseg COMMAND`, one module each."""
+"""Commands of the program `miseg`, one module each."""

@@ -42,7 +42,7 @@ class Annotate(Place):
     """Row, column, height and width, in pixels, of the part of a large image to label. Default: all of it, or the 1024
     x 1024 pixels in its middle."""
     role: Literal["best", "last"] = "last"
-    """Which of a run's two models."""
+    """Choice among a run's two models."""
     class_property: str = "class"
     """Property of the GeoJSON features, or column of the table, that holds the class."""
     bands: tuple[str, ...] | None = None

@@ -41,7 +41,7 @@ class Benchmark(Place):
     """Measure rows of the benchmark table."""
 
     rows: tuple[RowName, ...] = get_args(RowName)
-    """Which rows.
+    """Names of the rows that are measured.
     data-path: Ray Data beside a DataLoader with 2 workers, images/s;
     data-path-cached: the same from the second epoch on, with decoded images kept;
     data-memory: streaming ten times the data beside the data, MiB at the peak.
@@ -65,7 +65,7 @@ class Benchmark(Place):
     steps: int | None = None
     """Steps of each repetition, after some that are not timed. Default: each row's own (`STEPS` in the code)."""
     repetitions: int = 3
-    """How often each variant is timed, in turn."""
+    """Times that each variant is timed, in turn."""
 
 
 def run(arguments: Benchmark) -> int:

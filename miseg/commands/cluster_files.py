@@ -16,12 +16,12 @@ from miseg import resources
 from miseg.service.command.options import execute
 
 FILES = ("README.md", "cluster", "cluster.yaml", "constraints.txt", "dashboards", "jobs", "pyproject.toml")
-"""What cluster.yaml hands to nodes beside the package itself."""
+"""Files that cluster.yaml hands to nodes beside the package itself."""
 
 
 @dataclass
 class ClusterFiles:
-    """Which folder."""
+    """Options of writing the cluster's files."""
 
     out: Path = Path("miseg-cluster")
     """Folder to write; it is not there yet, or empty."""

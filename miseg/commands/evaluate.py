@@ -29,7 +29,7 @@ class Evaluate(Place):
     run: tuple[str, ...] = ()
     """Ids of the MLflow runs whose models are measured; two or more are also compared."""
     role: Literal["best", "last"] = "best"
-    """Which of a run's two models: the best on validation, or the last."""
+    """Choice among a run's two models: the best on validation, or the last."""
     checkpoint: str | None = None
     """Folder of a checkpoint, in place of --run."""
     split: str = "val"
@@ -41,9 +41,9 @@ class Evaluate(Place):
     points: tuple[int, ...] = ()
     """Of a few-label method: numbers of labelled pixels a class, such as 1 5 10 50, from which every date is mapped."""
     draws: int = 10
-    """How often the labelled pixels are drawn for each number of --points."""
+    """Number of draws of the labelled pixels for each number of --points."""
     compare: tuple[Literal["local", "global", "representation", "patches", "pixels"], ...] = ()
-    """Which comparisons are measured with --points. Default: all that the method has."""
+    """Comparisons that are measured with --points. Default: all that the method has."""
     dates: tuple[str, ...] = ()
     """Dates of the labelled pixels, for as many draws each as there are. Default: all clear ones, or, where they are
     more than the draws, some at equal distances."""

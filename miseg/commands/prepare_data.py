@@ -49,7 +49,7 @@ else:
 
 @dataclass(frozen=True)
 class PrepareData:
-    """What to pack and where."""
+    """Options of packing a data set."""
 
     data: DataSet = "embedded"
     """Data set: street scenes drawn by the program; CamVid in the SegNet layout; PASCAL VOC 2012; VOC 2012 with SBD's

@@ -52,7 +52,7 @@ class Segment(Place):
     batch: int | None = None
     """Tiles that are predicted at once. Default: 8 on a GPU, 1 without; more take more memory."""
     role: Literal["best", "last"] | None = None
-    """Which of a run's two models. Default: the last of a few-label method, the best of others."""
+    """Choice among a run's two models. Default: the last of a few-label method, the best of others."""
     class_property: str = "class"
     """Property of the GeoJSON features, or column of the table, that holds the class."""
     bands: tuple[str, ...] | None = None
@@ -63,9 +63,9 @@ class Segment(Place):
     full_scale: float | None = None
     """Stored value of 1.0. Default: what the metadata say, or 10000 for 16 bits and 255 for 8."""
     compare: Literal["local", "global", "representation", "patches", "pixels"] | None = None
-    """What makes a labelled pixel near. Default: the model's own."""
+    """Measure of nearness to labelled pixels. Default: the model's own."""
     neighbours: int | None = None
-    """How many of the nearest labelled pixels vote. Default: the model's own."""
+    """Number of the nearest labelled pixels that vote. Default: the model's own."""
 
 
 def run(arguments: Segment) -> int:

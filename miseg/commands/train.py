@@ -21,7 +21,7 @@ from miseg.service.command.options import Place, execute
 
 @dataclass
 class How(Place):
-    """What every training can be told."""
+    """Options of every training."""
 
     workers: int = 1
     """Training workers (processes), one GPU each where there are GPUs."""
@@ -29,14 +29,14 @@ class How(Place):
     """Name of the run; the name of a run that was stopped continues it, a new one trains once more what was
     trained before. Default: the experiment's id and the time."""
     max_failures: int = 3
-    """How many lost workers are replaced before the run is given up; -1 for no limit."""
+    """Number of lost workers that are replaced before the run is given up; -1 for no limit."""
     keep_all: bool = False
     """Keep the checkpoint of every validation in the storage's runs/NAME, not only the best and the last."""
     register: str | None = None
     """Register the best checkpoint as a version of MLflow's model of this name: models:/NAME@best is the best of its
     versions that were measured on the same data. Default: none is registered."""
     when_storage_fails: WhenStorageFails = "continue"
-    """Where a checkpoint cannot be written (a full disk): go on, with a warning, and try again at the next validation,
+    """If a checkpoint cannot be written (a full disk): go on, with a warning, and try again at the next validation,
     or stop. A run whose last one is missing has failed either way; under its name it goes on from the one before."""
 
 

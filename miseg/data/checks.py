@@ -1,4 +1,4 @@
-"""What a picture must be to be packed; everything else is refused with a reason that names the value and the mend.
+"""Checks of pictures before they are packed; a refusal names the value and the mend.
 
 Images are stored as 8-bit RGB. Conversions that lose nothing are made (grey to three equal channels, palette to its
 colours, a fully opaque alpha channel dropped); those that would need a choice are refused (16 bits: which range becomes
@@ -24,7 +24,7 @@ _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
 OF_DAMAGED = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError)
-"""What Pillow raises on damaged files, beside what it means to: it believes what stands in them."""
+"""Errors that Pillow raises on damaged files, beside its own: it believes what stands in them."""
 
 
 class BadFileError(ValueError):

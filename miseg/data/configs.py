@@ -47,7 +47,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Pairs:
-    """How two views of one place are drawn, for the methods that learn from pairs of patches without labels."""
+    """Settings of drawing two views of one place, for the methods that learn from pairs of patches without labels."""
 
     shift: int = 1
     """Pixels by which the second view's middle lies beside the first's, at most, along each axis."""
@@ -72,4 +72,4 @@ class Pairs:
 
 
 Order = Literal["shuffle", "replacement"]
-"""How training images are drawn: every image once an epoch in a new order, or each draw independent of the others."""
+"""Manner of drawing training images: each once an epoch in a new order, or each draw independent of the others."""

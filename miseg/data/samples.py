@@ -1,4 +1,4 @@
-"""What a reader of a published layout hands to packing."""
+"""Samples, data set descriptions and rejections: the contract between readers of published layouts and packing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IGNORE_LABEL = 255
 
 @dataclass(frozen=True)
 class DataSetInfo:
-    """What a data set's publisher says about it.
+    """Classes, channels and sizes of a data set, as its publisher has them.
 
     Attributes:
         name: short name, as in `DATA_SETS`.

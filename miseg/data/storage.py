@@ -1,4 +1,4 @@
-"""Where things are kept: a folder, or a URI that pyarrow reads, with patience where a network lies between."""
+"""Storage: a folder, or a URI that pyarrow reads, with retries where a network lies between."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_local(system: fs.FileSystem) -> bool:
 
 
 def listed(system: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
-    """What a folder holds; nothing where there is none.
+    """Files and folders in a folder; none where it does not exist.
 
     Raises:
         OSError: it cannot be listed.
@@ -75,7 +75,7 @@ def write_whole(system: fs.FileSystem, path: str, content: bytes) -> None:
 
 
 def patiently(system: fs.FileSystem, work: Callable[[], Result], patience: float | None = None) -> Result:
-    """What `work` returns; where `system` is behind a network, tried again after an error, with growing pauses.
+    """Result of `work`, tried again after an error with growing pauses where `system` is behind a network.
 
     An object store refuses requests when there are many (503 SlowDown), and pyarrow itself repeats only those that did
     not connect. What `work` does it must be able to do twice.

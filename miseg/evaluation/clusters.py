@@ -72,7 +72,7 @@ class ClusterCounts:
         return tuple((self.counts.sum(1) == 0).nonzero().flatten().tolist())
 
     def collapsed(self) -> str | None:
-        """What is wrong where the solution has degenerated; None where it has not.
+        """Description of a collapse of the clusters; None where there is none.
 
         exp(entropy) is the number of clusters that are effectively used. A solution has collapsed where, beyond the
         first, less than a tenth of the others are.

@@ -1,4 +1,4 @@
-"""Where two models agree and where they do not, from the pictures that their evaluations kept."""
+"""Agreement of two models pixel by pixel, from the pictures that their evaluations kept."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def _cells(sheet_HWC: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def _run(values: np.ndarray) -> int:
-    """How many are true before the first that is not."""
+    """Number of true values before the first false one."""
     return len(values) if values.all() else int(values.argmin())

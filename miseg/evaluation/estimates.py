@@ -98,7 +98,7 @@ def _points(axes: Axes, rows: Sequence[Estimated], colour: object, inside: tuple
 
 
 class Followed(NamedTuple):
-    """How a quantity went in a training.
+    """Course of one quantity over the steps of a training.
 
     Attributes:
         model: the training, a row of panels.

@@ -38,7 +38,7 @@ MOST_SEEDS = 200
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """What a model's predictions have in each image: enough for the IoU of any of them together.
+    """Hits and unions of each class in each image: enough for the IoU of any of the images together.
 
     Attributes:
         ids: the N images.
@@ -70,7 +70,7 @@ class ImageCounts:
         return cls(tuple(ids), hits_NK, counts.sum(1) + counts.sum(2) - hits_NK)
 
     def of_images(self, ids: Sequence[str]) -> ImageCounts:
-        """Those of the images named, in that order."""
+        """The counts of the images named, in that order."""
         places = {name: place for place, name in enumerate(self.ids)}
         chosen = [places[name] for name in ids]
         return ImageCounts(tuple(ids), self.hits_NK[chosen], self.unions_NK[chosen])

@@ -130,7 +130,7 @@ def differences(rows: Sequence[Interval], baseline: str) -> Figure:
 
 
 def _window(rows: Sequence[Interval]) -> tuple[float, float]:
-    """What is shown: every estimate, and of an interval at most four times the usual, or one row hides the others."""
+    """Limits of the axis: every estimate, and at most four times the usual interval, or one row hides the others."""
     halves = sorted(row.half for row in rows if not math.isnan(row.half))
     most = 4 * halves[(len(halves) - 1) // 2] if halves else 0.0
     reach = [(row.estimate, 0.0 if math.isnan(row.half) else min(row.half, most)) for row in rows]

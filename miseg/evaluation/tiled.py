@@ -36,7 +36,7 @@ Predict = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut.
+    """Settings of cutting an image into tiles.
 
     Tiles overlap by `overlap` pixels or more, as they share the image evenly. An image that is no larger than a tile is
     one tile. At the image's own border tiles end with it, so that a network pads there as it does in evaluation.
@@ -78,7 +78,7 @@ class Tiling:
         return len(self.spans(size[0])) * len(self.spans(size[1]))
 
     def weights(self, span: tuple[int, int], length: int) -> Tensor:
-        """What a tile's pixels count along one side, float32.
+        """Weights of a tile's pixels along one side, float32.
 
         A linear ramp over the overlap: from `margin` pixels inside a side with a neighbour, where it is 0, to 1 at
         `overlap − margin`; of two tiles that share just the overlap the weights add up to 1.
@@ -175,7 +175,7 @@ def _predicted(
 
 
 def enlarged(pieces: Iterable[Piece], size: tuple[int, int], target: tuple[int, int]) -> Iterator[Piece]:
-    """What `blended` gave for an image of `size` = (height, width) at another size, strip by strip.
+    """Resized output of `blended`, from `size` = (height, width) to `target`, strip by strip.
 
     Bilinear, as `torch.nn.functional.interpolate(align_corners=False)` of the whole. Equal sizes change nothing.
     """

@@ -1,4 +1,4 @@
-"""What predictions tell of discrete labels: a ceiling, and a Gaussian lower bound that holds for labels."""
+"""Bounds of the information about discrete labels: their entropy, and a Gaussian lower bound that holds for labels."""
 
 from __future__ import annotations
 

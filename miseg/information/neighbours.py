@@ -78,5 +78,5 @@ def _without_ties(values_ND: np.ndarray, jitter: float, generator: np.random.Gen
 
 
 def _within(values_ND: np.ndarray, radius_N: np.ndarray) -> np.ndarray:
-    """How many other samples are no farther than the radius."""
+    """Number of other samples within the radius of each, int64 [N]."""
     return KDTree(values_ND, metric="chebyshev").query_radius(values_ND, radius_N, count_only=True) - 1

@@ -1,4 +1,4 @@
-"""What an estimator returns."""
+"""Results of estimators: a float with its details."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ Scalar = Callable[[Tensor, Tensor], Tensor]
 
 
 class Bound(NamedTuple):
-    """What is trained and what is told.
+    """Loss, stopping objective and value of a variational bound.
 
     Attributes:
         loss: descended on training batches.

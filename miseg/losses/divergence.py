@@ -81,7 +81,7 @@ class _MutualLearning(torch.autograd.Function):
 
 
 def divergence_from_logits_parts(logits_NKHW: Tensor, target_logits_NKHW: Tensor) -> tuple[Tensor, Tensor]:
-    """What the Porto study's code computed in place of the divergence: a sum over elements, and their number.
+    """Loss of the Porto study's code in place of the divergence: a sum over elements, and their number.
 
     The target is the other network's raw logits t, not its probabilities, and the sum runs over every element, ignored
     pixels too: Σ t · (log t − log p) where t > 0, and 0 elsewhere, as torch's `kl_div` of that time. It is no

@@ -1,4 +1,4 @@
-"""What the losses share about labels: which pixels count, one-hot maps, and checks of shapes."""
+"""Helpers of the losses for labels: valid pixels, one-hot maps, and checks of shapes."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _SLAB = 1 << 20
 
 
 class Pooled(NamedTuple):
-    """What one pass finds.
+    """Results of one pass over the logits.
 
     Attributes:
         sum: scalar, binary cross-entropy in nats, summed over classes and valid pixels.

@@ -22,7 +22,7 @@ from miseg.losses.region_covariance import half_log_det, half_log_det_and_gradie
 Downsampling = Literal["average", "max", "interpolation"]
 
 DIAGONAL = 5e-4
-"""What the authors' code adds to the diagonals; the paper's text says 1e-6 for M."""
+"""ε of the authors' code, added to the diagonals; the paper's text says 1e-6 for M."""
 
 
 class RegionMutualInformationParts(NamedTuple):

@@ -87,7 +87,7 @@ class RegionMutualInformation(MethodConfig):
     region_size: int = 3
     """R ≥ 1: a region is R x R downsampled pixels."""
     downsampling: Literal["average", "max", "interpolation"] = "average"
-    """How labels and probabilities are shrunk."""
+    """Manner of downsampling labels and probabilities."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
@@ -182,7 +182,7 @@ class MutualLearning(MethodConfig):
     weight: float = 1.0
     """Weight of the divergence from the others, 0 or more."""
     target: Literal["probabilities", "logits"] = "probabilities"
-    """What is imitated: the others' class probabilities, or, as the Porto study's code did, their raw logits."""
+    """Target of imitation: the others' class probabilities, or, as the Porto study's code did, their raw logits."""
 
     def __post_init__(self) -> None:
         if self.partners is not None and not self.partners:

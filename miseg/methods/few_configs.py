@@ -48,7 +48,7 @@ class MutualInformationSimilarity(MethodConfig):
     hidden: int = 128
     """Units of each hidden layer of the statistics networks."""
     discriminator: Literal["concatenate", "dot"] = "concatenate"
-    """How a statistics network scores: concatenate and convolve, or encode and take the inner product."""
+    """Kind of statistics network: concatenate and convolve, or encode and take the inner product."""
     alpha: float = 0.5
     """Weight of the global mutual information, 0 or more."""
     beta: float = 1.0
@@ -58,9 +58,9 @@ class MutualInformationSimilarity(MethodConfig):
     swap: bool = True
     """Whether a view's map is scored with the other view's representation, or with its own."""
     compare: Literal["global", "local", "representation"] = "local"
-    """What makes a labelled pixel near: global or local mutual information, or L1 between representations."""
+    """Measure of nearness to labelled pixels: global or local mutual information, or L1 between representations."""
     neighbours: int = 1
-    """How many of the nearest labelled pixels vote, 1 or more."""
+    """Number of the nearest labelled pixels that vote, 1 or more."""
 
     def __post_init__(self) -> None:
         _check_information(self)
@@ -98,7 +98,7 @@ class DeepInfoMax(MethodConfig):
     hidden: int = 128
     """Units of each hidden layer of the statistics networks and of the prior's discriminator."""
     discriminator: Literal["concatenate", "dot"] = "concatenate"
-    """How a statistics network scores: concatenate and convolve, or encode and take the inner product."""
+    """Kind of statistics network: concatenate and convolve, or encode and take the inner product."""
     alpha: float = 0.0
     """Weight of the global mutual information, 0 or more."""
     beta: float = 1.0
@@ -106,9 +106,9 @@ class DeepInfoMax(MethodConfig):
     gamma: float = 0.1
     """Weight at which the encoder matches the uniform prior, 0 or more."""
     compare: Literal["global", "local", "representation"] = "representation"
-    """What makes a labelled pixel near: global or local mutual information, or L1 between representations."""
+    """Measure of nearness to labelled pixels: global or local mutual information, or L1 between representations."""
     neighbours: int = 1
-    """How many of the nearest labelled pixels vote, 1 or more."""
+    """Number of the nearest labelled pixels that vote, 1 or more."""
 
     def __post_init__(self) -> None:
         _check_information(self)
@@ -141,9 +141,9 @@ class PatchAutoencoder(MethodConfig):
     weight: float = 1.0
     """Weight of the posterior's divergence from the prior, 0 or more; 1 is the paper's bound."""
     compare: Literal["representation"] = "representation"
-    """What makes a labelled pixel near: L1 between representations."""
+    """Measure of nearness to labelled pixels: L1 between representations."""
     neighbours: int = 1
-    """How many of the nearest labelled pixels vote, 1 or more."""
+    """Number of the nearest labelled pixels that vote, 1 or more."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:

@@ -12,7 +12,7 @@ E = TypeVar("E")
 
 
 class Trial(Protocol):
-    """What a search space needs of an Optuna trial."""
+    """Part of an Optuna trial that a search space needs."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """A real value in low..high, on a log scale if asked."""
@@ -33,7 +33,7 @@ class Uniform:
     _: KW_ONLY
     log: bool = False
     name: str = ""
-    """What the parameter is called in tables and in MLflow. Default: the last part of the setting's path."""
+    """Name of the parameter in tables and in MLflow. Default: the last part of the setting's path."""
 
     def suggest(self, trial: Trial, name: str, own: Any) -> float:
         """The trial's value."""
@@ -65,11 +65,11 @@ class Whole:
         return trial.suggest_int(name, self.low, self.high)
 
     def nearest(self, own: Any) -> Any:
-        """As of `Uniform`."""
+        """See `Uniform`."""
         return self.low if own is None else min(max(own, self.low), self.high)
 
     def ends(self, own: Any) -> tuple[Any, ...]:
-        """As of `Uniform`."""
+        """See `Uniform`."""
         return self.low, self.high
 
     def __str__(self) -> str:
@@ -99,7 +99,7 @@ class Choice:
         return own if own in choices else choices[0]
 
     def ends(self, own: Any) -> tuple[Any, ...]:
-        """As of `Uniform`."""
+        """See `Uniform`."""
         return tuple(self._choices(own))
 
     def __str__(self) -> str:
@@ -126,7 +126,7 @@ class Multiples:
         return own
 
     def ends(self, own: int) -> tuple[Any, ...]:
-        """As of `Uniform`."""
+        """See `Uniform`."""
         return tuple(self._choices(own))
 
     def __str__(self) -> str:
@@ -155,7 +155,7 @@ class Around:
         return float(own) if self.whole else own
 
     def ends(self, own: float) -> tuple[Any, ...]:
-        """As of `Uniform`."""
+        """See `Uniform`."""
         return own / self.factor, own * self.factor
 
     def __str__(self) -> str:
@@ -174,7 +174,7 @@ class Space:
     of: type | None = field(default=None, compare=False)
     """The method's settings that it is for; None: any with these paths."""
     identity: str = ""
-    """What a finished tuning remembers of the space. Default: its ranges as text."""
+    """Text by which a finished tuning recognises the space. Default: its ranges as text."""
 
     def __post_init__(self) -> None:
         if not self.identity:

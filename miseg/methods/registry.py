@@ -1,4 +1,4 @@
-"""Where methods are registered: the one place that says what a method is called, how it learns and how it is tuned.
+"""Registry of methods: the one place for a method's name, the labels that it learns from and its search space.
 
 No torch here: the class that trains is named, and imported when it is looked up.
 """
@@ -21,12 +21,12 @@ GROUP = "miseg.methods"
 NETWORK_AND_LOSS = "miseg.methods.dense.network_and_loss:NetworkAndLossMethod"
 
 Supervision = Literal["dense", "none", "few"]
-"""Which labels a method learns from: masks of images; a few labelled pixels, given after training; or none."""
+"""Labels that a method learns from: masks of images; a few labelled pixels, given after training; or none."""
 
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What the settings of every method are below: a frozen dataclass, beside `register`."""
+    """Base of the settings of every method: a frozen dataclass, beside `register`."""
 
     supervision: ClassVar[Supervision] = "dense"
     learns_from_pairs: ClassVar[bool] = False
@@ -40,18 +40,18 @@ class Registered:
     key: str
     """Its short name, such as rmi: the end of its recipes' names, and what a study's --methods takes."""
     label: str
-    """What its rows are called: "<label> tuned" and "<label> as published"."""
+    """Name of its rows: "<label> tuned" and "<label> as published"."""
     settings: type[MethodConfig]
     implementation: str
     """Its class, "package.module:Class"."""
     space: Space
-    """What is searched where nobody says."""
+    """Default search space."""
     in_studies: bool = False
     """Whether a study compares it where nobody names methods."""
 
     @property
     def supervision(self) -> Supervision:
-        """Which labels it learns from."""
+        """Labels that it learns from."""
         return self.settings.supervision
 
     @property
@@ -121,7 +121,7 @@ def registered() -> dict[type, Registered]:
 
 
 def of(settings: MethodConfig) -> Registered:
-    """How the method of these settings is registered.
+    """Registration of the method that has these settings.
 
     Raises:
         TypeError: settings that are not registered.
@@ -135,7 +135,7 @@ def of(settings: MethodConfig) -> Registered:
 
 
 def space_of(settings: type[MethodConfig]) -> Space:
-    """What is searched of miseg's own method with these settings."""
+    """Search space of miseg's own method with these settings."""
     return _registered[settings].space
 
 

@@ -1,4 +1,4 @@
-"""What networks are made of."""
+"""Blocks that several networks are built from."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ STRIDE = 4
 
 
 class Features(NamedTuple):
-    """What the network sees in images.
+    """Local and high-level features of images.
 
     Attributes:
         local_NPhw: features of patches.

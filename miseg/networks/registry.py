@@ -1,4 +1,4 @@
-"""Where networks are registered that map an image to logits. No torch here: what is built is named."""
+"""Registry of networks that map an image to logits. No torch here: modules are named, not imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUP = "miseg.networks"
 
 @dataclass(frozen=True)
 class Network:
-    """What the settings of every network from images to logits are below: a frozen dataclass, beside
+    """Base of the settings of every network from images to logits: a frozen dataclass, beside
     `register_network`."""
 
 

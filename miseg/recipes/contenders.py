@@ -29,7 +29,7 @@ CONTENDERS: Mapping[str, Contender] = _Contenders()
 
 
 def default_methods() -> tuple[str, ...]:
-    """What a study compares where nobody names methods."""
+    """Methods that a study compares by default."""
     return tuple(key for key, contender in CONTENDERS.items() if contender.in_studies)
 
 
@@ -38,7 +38,7 @@ BASELINES: dict[Supervision, tuple[str, ...]] = {
     "none": ("kmeans",),
     "few": ("autoencoder", "deep-infomax"),
 }
-"""What the others are measured against: the first of these that a table has, or else its first method."""
+"""Baselines by supervision: the first of these that a table has, or else its first method."""
 
 STEMS = {
     "sentinel2-flanders": "flanders",
@@ -47,4 +47,4 @@ STEMS = {
     "cityscapes": "porto-cityscapes",
     "ade20k": "porto-ade20k",
 }
-"""What recipes' names start with, where that is not the data set's name."""
+"""Beginnings of recipes' names by data set, where they are not the data set's name."""

@@ -1,4 +1,4 @@
-"""What is run otherwise than it was written: between the papers and their code, and between their code and miseg.
+"""Differences between the papers and their code, and between their code and miseg.
 
 Read where a published figure and one of ours are put side by side.
 """
@@ -17,7 +17,7 @@ class SettingsDifference:
     study: Literal["RMI", "Porto", "IIC", "InfoSeg"]
     """Whose: Zhao et al. 2019, Gonçalves et al. 2024, Ji et al. 2019, or Harb and Knöbelreiter 2021."""
     what: str
-    """What was written, what their code does and what miseg does."""
+    """The paper's text, its code's way and miseg's, in words."""
     recipes: tuple[str, ...]
     """Names of the recipes whose results it changes, as patterns (`voc-v3*-rmi`)."""
 

@@ -85,16 +85,16 @@ class Experiment:
     batch_size: int = 8
     """Images a step, over all workers together."""
     order: Order = "shuffle"
-    """How training images are drawn."""
+    """Manner of drawing training images."""
     label_budget: int | None = None
-    """How many labels are used: labelled training images, drawn by the seed (None: all); of a few-label method,
+    """Number of labels: labelled training images, drawn by the seed (None: all); of a few-label method,
     labelled pixels of each class (None: 50)."""
     validate_every: int = 100
     """Steps between two validations (and checkpoints); the last step always has one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the network; auto takes bfloat16 or float16 on a GPU that has it and float32 on a CPU."""
     non_finite: Literal["stop", "skip"] = "stop"
-    """What becomes of a step whose loss or gradient is NaN or infinite: stop ends the training there; skip leaves
+    """Treatment of a step whose loss or gradient is NaN or infinite: stop ends the training there; skip leaves
     weights and optimiser as they were and goes on, for at most 20 such steps in a row. skip reads from the device at
     every step."""
     seed: int = 0
@@ -126,7 +126,7 @@ class Experiment:
 
     @property
     def supervision(self) -> Supervision:
-        """Which labels the method learns from."""
+        """Labels that the method learns from."""
         return self.method.supervision
 
     @property
@@ -141,12 +141,12 @@ class Experiment:
 
     @property
     def labelled_images(self) -> int | None:
-        """How many training images are used; None: all, or a few-label method, whose training sees no label."""
+        """Number of labelled training images; None: all, or a few-label method, whose training sees no label."""
         return None if self.takes_labelled_pixels else self.label_budget
 
     @property
     def labelled_pixels_per_class(self) -> int | None:
-        """How many labelled pixels of each class a few-label method is given; None: the method takes none."""
+        """Number of labelled pixels of each class that a few-label method is given; None: the method takes none."""
         return (self.label_budget or LABELLED_PIXELS) if self.takes_labelled_pixels else None
 
     def with_labels(self, images: int | None = None, pixels_per_class: int | None = None) -> Experiment:
@@ -262,7 +262,7 @@ def _as_float(data: Any) -> Any:
 
 
 def _item_type(hint: Any) -> Any:
-    """What a tuple of a field's annotation holds."""
+    """Type of the items of a tuple in a field's annotation."""
     tuples = [member for member in _members(hint) if typing.get_origin(member) is tuple]
     return typing.get_args(tuples[0])[0] if tuples else None
 

@@ -1,4 +1,4 @@
-"""What the papers report, row by row, as far as it is known here: what our results are put beside.
+"""The papers' own figures, row by row, as far as they are known here, for reports to put beside ours.
 
 Their tables could not be read where this was written (see `miseg.recipes.rmi_paper` and `miseg.recipes.porto`): a
 figure that is not in this project's own texts is None, and a page leaves its cell empty.
@@ -25,7 +25,7 @@ class Published:
     system: str
     """The network and the length of the training."""
     row: str
-    """What the row is called."""
+    """Name of the row."""
     method: str
     """The class in `miseg.methods.configs`, which finds the same method among our rows."""
     recipe: str
@@ -160,5 +160,5 @@ PUBLISHED: tuple[Published, ...] = (*_rmi(), *_porto(), *_clusters(), *_few_labe
 
 
 def claims(method: str) -> dict[str, tuple[float, float]]:
-    """What papers report of a method over their baselines, in points, by paper."""
+    """Gains of a method over its paper's baseline, in points, by paper."""
     return {row.paper: row.gain for row in PUBLISHED if row.method == method and row.gain is not None}

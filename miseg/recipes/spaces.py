@@ -42,7 +42,7 @@ class RegionMutualInformationGrid:
         return any((self.weight, self.downsampling_factor, self.region_size, self.downsampling))
 
     def values(self, base: Experiment) -> dict[str, Sequence[Any]]:
-        """What each parameter of `region_mutual_information` runs through; all points are within range.
+        """Values of each parameter of `region_mutual_information` in the grid; all points are within range.
 
         Raises:
             ValueError: a value that is out of range or named twice.

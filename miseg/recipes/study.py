@@ -1,4 +1,4 @@
-"""What a study compares: methods x data sets x label budgets as tables of cells. Descriptions; nothing runs here.
+"""Description of a study: methods x data sets x label budgets as tables of cells. Nothing runs here.
 
 All methods of a table have the same budget: as many trials, as many confirmation seeds, and as many optimiser steps a
 trial (or as many seconds of the device). The first trial of each is its recipe, the paper's default.
@@ -21,7 +21,7 @@ Selection = Literal["objective", "labels"]
 
 @dataclass(frozen=True)
 class Changes:
-    """What a study changes in the recipes of a table; None leaves what the recipe has."""
+    """Changes that a study makes in the recipes of a table; None leaves what the recipe has."""
 
     steps: int | None = None
     """Optimiser steps of a whole trial. Default: the recipes'."""
@@ -77,7 +77,7 @@ class StudyCell:
 
     @property
     def contender(self) -> Contender:
-        """How it is tuned."""
+        """Search space and first point of its method."""
         return CONTENDERS[self.method]
 
 
@@ -102,7 +102,7 @@ class StudyTable:
     seed: int = 0
     """Seeds the searches and their trials; confirmations have the seeds that follow."""
     selection: Selection = "objective"
-    """What compares the trials of methods without labels: their objective on held-out images, or mean IoU."""
+    """Score by which trials of methods without labels are compared: their objective on held-out images, or mean IoU."""
     cells: tuple[StudyCell, ...] = ()
 
     def __post_init__(self) -> None:
@@ -124,7 +124,7 @@ class StudyTable:
 
     @property
     def name(self) -> str:
-        """What the data set is called in cells' ids: of a folder or URI, its last part."""
+        """Name of the data set in cells' ids: of a folder or URI, its last part."""
         return self.place.rstrip("/").rsplit("/", 1)[-1]
 
     @property
@@ -134,7 +134,7 @@ class StudyTable:
 
     @property
     def labels(self) -> str:
-        """What the budget counts: "10 images", "50 pixels a class"; "all" images of the data, or "none"."""
+        """The budget with its unit: "10 images", "50 pixels a class"; "all" images of the data, or "none"."""
         if self.supervision == "none":
             return "none"
         unit = " pixels a class" if self.supervision == "few" else " images"
@@ -186,7 +186,7 @@ def _cell(table: StudyTable, method: str) -> StudyCell | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a study is asked to compare; None leaves it as it is, or, of a new study, to the defaults."""
+    """Request for a study; None leaves a field as it is, or, of a new study, to the defaults."""
 
     data: tuple[str, ...] | None = None
     methods: tuple[str, ...] | None = None
@@ -267,7 +267,7 @@ def _budgets(supervision: Supervision, texts: Sequence[str | int]) -> list[int |
 
 
 def _methods_at(place: str, known: Sequence[StudyTable]) -> Sequence[str]:
-    """What a further table of a place compares where nobody says: what others of that place do."""
+    """Default methods of a further table of a place: those that others of that place compare."""
     there = [method for table in known if table.place == place for method in table.methods]
     return tuple(dict.fromkeys(there)) or default_methods()
 

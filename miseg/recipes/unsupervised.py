@@ -31,7 +31,7 @@ OVER_CLUSTERS = {"potsdam": 24, "potsdam-3": 24}
 
 
 def published(data: str, method: str, seed: int = 0) -> Experiment:
-    """As the papers have it, for a GPU."""
+    """Experiment of a method without labels as its paper has it, for a GPU."""
     methods: dict[str, MethodConfig] = {
         "infoseg": InfoSeg(),
         "infoseg-hard": InfoSeg(assignment="hard"),

@@ -26,7 +26,7 @@ class MeasureBound(Place):
     run: tuple[str, ...] = ()
     """Ids of MLflow runs whose models are measured."""
     role: Literal["best", "last"] = "last"
-    """Which of a run's two models."""
+    """Choice among a run's two models."""
     checkpoint: tuple[str, ...] = ()
     """Folders of checkpoints, or of runs that kept theirs; those of one experiment become one line over its steps."""
     data: str | None = None

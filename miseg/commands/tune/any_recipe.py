@@ -28,7 +28,7 @@ class Tune(Search):
     recipe: tyro.conf.Positional[str] = field(kw_only=True)
     """The recipe to tune, such as embedded-dice."""
     space: tuple[str, ...] = ()
-    """What is searched, each as SETTING=RANGE with the setting's path in the recipe: method.weight=0.1..0.9 (two ends),
+    """Ranges to search, each as SETTING=RANGE with the setting's path in the recipe: method.weight=0.1..0.9 (two ends),
     optimiser.learning_rate=1e-4..1e-2:log (on a log scale), optimiser.learning_rate=x10 (from a tenth of the recipe's
     own value to ten times it), method.downsampling=average,max (one of these). Default: what is registered for the
     recipe's method."""
@@ -37,7 +37,7 @@ class Tune(Search):
     baselines: tuple[str, ...] = ()
     """Recipes that the winner and the recipe itself are confirmed against, such as embedded-ce."""
     selection: Literal["objective", "labels"] | None = None
-    """What compares the trials of a method without labels: its objective on held-out images, or mean IoU. Default:
+    """Score of the trials of a method without labels: its objective on held-out images, or mean IoU. Default:
     objective; other methods have labels alone."""
 
 

@@ -34,12 +34,12 @@ class Tune(Search):
     """A name that `miseg prepare-data` knows, of 8-bit images, or the folder or URI of a packed data set. Default: the
     recipe's."""
     selection: Literal["objective", "labels"] = "objective"
-    """What compares trials: the bound on held-out images, or mean IoU; runs are tagged with it."""
+    """Score by which trials are compared: the bound on held-out images, or mean IoU; runs are tagged with it."""
     clusters: int | None = None
     """K of the published setting and of the baselines; twice as many are tried too. More clusters than classes are
     matched many to one, and rows say so. Default: one for each class, and K is not searched."""
     baselines: tuple[Literal["infoseg-hard", "iic", "kmeans", "relative-position", "co-occurrence"], ...] = ("kmeans",)
-    """What the winner and the published setting are confirmed against."""
+    """Baselines that the winner and the published setting are confirmed against."""
 
 
 def run(arguments: Tune) -> int:

@@ -37,7 +37,7 @@ class Tune(Search):
     initial_features: int | None = None
     """U-Net features at full resolution. Default: the recipe's."""
     baselines: tuple[Literal["bce", "ce"], ...] = ("bce",)
-    """What the winner and the published setting are confirmed against: sigmoid or softmax cross-entropy."""
+    """Baselines of the winner and the published setting: sigmoid or softmax cross-entropy."""
 
 
 def run(arguments: Tune) -> int:

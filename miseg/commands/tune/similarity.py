@@ -32,7 +32,7 @@ class Tune(Search):
     points: int | None = None
     """Labelled pixels of each class, drawn by the seed, from which a trial's score is measured. Default: 50."""
     baselines: tuple[Literal["autoencoder", "deep-infomax"], ...] = ("autoencoder", "deep-infomax")
-    """What the winner and the published setting are confirmed against."""
+    """Baselines that the winner and the published setting are confirmed against."""
 
 
 def run(arguments: Tune) -> int:

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Valid = np.ndarray | Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Which pixels of an image can be labelled (neither nodata nor cloud): bool [H, W], or a function from rows and
+"""Mask of the pixels that can be labelled (neither nodata nor cloud): bool [H, W], or a function from rows and
 columns, int64 [n] each and inside the image, to bool [n]."""
 
 
@@ -59,7 +59,7 @@ class Annotations:
         return len(self.labels)
 
     def place(self, index: int) -> str:
-        """Where the pixel of that index in `labels` came from."""
+        """The file and row, or the feature, that the pixel of that index in `labels` came from."""
         return self.places[self.origin[index]]
 
     def counts(self) -> dict[str, int]:
@@ -147,14 +147,14 @@ class LabelledPixels(NamedTuple):
         )
 
     def kept(self, chosen: np.ndarray) -> LabelledPixels:
-        """Those that bool [n] or indices choose."""
+        """The pixels that bool [n] or indices choose."""
         return LabelledPixels(*(values[chosen] for values in self))
 
 
 def usable_pixels(
     marks: Sequence[Mark], classes: Sequence[str], grid: Grid, valid: Valid | None = None
 ) -> tuple[LabelledPixels, list[tuple[int, Problem]]]:
-    """What `read_annotations` keeps of marks that have a class of `classes`, and what it leaves out, by mark.
+    """Labelled pixels of marks that have a class of `classes`, and the problems that left others out, by mark.
 
     Each pixel is there once, in the order of the marks.
     """

@@ -61,7 +61,7 @@ def mark_of(feature: Feature, grid: Grid) -> tuple[Mark, Problem | None]:
 
 
 def _crossing(part: Part) -> str:
-    """Where a polygon crosses itself, which it hardly was meant to; empty where it does not."""
+    """Place where a polygon crosses itself, which it hardly was meant to; empty where it does not."""
     points = np.concatenate(part.rings)
     if part.shape != "polygon" or not np.isfinite(points).all() or not shapely.MultiPoint(points).convex_hull.area:
         return ""  # drawn as a line or a point, it stands for one

@@ -104,7 +104,7 @@ class Drawings:
                 raise ValueError(f"drawing {drawing.id}: there is no class {drawing.class_id!r} (any more)")
 
     def changed(self, change: Mapping[str, Any], scenes: tuple[str, ...]) -> Drawings:
-        """What a change makes of these; themselves where it was made before.
+        """The drawings after a change; themselves where it was made before.
 
         `change["do"]` is one of `CHANGES`; drawings are on one of `scenes`. Drawing or adding an id that is there is no
         change, nor is erasing one that is gone, so that whoever does not know whether it was heard can say it again.
@@ -141,7 +141,7 @@ class Drawings:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Drawings:
-        """What `as_json` gave.
+        """The drawings that `as_json` wrote.
 
         Raises:
             ValueError: it is something else.
@@ -271,4 +271,4 @@ CHANGES: dict[str, Callable[[Drawings, Mapping[str, Any], tuple[str, ...]], Draw
     "edit_class": _edit_class,
     "remove_class": _remove_class,
 }
-"""What can be done to drawings."""
+"""Every change that a page can ask for, by name."""

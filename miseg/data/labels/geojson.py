@@ -150,7 +150,7 @@ def _position(position: Any) -> tuple[float, float]:
 
 
 def _declared_crs(document: dict[str, Any], grid: Grid, path: Path) -> CRS | None:
-    """That of the coordinates; None where they are pixels."""
+    """The CRS of the file's coordinates; None where they are pixels."""
     where = f"{path}, member crs"
     member = document.get("crs")
     if "crs" not in document or (member is None and grid.crs is None):

@@ -1,4 +1,4 @@
-"""What the readers of label files hand over before it is checked against the image."""
+"""Marks: labels as their files hold them, not yet checked against the image."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Part = tuple[slice, slice]
 
 
 class Statistics(Protocol):
-    """What standardisation needs of a data set: `PackedDataset.info` has it."""
+    """Mean and standard deviation of a data set's channels, for standardisation: `PackedDataset.info` has them."""
 
     @property
     def channels(self) -> int:
@@ -195,7 +195,7 @@ def _made_of(have: int, want: int, part: slice) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=1024)
 def _nearest(have: int, want: int) -> np.ndarray:
-    """Which of `have` pixels each of `want` shows, as PIL's nearest neighbour chooses: int32 [want]."""
+    """Index in 0..have − 1 of the pixel that each of `want` shows by PIL's nearest neighbour: int32 [want]."""
     line = Image.fromarray(np.arange(have, dtype=np.int32)[None])
     chosen = np.asarray(line.resize((want, 1), Image.Resampling.NEAREST))[0]
     chosen.flags.writeable = False

@@ -154,7 +154,7 @@ def _stack(views: list[View]) -> dict[str, Any]:
 
 
 def shared_among(batch_size: int, rank: int, world: int) -> int:
-    """What one of `world` ranks has of each batch.
+    """Images that one of `world` ranks has of each batch.
 
     Raises:
         ValueError: the batch cannot be shared equally, or as `check_share`.

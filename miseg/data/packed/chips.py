@@ -21,7 +21,7 @@ _MAGIC = (b"II*\0", b"MM\0*")
 
 
 def check_chip(chip: np.ndarray, info: DataSetInfo) -> np.ndarray:
-    """Where the chip has data, bool [H, W].
+    """Mask of the pixels of a chip that have data, bool [H, W].
 
     Args:
         chip: [H, W, C].

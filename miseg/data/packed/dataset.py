@@ -142,7 +142,7 @@ class PackedDataset:
         return PackedRow(**{name: values[name] for name in PackedRow.__dataclass_fields__})
 
     def _from(self, shard: Shard, where: str, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
-        """What `read` finds in a shard, of which `where` names the part."""
+        """The table that `read` reads from a shard, of which `where` names the part."""
 
         def found() -> pa.Table:
             file = self._file(shard)

@@ -34,7 +34,7 @@ SHARD_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Packing:
-    """What a packing did.
+    """Result of packing a data set.
 
     Attributes:
         path: the packed data set's folder.

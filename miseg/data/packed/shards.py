@@ -34,7 +34,7 @@ WRITING = {
     "write_statistics": False,  # nobody filters by column statistics of single rows
     "write_page_checksum": True,
 }
-"""How shards are written."""
+"""Arguments with which Parquet shards are written."""
 
 _TAIL = 8
 """Bytes after the footer: its length, and Parquet's mark."""

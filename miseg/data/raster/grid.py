@@ -1,4 +1,4 @@
-"""Where the pixels of a raster lie on the ground."""
+"""Grids: the size, the transform and the CRS of a raster's pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images lie under files, folders and buckets, and how one is told from what was there before."""
+"""Lists of the images under files, folders and buckets, each with its size and time of change."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _READERS = 16
 
 
 class MapPlace:
-    """Where one map belongs.
+    """File and record of one map.
 
     Args:
         out: folder or URI of the maps.
@@ -41,7 +41,7 @@ class MapPlace:
         self.record_path = f"{self.path.removesuffix('.tif')}.json"
 
     def begin(self, beside: Path) -> Path:
-        """Where the map is written: in its place, or in the folder `beside` where that is behind a network.
+        """Path at which to write the map: its place, or in the folder `beside` where that is behind a network.
 
         From here until `keep` there is no record: what is found then is not whole. What a kill left of an earlier
         attempt goes.

@@ -125,7 +125,7 @@ class Resized:
         self.scale = picture.grid.height / size[0], picture.grid.width / size[1]
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """As a `Picture`'s, in pixels of this size."""
+        """Pixels and mask of a window, as a `Picture`'s, in pixels of this size."""
         row, column, height, width = window
         # A strip at a time: what a few rows are made of may be much of a large picture.
         rows = max(1, int(SMALL / (self.scale[0] * self.scale[1] * width)))

@@ -61,7 +61,7 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """What GDAL raises in the block is told with the file's name, as a ValueError."""
+    """Turn GDAL's errors in the block into a ValueError that names the file."""
     from rasterio._err import CPLE_BaseError  # what GDAL raises where rasterio has no error of its own
     from rasterio.errors import RasterioError
 

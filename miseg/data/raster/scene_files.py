@@ -19,7 +19,7 @@ _STACKS = {".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """How files are understood.
+    """Settings of reading scenes.
 
     Attributes:
         bands: names of the bands wanted, in the channels' order. A stacked file that does not name its bands has

@@ -13,7 +13,7 @@ BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "
 """The instrument's bands in the order of `band_id` in the metadata."""
 QUANTIFICATION = 10_000
 OFFSET = -1000
-"""What processing baseline 04.00 and later want added to stored values."""
+"""Offset that processing baseline 04.00 and later add to stored values."""
 FIRST_OFFSET_DAY = "2022-01-25"
 """The day from which all products are of processing baseline 04.00 or later; older days may have been reprocessed."""
 
@@ -40,7 +40,7 @@ def baseline_in(name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an MTD_MSIL1C.xml or MTD_MSIL2A.xml says; None or empty where it says nothing.
+    """Content of an MTD_MSIL1C.xml or MTD_MSIL2A.xml; None or empty where it says nothing.
 
     Attributes:
         date: sensing day, ISO 8601.
@@ -114,7 +114,7 @@ def scaling(
 
 
 def band_files(files: Iterable[Path], name: str) -> dict[int, Path]:
-    """Those of `files` that hold the single band (or SCL) `name`, by resolution in metres; 0 where they name none.
+    """Files of the single band (or SCL) `name`, by resolution in metres; 0 where they name none.
 
     The band is the last part of the name, perhaps with a resolution: T31UES_20190720T105031_B02_10m.jp2, B02.tif.
     """

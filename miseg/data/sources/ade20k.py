@@ -50,7 +50,7 @@ class ADE20K:
         )
 
     def available(self) -> tuple[str, ...]:
-        """Those of train and val that have a folder of images and one of masks.
+        """The splits, of train and val, that have a folder of images and one of masks.
 
         Raises:
             ValueError: the root is no folder, or has no split with both.

@@ -59,7 +59,7 @@ class CamVid:
         return DataSetInfo("camvid", CLASSES, COLOURS, ignore_values=(11,))
 
     def available(self) -> tuple[str, ...]:
-        """Those of train, val and test that have a list.
+        """The splits, of train, val and test, that have a list.
 
         Raises:
             ValueError: the root is no folder, or has no list at all.

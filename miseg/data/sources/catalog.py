@@ -10,7 +10,7 @@ from miseg.data.sources.registry import DATA_SETS, open_source
 
 
 def packed_path(name: str, storage: Path | str) -> Path:
-    """Where the data set `name` is packed under `storage`."""
+    """Folder or URI under `storage` in which the data set `name` is packed."""
     return Path(storage).expanduser() / "data" / name
 
 

@@ -66,7 +66,7 @@ class Cityscapes:
         return DataSetInfo("cityscapes", CLASSES, COLOURS, ignore_values=IGNORED_IDS, label_values=LABEL_IDS)
 
     def available(self) -> tuple[str, ...]:
-        """Those of train and val that have a folder of images and one of masks.
+        """The splits, of train and val, that have a folder of images and one of masks.
 
         Raises:
             ValueError: the root is no folder, or has no split with both.

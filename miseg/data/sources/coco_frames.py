@@ -1,4 +1,4 @@
-"""What the readers of COCO share: where its pictures lie, and the size at which methods without labels see them.
+"""Helpers of the readers of COCO: folders of its pictures, and the size at which methods without labels see them.
 
 Ji et al. (2019) shrink COCO's images to 0.33 of their size, train on random windows of 128 x 128 pixels and measure on
 the middle one (xu-ji/IIC: examples/commands.txt, code/datasets/segmentation/cocostuff.py). Here the shrinking is done
@@ -28,7 +28,7 @@ _MMSEGMENTATION = "_labelTrainIds"
 
 @dataclass(frozen=True)
 class Frame:
-    """How an image and its mask are shrunk and cut before they are packed.
+    """Scale and crop of an image and its mask before they are packed.
 
     Shrinking is Pillow's, as in all of miseg: bilinear with smoothing for the image, nearest for the mask. IIC's is
     OpenCV's, which does not smooth and takes labels up to a pixel beside their place.
@@ -81,5 +81,5 @@ def pictures(folder: Path) -> dict[str, Path]:
 
 
 def image_folders(root: Path, split: str) -> list[Path]:
-    """Where people have the images of a split."""
+    """Folders in which the images of a split may lie, in the order of search."""
     return [root / "images" / f"{split}2017", root / f"{split}2017"]

@@ -60,7 +60,7 @@ class CocoPersons:
         return DataSetInfo("coco-persons", CLASSES, COLOURS)
 
     def available(self) -> tuple[str, ...]:
-        """Those of train and val that have a folder of images and a file of instances.
+        """The splits, of train and val, that have a folder of images and a file of instances.
 
         Raises:
             ValueError: the root is no folder, or has no split with both.

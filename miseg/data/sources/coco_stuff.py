@@ -78,7 +78,7 @@ class CocoStuff15:
         return DataSetInfo("coco-stuff-15", CLASSES, COLOURS)
 
     def available(self) -> tuple[str, ...]:
-        """Those of train and val that have a folder of images and one of masks; all, where there is img/ and label/.
+        """The splits, of train and val, that have folders of images and of masks; all, where there is img/ and label/.
 
         Raises:
             ValueError: the root is no folder, or has no split with both.

@@ -1,4 +1,4 @@
-"""What the readers of published layouts share: lists of names, pictures in folders, and pairs that lack a half."""
+"""Helpers of the readers of published layouts: lists of names, pictures in folders, and pairs that lack a half."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ COLOURS = ((255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 
 CLASSES_3 = ("roads and cars", "buildings and clutter", "vegetation and trees")
 COLOURS_3 = ((255, 255, 255), (0, 0, 255), (0, 255, 0))
 _MERGED = (0, 1, 2, 2, 0, 1)
-"""Which of the three classes each of the six belongs to."""
+"""Index of the one of three classes that each of the six belongs to."""
 
 LABELLED = (
     *("2_10", "2_11", "2_12", "3_10", "3_11", "3_12", "4_10", "4_11", "4_12", "5_10", "5_11", "5_12"),
@@ -70,7 +70,7 @@ class Potsdam:
         return DataSetInfo("potsdam", CLASSES, COLOURS, channels=4)
 
     def available(self) -> tuple[str, ...]:
-        """Those of train, test and unlabelled of which a tile is there.
+        """The splits, of train, test and unlabelled, of which a tile is there.
 
         Raises:
             ValueError: the root has no tile of the list.

@@ -69,7 +69,7 @@ class Voc:
         return DataSetInfo(self.name, CLASSES, COLOURS)
 
     def available(self) -> tuple[str, ...]:
-        """Those of train and val that have a list; trainval holds both over again and is left out.
+        """The splits, of train and val, that have a list; trainval holds both over again and is left out.
 
         Raises:
             ValueError: the root is no folder, holds no VOC2012, or has neither list.

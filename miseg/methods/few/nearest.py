@@ -40,7 +40,7 @@ class Support:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How near labelled pixels are to every pixel of an image, which is padded by half a patch.
+    """Measure of nearness between labelled pixels and every pixel of an image, which is padded by half a patch.
 
     Attributes:
         of_image: [1, B, h + P − 1, w + P − 1] -> features [1, D, h', w'], which no labelled pixel changes.
@@ -136,7 +136,7 @@ class NearestLabelMethod(Method):
         return self.predict_by(self.compare, images_NCHW)
 
     def predict_by(self, compare: str, images_NCHW: Tensor) -> Tensor:
-        """What `predict` gives, by the comparison of that name."""
+        """Class probabilities [N, K, H, W], as `predict` gives them, by the comparison of that name."""
         if self.support is None:
             raise ValueError("there are no labelled pixels to compare with: call fit_support first")
         with torch.no_grad():

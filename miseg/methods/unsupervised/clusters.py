@@ -1,4 +1,4 @@
-"""What the methods without labels share: clusters out, valid pixels, and second views of an image."""
+"""Base of the methods without labels: clusters out, valid pixels, and second views of an image."""
 
 from __future__ import annotations
 

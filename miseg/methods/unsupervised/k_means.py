@@ -32,7 +32,7 @@ class KMeansMethod(ClusterMethod):
 
     @abstractmethod
     def features(self, images_NCHW: Tensor) -> Tensor:
-        """What is clustered, [N, D, h, w]."""
+        """The features that are clustered, [N, D, h, w]."""
 
     def fit_support(self, labels: Iterable[Batch]) -> None:
         """Find the centres by scikit-learn's mini-batch K-means among features of the images of all ranks.

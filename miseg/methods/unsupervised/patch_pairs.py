@@ -14,7 +14,7 @@ from miseg.methods.unsupervised.k_means import KMeansMethod
 from miseg.networks.vgg import STRIDE, VGGTrunk
 
 DIRECTIONS = 8
-"""Where a partner lies: right, lower right, below, and so on."""
+"""Number of directions in which a partner patch lies: right, lower right, below, and so on."""
 
 
 class PatchPairMethod(KMeansMethod):

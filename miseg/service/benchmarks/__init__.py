@@ -1,4 +1,4 @@
-"""How fast each part is, as ratios in one run."""
+"""Benchmarks: the speed of each part, as ratios in one run."""
 
 from miseg.extras import require
 

@@ -33,7 +33,7 @@ WARM_UP_STEPS = 100
 """Steps before the clock starts: processes start, and a DataLoader's four batches in advance are used up."""
 
 TIMES = 10
-"""How often the larger data set of `data_memory` has the smaller one's images."""
+"""Factor between the sizes of the two data sets of `data_memory`."""
 
 
 def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:

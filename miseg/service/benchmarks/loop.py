@@ -92,7 +92,7 @@ def _on_workers(
     folder: str,
     **more: Any,
 ) -> Any:
-    """What rank 0's `work` returns, run by Ray Train the way a training is."""
+    """Result of rank 0's `work`, run by Ray Train the way a training is."""
     use_gpu = device().type == "cuda"
     trainer = TorchTrainer(
         work,

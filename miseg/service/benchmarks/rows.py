@@ -1,4 +1,4 @@
-"""What rows of the benchmark share: variants side by side, and the memory that work takes at its peak."""
+"""Helpers of the benchmark's rows: variants timed in turn, and peaks of memory."""
 
 from __future__ import annotations
 

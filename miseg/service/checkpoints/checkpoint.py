@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from miseg.service.training.loop import Loop
 
 _OF_ALTERED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What is raised where a checkpoint has the files of one, with checksums that fit, and something else in them."""
+"""Errors that a checkpoint raises whose checksums fit and whose files hold something else."""
 
 
 @dataclass(frozen=True)

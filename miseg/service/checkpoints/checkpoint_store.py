@@ -33,7 +33,7 @@ class Kept:
     path: str
     step: int
     metrics: dict[str, Any]
-    """What was measured at its step; `score` selects."""
+    """Metrics at its step; `score` selects."""
     system: fs.FileSystem
 
     @contextlib.contextmanager
@@ -63,7 +63,7 @@ class Kept:
 
 
 class CheckpointStore:
-    """What a run keeps.
+    """The checkpoints of a run.
 
     Args:
         folder: the run's folder, a path or a URI.
@@ -76,7 +76,7 @@ class CheckpointStore:
         self._local = is_local(self.system)
 
     def place(self, step: int) -> str:
-        """Where the checkpoint of a step is kept."""
+        """Folder of the checkpoint of a step."""
         return f"{self.folder}/step-{step:09d}"
 
     def all(self) -> list[Kept]:

@@ -1,4 +1,4 @@
-"""What becomes of a training whose checkpoints cannot be written: a full disk, a folder that is read-only by now."""
+"""Handling of checkpoints that cannot be written: a full disk, a folder that is read-only by now."""
 
 from __future__ import annotations
 

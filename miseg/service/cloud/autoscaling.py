@@ -1,4 +1,4 @@
-"""What the watchers on a cluster's head learn from Ray's autoscaler, and how they change what it reads.
+"""Access of the watchers on a cluster's head to Ray's autoscaler: its status and its configuration.
 
 The autoscaler reads its configuration again at every step (5 s), so a change is an edit of the file.
 """
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from ray.autoscaler.v2.schema import ClusterStatus, NodeInfo
 
 CONFIG = "~/ray_bootstrap_config.yaml"
-"""Where `ray up` puts the configuration on the head."""
+"""Path of the configuration that `ray up` puts on the head."""
 
 HEAD = "node:__internal_head__"
 """A resource that the head alone has."""
 
 
 def status(address: str) -> ClusterStatus:
-    """What the autoscaler of the Ray at `address` (host:port) knows of its nodes.
+    """Status of the nodes by the autoscaler of the Ray at `address` (host:port).
 
     Raises:
         Exception: Ray is away, or has no autoscaler; its errors have no common class.

@@ -49,7 +49,7 @@ class Guard:
     """The autoscaler's configuration: its `metadata` has the budget, in the currency of the prices, and `prices` an
     hour by node type, the head's too."""
     ledger: str = "~/.miseg/budget.json"
-    """What was counted so far; without this file it begins at 0."""
+    """File with the hours counted so far; without it they begin at 0."""
     targets: str = "~/.miseg/monitor/targets"
     """Folder in which Prometheus finds where to look: that of `miseg monitor`."""
     host: str = "127.0.0.1"
@@ -71,7 +71,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class BudgetPlan:
-    """What may be spent, and what nodes cost an hour."""
+    """Budget and prices of nodes an hour."""
 
     budget: float
     prices: Mapping[str, float]
@@ -124,12 +124,12 @@ class Ledger:
     nodes: dict[str, int] = field(default_factory=dict)
     """By node type, at the last look."""
     looked: float = 0.0
-    """When that was (s since 1970); 0: never."""
+    """Time of the last look (s since 1970); 0: never."""
     state: str = WITHIN
 
     @classmethod
     def load(cls, path: Path) -> Ledger:
-        """What `save` kept; an empty one where there is none.
+        """The ledger that `save` kept; an empty one where there is none.
 
         Raises:
             ValueError: the file is damaged.
@@ -162,7 +162,7 @@ class Ledger:
         self.nodes, self.looked = dict(nodes), now
 
     def spent(self, plan: BudgetPlan) -> float:
-        """What the hours cost, by the prices of now."""
+        """Cost of the hours so far, by the prices of now."""
         return sum(hours * plan.price(name) for name, hours in self.hours.items())
 
 
@@ -192,7 +192,7 @@ class Exported:
         (targets / "budget.json").write_text(json.dumps(told))
 
     def put(self, ledger: Ledger, plan: BudgetPlan) -> None:
-        """What is true now."""
+        """Export the current figures."""
         spent = ledger.spent(plan)
         self._spent.set(spent)
         self._limit.set(plan.budget)

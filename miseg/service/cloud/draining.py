@@ -11,12 +11,12 @@ from miseg.service.cloud import autoscaling
 from miseg.service.cluster import ray_internals
 
 LATE_S = 20.0
-"""What a worker has that comes once there may be none: the autoscaler had asked for it before. What trains there
+"""Seconds left to a worker that comes once there may be none: the autoscaler had asked for it before. What trains there
 began from a checkpoint a moment ago. Where Ray had reserved it for a training, but not started that, it would drain for
 ever: Ray starts nothing on a node that drains, and gives up no reservation before the node is gone."""
 
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-"""Where a pod learns its own."""
+"""File in which a pod finds its own namespace."""
 
 
 def no_workers(path: Path) -> None:

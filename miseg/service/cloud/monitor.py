@@ -17,13 +17,13 @@ from miseg.service.cloud import programs
 from miseg.service.cloud.programs import LOOPBACK
 
 TARGETS = "prom_metrics_service_discovery.json"
-"""Where Ray's head lists the metrics ports of all nodes, in its folder for temporary files."""
+"""File in which Ray's head lists the metrics ports of all nodes, in its folder for temporary files."""
 
 SCRAPE_S = 15
 """Seconds between two looks at each node; Ray's processes report every ten."""
 
 HOMES = (Path("/usr/share/grafana"), Path("/opt/homebrew/share/grafana"), Path("/usr/local/share/grafana"))
-"""Where packages of Grafana put its files."""
+"""Folders in which packages of Grafana put its files."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Monitor:
     dashboards: str = str(resource("dashboards"))
     """The folder of dashboards and rules."""
     folder: str = "~/.miseg/monitor"
-    """Where their configuration and what they have measured is kept."""
+    """Folder of their configuration and measurements."""
     keep: str = "30d"
     """For how long, as Prometheus has it: 12h, 30d."""
     prometheus_port: int = 9090
@@ -107,7 +107,7 @@ def grafana_command() -> list[str] | None:
 
 
 def write_grafana(arguments: Monitor, folder: Path, dashboards: Path) -> None:
-    """What Grafana finds at its start: Prometheus, miseg's dashboards, and Ray's own in a folder beside them."""
+    """Write Grafana's configuration: Prometheus, miseg's dashboards, and Ray's own in a folder beside them."""
     source = {
         "name": "Prometheus",
         "type": "prometheus",

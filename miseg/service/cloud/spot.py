@@ -50,7 +50,7 @@ class Watch:
 
 
 def aws_deadline() -> float | None:
-    """When EC2 stops or ends this machine (s since 1970); None while it has not said so.
+    """Time at which EC2 stops or ends this machine (s since 1970); None while it has not said so.
 
     Raises:
         OSError: the metadata service does not answer.
@@ -72,7 +72,7 @@ def aws_deadline() -> float | None:
 
 
 def gcp_deadline() -> float | None:
-    """When Google's cloud ends this machine (s since 1970), counted from now; None while it has not said so.
+    """Time at which Google's cloud ends this machine (s since 1970), counted from now; None while it has not said so.
 
     Raises:
         OSError: the metadata service does not answer.
@@ -84,7 +84,7 @@ def gcp_deadline() -> float | None:
 
 
 def kubernetes_deadline() -> float:
-    """When Kubernetes ends this pod, as it has said (s since 1970)."""
+    """Time at which Kubernetes ends this pod, as it has said (s since 1970)."""
     return time.time() + KUBERNETES_NOTICE_S
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus learns of miseg: counters and gauges that Ray exports on the metrics port of every node.
+"""Metrics for Prometheus: counters and gauges that Ray exports on the metrics port of every node.
 
 Names and units are Prometheus' (base units; a ratio is 0..1; a time is in seconds since 1970). Ray puts `ray_` before
 them and `_total` behind counters. A counter keeps its value on the node when its process ends. Ray exports a gauge only
@@ -98,7 +98,7 @@ def run_labels(name: str, experiment: Experiment, tags: Mapping[str, str]) -> di
 
 
 def data_label(name: str) -> str:
-    """What a data set is called in labels: its name, or the last part of its folder's path or URI."""
+    """Label of a data set: its name, or the last part of its folder's path or URI."""
     return name.rstrip("/").rsplit("/", 1)[-1]
 
 

@@ -21,7 +21,7 @@ from ray.exceptions import RayActorError
 from miseg.service.cluster import ray_internals
 
 DRAIN_POLL_S = 1.0
-"""How often Ray is asked which nodes are draining."""
+"""Seconds between two questions to Ray for nodes that drain."""
 
 
 class PreemptedError(RayActorError):
@@ -55,7 +55,7 @@ class Notice:
 
     @property
     def reason(self) -> str:
-        """What was heard."""
+        """Reason of the preemption that was announced; empty without one."""
         return _sigterm.reason or self._drained
 
     def __enter__(self) -> Notice:

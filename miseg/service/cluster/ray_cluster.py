@@ -1,4 +1,4 @@
-"""Where a job runs: on the cluster it was submitted to, or on a Ray of its own on this machine."""
+"""The Ray that a job runs on: the cluster it was submitted to, or one of its own on this machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from miseg.service.cluster import (
 LOOPBACK = "127.0.0.1"
 
 HEAD = {"node:__internal_head__": 0.001}
-"""What the driver of a trial of several workers asks for: a place on the head node, so that workers get every CPU."""
+"""Resource that the driver of a trial of several workers asks for: the head node, so that workers get every CPU."""
 
 TRIAL_MEMORY = 3 * 2**30
 """Bytes that a trial and its Ray actors keep on a machine without a GPU; 2.7 GB measured with one worker."""
@@ -47,14 +47,14 @@ TRIAL_MEMORY = 3 * 2**30
 
 @dataclass(frozen=True)
 class Resources:
-    """What training workers may take on this cluster."""
+    """Resources that training workers may take on this cluster."""
 
     cpus: float
     gpus: float
     workers: int
     concurrency: int
     decoded_bytes: int = 0
-    """What a machine's decoded images may take; see `miseg.data.packed.decoded`."""
+    """Bytes that a machine's decoded images may take; see `miseg.data.packed.decoded`."""
 
     @property
     def use_gpu(self) -> bool:
@@ -161,24 +161,24 @@ def free_abandoned() -> None:
 
 
 def session_folder() -> Path:
-    """Where Ray keeps the files of its session on each machine."""
+    """Folder of the files of Ray's session on each machine."""
     context = ray.get_runtime_context()
     return Path(context.get_temp_dir()) / context.get_session_name()
 
 
 def decoded_folder() -> Path:
-    """Where each machine of this cluster keeps decoded images: with the other files of Ray's session."""
+    """Folder of decoded images on each machine of this cluster: with the other files of Ray's session."""
     return session_folder() / "miseg-decoded"
 
 
 def _remove(folder: Path) -> None:
-    """What a Ray of this machine alone has decoded serves nobody after it; its tasks would make the folder again."""
+    """Stop a Ray of this machine alone, then remove its decoded images: its tasks would make the folder again."""
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def resources(workers: int, concurrency: int | None) -> Resources:
-    """What the cluster offers to `concurrency` trials of `workers` workers (None: `default_concurrency`).
+    """Resources that the cluster offers to `concurrency` trials of `workers` workers (None: `default_concurrency`).
 
     An autoscaled cluster counts with the nodes that it may start: GPUs are asked for before there is one.
 

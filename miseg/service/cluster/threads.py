@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait, for this process and those that it starts: import it before torch, which asks once."""
+"""Waiting policy of OpenMP's threads, in this process and its children: import before torch, which asks once."""
 
 import os
 

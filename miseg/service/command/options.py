@@ -25,7 +25,7 @@ DECODED_GIB = 4
 
 @dataclass
 class Place:
-    """Where a job runs and keeps its things; every job has these options."""
+    """Options of every job: the Ray that it runs on and the storage that it writes to."""
 
     storage: str | None = None
     """Folder or URI of packed data, checkpoints and journals. Default: $MISEG_STORAGE, else ~/miseg."""
@@ -103,7 +103,7 @@ def execute(
 
 
 def called_as() -> str:
-    """How this process was called, for its usage line: "miseg train" or "jobs/train.py"."""
+    """Name by which this process was called, for its usage line: "miseg train" or "jobs/train.py"."""
     return "/".join(Path(sys.argv[0]).parts[-2:])
 
 

@@ -1,4 +1,4 @@
-"""What every job does before its work: check the arguments, pack the data, send what is waiting, join the cluster."""
+"""Start of every job: check the arguments, pack the data, send what is waiting, join the cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Job(Workspace):
     data: str
     """The packed data set."""
     stamp: str
-    """What default names of runs end with: see `unique`."""
+    """End of default names of runs: see `unique`."""
 
     @property
     def ui_command(self) -> str:
@@ -52,7 +52,7 @@ class Job(Workspace):
         return "miseg ui" if folder == Place().root else f"miseg ui --storage {shlex.quote(folder)}"
 
     def look(self, run_id: str) -> str:
-        """How a person sees a run, or of a tuning or study its runs side by side."""
+        """Instruction for viewing a run, or the runs of a tuning or study side by side."""
         address = views.address(self.tracking_uri, run_id)
         if not self.tracking_uri.startswith("sqlite"):
             return f"a browser at {address}" if address else self.ui_command

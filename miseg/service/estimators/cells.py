@@ -22,12 +22,12 @@ REFERENCE = "mutual_info_regression"
 """scikit-learn's estimator (Kraskov's first form, k = 3) of one-dimensional x and y, measured beside ours."""
 
 OTHER_SEEDS = 1_000_000
-"""What is added to a cell's seed for the estimator's own draws."""
+"""Number added to a cell's seed for the estimator's own draws."""
 
 
 @dataclass(frozen=True)
 class EstimatorRow:
-    """What is repeated over seeds: an estimator with its settings ("ksg:form=2"), a distribution, N."""
+    """One row of the table, repeated over seeds: an estimator with its settings ("ksg:form=2"), a distribution, N."""
 
     estimator: str
     distribution: str
@@ -41,7 +41,7 @@ class EstimatorRow:
 
 @dataclass(frozen=True)
 class Estimation:
-    """What came of a row with one seed: an estimate in nats, or the reason why there is none."""
+    """Result of a row with one seed: an estimate in nats, or the reason why there is none."""
 
     nats: float | None
     seconds: float
@@ -50,7 +50,7 @@ class Estimation:
 
 @dataclass(frozen=True)
 class EstimatorGrid:
-    """What is measured.
+    """Grid of a measurement: estimators x distributions x sample sizes x seeds.
 
     Attributes:
         estimators: names of `ESTIMATORS` or `REFERENCE`, with settings after a colon: "ksg:form=2,neighbours=5".
@@ -129,7 +129,7 @@ def measure_cell(row: EstimatorRow, seed: int, limit: float) -> Estimation:
 
 
 def reason(error: BaseException) -> str:
-    """What a failed cell says: the error's type and first line."""
+    """Reason of a failed cell: the error's type and first line."""
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
 
 

@@ -20,7 +20,7 @@ from miseg.service.estimators.record import EstimatorRecord
 
 @dataclass(frozen=True)
 class EstimatorReport:
-    """What a measurement found.
+    """Result of a measurement.
 
     Attributes:
         run_id: the parent run in MLflow.

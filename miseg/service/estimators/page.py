@@ -1,4 +1,4 @@
-"""What a measurement found as a page with a figure, in MLflow and in a folder."""
+"""Page of a measurement with its figure, in MLflow and in a folder."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ EXPERIMENT = mlflow_runs.experiment_name("information")
 KIND = "measurement"
 
 CELL = "miseg.cell."
-"""What the tags of cells start with; their seed follows."""
+"""Prefix of the tags of cells; their seed follows."""
 
 TRIES_APART = 5.0
 """Seconds between two tries of a server that did not answer."""
@@ -29,7 +29,7 @@ PATIENCE = 300.0
 
 
 class EstimatorRecord:
-    """Where cells are logged. While the server does not answer they wait here, and the measurement goes on.
+    """Log of cells in MLflow. While the server does not answer they wait here, and the measurement goes on.
 
     Args:
         name: of the measurement; the one of this name is continued.
@@ -56,7 +56,7 @@ class EstimatorRecord:
         self._next_try = 0.0
 
     def known(self) -> dict[tuple[EstimatorRow, int], Estimation]:
-        """What earlier calls of this name measured."""
+        """Cells that earlier calls of this name measured."""
         cells = {}
         for run in queries.children(self.uri, EXPERIMENT, self.run_id):
             params = run.data.params

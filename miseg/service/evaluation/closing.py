@@ -1,4 +1,4 @@
-"""How a run ends whose work is Ray's."""
+"""Closing of runs whose work Ray does."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def compare(
 
 
 def titles_of(experiments: Mapping[str, Experiment]) -> list[str]:
-    """What each experiment, by the id of its run, is called: its method, and what tells it from others of that method.
+    """Title of each experiment, by the id of its run: its method, and what tells it from others of that method.
 
     That is one or two parameters (such as the seed) where these tell all of them apart, else the start of the run's id.
     """

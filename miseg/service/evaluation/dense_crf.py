@@ -30,7 +30,7 @@ ACTOR_CPUS = 0.25
 
 @dataclass
 class Refined:
-    """What the predictions are worth after one setting of the CRF.
+    """Scores of the predictions after one setting of the CRF.
 
     Attributes:
         matrix: confusion matrix over the split.

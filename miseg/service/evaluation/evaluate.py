@@ -46,7 +46,7 @@ class TrainedModel:
 
 
 class EvaluationReport(NamedTuple):
-    """What came of an evaluation.
+    """Result of an evaluation.
 
     Attributes:
         run_id: its MLflow run.

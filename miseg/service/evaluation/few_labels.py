@@ -1,4 +1,4 @@
-"""How well a few labelled pixels of one date segment that date and the others: the table of a few-label method."""
+"""Few-label evaluation: labelled pixels of one date segment that date and the others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAME, OTHER = "labelled date", "other dates"
 
 @dataclass(frozen=True)
 class Draws:
-    """What is repeated.
+    """Draws of labelled pixels that an evaluation repeats.
 
     Attributes:
         points: numbers of labelled pixels of each class.

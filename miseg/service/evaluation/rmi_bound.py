@@ -1,4 +1,4 @@
-"""How tight the bound of the RMI loss is: it, and estimates of the mutual information, on a model's own predictions."""
+"""Tightness of RMI's bound: it, and estimates of the mutual information, on a model's own predictions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Vectors = dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Regions:
-    """Which vectors are taken, and what is estimated on them.
+    """Settings of the region vectors, and the estimators that are run on them.
 
     Attributes:
         region_sizes: R, 1 or more each.
@@ -178,7 +178,7 @@ def _digest(value: Any) -> str:
 
 
 def _names(experiments: Sequence[Experiment]) -> list[str]:
-    """What a line of the figure is called: the settings that the question is about, or the method."""
+    """Names of the figure's lines: the settings that the question is about, or the method."""
     names = {}
     for experiment in experiments:
         method = experiment.method

@@ -1,4 +1,4 @@
-"""What a run logs, on disk first, and how it is sent to MLflow."""
+"""The journal: what a run logs, on disk first, and the thread that sends it to MLflow."""
 
 from miseg.extras import require
 

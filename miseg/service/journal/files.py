@@ -1,4 +1,4 @@
-"""What lies on disk of a journal: its entries, how far MLflow has them, and what MLflow refused.
+"""Files of a journal: its entries, how far MLflow has them, and what MLflow refused.
 
 `<run_id>.jsonl` holds an entry a line, `<run_id>.sent` the bytes of it that MLflow has, `<run_id>/` files to upload,
 and `<run_id>.refused` the entries that MLflow would not take, with its reasons.
@@ -29,7 +29,7 @@ class JournalInUseError(TrackingError):
 
 
 class Backlog(NamedTuple):
-    """What MLflow does not have of a journal."""
+    """Entries of a journal that MLflow does not have."""
 
     bytes: int
     seconds: float
@@ -87,7 +87,7 @@ def pending(path: Path) -> bool:
 
 
 def backlog(path: Path) -> Backlog:
-    """What MLflow does not have of the journal at `path`; one line of it is read."""
+    """Entries of the journal at `path` that MLflow does not have; one line of it is read."""
     offset = sent_offset(path)
     size = path.stat().st_size if path.exists() else 0
     if size <= offset:

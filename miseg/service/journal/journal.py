@@ -1,4 +1,4 @@
-"""What a run logs goes to a journal on disk first and to MLflow from a thread: a dead server stops no training."""
+"""Journal of a run: to disk first and to MLflow from a thread, so that a dead server stops no training."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Journal:
 
     @property
     def backlog(self) -> Backlog:
-        """What MLflow does not have yet."""
+        """Entries that MLflow does not have yet."""
         return backlog(self.path)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:

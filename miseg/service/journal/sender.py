@@ -38,7 +38,7 @@ BATCH = 200
 """Entries sent together; MLflow takes at most 1,000 metrics and 100 tags in a request."""
 
 TRIES = 10
-"""How often an entry alone meets an error of a server that takes others, before it is set aside."""
+"""Failures of an entry alone, at a server that takes others, before it is set aside."""
 
 SYNC_PATIENCE = 2.0
 """Seconds that `sync` waits for a run which is sending its journal itself."""
@@ -50,7 +50,7 @@ REFUSED_TAG = "miseg.refused"
 """Tag of a run of whose journal entries were set aside."""
 
 _failures: dict[tuple[Path, int, int], int] = {}
-"""How often an entry alone met an error here; the entry by its journal, its batch's offset and its number in that."""
+"""Failures of each entry alone, by its journal, its batch's offset and its number in that."""
 
 
 class RefusedError(RuntimeError):

@@ -1,4 +1,4 @@
-"""What a labelling session hands out: labels as GeoJSON, and archives of GeoTIFFs with the names of their classes."""
+"""Exports of a labelling session: labels as GeoJSON, and archives of GeoTIFFs with the names of their classes."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Labelled:
 
     @property
     def pixels(self) -> Hashable:
-        """What tells these pixels from others."""
+        """Key of these pixels, for caches."""
         return self.scene, self.rows.tobytes(), self.columns.tobytes()
 
 
@@ -82,7 +82,7 @@ class _Prepared:
     inner: tuple[slice, slice]
     """Rows and columns of the window in the scores."""
     seconds: float
-    """That a comparison with one labelled pixel takes."""
+    """Seconds that a comparison with one labelled pixel takes."""
 
 
 class MapMaker:
@@ -197,7 +197,7 @@ class MapMaker:
         return self._standard[scene]
 
     def valid(self, scene: str) -> np.ndarray:
-        """Which pixels of the window are valid, bool [h, w].
+        """Mask of the window's valid pixels, bool [h, w].
 
         Raises:
             ValueError: as `Scene.read`.

@@ -44,7 +44,7 @@ TOKEN = "token"
 
 @dataclass(frozen=True)
 class PageSetup:
-    """What a labelling page is made from.
+    """Parts of a labelling page: model, scenes, folder of labels, and access.
 
     Attributes:
         files: a few-label method's checkpoint, as `checkpoint_files.files_of` gives it.
@@ -166,7 +166,7 @@ def stop() -> None:
 
 
 def token(folder: Path, host: str) -> str:
-    """What requests must bear: nothing on the loopback, else the token in the labels' folder, made where none is.
+    """Token that requests must bear: none on the loopback, else that in the labels' folder, made where none is.
 
     Raises:
         OSError: it cannot be written.

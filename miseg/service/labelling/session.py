@@ -38,7 +38,7 @@ _NATURAL = (("B04", "B03", "B02"), ("red", "green", "blue"))
 
 @dataclass(frozen=True)
 class FirstView:
-    """What the page shows at first.
+    """First view of the page.
 
     Attributes:
         name: what the page calls the session.
@@ -92,7 +92,7 @@ class Session:
         self._shown = self.first, method.compare
 
     def view(self) -> dict[str, Any]:
-        """What the page shows before there is a label."""
+        """State of the page before there is a label, as JSON."""
         row, column, height, width = self.window
         return {
             "name": self.name,
@@ -235,7 +235,7 @@ class Session:
         raise ValueError(f"export {kind!r}: there are geojson, all, labels and map")
 
     def progress(self, compare: str) -> dict[str, Any]:
-        """How many scenes are as ready to be mapped by a comparison as they get, of how many; the labels' revision."""
+        """Number of scenes that are prepared for a comparison, of how many, and the labels' revision, as JSON."""
         self._check_comparison(compare)
         ready = sum(scene in self._bad or self.maps.is_prepared(scene, compare) for scene in self.scenes)
         return {"ready": ready, "of": len(self.scenes), "full": self.maps.full, "revision": self.store.revision}

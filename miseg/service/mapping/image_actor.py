@@ -31,7 +31,7 @@ from miseg.service.mapping.predictor import MapPredictor
 from miseg.service.mapping.scene_maps import Examples, NeighbourSettings
 
 CACHE_BYTES = 64 * 2**20
-"""What GDAL keeps of the files that are read and written: two rows of tiles of an image of 10,000 columns."""
+"""Size of GDAL's cache of the files that are read and written: two rows of tiles of an image of 10,000 columns."""
 
 TOLD_EVERY = 1.0
 """Seconds between two rows in which an image says how far it is."""
@@ -43,7 +43,7 @@ class StoreError(OSError):
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What decides a map beside the model and the image.
+    """Settings that decide a map beside the model and the image.
 
     Attributes:
         tiling: how images are cut.
@@ -64,7 +64,7 @@ class MapSettings:
         return MapPredictor(folder, device, self.examples, self.comparison, self.colours)
 
     def description(self) -> dict[str, Any]:
-        """As the maps' records have it."""
+        """The settings as the maps' records have them."""
         described: dict[str, Any] = {"tile": self.tiling.tile, "overlap": self.tiling.overlap}
         if self.examples is not None:
             digest = hashlib.sha256(repr(self.examples.class_names).encode())

@@ -31,7 +31,7 @@ LEFT_OUT = "left_out.jsonl"
 
 @dataclass(frozen=True)
 class MappingPlan:
-    """What is to be mapped.
+    """Plan of a mapping: images, model and settings.
 
     Attributes:
         files: a checkpoint's files.
@@ -54,7 +54,7 @@ class MappingPlan:
 
 @dataclass
 class MappingOutcome:
-    """What came of many images.
+    """Result of mapping many images.
 
     Attributes:
         made: number of maps that were written.
@@ -173,7 +173,7 @@ def _list_left_out(out: str, left_out: Mapping[str, str]) -> None:
 
 
 def summary(plan: MappingPlan, outcome: MappingOutcome) -> MapsSummary:
-    """What is kept of many maps: counts, throughput, the pixels of each class, and what was left out."""
+    """Summary of many maps: counts, throughput, the pixels of each class, and what was left out."""
     metrics = {
         "images_mapped": outcome.made,
         "images_there": plan.there,

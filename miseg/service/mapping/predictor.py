@@ -41,7 +41,7 @@ class OpenedImage:
 
 
 class MapPredictor:
-    """What a checkpoint makes of images.
+    """Predictor of a checkpoint: images in, class probabilities out.
 
     A method that learns from images sees them in 8 bits, at the size at which evaluation does, standardised with what
     its checkpoint says; clusters are the classes that they were matched with when the checkpoint was taken, or, where

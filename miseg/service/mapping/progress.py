@@ -1,4 +1,4 @@
-"""What a person sees while many images are mapped: how many are done, how fast, and how long it will take."""
+"""Lines of progress while many images are mapped: how many are done, how fast, and how long it will take."""
 
 from __future__ import annotations
 

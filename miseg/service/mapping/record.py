@@ -16,7 +16,7 @@ from miseg.service.tracking.run_store import RunDetails, RunStore
 
 @dataclass(frozen=True)
 class MapsSummary:
-    """What is kept of maps.
+    """Summary of maps.
 
     Attributes:
         display: the run's name for people.

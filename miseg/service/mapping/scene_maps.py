@@ -43,7 +43,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class NeighbourSettings:
-    """How pixels are compared; None leaves it as the model was trained with.
+    """Settings of comparing pixels; None leaves what the model was trained with.
 
     Attributes:
         compare: "local", "global", "representation", "patches" or "pixels".
@@ -56,7 +56,7 @@ class NeighbourSettings:
 
 @dataclass(frozen=True)
 class Maps:
-    """What came of several scenes.
+    """Result of mapping several scenes.
 
     Attributes:
         made: the pixels of each class, by map.
@@ -165,7 +165,7 @@ def _written(
 
 
 def summary(made: Mapping[Path, Mapping[str, int]], labels: str) -> MapsSummary:
-    """What is kept of maps that were made from the labels in the file `labels`: pictures, and pixels of each class."""
+    """Summary of maps that were made from the labels in the file `labels`: pictures, and pixels of each class."""
     rows = [{"map": str(out), "class": name, "pixels": n} for out, pixels in made.items() for name, n in pixels.items()]
     pictures = [out.with_suffix(".png") for out in made]
     return MapsSummary(f"maps from {Path(labels).name}", {"maps.csv": pd.DataFrame(rows)}, pictures=pictures)

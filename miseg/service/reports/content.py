@@ -1,4 +1,4 @@
-"""What a report shows of each table: its rows, figures and pictures, and how each row is run again."""
+"""Content of a report, table by table: rows, figures, pictures, and how each row is run again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from miseg.metric_names import VALIDATION_MEAN_IOU
 from miseg.recipes.differences import DIFFERENCES, SettingsDifference
 from miseg.service.reports.papers import Beside, beside
 from miseg.service.reports.pictures import Pictures, pictures
-from miseg.service.reports.runs import ReportedRow, ReportedStudy, ReportedTable
+from miseg.service.reports.reported_study import ReportedRow, ReportedStudy, ReportedTable
 from miseg.service.reports.search import SearchFigure, searched
 from miseg.service.reports.tables import Result, answer, results
 from miseg.service.reports.words import number, place
@@ -62,7 +62,7 @@ class Content:
 
     @property
     def missing(self) -> list[str]:
-        """What the plan has and MLflow has not."""
+        """Parts of the plan that MLflow does not have."""
         return [what for section in self.sections for what in section.table.missing]
 
 
@@ -140,7 +140,7 @@ def _classes(table: ReportedTable, rows: Sequence[Result]) -> tuple[list[dict[st
 
 
 def address(uri: str, run: Run) -> str:
-    """Where a browser finds a run; empty where MLflow is no server."""
+    """Address of a run's page; empty where MLflow is no server."""
     if not uri.startswith("http"):
         return ""
     return f"{uri.rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"

@@ -15,7 +15,7 @@ from miseg.recipes.catalog import RECIPES
 from miseg.service.reports.content import Content, address
 from miseg.service.reports.papers import Beside
 from miseg.service.reports.pictures import EXTREMES, data_uri
-from miseg.service.reports.runs import ReportedTable
+from miseg.service.reports.reported_study import ReportedTable
 from miseg.service.reports.words import NAMES, give_or_take, place
 from miseg.service.tracking.provenance import code_of
 from miseg.service.training.artifacts import write_table
@@ -115,13 +115,13 @@ def drawings(content: Content, at: int) -> list[tuple[str, str, str]]:
 
 
 def title(content: Content) -> str:
-    """What the page is called."""
+    """Title of the page."""
     what = "Study" if content.found.kind == "study" else "Tuning"
     return f"{what} {content.found.name}"
 
 
 def split_text(table: ReportedTable) -> str:
-    """Which split the scores are of, and how clusters became classes there."""
+    """Sentence on the split that the scores are of, and on how clusters became classes there."""
     measured = any(seeded.evaluation is not None for line in table.lines for seeded in line.seeds.values())
     caveat = "which the trials were compared on too, by other seeds"
     if table.split == "test":
@@ -142,7 +142,7 @@ def matched(table: ReportedTable) -> bool:
 
 
 def again(content: Content) -> str:
-    """How the whole is run again."""
+    """Sentence on how the whole is run again."""
     if content.found.kind == "study":
         name = content.found.name
         return f"The whole study goes on, or grows, with: miseg study --resume --name {name}"
@@ -176,7 +176,7 @@ def reproduce(content: Content) -> list[dict[str, Any]]:
 
 
 def sources(rows: Sequence[Beside]) -> list[str]:
-    """Where a paper's figures stand in this project."""
+    """Sources of a paper's figures, each once."""
     return list(dict.fromkeys(row.published.source for row in rows if row.published.source))
 
 

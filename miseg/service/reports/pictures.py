@@ -17,7 +17,7 @@ from PIL import Image
 from miseg.evaluation.disagreement import disagreement
 from miseg.evaluation.paired import ImageCounts
 from miseg.evaluation.report_figures import short
-from miseg.service.reports.runs import ReportedTable, TrainedSeed
+from miseg.service.reports.reported_study import ReportedTable, TrainedSeed
 from miseg.service.reports.tables import Result, baseline_of
 from miseg.service.reports.words import number
 

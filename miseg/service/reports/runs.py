@@ -7,9 +7,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
@@ -17,7 +15,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from miseg.evaluation.paired import ImageCounts
-from miseg.metric_names import CLASS_IOU, MEAN_IOU, OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU, of_split
+from miseg.metric_names import MEAN_IOU, of_split
+from miseg.service.reports.reported_study import ReportedCell, ReportedRow, ReportedStudy, ReportedTable, TrainedSeed
 from miseg.service.tracking import study_plan
 from miseg.service.tracking.connection import reachable
 from miseg.service.tracking.queries import RUN_KEY, all_pages
@@ -25,98 +24,8 @@ from miseg.service.tracking.queries import RUN_KEY, all_pages
 # A line a file would bury what the report says.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-SCORES = (*OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU)
 SAME = re.compile(r" \((= tuned|many to one)\)$")
-"""What a tuning adds to the name of a row; see `miseg.service.tuning.tune`."""
-
-
-@dataclass
-class TrainedSeed:
-    """One row trained on one seed, and its measurement."""
-
-    run: Run
-    """The training."""
-    evaluation: Run | None = None
-    """The measurement on the table's split; None where the scores are those of the training's last validation."""
-    images: ImageCounts | None = None
-    """What was counted in each image; None where that was not kept."""
-    split: str = "val"
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Scores in 0..1 by the names of `SCORES`, as far as they were logged."""
-        metrics = (self.evaluation or self.run).data.metrics
-        return {name: metrics[key] for name in SCORES if (key := of_split(self.split, name)) in metrics}
-
-    @property
-    def per_class(self) -> dict[str, float]:
-        """IoU in 0..1 by class."""
-        prefix = f"{self.split}/{CLASS_IOU}/"
-        metrics = (self.evaluation or self.run).data.metrics
-        return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-
-
-@dataclass
-class ReportedRow:
-    """A row of a table, by seed."""
-
-    name: str
-    cell: str
-    method: str
-    recipe: str
-    seeds: dict[int, TrainedSeed] = field(default_factory=dict)
-
-
-@dataclass
-class ReportedCell:
-    """A method family under one budget: its search, and what the plan says of it."""
-
-    id: str
-    method: str
-    recipe: str
-    rows: tuple[str, ...]
-    trials: int | None = None
-    steps: int | None = None
-    confirm_seeds: int | None = None
-    tuning: Run | None = None
-    tried: list[Run] = field(default_factory=list)
-
-
-@dataclass
-class ReportedTable:
-    """All that was run on one data set with one budget of labels."""
-
-    data: str
-    budget: str
-    supervision: str
-    baseline: str
-    cells: list[ReportedCell] = field(default_factory=list)
-    lines: list[ReportedRow] = field(default_factory=list)
-    split: str = "val"
-    missing: list[str] = field(default_factory=list)
-    """What the plan has and MLflow has not, in words."""
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What the budget counts, for tables: images with labels, or labelled pixels of each class."""
-        return {
-            "budget": self.budget,
-            "labelled_images": self.budget if self.supervision == "dense" else "",
-            "labelled_pixels_per_class": self.budget if self.supervision == "few" else "",
-        }
-
-
-@dataclass
-class ReportedStudy:
-    """A study, or a tuning as a study of one cell."""
-
-    name: str
-    kind: str
-    uri: str
-    tables: list[ReportedTable]
-    created: str = ""
-    cost: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What was expected, by data set."""
+"""Pattern of what a tuning adds to the name of a row; see `miseg.service.tuning.tune`."""
 
 
 def read(uri: str, study: str | None = None, tuning: str | None = None, baseline: str | None = None) -> ReportedStudy:

@@ -1,4 +1,4 @@
-"""What a cell's trials say of its parameters."""
+"""Effect of the parameters of a cell, from its trials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from miseg.evaluation import report_figures as figures
 from miseg.metric_names import VALIDATION_OBJECTIVE, validation_metric
-from miseg.service.reports.runs import ReportedCell
+from miseg.service.reports.reported_study import ReportedCell
 
 ENOUGH_TRIALS = 4
 """Whole trials below which importances would be of chance alone."""
@@ -22,7 +22,7 @@ LOG_RANGE = 20
 
 @dataclass
 class SearchFigure:
-    """What a cell's trials say of its parameters."""
+    """Effect of the parameters of a cell, from its trials."""
 
     cell: ReportedCell
     figure: str

@@ -1,4 +1,4 @@
-"""How a report says things: names of data and systems, and numbers."""
+"""Wording of a report: names of data and systems, and numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 
 from miseg.recipes.published import claims
-from miseg.service.reports.runs import ReportedRow, ReportedTable
+from miseg.service.reports.reported_study import ReportedRow, ReportedTable
 
 NAMES = {
     "camvid": "CamVid",
@@ -62,7 +62,7 @@ def system(line: ReportedRow, table: ReportedTable) -> str:
 
 
 def claimed(method: str) -> str:
-    """What the papers report of a method over their baselines, in points."""
+    """Gains that the papers report of a method over their baselines, in points, in words."""
     by_author = {re.split(r"[ ,]", paper)[0]: span for paper, span in claims(method).items()}
     return "; ".join(f"{author} {gain(span)}" for author, span in by_author.items())
 

@@ -15,14 +15,14 @@ from miseg.service.tracking.study_plan import PlanFile, PlannedCell, PlannedTabl
 
 @dataclass(frozen=True)
 class Throughput:
-    """What a training takes on one device (a GPU, or the CPUs of a trial)."""
+    """Speed of a training on one device (a GPU, or the CPUs of a trial)."""
 
     images_per_second: float
     """Of training."""
     validation_seconds: float
     """Of one validation; from earlier runs, with its share of what a run takes besides its steps."""
     source: str
-    """Where the figures come from."""
+    """Source of the figures."""
 
     def step_seconds(self, experiment: Experiment) -> float:
         """Of one optimiser step."""
@@ -36,7 +36,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Devices:
-    """What the study runs on, and what it costs."""
+    """Devices that the study runs on, and their price."""
 
     use_gpu: bool
     concurrency: int
@@ -46,17 +46,17 @@ class Devices:
 
     @property
     def kind(self) -> str:
-        """What hours are counted of."""
+        """Unit of paid hours: GPU, or machine."""
         return "GPU" if self.use_gpu else "machine"
 
     def hours(self, seconds: float) -> float:
-        """What is paid for trainings that take so many seconds one after the other."""
+        """Paid hours of trainings that take so many seconds one after the other."""
         return seconds / 3600 / (1 if self.use_gpu else self.concurrency)
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study of a name compares, by which budgets."""
+    """Plan of a study: its tables, with their budgets."""
 
     study: str
     created: str
@@ -102,7 +102,7 @@ def timed(plan: StudyPlan, tables: Sequence[StudyTable], measure: Callable[[Expe
 
 
 def expected(plan: StudyPlan, done: Mapping[str, int]) -> list[dict[str, Any]]:
-    """What each cell takes from now on, at most: ASHA stops weak trials early.
+    """Upper bound of what each cell takes from now on: ASHA stops weak trials early.
 
     Args:
         plan: with the throughput of every cell.

@@ -1,4 +1,4 @@
-"""What MLflow holds of a study: its plan, and which cells and evaluations are done.
+"""Record of a study in MLflow: its plan, and which cells and evaluations are done.
 
 In each data set's experiment a study has a run of its own, with the part of the plan that is on this data set; the
 tunings are its children.
@@ -50,7 +50,7 @@ def find(uri: str, name: str | None) -> StudyPlan | None:
 
 
 def name_of(plan: StudyPlan) -> str:
-    """What the study's runs are called."""
+    """Name of the study's runs."""
     return f"study-{plan.study}"
 
 
@@ -102,7 +102,7 @@ def evaluations(uri: str, plan: StudyPlan) -> dict[str, Run]:
 
 
 def results(uri: str, plan: StudyPlan, split: str, data: str) -> list[tuple[StudyTable, pd.DataFrame]]:
-    """What the evaluations on a data set found: for each table a frame with `row`, `seed` and the scores."""
+    """Results of the evaluations on a data set: for each table a frame with `row`, `seed` and the scores."""
     measured = evaluations(uri, plan).values()
     tables = []
     for table in plan.of_data(data).tables:

@@ -33,7 +33,7 @@ class Options(Place):
     """Data sets by name, starts of recipes' names (camvid-v3plus, porto-voc), or folders or URIs of packed ones.
     Default: embedded, or with --resume those of the study."""
     methods: tuple[Method, ...] | None = None
-    """What is compared, as far as there are recipes for the data. Default: all but dice, relative-position,
+    """Methods to compare, as far as there are recipes for the data. Default: all but dice, relative-position,
     co-occurrence and what other packages add, or with --resume those of the study."""
     budgets: tuple[str, ...] | None = None
     """Label budgets of all methods: all, or numbers, of labelled images, and for few-label methods of labelled pixels
@@ -48,9 +48,9 @@ class Options(Place):
     """Fresh seeds on which each winner and default is trained and tested. Default: 3."""
     changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)
     baseline: Method | None = None
-    """What the others are measured against. Default: ce; kmeans where there are no labels, autoencoder where few."""
+    """The others are measured against it. Default: ce; kmeans where there are no labels, autoencoder where few."""
     selection: Literal["objective", "labels"] | None = None
-    """What compares the trials of methods without labels: their own objective on held-out images, or mean IoU.
+    """Score of the trials of methods without labels: their own objective on held-out images, or mean IoU.
     Default: objective."""
     seed: int | None = None
     """Seeds the searches, and the trials' weights and data order. Default: 0."""
@@ -64,14 +64,14 @@ class Options(Place):
     plan: bool = False
     """Print trials, steps, hours and price that are expected, and start no trial."""
     throughput: Literal["recorded", "measured"] = "recorded"
-    """Where the hours come from: earlier runs of the same method and size (a few steps where there are none), or a few
+    """Source of the hours: earlier runs of the same method and size (a few steps where there are none), or a few
     steps in any case."""
     price_per_hour: float | None = None
     """Price of an hour of a GPU, or, without one, of the machine, in your currency."""
 
     @property
     def asked(self) -> Asked:
-        """What is to be compared."""
+        """The request that the arguments make."""
         return Asked(
             self.data,
             self.methods,

@@ -27,7 +27,7 @@ class Study:
 
     plan: StudyPlan
     jobs: Mapping[str, Job]
-    """Where each data set is packed, and the cluster, by the name that experiments give the data."""
+    """Job of each data set, with the packed data and the cluster, by the name that experiments give the data."""
     devices: Devices
 
     @property
@@ -36,7 +36,7 @@ class Study:
         return next(iter(self.jobs.values()))
 
     def split(self, data: str) -> str:
-        """Where the models of a data set are measured in the end: test, or, without one, where they were validated."""
+        """Split on which the models of a data set are measured last: test, or, without one, that of validation."""
         table = self.plan.of_data(data).tables[0]
         dataset = PackedDataset.open(self.jobs[data].data)
         # Of some data sets the publisher keeps the test split's masks.

@@ -1,4 +1,4 @@
-"""How fast a method trains: read from earlier runs, or measured by a few steps and predictions."""
+"""Speed of training a method: read from earlier runs, or measured by a few steps and predictions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NOT_OF_SPEED = ("steps", "validate_every", "seed", "label_budget", "order", "non
 
 
 def recorded(uri: str, experiment: Experiment, *, use_gpu: bool) -> Throughput | None:
-    """What finished runs of this method, network and image size took on this kind of device; None without any."""
+    """Speed of finished runs of this method, network and image size on this kind of device; None without any."""
     client = MlflowClient(uri)
     with mlflow_runs.reachable(uri):
         mlflow_experiment = client.get_experiment_by_name(mlflow_runs.experiment_name(experiment.data))
@@ -92,7 +92,7 @@ def measured(experiment: Experiment, data: str, resources: Resources) -> Through
 
 
 def measure(experiment: Experiment, data: str, threads: int) -> Throughput:
-    """As `measured`, in this process, with so many threads."""
+    """Speed of an experiment, measured in this process with so many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

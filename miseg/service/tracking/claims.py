@@ -1,4 +1,4 @@
-"""Who trains or tunes what at this moment: of one name, and of one experiment, one process, on whatever machine.
+"""Claims: one process at a time trains or tunes under one name, and one experiment, on whatever machine.
 
 A claim is a tag of an MLflow experiment, for every machine of a store sees those. A process writes its claim first and
 then looks for others, and goes on only where there is none, so that of two at the same time at most one goes on. Nobody
@@ -53,13 +53,13 @@ class Claim:
     name: str
     """The run's or the tuning's name."""
     subject: str
-    """What must not be done twice at the same time under any name; empty where it may."""
+    """Work that must not be done twice at the same time under any name; empty where it may."""
     host: str
     machine: str
-    """Where `process` says something: processes of one kernel that see each other."""
+    """Machine on which `process` says something: processes of one kernel that see each other."""
     process: int
     born: str
-    """When the process was started, so that another of its number is not taken for it."""
+    """Start time of the process, so that another of its number is not taken for it."""
     held: bool = False
     """Whether it goes on, and does not look for others any more."""
     beat: int = 0
@@ -184,7 +184,7 @@ def _machine() -> str:
 
 
 def _born(process: int) -> str:
-    """When a process of this machine was started, "" where there is none."""
+    """Start time of a process of this machine; "" where there is none."""
     with contextlib.suppress(OSError, IndexError):
         # In ticks since the machine was: the time of the day may be set anew while a process runs.
         state, *_, ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[:20]

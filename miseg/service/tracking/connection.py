@@ -17,7 +17,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
 
 UNREACHABLE = (MlflowException, OSError)
-"""What MLflow's client raises where the server does not answer."""
+"""Errors that MLflow's client raises where the server does not answer."""
 
 PATIENCE = 1800.0
 """Seconds that what was begun waits for a server that went away, where $MISEG_MLFLOW_PATIENCE does not say."""
@@ -41,11 +41,11 @@ class TrackingError(RuntimeError):
 
 
 AWAY = (TrackingError, MlflowException, ConnectionError, TimeoutError, requests.RequestException)
-"""What a request raises that may be answered later, where it is no refusal."""
+"""Errors of a request that may be answered later, where it is no refusal."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """First line of an error's message, or its type."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
@@ -56,7 +56,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def patiently(uri: str, what: str, call: Callable[[], Answer], patience: float | None = None) -> Answer:
-    """What `call` returns, which may be called again: while MLflow is away it is, with a line for the user.
+    """Result of `call`, which is called again while MLflow is away, with a line for the user.
 
     Args:
         uri: the MLflow server or store.
@@ -98,7 +98,7 @@ def _patience() -> float:
 
 
 def unreachable(uri: str, error: Exception) -> TrackingError:
-    """What a user is told of `error`, which MLflow's client raised."""
+    """Error for the user in place of `error`, which MLflow's client raised."""
     if getattr(error, "error_code", "") in LOGIN_REFUSED:
         return TrackingError(
             f"MLflow at {uri} refuses the login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write "
@@ -113,7 +113,7 @@ def unreachable(uri: str, error: Exception) -> TrackingError:
 
 @contextlib.contextmanager
 def reachable(uri: str) -> Iterator[None]:
-    """What MLflow's client raises in the block becomes a TrackingError."""
+    """Turn the errors of MLflow's client in the block into a TrackingError."""
     try:
         yield
     except UNREACHABLE as error:

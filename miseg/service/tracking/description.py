@@ -1,4 +1,4 @@
-"""What a run in MLflow says of itself: an experiment's parameters under the papers' names, and the code that ran."""
+"""Description of a run in MLflow: an experiment's parameters under the papers' names, and the code that ran."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def parameters(experiment: Experiment) -> dict[str, str]:
 
 
 def parameter_name(knob: str, experiment: Experiment) -> str:
-    """What a search space's `knob` is called among the parameters of `experiment`."""
+    """Name of a search space's `knob` among the parameters of `experiment`."""
     known = parameters(experiment)
     name = PAPER_NAMES.get(f"method.{knob}", knob.removeprefix("method."))
     return name if name in known else next((key for key in known if key.endswith(f".{knob}")), knob)
@@ -71,5 +71,5 @@ def code_tags() -> dict[str, str]:
 
 
 def source_tags() -> dict[str, str]:
-    """What MLflow shows as a run's source."""
+    """Tags that MLflow shows as a run's source."""
     return {"mlflow.source.name": command_name(), "mlflow.source.type": "LOCAL"} if command_name() else {}

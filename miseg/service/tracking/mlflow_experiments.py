@@ -38,7 +38,7 @@ def ensure_experiment(client: MlflowClient, name: str, store: RunStore) -> str:
 
 
 def _described(name: str) -> dict[str, str]:
-    """What an experiment says of itself; without its kind MLflow's page asks every user for it."""
+    """Tags that describe an experiment; without its kind MLflow's page asks every user for it."""
     return {
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.experiment.primaryMetric.name": VALIDATION_MEAN_IOU,

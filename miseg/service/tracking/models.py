@@ -113,7 +113,7 @@ def _save(
 
 
 def _at_step(client: mlflow.MlflowClient, run: Run, step: int) -> list[Metric]:
-    """What the run's validation at a step found, and what was logged last, where it is of that step."""
+    """Metrics of the run's validation at a step, and those that were logged last, where they are of that step."""
     metrics = []
     for metric in run.data._metric_objs:  # has no public name
         if metric.step == step:

@@ -1,4 +1,4 @@
-"""Which code ran: a commit of miseg's own repository, or the version of the wheel."""
+"""Provenance of a run's code: a commit of miseg's own repository, or the version of the wheel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
 
 
 def commit() -> tuple[str, str]:
-    """What identifies the code that runs, and whether it differs from that.
+    """Identity of the code that runs, and whether the code differs from it.
 
     Returns:
         $MISEG_COMMIT where it is set; else the commit of the checkout that this package is in; else "miseg " and the
@@ -35,7 +35,7 @@ def commit() -> tuple[str, str]:
 
 
 def code_of(tags: Mapping[str, str]) -> str:
-    """What a run's tags say of the code that ran, such as "commit 0123456789ab" or "miseg 0.2.0"."""
+    """Name of the code that ran, by a run's tags, such as "commit 0123456789ab" or "miseg 0.2.0"."""
     recorded = tags.get(COMMIT_TAG, "unknown")
     return recorded if recorded.startswith("miseg ") else f"commit {recorded[:12]}"
 

@@ -1,4 +1,4 @@
-"""What is in MLflow already: searches of any length, runs by name, parent and kind, and what they hold."""
+"""Queries of MLflow: searches of any length, runs by name, parent and kind, and what they hold."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def read_experiment(uri: str, run_id: str) -> Experiment:
 
 
 def instead(uri: str, run_id: str) -> str:
-    """Which run a user who names this one may mean, where it is no training: ids in reports are of several kinds."""
+    """Hint at the run that a user may mean by this id, where it is no training: ids in reports are of several kinds."""
     try:
         tags = MlflowClient(uri).get_run(run_id).data.tags
     except (MlflowException, OSError):

@@ -1,4 +1,4 @@
-"""Where runs are kept, what a job works with, and what a run in MLflow is opened with."""
+"""Value objects: where runs are kept, the workspace of a job, and the details of a run in MLflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunStore:
-    """Where runs leave their files and their records.
+    """Storage of runs' files, and the MLflow server of their records.
 
     Attributes:
         storage: folder or URI of checkpoints, journals, and of the artifacts of a local MLflow store.
@@ -25,7 +25,7 @@ class RunStore:
 
 @dataclass(frozen=True)
 class Workspace(RunStore):
-    """What a job works with: where its runs are kept, and its share of the cluster.
+    """Workspace of a job: where its runs are kept, and its share of the cluster.
 
     Attributes:
         resources: workers, CPUs and GPUs, and the memory of decoded images.
@@ -36,7 +36,7 @@ class Workspace(RunStore):
 
 @dataclass(frozen=True)
 class RunDetails:
-    """What a run is opened with beside its name.
+    """Details with which a run is opened, beside its name.
 
     Attributes:
         display: the run's name for people; "": its name.

@@ -99,7 +99,7 @@ class PlanFile:
 
 
 def from_json(data: Mapping[str, Any]) -> PlanFile:
-    """What `PlanFile.to_json` gave; keys of other versions are left out.
+    """Plan that `PlanFile.to_json` wrote; keys of other versions are left out.
 
     Raises:
         TypeError, KeyError: a table without its data, or a cell without id, method or rows.

@@ -26,7 +26,7 @@ ENTRIES = 1000
 
 
 class Synced(NamedTuple):
-    """What became of the offline runs."""
+    """Result of sending the offline runs."""
 
     sent: list[str]
     """Names of those that the server has now and had not."""

@@ -19,17 +19,17 @@ from miseg.metric_names import OVERLAP_SCORES, VALIDATION_MEAN_IOU, of_split, va
 from miseg.service.tracking.connection import UNREACHABLE
 
 TAG = "mlflow.sharedViewState."
-"""What a saved view's tag starts with; then comes its id, here that of the run whose view it is."""
+"""Prefix of a saved view's tag; then comes its id, here that of the run whose view it is."""
 
 SEARCHED = "miseg.searched"
 """Tag of a tuning: the MLflow parameters that its trials differ in, with commas between."""
 
 LOCAL_UI = "http://127.0.0.1:5000"
-"""Where `miseg ui` answers."""
+"""Address at which `miseg ui` answers."""
 
 
 def state(run: Run) -> dict[str, Any] | None:
-    """What the runs table of a tuning or a study shows, as MLflow's page describes it; None for other runs."""
+    """State of the runs table for a tuning or a study, as MLflow's page describes it; None for other runs."""
     kind, tags = run.data.tags.get("miseg.kind"), run.data.tags
     if kind == "tuning":
         selected = validation_metric(run.data.params.get("selection", "labels"))
@@ -68,7 +68,7 @@ def save(uri: str, run_id: str) -> None:
 
 
 def address(uri: str, run_id: str) -> str:
-    """Where a browser finds a run: its view, or where it has none its page; "" where MLflow does not answer.
+    """Address of a run: its view, or where it has none its page; "" where MLflow does not answer.
 
     Of a store that is no server the address is that of `miseg ui`.
     """

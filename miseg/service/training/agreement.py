@@ -1,4 +1,4 @@
-"""When several ranks stop, they stop after the same step: torch alone, nothing of Ray."""
+"""Agreement of several ranks to stop after the same step: torch alone, nothing of Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a validation leaves to be written, off the training thread."""
+"""Background writer of what a validation leaves, off the training thread."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ SKIPS_IN_A_ROW = 20
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step logs: `values` by metric name, why it was left out, if it was, and whether it was empty."""
+    """Log of one step: `values` by metric name, why it was left out, if it was, and whether it was empty."""
 
     step: int
     values: dict[str, float]

@@ -1,4 +1,4 @@
-"""What the first worker of a training keeps of it: metrics, pictures, checkpoints."""
+"""Recorder of a training, on its first worker: metrics, pictures, checkpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from miseg.service.training.loop import Loop, StepRecord
 from miseg.service.training.scoring import Evaluation
 
 CLOSING_TRIES = 3
-"""How often the end of a training asks a server that does not answer; whoever closes the run waits longer."""
+"""Tries of the end of a training at a server that does not answer; whoever closes the run waits longer."""
 
 
 class Recorder:

@@ -1,4 +1,4 @@
-"""What a training is told and what it returns: no torch and no Ray, so that a driver can read it at once."""
+"""Request and outcome of a training: no torch and no Ray, so that a driver can read it at once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FINISHED = "finished"
 """Why a run ended that got to its last step: its tag `miseg.ended`."""
 
 Selection = Literal["labels", "objective"]
-"""What tells a better checkpoint or trial: mean IoU, or the objective of a method without labels on held-out images."""
+"""Score of checkpoints and trials: mean IoU, or the objective of a method without labels on held-out images."""
 
 PLACEMENT_GROUP = "placement_group"
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """Where a training runs and where it is recorded."""
+    """Request for a training: its experiment, its resources, and where it is recorded."""
 
     name: str
     """Names the run in storage and in MLflow; the same name resumes."""
@@ -40,13 +40,13 @@ class TrainingRun:
     keep_all: bool = False
     """Whether the checkpoint of every validation stays in `folder`, and not only the best and the last."""
     when_storage_fails: WhenStorageFails = "continue"
-    """What a checkpoint that cannot be written does to the training: see `StorageFailures`."""
+    """Effect on the training of a checkpoint that cannot be written: see `StorageFailures`."""
     selection: Selection = "objective"
     """For methods that learn without labels; others are selected by mean IoU."""
 
     @property
     def store(self) -> RunStore:
-        """Where it is kept."""
+        """Store of the run."""
         return RunStore(self.storage, self.tracking_uri)
 
     @property
@@ -62,7 +62,7 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What came of a run."""
+    """Outcome of a training."""
 
     run_id: str
     step: int
@@ -71,6 +71,6 @@ class TrainingOutcome:
     best_mean_iou: float
     ended: str
     score: float = math.nan
-    """What selects, after the last step: see `Selection`."""
+    """Score after the last step: see `Selection`."""
     reused: bool = False
     """Whether the run had ended before and nothing was trained now."""

@@ -1,4 +1,4 @@
-"""What a method is worth over batches of labelled images: torch and the contracts, nothing of Ray."""
+"""Scores of a method over batches of labelled images: torch and the contracts, nothing of Ray."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Counted = list[tuple[str, ConfusionMatrix | ClusterCounts]]
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation found.
+    """Scores of an evaluation, with its first predictions.
 
     Attributes:
         matrix: the confusion matrix of the method's predictions; of clusters, by the match that was given, or by the
@@ -41,7 +41,7 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class Scoring:
-    """What an evaluation does beside the confusion matrices.
+    """Options of an evaluation beside the confusion matrices.
 
     Attributes:
         keep: images whose predictions are kept (on the CPU) for pictures.

@@ -32,7 +32,7 @@ SEGMENT_TASKS = 2048
 """Tasks of one pipeline. Ray Data sets up all before the first runs: 30,000 took 47 s and 180 MB on two cores."""
 
 COLUMNS = ("images", "views", "labels", "masked")
-"""What decoding tasks make besides ids, where a data set has it."""
+"""Columns that decoding tasks make besides ids, where a data set has them."""
 
 TASK_CPUS = 0.5
 """CPUs a decoding task asks for: two a core, so that one reads while another decodes (measured in shared/ray.md)."""

@@ -1,4 +1,4 @@
-"""What the machine of a training does, beside the training's own metrics."""
+"""System metrics: the machine of a training, beside the training's own metrics."""
 
 from __future__ import annotations
 

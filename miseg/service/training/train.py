@@ -35,7 +35,7 @@ CLOSING_TIMEOUT = 60.0
 """Seconds that a training which has ended waits for MLflow to take what it logged."""
 
 CLOSING_TRIES = 3
-"""How often a model that is to be registered asks an MLflow that does not answer; then it waits."""
+"""Tries of registering a model at an MLflow that does not answer; then it waits."""
 
 
 def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) -> TrainingOutcome:
@@ -94,7 +94,7 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
 
 
 def fit_here(run: TrainingRun, report: Callable[[dict[str, Any]], None]) -> TrainingOutcome:
-    """As `fit`, by this process alone, which needs what one worker does; each validation is handed to `report`.
+    """Train in this process alone, which needs what one worker does; each validation is handed to `report`.
 
     Its checkpoint is whole then, or could not be written. What `report` raises ends the training, and leaves the run
     open.
@@ -187,7 +187,7 @@ def _interrupts_kept() -> Iterator[None]:
 
 
 def finished(run: TrainingRun) -> TrainingOutcome | None:
-    """What came of `run` where it was trained to its end before; None where it was not.
+    """Outcome of `run` where it was trained to its end before; None where it was not.
 
     Raises:
         ValueError: its name is that of another run.

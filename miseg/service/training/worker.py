@@ -1,4 +1,4 @@
-"""What a Train worker runs: its share of the training steps, the validations, and on rank 0 the logging."""
+"""Work of a Train worker: its share of the training steps, the validations, and on rank 0 the logging."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REFUSED_BEFORE_S = 2.0
 
 
 def train_under_ray(config: dict[str, Any]) -> str:
-    """What every Ray Train worker runs; `train` with Ray Train's device and reports."""
+    """Work of every Ray Train worker: `train` with Ray Train's device and reports."""
     # A line for each validation is for people; what Ray does in between is in its own log files.
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     group = ray.util.get_current_placement_group()
@@ -74,7 +74,7 @@ def train(config: dict[str, Any], report: Report, device: torch.device, *, kept_
 
 
 def _nodes(world: int) -> list[str]:
-    """Where the ranks are: what goes away with one node stops the training on all."""
+    """Node ids of the ranks: a node that goes away stops the training on all."""
     here = ray.get_runtime_context().get_node_id()
     nodes = [here] * world
     if world > 1:
@@ -164,7 +164,7 @@ class _Training:
         self.report(validate(self.loop, self.dataset, self.recorder, self.selection, self._watched))
 
     def _watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """What a validation reads: it may take longer than the notice leaves, and changes nothing that is kept."""
+        """Batches of a validation, with an eye on preemption: it may take longer than the notice leaves."""
         with contextlib.closing(self._read(batches)) as read:
             for batch in read:
                 if self.notice.reason:

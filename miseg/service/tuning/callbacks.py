@@ -1,4 +1,4 @@
-"""What steers Tune: when a trial is stopped early, forgiven, and rid of what it held."""
+"""Callbacks of Tune: trials stopped early, failures forgiven, and resources freed."""
 
 from __future__ import annotations
 

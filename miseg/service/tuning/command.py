@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Search(Place):
-    """What every tuning can be told."""
+    """Options of every tuning."""
 
     trials: int | None = None
     """Points of the search space that are tried; the first is always the published setting. A grid has its own.
@@ -41,7 +41,7 @@ class Search(Place):
     """Name of the tuning; a new one tunes once more what was tuned before. Default: what is tuned, the data or recipe,
     and the time."""
     when_storage_fails: WhenStorageFails = "continue"
-    """Where a trial's checkpoint cannot be written: go on and try again at the next validation, or stop the trial."""
+    """If a checkpoint cannot be written: go on and try again at the next validation, or stop the trial."""
     resume: bool = False
     """Continue the tuning called --name (default: the last one on this data) without running a finished trial again."""
 
@@ -58,20 +58,20 @@ class Search(Place):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be tuned, and what its winner is confirmed beside."""
+    """Request for a tuning: the experiment, its space, and the rivals of the winner."""
 
     stem: str
-    """What the tuning's default name starts with."""
+    """Prefix of the tuning's default name."""
     base: Experiment
     """The published setting: what the space does not change, and the first trial where the space holds it."""
     rivals: Mapping[str, Experiment]
-    """What is confirmed beside the winner and `base`, by the names of their rows."""
+    """Experiments that are confirmed beside the winner and `base`, by the names of their rows."""
     typed: Space | None = None
-    """What is searched. Default: the space that is registered for the method."""
+    """Search space. Default: the one that is registered for the method."""
     grid: Mapping[str, Sequence[Any]] | None = None
     """Values that each parameter runs through, in place of a search."""
     selection: Selection = "labels"
-    """What compares the trials; labels are all that methods with labels have."""
+    """Score by which trials are compared; methods with labels have mean IoU alone."""
 
     @property
     def space(self) -> Space:
@@ -80,7 +80,7 @@ class Wanted:
 
     @property
     def experiments(self) -> list[Experiment]:
-        """What must fit the data and the cluster: of a space that somebody typed its ends too."""
+        """Experiments that must fit the data and the cluster: of a space that somebody typed its ends too."""
         return [self.base, *self.rivals.values(), *(check(self.typed, self.base) if self.typed else ())]
 
 

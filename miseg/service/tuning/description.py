@@ -1,4 +1,4 @@
-"""What the MLflow run of a tuning says of itself: what was tried, what came of it, and how to do it again."""
+"""Description of a tuning's MLflow run: what was tried, what came of it, and how to do it again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 10
 
 
 def planned(tuning: Tuning) -> str:
-    """What is going to be done."""
+    """Description of a tuning before it runs."""
     base = tuning.base
     manner = "a grid of" if tuning.grid is not None else "TPE and ASHA over"
     done = command()
@@ -32,7 +32,7 @@ def planned(tuning: Tuning) -> str:
 
 
 def found(tuning: Tuning, trials: pd.DataFrame, confirmation: pd.DataFrame, registered: Sequence[str]) -> str:
-    """What came of it: the confirmed rows, the best trials, the models and how to repeat each."""
+    """Description of a finished tuning: the confirmed rows, the best trials, the models and how to repeat each."""
     parts = [planned(tuning)]
     for score, summary in tables.summaries(confirmation).items():
         parts.append(

@@ -1,4 +1,4 @@
-"""What Prometheus learns of a tuning while its driver runs it."""
+"""Metrics of a tuning for Prometheus, while its driver runs it."""
 
 from __future__ import annotations
 

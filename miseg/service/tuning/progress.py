@@ -1,4 +1,4 @@
-"""What a person sees while a tuning runs: one line for each validation and each trial's end."""
+"""Lines of progress while a tuning runs: one for each validation and each trial's end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store holds already of that which is asked for: a finished training, a finished tuning."""
+"""Repeats: finished trainings and tunings that a store holds already."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tuned(uri: str, tuning: Tuning) -> Run | None:
 
 
 def of_training(run: Run) -> str:
-    """What to say of a training that was done before."""
+    """Message on a training that was done before."""
     tags, score = run.data.tags, run.data.metrics.get(VALIDATION_MEAN_IOU)
     of = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[queries.RUN_KEY]}"
     result = "" if score is None else f", mean IoU {score:.4f}"
@@ -49,7 +49,7 @@ def of_training(run: Run) -> str:
 
 
 def of_tuning(run: Run) -> str:
-    """What to say of a tuning that was done before."""
+    """Message on a tuning that was done before."""
     name = run.data.tags[queries.RUN_KEY]
     return (
         f"the same was tuned before: {name}, MLflow run {run.info.run_id}, {code_of(run.data.tags)}. "
@@ -87,7 +87,7 @@ def settings_of(tuning: Tuning) -> str:
 
 
 def _identity(space: Space) -> str:
-    """What a space is remembered by: a registered one has an identity of its own, a function its place."""
+    """Identity of a space: a registered one has its own, a function its place."""
     own = getattr(space, "identity", None)
     return own if own is not None else f"{space.__module__}.{space.__qualname__}"
 

@@ -65,7 +65,7 @@ def close(
 
 
 def _of_clusters(run: Any) -> dict[str, Any]:
-    """How a trial's clusters were matched with classes, whether they collapsed, and scores; nothing for other methods.
+    """Match of a trial's clusters with classes, their collapse, and scores; nothing for other methods.
 
     Scores are those that were logged last.
     """

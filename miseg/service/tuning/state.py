@@ -1,4 +1,4 @@
-"""What Tune knows of a tuning, kept so that a kill at any moment leaves it whole.
+"""Tune's state of a tuning, kept so that a kill at any moment leaves it whole.
 
 Tune writes its state as several files, one after the other and in place. A kill between leaves one of them empty, which
 `Tuner.restore` does not survive, or files of two moments: a trial that the searcher has never heard of ends the tuning.
@@ -23,10 +23,10 @@ from miseg.data.storage import listed, write_whole
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "experiment_state-"
-"""What the name of Tune's own list of trials starts with; then comes the session, one for each driver."""
+"""Prefix of the name of Tune's own list of trials; then comes the session, one for each driver."""
 
 TUNER = "tuner.pkl"
-"""What Tune writes once, when a tuning starts."""
+"""File that Tune writes once, when a tuning starts."""
 
 KEPT = 2
 

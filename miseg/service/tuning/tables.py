@@ -12,7 +12,7 @@ from miseg.metric_names import MEAN_IOU, PIXEL_ACCURACY, TITLES, TRAIN_MATCH_MEA
 from miseg.service.training.run import FINISHED
 
 METRIC = "score"
-"""What trials report and are compared by: mean IoU, or, without labels, the objective; see `Selection`."""
+"""Score that trials report and are compared by: mean IoU, or, without labels, the objective; see `Selection`."""
 
 MANY_TO_ONE = " (many to one)"
 """End of a confirmed row's name whose clusters were matched with classes so."""
@@ -21,7 +21,7 @@ SCORES = {
     name: TITLES[name][0].upper() + TITLES[name][1:]
     for name in (MEAN_IOU, PIXEL_ACCURACY, TRAIN_MATCH_MEAN_IOU, TRAIN_MATCH_PIXEL_ACCURACY)
 }
-"""What the columns of a confirmation are called; all but the first are there for clusters alone."""
+"""Titles of the columns of a confirmation; all but the first are there for clusters alone."""
 
 
 def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, agreement, best_tri
 from miseg.service.tuning.tuning import Space, Tuning
 
 TRIAL_FAILURES = 2
-"""How often a trial that died is taken up again without getting on in between. Retries belong to Tune: Ray Train's own,
+"""Retries of a trial that died without getting on in between. They belong to Tune: Ray Train's own,
 inside a trial that the scheduler stops, can leak its placement group (shared/ray.md)."""
 
 CLOSES_WITHIN = 900
@@ -55,7 +55,7 @@ class Suggest:
 
 @dataclass(frozen=True)
 class TuningReport:
-    """What came of a tuning: the trials, and the confirmed rows with the runs behind them."""
+    """Result of a tuning: the trials, and the confirmed rows with the runs behind them."""
 
     parent_run: str
     trials: pd.DataFrame
@@ -67,7 +67,7 @@ class TuningReport:
 
     @property
     def failures(self) -> list[str]:
-        """What keeps the tables from being whole, in words: confirmations that failed, or trials without any score."""
+        """Gaps in the tables, in words: confirmations that failed, or trials without any score."""
         reasons = [] if self.trials["mean_iou"].notna().any() else ["no trial has a score"]
         rows = self.confirmation[["row", "seed", "ended"]].itertuples(index=False)
         return reasons + [f"{row} seed {seed}: {ended}" for row, seed, ended in rows if ended != FINISHED]
@@ -135,7 +135,7 @@ def search(tuning: Tuning, parent: str) -> pd.DataFrame:
 
 
 class Point(NamedTuple):
-    """What a trial trains."""
+    """Experiment of one trial, with its name and tags."""
 
     display: str
     experiment: Experiment
@@ -261,7 +261,7 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
 
 
 def _restored(path: str, trainable: Any) -> tune.Tuner | None:
-    """What was begun in `path`, a folder or URI; None, with a line where there is something, where it cannot go on."""
+    """Tuner begun in `path`, a folder or URI; None, with a line where there is something, where it cannot go on."""
     reason = "holds no state of its trials"
     if state.put_back(path, ray_cluster.session_folder()):
         try:

@@ -1,4 +1,4 @@
-"""What a tuning is told: the base, the space, the budget and what the winner is confirmed against."""
+"""Request for a tuning: the base, the space, the budget and what the winner is confirmed against."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tuning:
     space: Space
     default_point: Mapping[str, Any]
     rivals: Mapping[str, Experiment]
-    """What is confirmed beside the winner, by the name of its row."""
+    """Experiments that are confirmed beside the winner, by the name of their row."""
     tuned: str
     """The name of the winner's row."""
     data: str
@@ -40,7 +40,7 @@ class Tuning:
     confirm_seeds: int
     seed: int = 0
     selection: Selection = "labels"
-    """What compares the trials: mean IoU, or, of methods without labels, the objective on held-out images."""
+    """Score by which trials are compared: mean IoU, or, of methods without labels, the objective on held-out images."""
     grid: Mapping[str, Sequence[Any]] | None = None
     """Values that each parameter runs through, every point being tried to its last step, in place of a search."""
 
@@ -53,12 +53,12 @@ class Tuning:
 
     @property
     def store(self) -> RunStore:
-        """Where its runs are kept."""
+        """Store of its runs."""
         return RunStore(self.storage, self.tracking_uri)
 
     @property
     def folder(self) -> str:
-        """Where Tune keeps its state."""
+        """Folder of Tune's state."""
         return f"{self.storage}/tunings"
 
     @property

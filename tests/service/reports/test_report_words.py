@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from miseg.recipes.catalog import RECIPES
-from miseg.service.reports.runs import ReportedRow, ReportedTable, TrainedSeed
+from miseg.service.reports.reported_study import ReportedRow, ReportedTable, TrainedSeed
 from miseg.service.reports.words import claimed, counted, gain, give_or_take, number, place, signed, system
 from miseg.service.tracking.description import parameters
 

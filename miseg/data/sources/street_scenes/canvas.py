@@ -23,7 +23,7 @@ NEAR = 1.2
 
 
 class Kind(IntEnum):
-    """What a surface's texture is computed from."""
+    """Kinds of surfaces; the kind decides the texture."""
 
     PLAIN = 0
     SKY = 1

@@ -40,7 +40,7 @@ class _Table:
 
 
 class _Place:
-    """Where in the world each pixel's surface lies: depth Z, `along` the surface and `up` it, in metres."""
+    """World coordinates of each pixel's surface: depth Z, `along` the surface and `up` it, in metres."""
 
     def __init__(self, canvas: Canvas, table: _Table, look: np.ndarray) -> None:
         camera = canvas.camera

@@ -1,4 +1,4 @@
-"""What stands in a street: walls, trees, fences, poles, signs, cars, people."""
+"""Objects of a street: walls, trees, fences, poles, signs, cars, people."""
 
 from __future__ import annotations
 

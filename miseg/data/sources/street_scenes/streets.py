@@ -88,7 +88,7 @@ def _ground(canvas: Canvas) -> tuple[dict[int, float], dict[int, float]]:
 
 
 def _skyline(canvas: Canvas) -> None:
-    """What closes the street in the distance: houses, trees, or neither."""
+    """Draw the end of the street in the distance: houses, trees, or neither."""
     random = canvas.random
     x = -40.0
     while x < 40:
