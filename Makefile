@@ -2,11 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# crf adds the dense CRF, which is compiled and so wants a C++ compiler and Python's headers: make test EXTRAS=dev,crf
-EXTRAS ?= dev
+# crf adds the dense CRF, which is compiled and so wants a C++ compiler and Python's headers: make test EXTRAS=all,crf,dev
+EXTRAS ?= all,dev
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: tune test test-all ui lint docs clean
+.PHONY: tune test test-all ui lint docs wheel clean
 
 tune: $(VENV)/installed  ## Tune RMI on the embedded street scenes
 	$(BIN)/miseg tune-rmi
@@ -34,6 +34,9 @@ docs: $(VENV)/installed  ## The documentation in site/; a dead link or a missing
 	$(BIN)/zensical build --strict --clean
 	$(BIN)/python -m tests.site_links site
 
+wheel: $(VENV)/installed  ## The wheel in dist/; make test-all tries one outside the repository
+	$(BIN)/python -m build --wheel --no-isolation
+
 # uv installs the same pins in a third of pip's time; where it cannot be had, or its index cannot, pip does it.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "miseg needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
@@ -45,4 +48,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:  ## Remove the environment and caches; stored runs stay
-	rm -rf $(VENV) site .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) site dist .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

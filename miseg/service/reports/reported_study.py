@@ -81,7 +81,7 @@ class ReportedTable:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What the budget counts, for tables: images with labels, or labelled pixels of each class."""
+        """The unit of the label budget, for tables: images with labels, or labelled pixels of each class."""
         return {
             "budget": self.budget,
             "labelled_images": self.budget if self.supervision == "dense" else "",
