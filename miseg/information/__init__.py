@@ -12,12 +12,12 @@ from miseg.information.results import Estimate, TracePoint
 
 if TYPE_CHECKING:
     from miseg.information.discrete import plug_in
-    from miseg.information.distributions import Distribution
+    from miseg.information.distributions.distribution import Distribution
     from miseg.information.labels import gaussian_label_bound, label_entropy
     from miseg.information.samples import InfiniteInformationError
 
 _LATER = {
-    "Distribution": "miseg.information.distributions",
+    "Distribution": "miseg.information.distributions.distribution",
     "InfiniteInformationError": "miseg.information.samples",
     "gaussian_label_bound": "miseg.information.labels",
     "label_entropy": "miseg.information.labels",

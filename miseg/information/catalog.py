@@ -12,7 +12,7 @@ from miseg.extras import require
 from miseg.information.results import Estimate
 
 if TYPE_CHECKING:
-    from miseg.information.distributions import Distribution
+    from miseg.information.distributions.distribution import Distribution
     from miseg.information.samples import Estimator
 
 T = TypeVar("T")
@@ -93,9 +93,9 @@ _DISTRIBUTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "student-1x1-dof5": ("elliptical:student", {"dims": (1, 1), "correlation": 0.0, "degrees_of_freedom": 5}),
     "student-3x3-dof2": ("elliptical:student", {"dims": (3, 3), "correlation": 0.8, "degrees_of_freedom": 2}),
     "student-5x5-dof3": ("elliptical:student", {"dims": (5, 5), "correlation": 0.8, "degrees_of_freedom": 3}),
-    "uniform-noise-0.1": ("distributions:UniformNoise", {"epsilon": 0.1}),
-    "uniform-noise-0.75": ("distributions:UniformNoise", {"epsilon": 0.75}),
-    "uniform-noise-10nats": ("distributions:UniformNoise", {"epsilon": 2.27e-5}),
+    "uniform-noise-0.1": ("distribution:UniformNoise", {"epsilon": 0.1}),
+    "uniform-noise-0.75": ("distribution:UniformNoise", {"epsilon": 0.75}),
+    "uniform-noise-10nats": ("distribution:UniformNoise", {"epsilon": 2.27e-5}),
     "half-cube-normal-1x1": ("transforms:transformed", {"of": "normal-1x1-0.75", "by": "half_cube"}),
     "half-cube-normal-5x5": ("transforms:transformed", {"of": "normal-5x5-sparse", "by": "half_cube"}),
     "asinh-student-1x1": ("transforms:transformed", {"of": "student-1x1-dof1", "by": "asinh"}),
@@ -106,17 +106,19 @@ _DISTRIBUTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "spiral-normal-5x5": ("transforms:transformed", {"of": "normal-5x5-sparse", "by": "spiral"}),
     "mixture-1x1-cross": ("mixture:cross", {}),
     "mixture-1x1-clusters": ("mixture:clusters", {}),
-    "table-independent": ("distributions:Table", {"joint_KL": ((0.1, 0.3, 0.1), (0.1, 0.3, 0.1))}),
-    "table-binary-channel": ("distributions:Table", {"joint_KL": ((0.45, 0.05), (0.05, 0.45))}),
+    "table-independent": ("distribution:Table", {"joint_KL": ((0.1, 0.3, 0.1), (0.1, 0.3, 0.1))}),
+    "table-binary-channel": ("distribution:Table", {"joint_KL": ((0.45, 0.05), (0.05, 0.45))}),
     "table-3x4": (
-        "distributions:Table",
+        "distribution:Table",
         {"joint_KL": ((0.20, 0.05, 0.00, 0.05), (0.02, 0.18, 0.05, 0.05), (0.00, 0.05, 0.25, 0.10))},
     ),
 }
 
 DISTRIBUTIONS: Mapping[str, Distribution] = _LazyMapping(
     {
-        name: lambda name=name, place=place, settings=settings: _named(place)(name=name, **settings)  # type: ignore[misc]
+        name: lambda name=name, place=place, settings=settings: (  # type: ignore[misc]
+            _named(f"distributions.{place}")(name=name, **settings)
+        )
         for name, (place, settings) in _DISTRIBUTIONS.items()
     }
 )

@@ -153,7 +153,7 @@ DIFFERENCES = (
     ),
     SettingsDifference(
         "InfoSeg",
-        "Which images of COCO are COCO-Persons was not to be had; the rule is ours (miseg.data.sources.coco_persons).",
+        "Which images of COCO are COCO-Persons was not to be had; the rule is ours (miseg.data.sources.coco.persons).",
         ("coco-persons-*",),
     ),
     SettingsDifference(

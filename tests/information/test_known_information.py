@@ -12,10 +12,10 @@ from scipy import stats
 from scipy.integrate import quad
 
 from miseg.information import DISTRIBUTIONS, Distribution
-from miseg.information.distributions import Table, UniformNoise
-from miseg.information.elliptical import Normal, Student
-from miseg.information.mixture import GaussianMixture
-from miseg.information.transforms import Transformed
+from miseg.information.distributions.distribution import Table, UniformNoise
+from miseg.information.distributions.elliptical import Normal, Student
+from miseg.information.distributions.mixture import GaussianMixture
+from miseg.information.distributions.transforms import Transformed
 
 DRAWS = 20_000
 

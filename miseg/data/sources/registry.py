@@ -13,8 +13,8 @@ from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Sou
 from miseg.data.sources.ade20k import ADE20K
 from miseg.data.sources.camvid import CamVid
 from miseg.data.sources.cityscapes import Cityscapes
-from miseg.data.sources.coco_persons import CocoPersons
-from miseg.data.sources.coco_stuff import CocoStuff15
+from miseg.data.sources.coco.persons import CocoPersons
+from miseg.data.sources.coco.stuff import CocoStuff15
 from miseg.data.sources.potsdam import Potsdam
 from miseg.data.sources.sbd import VocAug
 from miseg.data.sources.scenes import NaipLandcover, NaipSeries, Sentinel2Flanders

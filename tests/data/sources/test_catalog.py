@@ -72,7 +72,7 @@ def test_camvid_with_a_bad_file_is_not_packed_silently(tree, tmp_path, monkeypat
     tree.root = tmp_path / "camvid"
     tree.add("a.png")
     tree.add("b.png")[0].write_bytes(b"")
-    with pytest.raises(ValueError, match=r"1 files of camvid were rejected.*b\.png: empty file.*prepare_data"):
+    with pytest.raises(ValueError, match=r"1 files of camvid were rejected.*b\.png: empty file.*miseg prepare-data"):
         ensure_packed("camvid", tmp_path / "storage")
     assert not (tmp_path / "storage" / "data" / "camvid").exists()
 
@@ -88,7 +88,7 @@ def test_paths_and_uris(small, tmp_path):
 def test_unknown_name(tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"'citiscapes' is neither a known data set \(embedded, camvid, .*, naip-landcover\).*prepare_data",
+        match=r"'citiscapes' is neither a known data set \(embedded, camvid, .*, naip-landcover\).*prepare-data",
     ):
         ensure_packed("citiscapes", tmp_path)
 

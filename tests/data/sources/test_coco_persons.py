@@ -7,8 +7,8 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
 from miseg.data.sources.catalog import ensure_packed
-from miseg.data.sources.coco_frames import Frame
-from miseg.data.sources.coco_persons import CLASSES, CocoPersons
+from miseg.data.sources.coco.frames import Frame
+from miseg.data.sources.coco.persons import CLASSES, CocoPersons
 from tests.support.layouts import CocoTree, box, crowd, masks, noise, picture
 
 A, B, C = "000000000036", "000000000049", "000000000061"

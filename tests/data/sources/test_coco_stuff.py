@@ -9,9 +9,9 @@ from miseg.data.packed.dataset import PackedDataset, decode
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Rejection, Sample
 from miseg.data.sources.catalog import ensure_packed
-from miseg.data.sources.coco_frames import Frame
-from miseg.data.sources.coco_labels import LABELS, STUFF_LABELS, THINGS
-from miseg.data.sources.coco_stuff import CLASSES, COLOURS, CocoStuff15, coarse_labels
+from miseg.data.sources.coco.frames import Frame
+from miseg.data.sources.coco.labels import LABELS, STUFF_LABELS, THINGS
+from miseg.data.sources.coco.stuff import CLASSES, COLOURS, CocoStuff15, coarse_labels
 from tests.support.layouts import CocoStuffTree, masks, picture
 
 A, B = "000000000009", "000000000025"

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from miseg.information.catalog import DISTRIBUTIONS
-from miseg.information.distributions import Distribution
+from miseg.information.distributions.distribution import Distribution
 
 Transform = Callable[[np.ndarray], np.ndarray]
 """[N, D] -> [N, E], one-to-one on the samples' support."""

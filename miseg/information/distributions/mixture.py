@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import xlogy
 from scipy.stats import multivariate_normal
 
-from miseg.information.distributions import Distribution
+from miseg.information.distributions.distribution import Distribution
 
 _REACH = 9.0
 """Standard deviations around the means that the integral covers; 1e-18 of the mass is outside."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
-from miseg.data.sources.coco_frames import MIN_SIDE, SPLITS, Frame, first_folder, image_folders
+from miseg.data.sources.coco.frames import MIN_SIDE, SPLITS, Frame, first_folder, image_folders
 
 CLASSES = ("not person", "person")
 COLOURS = ((0, 0, 0), (220, 20, 60))

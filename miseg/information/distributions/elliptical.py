@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.special import digamma, gammaln
 
-from miseg.information.distributions import Distribution
+from miseg.information.distributions.distribution import Distribution
 
 
 class Normal(Distribution):

@@ -1,0 +1,1 @@
+"""Distributions of pairs whose mutual information is known."""
