@@ -236,7 +236,7 @@ def test_everything_can_be_done_by_keys(server, chromium):
         page.keys("b", Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER)
         page.chord(Keys.SHIFT, Keys.ARROW_DOWN)
         page.keys(Keys.ARROW_RIGHT, Keys.ENTER)
-        page.wait("miseg.page.state.drawings.length === 3")
+        page.wait(f"miseg.page.state.drawings.length === 3 && {SETTLED}")
         shapes = [json.loads(one.geometry)["coordinates"] for one in session.store.drawings.drawings]
         assert shapes[0] == [47.5, 48.5] and shapes[1] == [[47.5, 47.5], [57.5, 47.5]]
         assert shapes[2][0][0] == [57, 49] and shapes[2][0][2] == [59, 60]
