@@ -15,7 +15,7 @@ from pathlib import Path
 from miseg import resources
 from miseg.service.command.options import execute
 
-FILES = ("README.md", "cluster", "cluster.yaml", "constraints.txt", "dashboards", "jobs", "pyproject.toml")
+FILES = ("LICENSE", "README.md", "cluster", "cluster.yaml", "constraints.txt", "dashboards", "jobs", "pyproject.toml")
 """Files that cluster.yaml hands to nodes beside the package itself."""
 
 
