@@ -17,7 +17,7 @@ from miseg.networks.configs import VGG, UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.evaluation.evaluate import write_images
 from miseg.service.training.loop import Loop
-from miseg.service.training.scoring import Counted, Evaluation
+from miseg.service.training.scoring import Counted, Evaluation, Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
 from tests.support.loops import TASK, batch_of
 
@@ -30,7 +30,7 @@ def measured(method: MethodConfig) -> tuple[Evaluation, Counted]:
     batches = [replace(batch_of(7), ids=("a", "b", "c", "d")), replace(batch_of(8), ids=("e", "f", "g", "h"))]
     unlabelled = Batch(batches[0].images_NCHW, None, ("i", "j", "k", "l"))
     each: Counted = []
-    found = evaluate_batches(loop.method, TASK, [*batches, unlabelled], device=loop.device, each=each)
+    found = evaluate_batches(loop.method, TASK, [*batches, unlabelled], loop.device, scoring=Scoring(each=each))
     return found, each
 
 
