@@ -32,7 +32,7 @@ from miseg.networks.registry import registered
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import from_dict, to_dict
-from miseg.recipes.study import Asked, grown
+from miseg.recipes.study_growth import Asked, grown
 from miseg.service.training import streams
 from miseg.service.training.loop import Loop
 

@@ -6,14 +6,14 @@ trial (or as many seconds of the device). The first trial of each is its recipe,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from miseg.networks.configs import UNet
 from miseg.recipes.catalog import RECIPES
-from miseg.recipes.contenders import BASELINES, CONTENDERS, STEMS, Contender, Supervision, default_methods
-from miseg.recipes.experiment import LABELLED_PIXELS, Experiment, with_steps
+from miseg.recipes.contenders import BASELINES, CONTENDERS, STEMS, Contender, Supervision
+from miseg.recipes.experiment import Experiment, with_steps
 from miseg.recipes.spaces import at_its_point
 
 Selection = Literal["objective", "labels"]
@@ -182,131 +182,3 @@ def _cell(table: StudyTable, method: str) -> StudyCell | None:
         base = replace(base, data=table.place)
     base = table.changes.of(at_its_point(base), supervision)
     return StudyCell(method, recipe, replace(base, label_budget=table.budget))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Request for a study; None leaves a field as it is, or, of a new study, to the defaults."""
-
-    data: tuple[str, ...] | None = None
-    methods: tuple[str, ...] | None = None
-    budgets: tuple[str, ...] | None = None
-    """ "all", or numbers: of labelled images, and of few-label methods of labelled pixels of each class."""
-    trials: int | None = None
-    confirm_seeds: int | None = None
-    changes: Changes = field(default_factory=Changes)
-    baseline: str | None = None
-    seed: int | None = None
-    selection: Selection | None = None
-    labelled_images: tuple[str, ...] | None = None
-    """ "all", or numbers, in place of `budgets` where methods learn from images."""
-    labelled_pixels_per_class: tuple[int, ...] | None = None
-    """In place of `budgets` where methods are given a few labelled pixels."""
-
-    def label_budgets(self, supervision: Supervision) -> Sequence[str | int] | None:
-        """The budgets of a kind of supervision, as they are asked for."""
-        own = {"dense": self.labelled_images, "few": self.labelled_pixels_per_class}.get(supervision)
-        return self.budgets if own is None else own
-
-
-def grown(known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]) -> tuple[StudyTable, ...]:
-    """The tables of a study after it is asked for more: `known` with further cells and seeds, and new ones.
-
-    Args:
-        known: its tables so far.
-        asked: what is added; where it names no data, all tables are meant.
-        defaults: of a new table, the fields that nobody asked for.
-
-    Raises:
-        ValueError: what has no recipe, or budgets other than those that a table was planned with.
-    """
-    tables = {table.id: table for table in known}
-    places = asked.data or tuple(dict.fromkeys(table.place for table in known)) or ("embedded",)
-    for option in ("data", "methods", "budgets", "labelled_images", "labelled_pixels_per_class"):
-        values = getattr(asked, option) or ()
-        if len(set(values)) < len(values):
-            raise ValueError(f"--{option.replace('_', '-')} {' '.join(map(str, values))}: name each once")
-    for place in places:
-        for wanted in _wanted(place, known, asked, defaults):
-            if asked.methods and wanted.supervision not in {CONTENDERS[method].supervision for method in asked.methods}:
-                continue
-            table = tables.get(wanted.id)
-            if table is not None and table.place != place:
-                raise ValueError(f"--data {table.place} {place}: both are called {table.name}; rename one of the two")
-            methods = asked.methods or (_methods_at(place, known) if table is None else ())
-            filled = (wanted if table is None else _agreed(table, asked)).filled(methods)
-            if filled.cells:
-                tables[wanted.id] = filled
-    _check_found(places, asked, tables)
-    return tuple(tables.values())
-
-
-def _wanted(place: str, known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]) -> list[StudyTable]:
-    """A table without cells for each supervision and budget that is asked for at a place."""
-    given = {name: getattr(asked, name) for name in ("trials", "confirm_seeds", "baseline", "seed", "selection")}
-    settings = dict(defaults) | {name: value for name, value in given.items() if value is not None}
-    tables = []
-    for supervision in BASELINES:
-        there = [table.budget for table in known if (table.place, table.supervision) == (place, supervision)]
-        texts = asked.label_budgets(supervision)
-        budgets = there if texts is None and there else _budgets(supervision, texts or ())
-        tables += [StudyTable(place, supervision, budget, changes=asked.changes, **settings) for budget in budgets]
-    return tables
-
-
-def _budgets(supervision: Supervision, texts: Sequence[str | int]) -> list[int | None]:
-    """Of the budgets asked for, those that this kind of supervision has."""
-    for text in texts:
-        if text != "all" and not (str(text).isdecimal() and int(text) > 0):
-            raise ValueError(f"label budget {text}: give all, or numbers of labelled images or pixels, such as 50")
-    numbers = [int(text) for text in texts if text != "all"]
-    if supervision == "few":
-        return [*numbers] or [LABELLED_PIXELS]
-    every: list[int | None] = [None] if "all" in texts or not numbers or supervision == "none" else []
-    return every if supervision == "none" else [*every, *numbers]
-
-
-def _methods_at(place: str, known: Sequence[StudyTable]) -> Sequence[str]:
-    """Default methods of a further table of a place: those that others of that place compare."""
-    there = [method for table in known if table.place == place for method in table.methods]
-    return tuple(dict.fromkeys(there)) or default_methods()
-
-
-def _agreed(table: StudyTable, asked: Asked) -> StudyTable:
-    """A known table with the seeds and the baseline that are asked for; ValueError for what it cannot change."""
-    fixed = {"trials": asked.trials, "seed": asked.seed, "selection": asked.selection}
-    for name, value in fixed.items():
-        if value is not None and value != getattr(table, name):
-            raise ValueError(
-                f"--{name} {value}: {table.id} is tuned with {getattr(table, name)}, and all its methods alike; "
-                "choose a new --name"
-            )
-    for name, value in vars(asked.changes).items():
-        if value is not None and value != (planned := getattr(table.changes, name)):
-            raise ValueError(
-                f"--{name.replace('_', '-')} {value}: {table.id} is planned with "
-                f"{'the recipes own' if planned is None else planned}; choose a new --name"
-            )
-    if asked.confirm_seeds is not None and asked.confirm_seeds < table.confirm_seeds:
-        raise ValueError(f"--confirm-seeds {asked.confirm_seeds}: {table.id} has {table.confirm_seeds} already")
-    return replace(
-        table,
-        confirm_seeds=asked.confirm_seeds or table.confirm_seeds,
-        baseline=table.baseline if asked.baseline is None else asked.baseline,
-    )
-
-
-def _check_found(places: Sequence[str], asked: Asked, tables: Mapping[str, StudyTable]) -> None:
-    found = [table for table in tables.values() if table.place in places]
-    if without := set(places) - {table.place for table in found}:
-        ends = [f"-{method}" for method in CONTENDERS]
-        starts = sorted({recipe.removesuffix(end) for recipe in RECIPES for end in ends if recipe.endswith(end)})
-        raise ValueError(
-            f"--data {' '.join(sorted(without))}: no recipe of {', '.join(asked.methods or default_methods())} there; "
-            f"there are some for {', '.join([*STEMS, *starts])}, and for any folder of packed 8-bit images"
-        )
-    compared = {method for table in found for method in table.methods}
-    if missing := [method for method in asked.methods or () if method not in compared]:
-        raise ValueError(f"--methods {' '.join(missing)}: no recipe for {', '.join(places)}")
-    if asked.baseline is not None and asked.baseline not in compared:
-        raise ValueError(f"--baseline {asked.baseline}: compared are {', '.join(sorted(compared))}")

@@ -14,7 +14,8 @@ from miseg.methods import METHODS
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, default_methods
-from miseg.recipes.study import Asked, Changes, StudyTable, grown
+from miseg.recipes.study import Changes, StudyTable
+from miseg.recipes.study_growth import Asked, grown
 from miseg.service.study.start import Method
 
 DEFAULTS = {"trials": 6, "confirm_seeds": 3}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from miseg.recipes.contenders import CONTENDERS
-from miseg.recipes.study import Asked, Changes, StudyTable, grown
+from miseg.recipes.study import Changes, StudyTable
+from miseg.recipes.study_growth import Asked, grown
 from miseg.service.command.options import Place
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from miseg.recipes.experiment import Experiment
-from miseg.recipes.study import Asked, Changes, StudyTable, grown
+from miseg.recipes.study import Changes, StudyTable
+from miseg.recipes.study_growth import Asked, grown
 from miseg.service.study import plan as plans
 from miseg.service.study.plan import Devices, StudyPlan, Throughput
 from miseg.service.tracking import study_plan

@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.recipes.study import Asked, Changes, grown
+from miseg.recipes.study import Changes
+from miseg.recipes.study_growth import Asked, grown
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import EvaluationReport, TrainedModel
