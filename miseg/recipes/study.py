@@ -118,9 +118,11 @@ class StudyTable:
         for name in alike:
             values = {cell.method: getattr(cell.base, name) for cell in self.cells}
             if len(set(values.values())) > 1:
-                told = ", ".join(f"{method} {value}" for method, value in values.items())
+                listed = ", ".join(f"{method} {value}" for method, value in values.items())
                 mend = "give --steps" if name in ("steps", "validate_every") else "choose other --methods"
-                raise ValueError(f"{self.id}: the methods' {name} differ ({told}), which is no fair comparison; {mend}")
+                raise ValueError(
+                    f"{self.id}: the methods' {name} differ ({listed}), which is no fair comparison; {mend}"
+                )
 
     @property
     def name(self) -> str:
@@ -167,8 +169,8 @@ class StudyTable:
 
     def filled(self, methods: Sequence[str]) -> StudyTable:
         """The table with a cell for each of the methods that has a recipe here and is not in it yet."""
-        found = (_cell(self, method) for method in methods if method not in self.methods)
-        return replace(self, cells=(*self.cells, *(cell for cell in found if cell is not None)))
+        cells = (_cell(self, method) for method in methods if method not in self.methods)
+        return replace(self, cells=(*self.cells, *(cell for cell in cells if cell is not None)))
 
 
 def _cell(table: StudyTable, method: str) -> StudyCell | None:

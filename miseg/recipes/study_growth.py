@@ -65,7 +65,7 @@ def grown(known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]
             filled = (wanted if table is None else _agreed(table, asked)).filled(methods)
             if filled.cells:
                 tables[wanted.id] = filled
-    _check_found(places, asked, tables)
+    _check_compared(places, asked, tables)
     return tuple(tables.values())
 
 
@@ -75,9 +75,9 @@ def _wanted(place: str, known: Sequence[StudyTable], asked: Asked, defaults: Map
     settings = dict(defaults) | {name: value for name, value in given.items() if value is not None}
     tables = []
     for supervision in BASELINES:
-        there = [table.budget for table in known if (table.place, table.supervision) == (place, supervision)]
+        planned = [table.budget for table in known if (table.place, table.supervision) == (place, supervision)]
         texts = asked.label_budgets(supervision)
-        budgets = there if texts is None and there else _budgets(supervision, texts or ())
+        budgets = planned if texts is None and planned else _budgets(supervision, texts or ())
         tables += [StudyTable(place, supervision, budget, changes=asked.changes, **settings) for budget in budgets]
     return tables
 
@@ -96,8 +96,8 @@ def _budgets(supervision: Supervision, texts: Sequence[str | int]) -> list[int |
 
 def _methods_at(place: str, known: Sequence[StudyTable]) -> Sequence[str]:
     """Default methods of a further table of a place: those that others of that place compare."""
-    there = [method for table in known if table.place == place for method in table.methods]
-    return tuple(dict.fromkeys(there)) or default_methods()
+    methods = [method for table in known if table.place == place for method in table.methods]
+    return tuple(dict.fromkeys(methods)) or default_methods()
 
 
 def _agreed(table: StudyTable, asked: Asked) -> StudyTable:
@@ -124,16 +124,16 @@ def _agreed(table: StudyTable, asked: Asked) -> StudyTable:
     )
 
 
-def _check_found(places: Sequence[str], asked: Asked, tables: Mapping[str, StudyTable]) -> None:
-    found = [table for table in tables.values() if table.place in places]
-    if without := set(places) - {table.place for table in found}:
+def _check_compared(places: Sequence[str], asked: Asked, tables: Mapping[str, StudyTable]) -> None:
+    compared_tables = [table for table in tables.values() if table.place in places]
+    if without := set(places) - {table.place for table in compared_tables}:
         ends = [f"-{method}" for method in CONTENDERS]
         starts = sorted({recipe.removesuffix(end) for recipe in RECIPES for end in ends if recipe.endswith(end)})
         raise ValueError(
             f"--data {' '.join(sorted(without))}: no recipe of {', '.join(asked.methods or default_methods())} there; "
             f"there are some for {', '.join([*STEMS, *starts])}, and for any folder of packed 8-bit images"
         )
-    compared = {method for table in found for method in table.methods}
+    compared = {method for table in compared_tables for method in table.methods}
     if missing := [method for method in asked.methods or () if method not in compared]:
         raise ValueError(f"--methods {' '.join(missing)}: no recipe for {', '.join(places)}")
     if asked.baseline is not None and asked.baseline not in compared:

@@ -65,10 +65,10 @@ def _crossing(part: Part) -> str:
     points = np.concatenate(part.rings)
     if part.shape != "polygon" or not np.isfinite(points).all() or not shapely.MultiPoint(points).convex_hull.area:
         return ""  # drawn as a line or a point, it stands for one
-    found = _CROSSING.match(shapely.is_valid_reason(shapely.Polygon(part.rings[0], part.rings[1:])))
-    if not found:
+    crossing = _CROSSING.match(shapely.is_valid_reason(shapely.Polygon(part.rings[0], part.rings[1:])))
+    if not crossing:
         return ""
-    column, row = map(float, found.groups())
+    column, row = map(float, crossing.groups())
     return f"crosses itself at column {column:.4g}, row {row:.4g}: pixels that it covers twice are left out"
 
 
@@ -81,7 +81,7 @@ def _covered(part: Part, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return
     geometry = shapely.LineString(points) if part.shape == "line" else shapely.Polygon(part.rings[0], part.rings[1:])
     step = max(1, _PIXELS_AT_ONCE // int(right - left))
-    found = False
+    any_pixel = False
     for first in range(top, bottom, step):
         burnt = rasterize(
             [(geometry, 1)],
@@ -92,9 +92,9 @@ def _covered(part: Part, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         )
         rows, columns = np.nonzero(burnt)
         if rows.size:
-            found = True
+            any_pixel = True
             yield rows + first, columns + left
-    if found or (part.shape == "line" and np.ptp(points, axis=0).any()):
+    if any_pixel or (part.shape == "line" and np.ptp(points, axis=0).any()):
         return
     cut = ((points < 0) | (points > (grid.width, grid.height))).any()
     # Holes count for nothing: a polygon may be all hole.

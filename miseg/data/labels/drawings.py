@@ -92,13 +92,13 @@ class Drawings:
         if len(self.drawings) > MOST_DRAWINGS:
             raise ValueError(f"{len(self.drawings)} drawings: the page holds {MOST_DRAWINGS}")
         for what, names in (
-            ("class", [one.name for one in self.classes]),
-            ("id", [one.id for one in self.classes] + [one.id for one in self.drawings]),
+            ("class", [label_class.name for label_class in self.classes]),
+            ("id", [label_class.id for label_class in self.classes] + [drawing.id for drawing in self.drawings]),
         ):
             twice = [name for name, times in Counter(names).items() if times > 1]
             if twice:
                 raise ValueError(f"{what} {twice[0]!r} is there already: choose another")
-        known = {one.id for one in self.classes}
+        known = {label_class.id for label_class in self.classes}
         for drawing in self.drawings:
             if drawing.class_id not in known:
                 raise ValueError(f"drawing {drawing.id}: there is no class {drawing.class_id!r} (any more)")
@@ -124,33 +124,35 @@ class Drawings:
 
     def named(self, name: str) -> LabelClass | None:
         """The class of that name."""
-        return next((one for one in self.classes if one.name == name), None)
+        return next((label_class for label_class in self.classes if label_class.name == name), None)
 
     def next_colour(self) -> str:
         """The first of the default colours that no class has."""
-        used = {one.colour for one in self.classes}
+        used = {label_class.colour for label_class in self.classes}
         colours = (f"#{bytes(colour).hex()}" for colour in default_colours(len(self.classes) + 1))
         return next((colour for colour in colours if colour not in used), "#000000")
 
     def as_json(self) -> dict[str, Any]:
         """Both lists as JSON holds them."""
         return {
-            "classes": [asdict(one) for one in self.classes],
-            "drawings": [one.as_json() for one in self.drawings],
+            "classes": [asdict(label_class) for label_class in self.classes],
+            "drawings": [drawing.as_json() for drawing in self.drawings],
         }
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Drawings:
+    def from_json(cls, content: Mapping[str, Any]) -> Drawings:
         """The drawings that `as_json` wrote.
 
         Raises:
             ValueError: it is something else.
         """
         try:
-            classes = tuple(LabelClass(_id(one["id"]), one["name"], one["colour"]) for one in found["classes"])
+            classes = tuple(
+                LabelClass(_id(entry["id"]), entry["name"], entry["colour"]) for entry in content["classes"]
+            )
             drawings = tuple(
-                Drawing(_id(one["id"]), one["class_id"], str(one["scene"]), checked_geometry(one["geometry"]))
-                for one in found["drawings"]
+                Drawing(_id(entry["id"]), entry["class_id"], str(entry["scene"]), checked_geometry(entry["geometry"]))
+                for entry in content["drawings"]
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no classes and drawings ({error!r})") from None
@@ -193,8 +195,8 @@ def mark(drawing: Drawing, name: str, grid: Grid) -> tuple[Mark, Problem | None]
 @lru_cache(maxsize=2 * MOST_DRAWINGS)
 def _pixels(geometry: str, grid: Grid) -> tuple[np.ndarray, np.ndarray, str]:
     parts = list(parts_of(json.loads(geometry), "the drawing"))
-    found, problem = mark_of(Feature("", "", parts, {}), grid)
-    return found.rows, found.columns, problem.reason if problem else ""
+    covered, problem = mark_of(Feature("", "", parts, {}), grid)
+    return covered.rows, covered.columns, problem.reason if problem else ""
 
 
 def _id(value: Any) -> str:
@@ -210,55 +212,59 @@ def _name(value: Any) -> str:
     return name
 
 
-def _draw(found: Drawings, change: Mapping[str, Any], scenes: tuple[str, ...]) -> Drawings:
-    if any(one.id == change["id"] for one in found.drawings):
-        return found
+def _draw(before: Drawings, change: Mapping[str, Any], scenes: tuple[str, ...]) -> Drawings:
+    if any(drawing.id == change["id"] for drawing in before.drawings):
+        return before
     if change["scene"] not in scenes:
         raise ValueError(f"there is no scene {change['scene']!r}: reload the page")
     drawn = Drawing(_id(change["id"]), change["class_id"], change["scene"], checked_geometry(change["geometry"]))
-    return replace(found, drawings=(*found.drawings, drawn))
+    return replace(before, drawings=(*before.drawings, drawn))
 
 
-def _reshape(found: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
-    return _each(found, change, lambda one: replace(one, geometry=checked_geometry(change["geometry"])))
+def _reshape(before: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
+    return _each(before, change, lambda drawing: replace(drawing, geometry=checked_geometry(change["geometry"])))
 
 
-def _assign(found: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
-    return _each(found, change, lambda one: replace(one, class_id=change["class_id"]))
+def _assign(before: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
+    return _each(before, change, lambda drawing: replace(drawing, class_id=change["class_id"]))
 
 
-def _each(found: Drawings, change: Mapping[str, Any], alter: Callable[[Drawing], Drawing]) -> Drawings:
-    if all(one.id != change["id"] for one in found.drawings):
+def _each(before: Drawings, change: Mapping[str, Any], alter: Callable[[Drawing], Drawing]) -> Drawings:
+    if all(drawing.id != change["id"] for drawing in before.drawings):
         raise ValueError("that drawing is gone: another window erased it")
-    return replace(found, drawings=tuple(alter(one) if one.id == change["id"] else one for one in found.drawings))
+    return replace(
+        before, drawings=tuple(alter(drawing) if drawing.id == change["id"] else drawing for drawing in before.drawings)
+    )
 
 
-def _erase(found: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
+def _erase(before: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
     gone = set(change["ids"])
-    left = tuple(one for one in found.drawings if one.id not in gone)
-    return found if len(left) == len(found.drawings) else replace(found, drawings=left)
+    left = tuple(drawing for drawing in before.drawings if drawing.id not in gone)
+    return before if len(left) == len(before.drawings) else replace(before, drawings=left)
 
 
-def _add_class(found: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
-    if any(one.id == change["id"] for one in found.classes):
-        return found
-    added = LabelClass(_id(change["id"]), _name(change["name"]), change.get("colour") or found.next_colour())
-    return replace(found, classes=(*found.classes, added))
+def _add_class(before: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
+    if any(label_class.id == change["id"] for label_class in before.classes):
+        return before
+    added = LabelClass(_id(change["id"]), _name(change["name"]), change.get("colour") or before.next_colour())
+    return replace(before, classes=(*before.classes, added))
 
 
-def _edit_class(found: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
+def _edit_class(before: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
     edited = LabelClass(_id(change["id"]), _name(change["name"]), change["colour"])
-    if all(one.id != edited.id for one in found.classes):
+    if all(label_class.id != edited.id for label_class in before.classes):
         raise ValueError("that class is gone: another window removed it")
-    return replace(found, classes=tuple(edited if one.id == edited.id else one for one in found.classes))
+    return replace(
+        before, classes=tuple(edited if label_class.id == edited.id else label_class for label_class in before.classes)
+    )
 
 
-def _remove_class(found: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
-    if all(one.id != change["id"] for one in found.classes):
-        return found
+def _remove_class(before: Drawings, change: Mapping[str, Any], _: tuple[str, ...]) -> Drawings:
+    if all(label_class.id != change["id"] for label_class in before.classes):
+        return before
     return Drawings(
-        tuple(one for one in found.classes if one.id != change["id"]),
-        tuple(one for one in found.drawings if one.class_id != change["id"]),
+        tuple(label_class for label_class in before.classes if label_class.id != change["id"]),
+        tuple(drawing for drawing in before.drawings if drawing.class_id != change["id"]),
     )
 
 

@@ -72,8 +72,8 @@ def read_features(path: Path, grid: Grid, class_property: str = "class") -> tupl
         if not parts:
             problems.append(Problem(place, "no geometry"))
         elif name is None:
-            found = repr(properties[class_property]) if class_property in properties else f"among {list(properties)}"
-            problems.append(Problem(place, f"no class: property {class_property!r} is no text or number ({found})"))
+            instead = repr(properties[class_property]) if class_property in properties else f"among {list(properties)}"
+            problems.append(Problem(place, f"no class: property {class_property!r} is no text or number ({instead})"))
         else:
             features.append(Feature(place, name, parts, properties))
     return list(_in_pixels(features, _declared_crs(document, grid, path), grid, path)), problems

@@ -117,13 +117,13 @@ class LabelStore:
         """
         self._go(revision, self._after, self._before)
 
-    def _go(self, revision: int, there: MutableSequence[Drawings], back: MutableSequence[Drawings]) -> None:
+    def _go(self, revision: int, states: MutableSequence[Drawings], back: MutableSequence[Drawings]) -> None:
         with self.lock:
             self._check(revision)
-            if there:
+            if states:
                 now = self.drawings
-                self._save(there[-1])
-                there.pop()
+                self._save(states[-1])
+                states.pop()
                 back.append(now)
 
     def close(self) -> None:
@@ -153,11 +153,11 @@ class LabelStore:
         if not path.exists():
             return
         try:
-            found = json.loads(path.read_bytes())
-            if found["format"] != FORMAT:
-                raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
-            grid = Grid.from_json(json.dumps(found["grid"]))
-            self.revision, self.drawings = int(found["revision"]), Drawings.from_json(found)
+            content = json.loads(path.read_bytes())
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']!r}, this version reads {FORMAT}")
+            grid = Grid.from_json(json.dumps(content["grid"]))
+            self.revision, self.drawings = int(content["revision"]), Drawings.from_json(content)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: these labels cannot be read ({error}): put a copy back, or move the file away to start anew"

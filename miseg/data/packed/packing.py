@@ -221,8 +221,8 @@ class _ShardWriter:
         (self.folder / SIDECAR).write_text(json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _of_dates(self, dates: dict[str, Moments]) -> dict[str, dict[str, list[float]]]:
-        found = {date: statistics([moments], self.info.full_scale) for date, moments in sorted(dates.items())}
-        return {date: {"mean": mean, "std": std} for date, (mean, std) in found.items()}
+        by_date = {date: statistics([moments], self.info.full_scale) for date, moments in sorted(dates.items())}
+        return {date: {"mean": mean, "std": std} for date, (mean, std) in by_date.items()}
 
 
 def sha256_of(path: Path) -> str:

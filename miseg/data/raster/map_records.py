@@ -65,7 +65,7 @@ class MapPlace:
             OSError: the place cannot be written.
         """
         files = [confidence_path(written), written]
-        files += [sidecar for one in files if (sidecar := one.with_name(f"{one.name}.aux.xml")).exists()]
+        files += [sidecar for file in files if (sidecar := file.with_name(f"{file.name}.aux.xml")).exists()]
         sizes = {file.name: file.stat().st_size for file in files}
         text = json.dumps(dict(record) | {"files": sizes}, indent=1).encode()
         if is_local(self.system):
@@ -94,17 +94,17 @@ def whole(out: str, made_from: Mapping[str, Mapping[str, Any]]) -> set[str]:
         infos = patiently(system, lambda: system.get_file_info(selector))
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{out} is no folder that can be listed ({error}): give another place for the maps") from None
-    there = {info.path: info.size for info in infos if info.is_file}
+    sizes = {info.path: info.size for info in infos if info.is_file}
 
     def is_whole(name: str) -> bool:
         path = f"{folder}/{name}.json"
-        if path not in there:
+        if path not in sizes:
             return False
         try:
             record = json.loads(patiently(system, lambda: _content(system, path)))
             same = record[MADE_FROM] == json.loads(json.dumps(made_from[name]))
             parent = PurePosixPath(path).parent
-            return same and all(there.get(str(parent / file)) == size for file, size in record["files"].items())
+            return same and all(sizes.get(str(parent / file)) == size for file, size in record["files"].items())
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return False  # made again
 
