@@ -1,4 +1,4 @@
-"""Files and folders that are whole at every moment: written beside their place and renamed into it."""
+"""Files and folders that are whole at every moment, written beside their place and renamed; and users' text files."""
 
 from __future__ import annotations
 
@@ -80,6 +80,24 @@ def replace_folder(whole: Path, folder: Path) -> None:
             earlier.rename(folder)
         raise
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+def read_text(path: Path, mend: str) -> str:
+    """The text of a user's file, without a byte order mark.
+
+    Args:
+        path: the file.
+        mend: what to do where it is not UTF-8; the end of that error's sentence.
+
+    Raises:
+        ValueError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}): {mend}") from None
 
 
 def _suffix() -> str:

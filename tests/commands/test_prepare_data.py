@@ -131,7 +131,7 @@ def test_coco_stuff_by_rule_by_list_and_whole(tmp_path, run):
     assert done.returncode == 1 and "train: 2 images packed, 1 rejected" in done.stdout
     assert f"{path}:3: no image '000000000036' in split 'train'" in done.stderr
     check_failure(run(*arguments, "--image-list", path, "--no-curated"), "leave one of the two out")
-    check_failure(run(*arguments, "--image-list", tmp_path / "no.txt"), "no.txt cannot be read (No such file")
+    check_failure(run(*arguments, "--image-list", tmp_path / "no.txt"), "no.txt: cannot be read (No such file")
 
 
 def test_every_data_set_can_be_asked_for(run):

@@ -19,6 +19,7 @@ from miseg.data.labels.coverage import Feature, Part, mark_of
 from miseg.data.labels.marks import Mark, Problem, class_name
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import known_crs, mapped
+from miseg.files import read_text
 
 _LONGITUDE_LATITUDE = CRS.from_user_input("OGC:CRS84")
 _DEGREES = (_LONGITUDE_LATITUDE, CRS.from_epsg(4326))
@@ -81,11 +82,7 @@ def read_features(path: Path, grid: Grid, class_property: str = "class") -> tupl
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}): export it as GeoJSON again") from None
+        document = json.loads(read_text(path, "export it as GeoJSON again"))
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: broken JSON ({error}): export it as GeoJSON again") from None
     if not isinstance(document, dict):

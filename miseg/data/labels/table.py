@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from miseg.data.labels.marks import Mark, Problem, class_name
+from miseg.files import read_text
 
 _DELIMITERS = ",;\t|"
 _FARTHEST = 2**53
@@ -23,12 +24,7 @@ def read_label_table(path: Path, class_property: str = "class") -> tuple[list[Ma
     Raises:
         ValueError: it cannot be read, is not UTF-8 text, lacks a column, or a row or column is no whole number.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}): save it as CSV in UTF-8") from None
+    text = read_text(path, "save it as CSV in UTF-8")
     wanted = ("row", "column", class_property)
     delimiter = max(_DELIMITERS, key=next(io.StringIO(text), "").count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)

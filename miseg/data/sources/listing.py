@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from miseg.data.samples import Rejection
+from miseg.files import read_text
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
 
@@ -21,12 +22,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     Raises:
         ValueError: the file cannot be read, or is not UTF-8 text.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start} is not UTF-8; save the list as UTF-8 text") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
+    text = read_text(path, "save the list as UTF-8 text")
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 
 

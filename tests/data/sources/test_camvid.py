@@ -106,7 +106,7 @@ def test_missing_root_and_root_without_lists(tree, tmp_path):
 def test_list_that_is_not_utf8(tree):
     tree.add("a.png")
     (tree.root / "train.txt").write_bytes(b"/train/\xff.png /trainannot/\xff.png")
-    with pytest.raises(ValueError, match=r"train\.txt: byte 7 is not UTF-8"):
+    with pytest.raises(ValueError, match=r"train\.txt: not UTF-8 text \(byte 7\): save the list as UTF-8 text"):
         list(CamVid(tree.root).samples("train"))
 
 

@@ -185,7 +185,7 @@ def test_a_list_that_names_missing_images(tree, tmp_path):
     [
         (b"", "list.txt is empty: write one image id a line"),
         (b"000000000001\n", "list.txt names no image of split 'train', but for one '000000000001'.*--splits"),
-        (b"\xff\n", "list.txt: byte 0 is not UTF-8"),
+        (b"\xff\n", r"list.txt: not UTF-8 text \(byte 0\): save the list"),
     ],
 )
 def test_bad_lists(tree, tmp_path, content, reason):
