@@ -1,4 +1,4 @@
-"""How a study grows: from the tables that it has and what is asked for to tables with more cells, seeds and budgets."""
+"""Growth of a study: from the tables that it has and what is asked for to tables with more cells, seeds and budgets."""
 
 from __future__ import annotations
 
