@@ -21,11 +21,11 @@ def parsed(folder: Path) -> Iterator[tuple[Path, ast.Module]]:
 
 
 def test_a_class_has_a_name_of_its_own() -> None:
-    """But for networks, whose settings are called as they are, in ids for ever, and the options of commands."""
+    """But for networks, whose settings are called as they are, in ids for ever."""
     places: dict[str, list[str]] = defaultdict(list)
     for path, module in parsed(PACKAGE):
         for node in ast.walk(module):
-            if isinstance(node, ast.ClassDef) and not path.is_relative_to("miseg/commands"):
+            if isinstance(node, ast.ClassDef):
                 places[node.name].append(str(path))
     shared = {name: found for name, found in places.items() if len(found) > 1}
     for name in ("DeepLab", "InfoSegNetwork", "PatchEncoder", "UNet"):

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from miseg.service.command.options import Place, execute
+from miseg.service.command.options import JobOptions, execute
 
 
 @dataclass
-class Annotate(Place):
+class Annotate(JobOptions):
     """Serve the labelling page."""
 
     model: str = ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import Place, execute
+from miseg.service.command.options import JobOptions, execute
 
 RowName = Literal[
     "data-path",
@@ -37,7 +37,7 @@ RowName = Literal[
 
 
 @dataclass
-class Benchmark(Place):
+class Benchmark(JobOptions):
     """Measure rows of the benchmark table."""
 
     rows: tuple[RowName, ...] = get_args(RowName)

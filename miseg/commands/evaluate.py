@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from miseg.service.command.options import Place, execute
+from miseg.service.command.options import JobOptions, execute
 
 if TYPE_CHECKING:
     from miseg.service.command.start import Job
 
 
 @dataclass
-class Evaluate(Place):
+class Evaluate(JobOptions):
     """Measure a model on a split, or several side by side."""
 
     run: tuple[str, ...] = ()

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from miseg.service.command.options import Place, execute
+from miseg.service.command.options import JobOptions, execute
 
 
 @dataclass
-class Report(Place):
+class Report(JobOptions):
     """Tables beside the papers', differences with intervals, curves, what knobs did, classes, and how to repeat them.
 
     A study that is not finished is reported as far as it is, with what is missing.

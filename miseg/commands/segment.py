@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from miseg.service.command.options import Place, check_no_keys, execute
+from miseg.service.command.options import JobOptions, check_no_keys, execute
 
 if TYPE_CHECKING:
     from miseg.data.raster.scene_files import SceneOptions
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Segment(Place):
+class Segment(JobOptions):
     """Write class maps (GeoTIFF) and their confidence beside them; of single scenes and series also a PNG to look at.
 
     With --images what is there whole, made from the same model, settings and image, is not made again.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from miseg.service.command.options import Place, execute
+from miseg.service.command.options import JobOptions, execute
 
 
 @dataclass
-class Sync(Place):
+class Sync(JobOptions):
     """Send what a storage holds to $MLFLOW_TRACKING_URI, or to the storage's own store. What is there stays."""
 
 

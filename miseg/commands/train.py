@@ -16,11 +16,11 @@ import tyro
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
-from miseg.service.command.options import Place, execute
+from miseg.service.command.options import JobOptions, execute
 
 
 @dataclass
-class How(Place):
+class How(JobOptions):
     """Options of every training."""
 
     workers: int = 1

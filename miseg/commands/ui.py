@@ -15,7 +15,7 @@ from pathlib import Path
 
 from miseg.service.cloud import programs
 from miseg.service.cloud.programs import LOOPBACK
-from miseg.service.command.options import Place, execute
+from miseg.service.command.options import JobOptions, execute
 
 
 @dataclass
@@ -63,7 +63,7 @@ def _store(storage: str | None) -> str:
     if storage is None and uri:
         # Without a login that may be in it.
         raise ValueError(f"MLFLOW_TRACKING_URI = {uri.rpartition('@')[2]}: open that server's address in a browser")
-    root = Place(storage=storage).root
+    root = JobOptions(storage=storage).root
     if "://" in root:
         raise ValueError(f"--storage {root} is no folder: its runs are on the MLflow server that they were recorded on")
     if not (database := Path(root) / "mlflow.db").is_file():

@@ -424,10 +424,10 @@ def test_only_mistakes_that_miseg_names_are_one_line() -> None:
         Path("/nowhere/at/all").read_text()
 
     with pytest.raises(SystemExit) as ended:
-        options.execute(options.Place, ours, "", [])
+        options.execute(options.JobOptions, ours, "", [])
     assert ended.value.code == 2
     with pytest.raises(FileNotFoundError):
-        options.execute(options.Place, a_librarys, "", [])
+        options.execute(options.JobOptions, a_librarys, "", [])
 
 
 def test_an_interrupt_ends_with_its_own_status(capsys: pytest.CaptureFixture[str]) -> None:
@@ -435,14 +435,14 @@ def test_an_interrupt_ends_with_its_own_status(capsys: pytest.CaptureFixture[str
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        options.execute(options.Place, interrupted, "", [])
+        options.execute(options.JobOptions, interrupted, "", [])
     assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (1, 1)])
 def test_a_jobs_status_is_its_own(returned: int | None, status: int) -> None:
     with pytest.raises(SystemExit) as ended:
-        options.execute(options.Place, lambda arguments: returned, "", [])
+        options.execute(options.JobOptions, lambda arguments: returned, "", [])
     assert ended.value.code == status
 
 
@@ -451,20 +451,20 @@ def test_storage_is_the_options_then_the_environments_then_the_homes(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MISEG_STORAGE", "~/elsewhere")
-    assert options.Place().root == str(tmp_path / "elsewhere")
-    assert replace(options.Place(), storage="s3://bucket/miseg").root == "s3://bucket/miseg"
+    assert options.JobOptions().root == str(tmp_path / "elsewhere")
+    assert replace(options.JobOptions(), storage="s3://bucket/miseg").root == "s3://bucket/miseg"
     monkeypatch.setenv("MISEG_STORAGE", "")
-    assert options.Place().root == str(tmp_path / "miseg")
+    assert options.JobOptions().root == str(tmp_path / "miseg")
 
 
 def test_decoded_images_have_a_budget(monkeypatch):
     monkeypatch.delenv("MISEG_DECODED_GIB", raising=False)
-    assert options.Place().decoded_bytes == 4 * 2**30
+    assert options.JobOptions().decoded_bytes == 4 * 2**30
     monkeypatch.setenv("MISEG_DECODED_GIB", "0.5")
-    assert options.Place().decoded_bytes == 2**29 and options.Place(decoded_gib=0).decoded_bytes == 0
+    assert options.JobOptions().decoded_bytes == 2**29 and options.JobOptions(decoded_gib=0).decoded_bytes == 0
     for bad in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match=r"--decoded-gib = .*use 0 .*or more GiB"):
-            _ = options.Place(decoded_gib=bad).decoded_bytes
+            _ = options.JobOptions(decoded_gib=bad).decoded_bytes
     monkeypatch.setenv("MISEG_DECODED_GIB", "4 GiB")
     with pytest.raises(ValueError, match="MISEG_DECODED_GIB = '4 GiB': give a number of GiB, such as 4"):
-        _ = options.Place().decoded_bytes
+        _ = options.JobOptions().decoded_bytes

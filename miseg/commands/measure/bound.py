@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from miseg.service.command.options import Place, execute
+from miseg.service.command.options import JobOptions, execute
 
 
 @dataclass
-class MeasureBound(Place):
+class MeasureBound(JobOptions):
     """Compare truth and predictions over regions: RMI's Gaussian value, other estimates, a bound and a ceiling.
 
     Checkpoints of several steps come from `miseg train … --keep-all`.

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miseg.information import DISTRIBUTIONS, ESTIMATORS
-from miseg.service.command.options import Place, execute
+from miseg.service.command.options import JobOptions, execute
 
 
 @dataclass
-class Measure(Place):
+class Measure(JobOptions):
     """Measure estimators x distributions x sample sizes x seeds."""
 
     estimators: tuple[str, ...] = (*ESTIMATORS, "mutual_info_regression")

@@ -18,11 +18,11 @@ from miseg.recipes.experiment import Experiment
 from miseg.recipes.space_text import parsed
 from miseg.recipes.spaces import at_its_point
 from miseg.service.command.options import execute
-from miseg.service.tuning.command import Search, Wanted, search
+from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
 @dataclass
-class Tune(Search):
+class TuneAnyRecipe(TuningOptions):
     """Search settings of a recipe by TPE with ASHA, then confirm the winner beside the recipe on fresh seeds."""
 
     recipe: tyro.conf.Positional[str] = field(kw_only=True)
@@ -41,7 +41,7 @@ class Tune(Search):
     objective; other methods have labels alone."""
 
 
-def run(arguments: Tune) -> int:
+def run(arguments: TuneAnyRecipe) -> int:
     """Tune and print the tables; status 1 where a confirmation failed, or every trial.
 
     Raises:
@@ -55,10 +55,10 @@ def run(arguments: Tune) -> int:
     default: Literal["objective", "labels"] = "objective" if base.supervision == "none" else "labels"
     typed = parsed(arguments.space, base) if arguments.space else None
     selection = arguments.selection or default
-    return search(arguments, Wanted(f"tune-{arguments.recipe}", base, rivals, typed, selection=selection))
+    return search(arguments, TuningRequest(f"tune-{arguments.recipe}", base, rivals, typed, selection=selection))
 
 
-def _recipe(option: str, name: str, arguments: Tune) -> Experiment:
+def _recipe(option: str, name: str, arguments: TuneAnyRecipe) -> Experiment:
     if name not in RECIPES:
         close = ", ".join(difflib.get_close_matches(name, RECIPES, n=5, cutoff=0.4)) or ", ".join(RECIPES)
         raise ValueError(f"--{option} {name}: there is no such recipe; the nearest are {close}")
@@ -68,4 +68,4 @@ def _recipe(option: str, name: str, arguments: Tune) -> Experiment:
 
 def main() -> None:
     """Run the command that sys.argv holds, and exit with its status."""
-    execute(Tune, run, __doc__)
+    execute(TuneAnyRecipe, run, __doc__)

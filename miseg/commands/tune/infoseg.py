@@ -17,11 +17,11 @@ from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import execute
-from miseg.service.tuning.command import Search, Wanted, search
+from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
 @dataclass
-class Tune(Search):
+class TuneInfoSeg(TuningOptions):
     """Search τ (log scale around 1 / √P), P, K and the learning rate by TPE with ASHA, then confirm.
 
     Trials are compared by the mutual information bound on the validation images, which reads no label; mean IoU is
@@ -42,15 +42,15 @@ class Tune(Search):
     """Baselines that the winner and the published setting are confirmed against."""
 
 
-def run(arguments: Tune) -> int:
+def run(arguments: TuneInfoSeg) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
     base, rivals = experiments(arguments)
     subject = base.data.rstrip("/").rsplit("/", 1)[-1]
-    return search(arguments, Wanted(f"tune-infoseg-{subject}", base, rivals, selection=arguments.selection))
+    return search(arguments, TuningRequest(f"tune-infoseg-{subject}", base, rivals, selection=arguments.selection))
 
 
-def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
+def experiments(arguments: TuneInfoSeg) -> tuple[Experiment, dict[str, Experiment]]:
     """The recipe to tune and its baselines, with the options that the command line changes.
 
     Raises:
@@ -67,7 +67,7 @@ def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
     return spaces.at_its_point(base), dict(zip(arguments.baselines, baselines, strict=True))
 
 
-def _adapted(experiment: Experiment, arguments: Tune) -> Experiment:
+def _adapted(experiment: Experiment, arguments: TuneInfoSeg) -> Experiment:
     experiment = arguments.shortened(experiment)
     experiment = changed(experiment, {"method.clusters": arguments.clusters})
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)
@@ -75,4 +75,4 @@ def _adapted(experiment: Experiment, arguments: Tune) -> Experiment:
 
 def main() -> None:
     """Run the command that sys.argv holds, and exit with its status."""
-    execute(Tune, run, __doc__)
+    execute(TuneInfoSeg, run, __doc__)

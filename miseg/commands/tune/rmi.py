@@ -19,11 +19,11 @@ from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import execute
-from miseg.service.tuning.command import Search, Wanted, search
+from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
 @dataclass
-class Tune(Search):
+class TuneRmi(TuningOptions):
     """Search λ, DF, R, the manner of downsampling and the learning rate by TPE with ASHA, then confirm."""
 
     data: str | None = None
@@ -40,16 +40,16 @@ class Tune(Search):
     """Baselines of the winner and the published setting: sigmoid or softmax cross-entropy."""
 
 
-def run(arguments: Tune) -> int:
+def run(arguments: TuneRmi) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
     rmi, baselines = experiments(arguments)
     grid = arguments.grid.values(rmi) if arguments.grid else None
     subject = arguments.recipe or rmi.data.rstrip("/").rsplit("/", 1)[-1]
-    return search(arguments, Wanted(f"{'grid' if grid else 'tune'}-rmi-{subject}", rmi, baselines, grid=grid))
+    return search(arguments, TuningRequest(f"{'grid' if grid else 'tune'}-rmi-{subject}", rmi, baselines, grid=grid))
 
 
-def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
+def experiments(arguments: TuneRmi) -> tuple[Experiment, dict[str, Experiment]]:
     """The RMI experiment to tune and its baselines, with the options that the command line changes.
 
     Raises:
@@ -65,7 +65,7 @@ def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
     return rmi, {name.upper(): experiment for name, experiment in zip(names, baselines, strict=True)}
 
 
-def _of_recipe(loss: str, arguments: Tune) -> Experiment:
+def _of_recipe(loss: str, arguments: TuneRmi) -> Experiment:
     recipe = arguments.recipe or ""
     tunable = [name for name, make in RECIPES.items() if isinstance(make().method, RegionMutualInformation)]
     if recipe not in tunable:
@@ -77,7 +77,7 @@ def _of_recipe(loss: str, arguments: Tune) -> Experiment:
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)
 
 
-def adapt(experiment: Experiment, arguments: Tune) -> Experiment:
+def adapt(experiment: Experiment, arguments: TuneRmi) -> Experiment:
     """The experiment with the options that the command line changes."""
     experiment = arguments.shortened(experiment)
     if arguments.size is not None:
@@ -97,4 +97,4 @@ def adapt(experiment: Experiment, arguments: Tune) -> Experiment:
 
 def main() -> None:
     """Run the command that sys.argv holds, and exit with its status."""
-    execute(Tune, run, __doc__)
+    execute(TuneRmi, run, __doc__)

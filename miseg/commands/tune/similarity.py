@@ -15,11 +15,11 @@ from miseg.methods.configs import MutualInformationSimilarity
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import execute
-from miseg.service.tuning.command import Search, Wanted, search
+from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
 @dataclass
-class Tune(Search):
+class TuneSimilarity(TuningOptions):
     """Search α, β, γ, the patch's side, the representation's size and the learning rate by TPE with ASHA, then confirm.
 
     What is compared is mean IoU from 50 labelled pixels a class of one date, over all clear dates.
@@ -35,15 +35,15 @@ class Tune(Search):
     """Baselines that the winner and the published setting are confirmed against."""
 
 
-def run(arguments: Tune) -> int:
+def run(arguments: TuneSimilarity) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
     base, rivals = experiments(arguments)
     subject = base.data.rstrip("/").rsplit("/", 1)[-1]
-    return search(arguments, Wanted(f"tune-similarity-{subject}", base, rivals))
+    return search(arguments, TuningRequest(f"tune-similarity-{subject}", base, rivals))
 
 
-def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
+def experiments(arguments: TuneSimilarity) -> tuple[Experiment, dict[str, Experiment]]:
     """The recipe to tune and its baselines, with the options that the command line changes.
 
     Raises:
@@ -60,7 +60,7 @@ def experiments(arguments: Tune) -> tuple[Experiment, dict[str, Experiment]]:
     return base, dict(zip(arguments.baselines, baselines, strict=True))
 
 
-def _adapted(experiment: Experiment, arguments: Tune) -> Experiment:
+def _adapted(experiment: Experiment, arguments: TuneSimilarity) -> Experiment:
     experiment = arguments.shortened(experiment)
     if arguments.data is not None:
         experiment = replace(experiment, data=arguments.data)
@@ -69,4 +69,4 @@ def _adapted(experiment: Experiment, arguments: Tune) -> Experiment:
 
 def main() -> None:
     """Run the command that sys.argv holds, and exit with its status."""
-    execute(Tune, run, __doc__)
+    execute(TuneSimilarity, run, __doc__)

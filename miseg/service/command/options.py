@@ -24,7 +24,7 @@ DECODED_GIB = 4
 
 
 @dataclass
-class Place:
+class JobOptions:
     """Options of every job: the Ray that it runs on and the storage that it writes to."""
 
     storage: str | None = None

@@ -24,7 +24,7 @@ from miseg.data.storage import file_system, listed, patiently
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster import ray_cluster
-from miseg.service.command.options import Place, check_no_keys
+from miseg.service.command.options import JobOptions, check_no_keys
 from miseg.service.journal import copies, journal, sender
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.tracking.run_store import Workspace
@@ -49,7 +49,7 @@ class Job(Workspace):
         if not self.tracking_uri.startswith("sqlite"):
             return f"a browser at {self.tracking_uri}"
         folder = str(Path(self.tracking_uri.removeprefix("sqlite:///")).parent)
-        return "miseg ui" if folder == Place().root else f"miseg ui --storage {shlex.quote(folder)}"
+        return "miseg ui" if folder == JobOptions().root else f"miseg ui --storage {shlex.quote(folder)}"
 
     def look(self, run_id: str) -> str:
         """Instruction for viewing a run, or the runs of a tuning or study side by side."""
@@ -89,7 +89,7 @@ def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
 
 
 def prepare(
-    place: Place,
+    options: JobOptions,
     experiments: Sequence[Experiment],
     *,
     workers: int = 1,
@@ -108,17 +108,17 @@ def prepare(
     for experiment in experiments:
         if workers < 1 or experiment.batch_size % workers:
             raise ValueError(f"{workers} workers cannot share batches of {experiment.batch_size}: use a divisor of it")
-    storage, decoded_bytes = place.root, place.decoded_bytes
+    storage, decoded_bytes = options.root, options.decoded_bytes
     check_writable(storage)
     data = packed(experiments[0].data, storage)
     dataset = PackedDataset.open(data)
     for experiment in experiments:
         check_fits(experiment, dataset, splits)
-    uri = mlflow_runs.tracking_uri(storage, place.offline)
+    uri = mlflow_runs.tracking_uri(storage, options.offline)
     mlflow_runs.check(uri, storage)
     sender.sync(journal.journal_folder(storage), uri)
     copies.sync(storage, uri)
-    ray_cluster.connect(place.address, show_workers)
+    ray_cluster.connect(options.address, show_workers)
     share = replace(ray_cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
     if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):
         print(line, flush=True)

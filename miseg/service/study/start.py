@@ -11,7 +11,7 @@ import tyro
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.study import Changes, StudyTable
 from miseg.recipes.study_growth import Asked, grown
-from miseg.service.command.options import Place
+from miseg.service.command.options import JobOptions
 
 if TYPE_CHECKING:
     from miseg.recipes.experiment import Experiment
@@ -27,7 +27,7 @@ else:
 
 
 @dataclass
-class Options(Place):
+class Options(JobOptions):
     """Tune, confirm and test methods x data sets x label budgets; a study that exists grows by what is added."""
 
     data: tuple[str, ...] | None = None

@@ -11,7 +11,7 @@ from miseg.methods.ranges import Space
 from miseg.recipes.experiment import Experiment, with_steps
 from miseg.recipes.space_text import check
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
-from miseg.service.command.options import Place
+from miseg.service.command.options import JobOptions
 
 if TYPE_CHECKING:
     from miseg.service.command.start import Job
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Search(Place):
+class TuningOptions(JobOptions):
     """Options of every tuning."""
 
     trials: int | None = None
@@ -57,7 +57,7 @@ class Search(Place):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TuningRequest:
     """Request for a tuning: the experiment, its space, and the rivals of the winner."""
 
     stem: str
@@ -84,7 +84,7 @@ class Wanted:
         return [self.base, *self.rivals.values(), *(check(self.typed, self.base) if self.typed else ())]
 
 
-def search(arguments: Search, wanted: Wanted) -> int:
+def search(arguments: TuningOptions, wanted: TuningRequest) -> int:
     """Tune what is wanted, confirm the winner beside the published setting and its rivals, and print the tables.
 
     Returns 1 where a confirmation failed, or every trial, else 0. Nothing is done where the same was tuned before under
@@ -121,7 +121,7 @@ def search(arguments: Search, wanted: Wanted) -> int:
     return 1 if report.failures else 0
 
 
-def _tuning(name: str, arguments: Search, wanted: Wanted, job: Job) -> Tuning:
+def _tuning(name: str, arguments: TuningOptions, wanted: TuningRequest, job: Job) -> Tuning:
     from miseg.service.tuning.tuning import Tuning
 
     tuned, published = registry.of(wanted.base.method).rows
