@@ -51,3 +51,19 @@ def test_no_function_of_the_service_takes_many_parameters() -> None:
                 if len(names) > PARAMETERS:
                     many[f"{path}:{node.name}"] = names
     assert many == {}
+
+
+def test_an_import_inside_a_function_says_why() -> None:
+    """Start-up time and extras are reasons; a circle is none. A comment stands beside it."""
+    silent = []
+    for path, module in parsed(PACKAGE):
+        lines = (ROOT / path).read_text().splitlines()
+        for function in ast.walk(module):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                imports = [node for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
+                if imports:
+                    first = min(node.lineno for node in imports)
+                    last = max(node.end_lineno or node.lineno for node in imports)
+                    if not any("#" in line for line in lines[max(0, first - 4) : last + 1]):
+                        silent.append(f"{path}:{first}")
+    assert silent == []

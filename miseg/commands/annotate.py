@@ -62,6 +62,7 @@ def run(arguments: Annotate) -> int:
         raise ValueError("give one of --scene and --series")
     if not 0 <= arguments.port < 2**16:
         raise ValueError(f"--port {arguments.port}: use 0 to 65535")
+    # Not at the top: --help must not wait for them.
     from miseg.data.raster.scene_files import SceneOptions, open_scene, open_series
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.cluster import ray_cluster

@@ -73,6 +73,7 @@ def run(arguments: Benchmark) -> int:
     for option in ("steps", "repetitions"):
         if (value := getattr(arguments, option)) is not None and value < 1:
             raise ValueError(f"--{option} {value}: use 1 or more")
+    # Not at the top: --help must not wait for them.
     from miseg.data.packed.dataset import PackedDataset
     from miseg.service.benchmarks import benchmark
     from miseg.service.command.start import prepare

@@ -57,6 +57,7 @@ def run(arguments: Evaluate) -> int:
         raise ValueError(f"--run {' '.join(arguments.run)}: name each run once")
     if len(set(arguments.crf)) < len(arguments.crf):
         raise ValueError(f"--crf {' '.join(map(str, arguments.crf))}: name each number of iterations once")
+    # Not at the top: --help must not wait for them.
     from dataclasses import replace
 
     from miseg.data.packed.dataset import PackedDataset
@@ -110,6 +111,7 @@ def run(arguments: Evaluate) -> int:
 
 
 def _few(arguments: Evaluate, places: dict[str, Path], job: Job) -> int:
+    # Not at the top: --help must not wait for them.
     from miseg.service.evaluation import few_labels
     from miseg.service.evaluation.evaluate import TrainedModel
 

@@ -125,6 +125,7 @@ def open_source(settings: PrepareData) -> Source:
         ValueError: a root for the embedded set, or none for another and no default; a choice of images for a data set
             that has none.
     """
+    # Not at the top: --help must not wait for them.
     from miseg.data.sources import registry
 
     if settings.data != "coco-stuff-15" and (settings.image_list is not None or not settings.curated):
@@ -142,6 +143,7 @@ def open_source(settings: PrepareData) -> Source:
 
 def report(packing: Packing, max_rejected: int) -> int:
     """Prints the summary and returns the exit code."""
+    # Not at the top: --help must not wait for them.
     from miseg.data.packed.packing import REJECTED
 
     for split, rows in packing.rows.items():

@@ -40,6 +40,7 @@ def run(arguments: Report) -> int:
         raise ValueError("--baseline is for a --tuning; a study's plan names its own")
     if arguments.out is None and "://" in arguments.root:
         raise ValueError(f"--storage {arguments.root} is no folder: say with --out where the files go")
+    # Not at the top: --help must not wait for them.
     from miseg.service.reports import content as report_content
     from miseg.service.reports import page as report_page
     from miseg.service.reports import runs as report_runs

@@ -71,6 +71,7 @@ class Segment(JobOptions):
 def run(arguments: Segment) -> int:
     """Map, and say what was left out; status 1 where nothing was mapped."""
     _check(arguments)
+    # Not at the top: --help must not wait for them.
     from miseg.data.raster.scene_files import SceneOptions
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.tracking import mlflow_runs
@@ -112,6 +113,7 @@ def _scenes(
     arguments: Segment, files: dict[str, bytes], experiment: Experiment, options: SceneOptions, uri: str
 ) -> str | None:
     """The id of the MLflow run; None where nothing was mapped."""
+    # Not at the top: --help must not wait for them.
     from miseg.data.raster.scene_files import open_scene, open_series
     from miseg.service.cluster import ray_cluster
     from miseg.service.mapping import scene_maps
@@ -148,6 +150,7 @@ def _many(
     arguments: Segment, files: dict[str, bytes], experiment: Experiment, options: SceneOptions, uri: str
 ) -> str | None:
     """The id of the MLflow run, empty where all was there already; None where nothing was mapped."""
+    # Not at the top: --help must not wait for them.
     from dataclasses import replace
 
     from miseg.evaluation.tiled import Tiling
@@ -182,6 +185,7 @@ def _many(
 
 def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions) -> tuple[Any, Any, Any]:
     """The labelled scene, its labelled pixels as `segment.Examples`, and the classes' colours."""
+    # Not at the top: --help must not wait for them.
     from miseg.data.labels.annotations import read_annotations
     from miseg.data.loading.tiles import StandardScene
     from miseg.data.raster.scene_files import open_scene
@@ -209,6 +213,7 @@ def _parent(arguments: Segment) -> str | None:
 
 def _model(arguments: Segment, beside: Path) -> Path:
     """The folder of the checkpoint that --model names."""
+    # Not at the top: --help must not wait for them.
     from miseg.service.tracking import models
 
     role = arguments.role or ("best" if arguments.images and arguments.labels is None else "last")

@@ -20,6 +20,7 @@ def run(arguments: Sync) -> int:
     """Send, and list what was sent; status 1 where something had to wait."""
     if arguments.offline:
         raise ValueError("--offline: the place to send to is the server, $MLFLOW_TRACKING_URI")
+    # Not at the top: --help must not wait for them.
     from miseg.service.journal import copies, journal, sender
     from miseg.service.tracking import mlflow_runs, sync
     from miseg.service.tracking.run_store import RunStore

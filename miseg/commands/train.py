@@ -63,6 +63,7 @@ class Again(How):
 
 def run(arguments: Train | Again) -> int:
     """Train, and say how it ended; status 1 where it did not get to its last step."""
+    # Not at the top: --help must not wait for them.
     from miseg.service.command.start import prepare
     from miseg.service.tracking import mlflow_runs, queries, registry
     from miseg.service.tracking.claims import claimed

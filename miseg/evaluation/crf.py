@@ -81,6 +81,7 @@ def dense_crf(
     image_HWC, probabilities_KHW = _checked(image, probabilities)
     settings = replace(settings or DenseCRF(), iterations=iterations)
     require("crf", "the dense CRF", "pydensecrf")
+    # Of the extra 'crf'.
     from pydensecrf.densecrf import DenseCRF2D
 
     classes, height, width = probabilities_KHW.shape

@@ -4,6 +4,7 @@
 scikit-learn and torch are imported when an estimator or a distribution is looked up, not with this package.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from miseg.extras import require
@@ -42,6 +43,4 @@ def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     require("information", "miseg.information", "scipy", "sklearn")
-    from importlib import import_module
-
     return getattr(import_module(_LATER[name]), name)

@@ -55,6 +55,7 @@ def run(arguments: MeasureBound) -> int:
     """Measure, and print the means over classes."""
     if not arguments.run and not arguments.checkpoint:
         raise ValueError("give --run or --checkpoint")
+    # Not at the top: --help must not wait for them.
     from miseg.data.packed.dataset import PackedDataset
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare

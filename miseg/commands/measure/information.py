@@ -43,6 +43,7 @@ class Measure(JobOptions):
 
 def run(arguments: Measure) -> int:
     """Measure, print the table and write the page; a cell that failed is a row of it."""
+    # Not at the top: --help must not wait for them.
     from miseg.service.cluster import ray_cluster
     from miseg.service.estimators import page as measure_page
     from miseg.service.estimators.cells import EstimatorGrid

@@ -44,6 +44,7 @@ def check_chip(chip: np.ndarray, info: DataSetInfo) -> np.ndarray:
 def encode_chip(chip: np.ndarray) -> bytes:
     """`chip` (uint8 or uint16, [H, W, C]) as deflated GeoTIFF bytes; the same bytes for the same pixels."""
     require("geo", "a chip of several bands", "rasterio")
+    # Not at the top: images alone need no extra 'geo'.
     from rasterio.io import MemoryFile
     from rasterio.transform import Affine
 
@@ -70,6 +71,7 @@ def decode_chip(data: bytes) -> np.ndarray:
         ValueError: truncated or damaged bytes.
     """
     require("geo", "a chip of several bands", "rasterio")
+    # Not at the top: images alone need no extra 'geo'.
     from rasterio.errors import RasterioError
     from rasterio.io import MemoryFile
 

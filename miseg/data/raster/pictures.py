@@ -82,6 +82,7 @@ class _Opened:
         self.path, self.source, self.grid, self.channels = path, source, grid, channels
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        # Not at the top: images alone need no extra 'geo'.
         from rasterio import windows
 
         row, column, height, width = window
@@ -96,6 +97,7 @@ class _Opened:
 
 
 def _check(path: Path, source: DatasetReader, channels: int) -> None:
+    # Not at the top: images alone need no extra 'geo'.
     from rasterio.enums import ColorInterp
 
     kinds = sorted(set(source.dtypes))

@@ -45,6 +45,7 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
         ValueError: it is missing, no raster, truncated or damaged.
     """
     require("geo", "reading a raster", "rasterio")
+    # Not at the top: images alone need no extra 'geo'.
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -162,6 +163,7 @@ def read_stored(file: Path, window: Window) -> np.ndarray:
     Raises:
         ValueError: the file cannot be read.
     """
+    # Not at the top: images alone need no extra 'geo'.
     from rasterio import windows
 
     row, column, height, width = window
@@ -183,6 +185,7 @@ def _by_grid(bands: Sequence[tuple[Path, int]]) -> dict[Grid, list[int]]:
 
 
 def _read(file: Path, numbers: list[int], window: Window) -> tuple[np.ndarray, float | None]:
+    # Not at the top: images alone need no extra 'geo'.
     from rasterio import windows
 
     row, column, height, width = window
@@ -191,6 +194,7 @@ def _read(file: Path, numbers: list[int], window: Window) -> tuple[np.ndarray, f
 
 
 def _same_crs(one: str, other: str) -> bool:
+    # Not at the top: images alone need no extra 'geo'.
     from rasterio.crs import CRS
 
     return one == other or CRS.from_string(one) == CRS.from_string(other)
@@ -237,6 +241,7 @@ def _place(stored: np.ndarray, own: Grid, area: Grid, nearest: bool) -> np.ndarr
         row, column = -shift[0], -shift[1]
         result[:, row : row + own.height, column : column + own.width] = stored
         return result
+    # Not at the top: images alone need no extra 'geo'.
     from rasterio.transform import Affine
     from rasterio.warp import Resampling, reproject
 

@@ -116,6 +116,7 @@ def _batches(config: dict[str, Any], experiment: Experiment, rank: int = 0, worl
 
 
 def _beside_a_bare_loop(config: dict[str, Any]) -> dict[str, list[float]]:
+    # Only in the process that measures: it brings torch and MLflow along.
     from miseg.service.training import worker
 
     torch.set_num_threads(config["threads"])

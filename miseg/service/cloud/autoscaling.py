@@ -34,6 +34,7 @@ def status(address: str) -> ClusterStatus:
     Raises:
         Exception: Ray is away, or has no autoscaler; its errors have no common class.
     """
+    # Only on a cluster that scales.
     from ray.autoscaler.v2.sdk import get_cluster_status
 
     return get_cluster_status(address)

@@ -179,6 +179,7 @@ class Exported:
     """
 
     def __init__(self, host: str, port: int, targets: Path) -> None:
+        # Only where the guard runs.
         from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
         registry = CollectorRegistry()

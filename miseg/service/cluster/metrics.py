@@ -164,6 +164,7 @@ def _record(name: str, labels: Mapping[str, str], value: float) -> None:
 
 
 def _metric(name: str) -> tuple[Any, tuple[str, ...]]:
+    # Only where something is measured: it brings Ray along.
     from ray.util import metrics
 
     description, keys = (COUNTERS | GAUGES)[name]

@@ -134,6 +134,7 @@ def reason(error: BaseException) -> str:
 
 
 def _reference() -> Callable[..., Any]:
+    # Only for this reference.
     from sklearn.feature_selection import mutual_info_regression
 
     def estimator(x_ND: np.ndarray, y_ND: np.ndarray, *, seed: int) -> float:

@@ -157,6 +157,7 @@ class Sender:
         path.unlink(missing_ok=True)
 
     def _log_model(self, entry: Entry) -> None:
+        # Only where a model is sent: it brings MLflow's models along.
         from miseg.service.tracking import models
 
         saved = next((saved for saved in CheckpointStore(entry["folder"]).all() if saved.step == entry["step"]), None)
@@ -169,6 +170,7 @@ class Sender:
             raise RefusedError(str(error)) from error
 
     def _register(self, entry: Entry) -> None:
+        # Only where a model is sent: it brings MLflow's models along.
         from miseg.service.tracking import registry
 
         registry.register(self.tracking_uri, self.run_id, entry["name"], entry["metric"], entry["tags"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -137,8 +138,7 @@ def start(options: Options) -> Study:
 
 def _known(options: Options) -> StudyPlan:
     """The study to resume as it was planned, or an empty one."""
-    import datetime
-
+    # Not at the top: --help must not wait for them.
     from miseg.service.command.start import unique
     from miseg.service.study import record
     from miseg.service.study.plan import StudyPlan
@@ -158,6 +158,7 @@ def _known(options: Options) -> StudyPlan:
 
 
 def _throughput(options: Options, experiment: Experiment, job: Job) -> Throughput:
+    # Not at the top: --help must not wait for them.
     from miseg.service.study import throughput
 
     recorded = None

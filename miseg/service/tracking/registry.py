@@ -118,6 +118,7 @@ def of_run(uri: str, run_id: str) -> list[ModelVersion]:
 
 
 def _model(uri: str, run_id: str) -> LoggedModel:
+    # Only where a model is registered: it brings MLflow's models along.
     from miseg.service.tracking import models
 
     for model in models.of_run(uri, run_id):

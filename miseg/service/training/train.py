@@ -106,6 +106,7 @@ def fit_here(run: TrainingRun, report: Callable[[dict[str, Any]], None]) -> Trai
     """
 
     def here(config: dict[str, Any]) -> str:
+        # In the worker alone: drivers and controllers start without torch.
         import torch
 
         from miseg.service.training import worker
@@ -170,6 +171,7 @@ def _trainer(workers: int) -> Callable[..., Any]:
     """
     if workers == 1:
         return DataParallelTrainer
+    # It brings torch along, which one worker does without.
     from ray.train.torch import TorchTrainer
 
     return TorchTrainer

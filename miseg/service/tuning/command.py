@@ -94,6 +94,7 @@ def search(arguments: TuningOptions, wanted: TuningRequest) -> int:
         ValueError: a setting that does not fit the data or the cluster, a name that is taken, or a tuning that another
             process is at.
     """
+    # Not at the top: --help must not wait for them.
     from miseg.service.command.start import prepare, tuning_name
     from miseg.service.tracking import mlflow_runs
     from miseg.service.tracking.claims import claimed
@@ -122,6 +123,7 @@ def search(arguments: TuningOptions, wanted: TuningRequest) -> int:
 
 
 def _tuning(name: str, arguments: TuningOptions, wanted: TuningRequest, job: Job) -> Tuning:
+    # Not at the top: --help must not wait for them.
     from miseg.service.tuning.tuning import Tuning
 
     tuned, published = registry.of(wanted.base.method).rows
@@ -147,6 +149,7 @@ def _tuning(name: str, arguments: TuningOptions, wanted: TuningRequest, job: Job
 
 def _print(report: TuningReport, tuning: Tuning, job: Job) -> None:
     """The tables of a tuning, and where its runs are."""
+    # Not at the top: --help must not wait for them.
     from miseg.data.packed.dataset import PackedDataset
     from miseg.service.tracking import registry as models
     from miseg.service.tuning import tables
