@@ -19,6 +19,9 @@ NAME = f"miseg-{miseg.__version__}-py3-none-any.whl"
 ALWAYS = ("numpy", "safetensors", "torch")
 """Distributions that every model needs to predict."""
 
+LEFT_OUT = ("service/labelling/page", "shipped")
+"""Folders of the package that no prediction needs: the labelling page, and what starts a cluster."""
+
 _WRITTEN = (1980, 1, 1, 0, 0, 0)
 """Time of every file, the earliest that a zip knows: the same code is the same bytes."""
 
@@ -59,10 +62,11 @@ def _distributions() -> dict[str, list[str]]:
 
 @functools.cache
 def _wheel(package: Path) -> bytes:
+    left_out = [package / name for name in LEFT_OUT]
     files = {
         f"miseg/{path.relative_to(package).as_posix()}": path.read_bytes()
         for path in sorted(package.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and not any(map(path.is_relative_to, left_out))
     }
     about = f"miseg-{miseg.__version__}.dist-info"
     described = ["Metadata-Version: 2.1", "Name: miseg", f"Version: {miseg.__version__}"]
