@@ -35,7 +35,9 @@ def _make_importable(wheel: str) -> None:
     """
     if "miseg" in sys.modules:
         return
-    if util.find_spec("miseg") is not None:
+    spec = util.find_spec("miseg")
+    # A mere folder of that name has no origin: an editable installation whose checkout is gone leaves one.
+    if spec is not None and spec.origin is not None:
         try:
             installed = Version(metadata.version("miseg"))
         except metadata.PackageNotFoundError:

@@ -31,7 +31,7 @@ from importlib import metadata
 from pathlib import Path
 # What an editable installation puts in the way, and the checkout itself.
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
-sys.path = [folder for folder in sys.path if not (Path(folder or ".") / "miseg").is_dir()]
+sys.path = [folder for folder in sys.path if not (Path(folder or ".") / "miseg" / "__init__.py").is_file()]
 # What only the service needs.
 sys.modules.update(dict.fromkeys(("ray", "optuna", "timm", "segmentation_models_pytorch", "scipy.optimize")))
 """
