@@ -19,20 +19,12 @@ from miseg import __version__
 from miseg.commands import program
 from miseg.commands.cluster_files import FILES
 from tests.support import ROOT
+from tests.support.wheels import build
 
 pytestmark = [pytest.mark.slow]
 
 OUTSIDE = ("dashboards/grafana", "dashboards/prometheus", *(name for name in FILES if name != "dashboards"))
 """What travels from the repository's root, under miseg/shipped in the wheel."""
-
-
-def build(source: Path, out: Path) -> Path:
-    """The wheel of `source`, by the tools of this environment: nothing is fetched."""
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = out.glob("*.whl")
-    return wheel
 
 
 def files(*folders: Path) -> set[Path]:
