@@ -2,4 +2,5 @@
 
 from miseg.extras import require
 
-require("label", "miseg.service.labelling", "ray", "starlette")
+# MLflow brings Starlette, too. What Ray Serve needs and Ray alone does not bring is told by gRPC's reflection.
+require("label", "miseg.service.labelling", "ray", "starlette", "grpc_reflection")
