@@ -192,3 +192,9 @@ def test_what_is_there_is_required_in_silence() -> None:
     require("data", "this test", "json", "pathlib")
     with pytest.raises(MissingExtraError, match=r"this test needs the extra 'data'.*: no_such_module"):
         require("data", "this test", "json", "no_such_module")
+
+
+def test_every_extra_is_tried_in_an_environment_of_its_own() -> None:
+    """By `test_extras_installed.py`. `all` is `label` and `server`; `dev` and `docs` are this repository's own."""
+    uses = {path.stem for path in (ROOT / "tests" / "support" / "uses").glob("*.py")}
+    assert uses == {"core", *EXTRAS} - {"all", "dev", "docs"}
