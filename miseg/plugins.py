@@ -26,6 +26,9 @@ GROUPS = {
 }
 """Each group of entry points -> what an entry point of it names; its own name is what people type."""
 
+checks: dict[str, Callable[[str, Any], None]] = {}
+"""Group -> function of an entry point's name and its object that raises where the group cannot hold that object."""
+
 _log = logging.getLogger("miseg")
 
 
@@ -42,20 +45,25 @@ def load(group: str, name: str) -> Any:
     """Object of the entry point of this name in a group.
 
     Raises:
-        ValueError: the package cannot be imported, or two packages have this name; the message names them.
+        ValueError: the package cannot be imported, its object is not what the group holds, or two packages have this
+            name; the message names them.
     """
     points = declared(group)[name]
     if len(points) > 1:
         raise ValueError(_clash(group, name, own=False))
     try:
-        return points[0].load()
-    except Exception as error:
-        # Whatever a package of others raises while it is imported is its own trouble, and is told with its name.
+        loaded = points[0].load()
+        if group in checks:
+            checks[group](name, loaded)
+    except (Exception, SystemExit) as error:
+        # Whatever a package of others raises while it is imported is its own trouble, and is told with its name. One
+        # that exits, as a script does, ends the program no more than one that raises.
         reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise ValueError(
             f"{group}: {name!r} of {_told(points[0])} cannot be loaded ({type(error).__name__}: {reason}); mend or "
             "uninstall that package"
         ) from error
+    return loaded
 
 
 def loaders(group: str, own: Collection[str]) -> dict[str, Callable[[], Any]]:

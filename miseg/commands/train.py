@@ -129,7 +129,7 @@ def recipe_type() -> type:
     """One subcommand a recipe, and `again`."""
     trains = tyro.extras.subcommand_type_from_defaults(
         {name: Train(experiment=recipe()) for name, recipe in RECIPES.items()},
-        {name: (recipe.__doc__ or "").splitlines()[0] for name, recipe in RECIPES.items()},
+        {name: (recipe.__doc__ or "").strip().partition("\n")[0] for name, recipe in RECIPES.items()},
     )
     return trains | Annotated[Again, tyro.conf.subcommand("again")]  # type: ignore[return-value]
 

@@ -89,10 +89,12 @@ def register(
         in_studies: whether a study compares it where nobody names methods.
 
     Raises:
+        TypeError: settings that are no frozen dataclass below `MethodConfig`, or a space without ranges.
         ValueError: a method of this short name, or settings of this class's name, are registered already.
     """
 
     def add(settings: S) -> S:
+        _check_settings(settings)
         for other in _registered.values():
             same = "short name" if other.key == key else "name of settings"
             if (other.key == key or other.settings.__name__ == settings.__name__) and _place(other.settings) != _place(
@@ -103,6 +105,9 @@ def register(
                     f"{key if other.key == key else settings.__name__}: rename one of them"
                 )
         given = space if isinstance(space, Space) else Space(space)
+        for path, within in given.ranges.items():
+            if not isinstance(within, Range):
+                raise TypeError(f"{_place(settings)}: space {path} = {within!r}: give a range, such as Uniform(0, 1)")
         bound = replace(given, of=settings) if any(path.startswith("method.") for path in given.ranges) else given
         _registered[settings] = Registered(key, label, settings, implementation, bound, in_studies)
         return settings
@@ -142,6 +147,27 @@ def space_of(settings: type[MethodConfig]) -> Space:
 def by_key() -> dict[str, Registered]:
     """Every method by its short name."""
     return {method.key: method for method in registered().values()}
+
+
+def _check_settings(settings: type) -> None:
+    """Raises TypeError for a class that is no settings of a method."""
+    if not (isinstance(settings, type) and issubclass(settings, MethodConfig)):
+        raise TypeError(f"{settings!r} is no class below miseg.methods.MethodConfig: derive it from that")
+    # Its own, not the one that it inherits.
+    if "__dataclass_params__" not in vars(settings):
+        raise TypeError(f"{_place(settings)} is no dataclass: write @dataclass(frozen=True) below @register")
+    if settings.supervision not in typing.get_args(Supervision):
+        words = ", ".join(typing.get_args(Supervision))
+        raise TypeError(f"{_place(settings)}: supervision = {settings.supervision!r}: use one of {words}")
+
+
+def _check_registers(name: str, module: Any) -> None:
+    """Raises ValueError where a package's entry point of this name registers no method of this name."""
+    if name not in {method.key for method in _registered.values()}:
+        raise ValueError(f"it registers no method of the short name {name}")
+
+
+plugins.checks[GROUP] = _check_registers
 
 
 def _place(kind: type) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from miseg import plugins
 from miseg.recipes import few_labels, porto, rmi_paper, streets, unsupervised
-from miseg.recipes.experiment import Experiment
+from miseg.recipes.experiment import Experiment, to_dict
 
 GROUP = "miseg.recipes"
 
@@ -18,6 +19,17 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     **unsupervised.RECIPES,
 }
 """Recipe's name -> function from a seed to its Experiment; those of other packages are behind miseg's own."""
+
+
+def _check_recipe(name: str, recipe: Any) -> None:
+    """Raises TypeError for what is no recipe, and whatever a recipe raises."""
+    experiment = recipe(seed=0)
+    if not isinstance(experiment, Experiment):
+        raise TypeError(f"it returned {type(experiment).__name__} for seed=0, no Experiment")
+    to_dict(experiment)
+
+
+plugins.checks[GROUP] = _check_recipe
 
 for _name in plugins.loaders(GROUP, own=RECIPES):
     if _name in plugins.load_all(GROUP)[0]:

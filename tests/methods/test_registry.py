@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import pickle
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,65 @@ def test_a_name_of_miseg_s_own_stays_its_own(
 def test_a_space_travels_by_pickle(key: str) -> None:
     space = registry.by_key()[key].space
     assert pickle.loads(pickle.dumps(space)) == space
+
+
+SETTINGS = """
+from dataclasses import dataclass
+from miseg.methods import MethodConfig, register
+
+@register("{key}", label="x"{more})
+{decorator}
+class {name}(MethodConfig):
+    size: int = 1
+    {field}
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
+        ("def (\n", "SyntaxError"),
+        ("x = 1\n", "it registers no method of the short name odd"),
+        (
+            "from miseg.methods import register\n@register('odd', label='x')\nclass Odd:\n    size = 1\n",
+            "is no class below miseg.methods.MethodConfig",
+        ),
+        (
+            SETTINGS.format(key="odd", more="", decorator="", name="Plain", field=""),
+            "Plain is no dataclass: write @dataclass",
+        ),
+        (
+            SETTINGS.format(
+                key="odd", more="", decorator="@dataclass(frozen=True)", name="Odd", field="supervision = 'weak'"
+            ),
+            "supervision = 'weak': use one of dense, none, few",
+        ),
+        (
+            SETTINGS.format(
+                key="odd",
+                more=", space={'method.size': 3}",
+                decorator="@dataclass(frozen=True)",
+                name="Odd",
+                field="",
+            ),
+            "space method.size = 3: give a range, such as Uniform(0, 1)",
+        ),
+    ],
+)
+def test_a_package_s_module_that_adds_no_proper_method_costs_only_that_method(
+    module: str,
+    reason: str,
+    packages: dict[str, list[EntryPoint]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"odd_{uuid.uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(module)
+    packages["miseg.methods"] = [broken("odd", "miseg.methods", value=name)]
+    with caplog.at_level(logging.WARNING, "miseg"):
+        assert CrossEntropy in METHODS and "odd" not in CONTENDERS and len(METHODS) == len(CONTENDERS)
+    (warned,) = [record.getMessage() for record in caplog.records]
+    assert warned.startswith("left out: miseg.methods: 'odd' of") and reason in warned
