@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,7 @@ class Rejection:
     reason: str
 
 
+@runtime_checkable
 class Source(Protocol):
     """A data set in its published layout."""
 

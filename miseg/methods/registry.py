@@ -178,8 +178,18 @@ class Methods(Mapping[type, "type[Method]"]):
     """A read-only dict from type of settings to method class that imports the class when it is looked up."""
 
     def __getitem__(self, settings: type) -> type[Method]:
-        module, name = registered()[settings].implementation.split(":")
-        return getattr(import_module(module), name)
+        implementation = registered()[settings].implementation
+        module, _, name = implementation.partition(":")
+        try:
+            return getattr(import_module(module), name)
+        except (ModuleNotFoundError, AttributeError) as error:
+            # What the module itself lacks, such as an extra, is told by its own error.
+            absent = f"{error.name}." if isinstance(error, ModuleNotFoundError) and error.name else ""
+            if isinstance(error, AttributeError) or (absent and f"{module}.".startswith(absent)):
+                raise ValueError(
+                    f"{_place(settings)}: its implementation {implementation!r} is not there: {error}"
+                ) from error
+            raise
 
     def __contains__(self, settings: object) -> bool:
         # Mapping's own looks the value up, and so would import it.

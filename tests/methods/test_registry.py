@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from miseg import plugins
+from miseg.data.sources import registry as sources
 from miseg.interface import Task
 from miseg.methods import METHODS, build_method, registry
 from miseg.methods.configs import CrossEntropy, RegionMutualInformation
@@ -181,3 +182,24 @@ def test_a_package_s_module_that_adds_no_proper_method_costs_only_that_method(
         assert CrossEntropy in METHODS and "odd" not in CONTENDERS and len(METHODS) == len(CONTENDERS)
     (warned,) = [record.getMessage() for record in caplog.records]
     assert warned.startswith("left out: miseg.methods: 'odd' of") and reason in warned
+
+
+def test_an_implementation_that_is_not_there_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dict(registry._registered)
+    monkeypatch.setattr(registry, "_registered", known)
+
+    for implementation, reason in [
+        ("nowhere.at:All", "No module named 'nowhere'"),
+        ("miseg.interface:Nothing", "has no attribute 'Nothing'"),
+    ]:
+        settings = dataclass(frozen=True)(type("Hollow", (MethodConfig,), {"__module__": __name__}))
+        known.pop(next((kind for kind in known if kind.__name__ == "Hollow"), None), None)
+        register("hollow", label="hollow", implementation=implementation)(settings)
+        with pytest.raises(ValueError, match=f"Hollow: its implementation '{implementation}' is not there: .*{reason}"):
+            METHODS[settings]
+
+
+def test_a_package_s_data_set_that_is_no_source_is_refused() -> None:
+    opened = sources._of_a_package("odd", lambda: lambda root: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ValueError, match=r"data set 'odd': its package gave NoneType, no miseg\.data\.samples\.Source"):
+        opened(None)

@@ -129,11 +129,20 @@ DATA_SETS: dict[str, Callable[[Path | None], Source]] = {
 Those of other packages are behind miseg's own; a package is imported when its data set is opened."""
 
 
-def _of_a_package(load: Callable[[], Callable[[Path | None], Source]]) -> Callable[[Path | None], Source]:
-    return lambda root: load()(root)
+def _of_a_package(name: str, load: Callable[[], Callable[[Path | None], Source]]) -> Callable[[Path | None], Source]:
+    def make(root: Path | None) -> Source:
+        source = load()(root)
+        if not isinstance(source, Source):
+            raise ValueError(
+                f"data set {name!r}: its package gave {type(source).__name__}, no miseg.data.samples.Source; mend that "
+                "package"
+            )
+        return source
+
+    return make
 
 
-DATA_SETS |= {name: _of_a_package(load) for name, load in plugins.loaders("miseg.datasets", DATA_SETS).items()}
+DATA_SETS |= {name: _of_a_package(name, load) for name, load in plugins.loaders("miseg.datasets", DATA_SETS).items()}
 
 
 def open_source(name: str, root: Path | None = None) -> Source:

@@ -21,6 +21,7 @@ from miseg.data.packed.packing import SIDECAR
 from miseg.data.sources.catalog import ensure_packed
 from miseg.data.sources.registry import DATA_SETS
 from miseg.data.storage import file_system, listed, patiently
+from miseg.methods import METHODS
 from miseg.networks.configs import IMAGENET, networks_of
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster import ray_cluster
@@ -106,6 +107,7 @@ def prepare(
         TrackingError: MLflow does not answer.
     """
     for experiment in experiments:
+        METHODS[type(experiment.method)]  # a package's class that is not there is told of before Ray starts
         if workers < 1 or experiment.batch_size % workers:
             raise ValueError(f"{workers} workers cannot share batches of {experiment.batch_size}: use a divisor of it")
     storage, decoded_bytes = options.root, options.decoded_bytes
