@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from miseg.commands.program import COMMANDS
 from tests import site_links
 from tests.support import ROOT
 
@@ -120,3 +121,11 @@ def test_a_reference_left_in_a_page_is_a_fault(tmp_path: Path) -> None:
     assert list(site_links.faults(tmp_path)) == ["index.html: [Method][miseg.interface.Gone] is not resolved"]
     with pytest.raises(ValueError, match="make docs"):
         list(site_links.faults(tmp_path / "docs"))
+
+
+def test_readme_s_table_of_jobs_has_each_command_once() -> None:
+    cells = [
+        line.split("|")[1] for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `miseg ")
+    ]
+    named = [name.removeprefix("miseg ") for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    assert sorted(named) == sorted(COMMANDS)
