@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -42,7 +43,11 @@ def main() -> None:
     """Run `miseg COMMAND …` as sys.argv says, and exit with the command's status."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
-        print(overview())
+        try:
+            print(overview(), flush=True)
+        except BrokenPipeError:
+            # The reader has seen enough, as `head` has; Python would else complain when it closes the pipe.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif name == "--version":
         print(f"miseg {__version__}")
     elif name not in COMMANDS:

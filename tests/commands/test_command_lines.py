@@ -277,6 +277,8 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             "images = s3://…@b…: keys in it would be printed",
         ),
         ("segment", "--model /nowhere --images x --out o", "/nowhere/checkpoint.json cannot be read"),
+        ("study", "--methods", "--methods: give one value or more behind it"),
+        ("tune", "embedded-dice --space", "--space: give one value or more behind it"),
     ],
 )
 def test_a_wrong_argument_is_told_in_a_line_before_ray_starts(
@@ -428,6 +430,19 @@ def test_only_mistakes_that_miseg_names_are_one_line() -> None:
     assert ended.value.code == 2
     with pytest.raises(FileNotFoundError):
         options.execute(options.JobOptions, a_librarys, "", [])
+
+
+def test_a_script_of_another_checkout_is_refused(tmp_path: Path) -> None:
+    """Its own code would not run: a changed file would have no effect, and nothing would say so."""
+    script = tmp_path / "jobs" / "train.py"
+    script.parent.mkdir()
+    options.check_own_checkout(script)  # as a submitted job's may lie: without code beside it
+    (tmp_path / "miseg").mkdir()
+    (tmp_path / "miseg" / "__init__.py").touch()
+    with pytest.raises(ValueError, match=f"{script} belongs to {tmp_path}/miseg, but .* or run miseg train"):
+        options.check_own_checkout(script)
+    options.check_own_checkout(ROOT / "jobs" / "train.py")
+    options.check_own_checkout(Path("miseg train"))
 
 
 def test_an_interrupt_ends_with_its_own_status(capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,12 @@ def test_the_usage_line_shows_how_it_was_called(command: list[str], usage: str) 
     assert done.returncode == 0 and done.stdout.startswith(usage), done.stdout + done.stderr
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m miseg --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("usage: miseg") and done.stderr == ""
+
+
 def test_messages_name_commands_that_there_are() -> None:
     package = Path(program.__file__).parents[1]
     named = set()

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from miseg.interface import Batch, Task
-from miseg.methods import build_method, nearest
+from miseg.methods import build_method
 from miseg.methods.configs import MutualInformationSimilarity
+from miseg.methods.few import nearest
 from miseg.methods.few.similarity import MutualInformationSimilarityMethod
 from miseg.networks.configs import PatchEncoder
 

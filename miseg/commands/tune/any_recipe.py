@@ -27,7 +27,7 @@ class TuneAnyRecipe(TuningOptions):
 
     recipe: tyro.conf.Positional[str] = field(kw_only=True)
     """The recipe to tune, such as embedded-dice."""
-    space: tuple[str, ...] = ()
+    space: tuple[str, ...] | None = None
     """Ranges to search, each as SETTING=RANGE with the setting's path in the recipe: method.weight=0.1..0.9 (two ends),
     optimiser.learning_rate=1e-4..1e-2:log (on a log scale), optimiser.learning_rate=x10 (from a tenth of the recipe's
     own value to ten times it), method.downsampling=average,max (one of these). Default: what is registered for the
@@ -53,7 +53,7 @@ def run(arguments: TuneAnyRecipe) -> int:
     if arguments.selection == "objective" and base.supervision != "none":
         raise ValueError(f"--selection objective: {arguments.recipe} learns from labels, which are what compares it")
     default: Literal["objective", "labels"] = "objective" if base.supervision == "none" else "labels"
-    typed = parsed(arguments.space, base) if arguments.space else None
+    typed = parsed(arguments.space, base) if arguments.space is not None else None
     selection = arguments.selection or default
     return search(arguments, TuningRequest(f"tune-{arguments.recipe}", base, rivals, typed, selection=selection))
 

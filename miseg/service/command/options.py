@@ -7,13 +7,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import tyro
 
+import miseg
 from miseg.extras import MissingExtraError
 from miseg.service.cluster import threads  # noqa: F401  (before any job's torch)
 
@@ -90,7 +91,10 @@ def execute(
         # What several options are wrong about together is found after their parsing, outside tyro's own messages.
         # Lines that follow each other are one paragraph to tyro: the examples would stand in one line.
         examples = re.sub(r"(?<=\S)\n(?=([A-Z_]+=\S+ )*miseg )", "\n\n", description or "")
-        status = run(tyro.cli(arguments, prog=called_as(), description=examples, args=command_line))
+        check_own_checkout(Path(sys.argv[0]))
+        options = tyro.cli(arguments, prog=called_as(), description=examples, args=command_line)
+        check_given(options)
+        status = run(options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -100,6 +104,27 @@ def execute(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
     sys.exit(status or 0)
+
+
+def check_own_checkout(script: Path) -> None:
+    """Raise ValueError where a checkout's script would run the code of a miseg that is installed elsewhere."""
+    checkout, package = script.resolve().parent.parent, Path(miseg.__file__).resolve().parent
+    own = checkout / "miseg"
+    if script.suffix == ".py" and script.parent.name == "jobs" and (own / "__init__.py").is_file() and own != package:
+        raise ValueError(
+            f"{script} belongs to {own}, but {package} is what Python imports: its changes would have no effect; "
+            f"pip install --editable {checkout}, or run miseg {script.stem.replace('_', '-')}"
+        )
+
+
+def check_given(options: Any) -> None:
+    """Raise ValueError where an option was given without the values that it takes."""
+    if not is_dataclass(options):
+        return
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value == () and field.default is None:
+            raise ValueError(f"--{field.name.replace('_', '-')}: give one value or more behind it, or leave it out")
 
 
 def called_as() -> str:
