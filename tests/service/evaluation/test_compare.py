@@ -17,6 +17,7 @@ from miseg.commands import evaluate
 from miseg.data.loading.batches import evaluation_batches
 from miseg.evaluation import DenseCRF
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
+from miseg.metric_names import TITLES
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
@@ -88,9 +89,11 @@ def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pyte
     with Path(path).open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header == ["class", *runs]
-    assert [row[0] for row in rows] == [*small.info.classes, *MEASURES]
+    titles = {TITLES[name]: name for name in MEASURES}
+    assert [row[0] for row in rows] == [*small.info.classes, *titles]
+    assert list(titles) == ["mean IoU", "micro IoU", "pixel accuracy", "boundary IoU", "inference seconds"]
     for name, *values in rows:
-        key = f"val/{MEASURES.get(name, f'iou/{name}')}"
+        key = f"val/{titles.get(name, f'iou/{name}')}"
         for value, run in zip(values, evaluations, strict=True):
             assert float(value) == pytest.approx(run.data.metrics.get(key, math.nan), abs=1e-6, nan_ok=True)
     # Ray may have had something to say before.
