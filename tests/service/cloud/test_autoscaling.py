@@ -244,7 +244,8 @@ def test_once_the_budget_is_spent_the_training_is_kept_and_goes_on_when_there_is
 
     types = autoscaling.read(pretended.config)["available_node_types"]
     limits = {name: node_type["max_workers"] for name, node_type in types.items()}
-    spent_at = time.monotonic()
+    # One, or two where the autoscaler asked again before the first had joined.
+    running, spent_at = watched.now(), time.monotonic()
     set_budget(1.0)
     # The training waits for a GPU, and the autoscaler looks every five seconds. The worker that it asked for comes,
     # drains, and is ended where it does not leave.
@@ -252,7 +253,7 @@ def test_once_the_budget_is_spent_the_training_is_kept_and_goes_on_when_there_is
     gone, starts = watched.seen[-1][0], watched.starts(spent_at)
     assert starts == 1 and job.poll() is None, watched.seen
     said = pretended.started.text("budget")
-    assert "STOPPED" in said and said.count("draining gpu_spot") == 1 + starts, said
+    assert "STOPPED" in said and said.count("draining gpu_spot") == running + starts, said
     ended = set(re.findall(r"(\w+) has not left in time", said))
     assert len(ended) <= starts and re.findall(r"draining gpu_spot (\w+)", said)[0] not in ended, said
     assert json.loads((folder / "budget.json").read_text())["state"] == "stopped"
