@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from miseg.methods.ranges import LEARNING_RATE, Around, Choice, Space, Uniform
+from miseg.methods.ranges import LEARNING_RATE, Around, Choice, Range, Space, Uniform
 from miseg.methods.registry import MethodConfig, Supervision, register
 from miseg.networks.configs import PatchEncoder
 
@@ -15,23 +15,22 @@ PATCHES = (5, 7, 9, 13)
 """Sides in pixels that are searched."""
 REPRESENTATIONS = (10, 16, 32, 64)
 """Sizes of a representation that are searched."""
+INFORMATION_RANGES: dict[str, Range] = {
+    "method.encoder.patch": Choice(PATCHES, with_own=True),
+    "method.encoder.representation": Choice(REPRESENTATIONS, with_own=True, name="z"),
+    "method.alpha": Uniform(0.0, 1.0),
+    "method.beta": Uniform(0.1, 2.0),
+    "method.gamma": Uniform(0.0, 1.0),
+    **LEARNING_RATE,
+}
+"""Settings that are searched of both methods that weigh global and local information, α, β and γ."""
 
 
 @register(
     "similarity",
     label="similarity",
     implementation="miseg.methods.few.similarity:MutualInformationSimilarityMethod",
-    space=Space(
-        {
-            "method.encoder.patch": Choice(PATCHES, with_own=True),
-            "method.encoder.representation": Choice(REPRESENTATIONS, with_own=True, name="z"),
-            "method.alpha": Uniform(0.0, 1.0),
-            "method.beta": Uniform(0.1, 2.0),
-            "method.gamma": Uniform(0.0, 1.0),
-            **LEARNING_RATE,
-        },
-        identity="miseg.recipes.spaces.similarity",
-    ),
+    space=Space(INFORMATION_RANGES, identity="miseg.recipes.spaces.similarity"),
     in_studies=True,
 )
 @dataclass(frozen=True)
@@ -71,17 +70,7 @@ class MutualInformationSimilarity(MethodConfig):
     "deep-infomax",
     label="Deep InfoMax",
     implementation="miseg.methods.few.deep_infomax:DeepInfoMaxMethod",
-    space=Space(
-        {
-            "method.encoder.patch": Choice(PATCHES, with_own=True),
-            "method.encoder.representation": Choice(REPRESENTATIONS, with_own=True, name="z"),
-            "method.alpha": Uniform(0.0, 1.0),
-            "method.beta": Uniform(0.1, 2.0),
-            "method.gamma": Uniform(0.0, 1.0),
-            **LEARNING_RATE,
-        },
-        identity="miseg.recipes.spaces.deep_infomax",
-    ),
+    space=Space(INFORMATION_RANGES, identity="miseg.recipes.spaces.deep_infomax"),
     in_studies=True,
 )
 @dataclass(frozen=True)
