@@ -48,11 +48,11 @@ def run(arguments: Report) -> int:
 
     uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
     mlflow_runs.check(uri, arguments.root)
-    found = report_runs.read(uri, arguments.study, arguments.tuning, arguments.baseline)
-    content = report_content.content(found)
+    study = report_runs.read(uri, arguments.study, arguments.tuning, arguments.baseline)
+    content = report_content.content(study)
     if arguments.out is None:
         # A name is anybody's text, and must not lead out of the folder.
-        name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in found.name).strip(".")
+        name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in study.name).strip(".")
         folder = Path(arguments.root) / "reports" / (name or "report")
     else:
         folder = Path(arguments.out).expanduser()
@@ -62,8 +62,8 @@ def run(arguments: Report) -> int:
         for row in content.rows:
             if not row.baseline:
                 print(f"- {row.verdict}")
-        for what in content.missing:
-            print(f"missing: {what}")
+        for part in content.missing:
+            print(f"missing: {part}")
     for path in paths:
         print(path)
     return 1 if content.missing else 0

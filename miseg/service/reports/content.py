@@ -18,7 +18,7 @@ from miseg.service.reports.pictures import Pictures, pictures
 from miseg.service.reports.reported_study import ReportedRow, ReportedStudy, ReportedTable
 from miseg.service.reports.search import SearchFigure, searched
 from miseg.service.reports.tables import Result, answer, results
-from miseg.service.reports.words import number, place
+from miseg.service.reports.words import data_and_labels, number
 
 MOST_CLASS_PANELS = 8
 
@@ -47,7 +47,7 @@ class Section:
 class Content:
     """All that a report says."""
 
-    found: ReportedStudy
+    study: ReportedStudy
     answer: str
     sections: list[Section]
     papers: dict[str, list[Beside]]
@@ -63,23 +63,23 @@ class Content:
     @property
     def missing(self) -> list[str]:
         """Parts of the plan that MLflow does not have."""
-        return [what for section in self.sections for what in section.table.missing]
+        return [part for section in self.sections for part in section.table.missing]
 
 
-def content(found: ReportedStudy) -> Content:
+def content(study: ReportedStudy) -> Content:
     """Everything, read and drawn."""
-    client = MlflowClient(found.uri)
-    sections = [_section(client, table) for table in found.tables]
+    client = MlflowClient(study.uri)
+    sections = [_section(client, table) for table in study.tables]
     rows = [row for section in sections for row in section.rows]
-    recipes = {cell.recipe for table in found.tables for cell in table.cells if cell.recipe}
+    recipes = {cell.recipe for table in study.tables for cell in table.cells if cell.recipe}
     changed = [entry for entry in DIFFERENCES if any(entry.changes(recipe) for recipe in recipes)]
     others = [entry for entry in DIFFERENCES if entry not in changed]
-    return Content(found, answer(found, rows), sections, beside(rows), changed, others)
+    return Content(study, answer(study, rows), sections, beside(rows), changed, others)
 
 
 def _section(client: MlflowClient, table: ReportedTable) -> Section:
     rows = results(table)
-    title = place(table)
+    title = data_and_labels(table)
     section = Section(table, title[:1].upper() + title[1:], rows)
     compared = [row for row in rows if row.difference is not None]
     if compared:

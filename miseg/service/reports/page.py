@@ -16,7 +16,7 @@ from miseg.service.reports.content import Content, address
 from miseg.service.reports.papers import Beside
 from miseg.service.reports.pictures import EXTREMES, data_uri
 from miseg.service.reports.reported_study import ReportedTable
-from miseg.service.reports.words import NAMES, give_or_take, place
+from miseg.service.reports.words import NAMES, data_and_labels, give_or_take
 from miseg.service.tracking.provenance import code_of
 from miseg.service.training.artifacts import write_table
 
@@ -47,8 +47,8 @@ def write(content: Content, folder: Path, now: datetime.datetime | None = None) 
     (folder / MARKDOWN).write_text(markdown(content, written), encoding="utf-8")
     (folder / FIGURES).mkdir(exist_ok=True)
     drawn = {folder / name: svg for at in range(len(content.sections)) for name, _, svg in drawings(content, at)}
-    for of_before in set((folder / FIGURES).glob("*.svg")) - set(drawn):
-        of_before.unlink()
+    for outdated in set((folder / FIGURES).glob("*.svg")) - set(drawn):
+        outdated.unlink()
     for path, svg in drawn.items():
         path.write_text(svg, encoding="utf-8")
     for name, records in tables.items():
@@ -72,7 +72,7 @@ def markdown(content: Content, written: str) -> str:
 def _rendered(template: str, content: Content, written: str, **options: Any) -> str:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, **options)
     environment.filters["plain"] = _plain
-    study = content.found
+    study = content.study
     return environment.get_template(template).render(
         title=title(content),
         written=written,
@@ -111,13 +111,13 @@ def drawings(content: Content, at: int) -> list[tuple[str, str, str]]:
         (f"knobs-{number}", f"What each knob did: {search.cell.id}", search.figure)
         for number, search in enumerate(section.searches, 1)
     ]
-    return [(f"{FIGURES}/{at + 1}-{name}.svg", what, svg) for name, what, svg in figures_of_page if svg]
+    return [(f"{FIGURES}/{at + 1}-{name}.svg", caption, svg) for name, caption, svg in figures_of_page if svg]
 
 
 def title(content: Content) -> str:
     """Title of the page."""
-    what = "Study" if content.found.kind == "study" else "Tuning"
-    return f"{what} {content.found.name}"
+    kind = "Study" if content.study.kind == "study" else "Tuning"
+    return f"{kind} {content.study.name}"
 
 
 def split_text(table: ReportedTable) -> str:
@@ -143,10 +143,10 @@ def matched(table: ReportedTable) -> bool:
 
 def again(content: Content) -> str:
     """Sentence on how the whole is run again."""
-    if content.found.kind == "study":
-        name = content.found.name
+    if content.study.kind == "study":
+        name = content.study.name
         return f"The whole study goes on, or grows, with: miseg study --resume --name {name}"
-    return f"The tuning itself is printed again with --resume --name {content.found.name}."
+    return f"The tuning itself is printed again with --resume --name {content.study.name}."
 
 
 def reproduce(content: Content) -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ def reproduce(content: Content) -> list[dict[str, Any]]:
             runs.append({"commands": commands, "anchor": anchor})
         changed = "tuned" in row.line.name
         entries.append(
-            {"row": row.line.name, "place": place(row.table), "recipe": recipe, "changed": changed}
+            {"row": row.line.name, "place": data_and_labels(row.table), "recipe": recipe, "changed": changed}
             | {"code": code, "runs": runs}
         )
     return entries

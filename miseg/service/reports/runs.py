@@ -44,18 +44,18 @@ def read(uri: str, study: str | None = None, tuning: str | None = None, baseline
         ]
         if tuning is None:
             runs = _runs(client, experiment_ids, "tags.`miseg.kind` = 'study'")
-            known = list(dict.fromkeys(run.data.tags.get("miseg.study", "") for run in runs))
-            if study is not None and study not in known:
-                raise ValueError(f"no study {study!r} at {uri}; there are: {', '.join(sorted(known)) or 'none'}")
-            if known:
-                name = known[0] if study is None else study
+            studies = list(dict.fromkeys(run.data.tags.get("miseg.study", "") for run in runs))
+            if study is not None and study not in studies:
+                raise ValueError(f"no study {study!r} at {uri}; there are: {', '.join(sorted(studies)) or 'none'}")
+            if studies:
+                name = studies[0] if study is None else study
                 return _study(client, uri, name, [run for run in runs if run.data.tags.get("miseg.study") == name])
         runs = _runs(client, experiment_ids, "tags.`miseg.kind` = 'tuning'")
         if tuning is not None:
             runs = [run for run in runs if run.data.tags.get(RUN_KEY) == tuning]
         if not runs:
-            what = f"tuning {tuning!r}" if tuning is not None else "study or tuning"
-            raise ValueError(f"no {what} at {uri}: run `miseg study` or `miseg tune-rmi` first")
+            subject = f"tuning {tuning!r}" if tuning is not None else "study or tuning"
+            raise ValueError(f"no {subject} at {uri}: run `miseg study` or `miseg tune-rmi` first")
         return _tuning(client, uri, runs[0], baseline)
 
 
@@ -208,10 +208,13 @@ def _children(client: MlflowClient, parent: Run) -> list[Run]:
     )
 
 
-def _runs(client: MlflowClient, experiment_ids: Sequence[str], which: str) -> list[Run]:
+def _runs(client: MlflowClient, experiment_ids: Sequence[str], filter_string: str) -> list[Run]:
     """Every run that a filter finds, the latest first."""
     if not experiment_ids:
         return []
     return all_pages(
-        client.search_runs, experiment_ids=list(experiment_ids), filter_string=which, order_by=["start_time DESC"]
+        client.search_runs,
+        experiment_ids=list(experiment_ids),
+        filter_string=filter_string,
+        order_by=["start_time DESC"],
     )

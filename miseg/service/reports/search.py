@@ -48,14 +48,14 @@ def searched(cell: ReportedCell) -> SearchFigure | None:
     ]
     names = [_short(name) for name in names]
     whole = [trial for trial in trials if trial.whole]
-    found_importances = importances(names, whole) if len(whole) >= ENOUGH_TRIALS else {}
+    importance_by_name = importances(names, whole) if len(whole) >= ENOUGH_TRIALS else {}
     ranges = {name: _range(name, trials) for name in names}
     logs = {name for name, kind in ranges.items() if isinstance(kind, FloatDistribution) and kind.log}
-    knobs = [figures.Knob(name, found_importances.get(name), name in logs) for name in names]
+    knobs = [figures.Knob(name, importance_by_name.get(name), name in logs) for name in names]
     knobs.sort(key=lambda knob: -(knob.importance or 0))
     score = "objective, nats" if metric == VALIDATION_OBJECTIVE else "mean IoU on validation, %"
     note = f"{len(trials)} trials, {len(whole)} of them trained to the last step. "
-    if found_importances:
+    if importance_by_name:
         note += "Importances, which add up to 1, are of these, by PED-ANOVA (Watanabe, Bansal and Hutter, 2023)."
     else:
         note += f"Importances take at least {ENOUGH_TRIALS} whole trials with different scores, so there are none."

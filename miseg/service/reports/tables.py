@@ -17,7 +17,7 @@ from miseg.metric_names import MEAN_IOU, MICRO_IOU, PIXEL_ACCURACY, TRAIN_MATCH_
 from miseg.recipes.published import claims
 from miseg.service.reports.reported_study import SCORES, ReportedRow, ReportedStudy, ReportedTable
 from miseg.service.reports.runs import SAME
-from miseg.service.reports.words import claimed, counted, gain, give_or_take, number, place, signed, system
+from miseg.service.reports.words import claimed, counted, data_and_labels, gain, give_or_take, number, signed, system
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +76,11 @@ class Result:
         """A sentence: the difference with its interval, where it was measured, and what it says."""
         base = self.table.baseline
         if self.difference is None:
-            return f"{self.line.name}: no seed in common with {base} on {place(self.table)}, so nothing is paired."
+            where = data_and_labels(self.table)
+            return f"{self.line.name}: no seed in common with {base} on {where}, so nothing is paired."
         difference = self.difference
         text = f"{self.line.name} − {base} = {signed(self.points)}{give_or_take(self.half)}"
-        text += f" on {place(self.table)}, {self.system}"
+        text += f" on {data_and_labels(self.table)}, {self.system}"
         over = f"over {counted(difference.seeds, 'seed')} and {counted(difference.images, 'image')}"
         if difference.images < 2:
             over = f"over {counted(difference.seeds, 'seed')} alone, because images were not counted one by one"
@@ -135,9 +136,9 @@ def results(table: ReportedTable) -> list[Result]:
     """The rows of a table, the best first, each beside the baseline."""
     base = baseline_of(table)
     differences = [None if base is None or line is base else difference(line, base) for line in table.lines]
-    comparisons = sum(one is not None and not math.isnan(one.error) for one in differences)
+    comparisons = sum(paired is not None and not math.isnan(paired.error) for paired in differences)
     rows = []
-    for line, one in zip(table.lines, differences, strict=True):
+    for line, paired in zip(table.lines, differences, strict=True):
         by_name = {
             name: [100 * seeded.scores[name] for seeded in line.seeds.values() if name in seeded.scores]
             for name in SCORES
@@ -146,20 +147,22 @@ def results(table: ReportedTable) -> list[Result]:
             continue
         means = {name: fmean(values) for name, values in by_name.items() if values}
         rows.append(
-            Result(line, table, line is base, system(line, table), means, min(ious), max(ious), one, comparisons)
+            Result(line, table, line is base, system(line, table), means, min(ious), max(ious), paired, comparisons)
         )
     return sorted(rows, key=lambda row: -row.scores[MEAN_IOU])
 
 
 def difference(line: ReportedRow, base: ReportedRow) -> PairedDifference | None:
     """Paired by seed and image, or by seed alone where a training of either has no counts of its images."""
-    counts = [{seed: one.images for seed, one in each.seeds.items() if one.images is not None} for each in (line, base)]
+    counts = [
+        {seed: seeded.images for seed, seeded in row.seeds.items() if seeded.images is not None} for row in (line, base)
+    ]
     both = line.seeds.keys() & base.seeds.keys()
     if both and both <= counts[0].keys() & counts[1].keys() and (compared := compare(*counts)) is not None:
         return compared
     scores = [
-        {seed: one.scores[MEAN_IOU] for seed, one in each.seeds.items() if MEAN_IOU in one.scores}
-        for each in (line, base)
+        {seed: seeded.scores[MEAN_IOU] for seed, seeded in row.seeds.items() if MEAN_IOU in seeded.scores}
+        for row in (line, base)
     ]
     return compare_scores(*scores)
 
@@ -194,13 +197,17 @@ def answer(study: ReportedStudy, rows: Sequence[Result]) -> str:
         own = [row for row in rows if row.table is table]
         if own:
             best = own[0]
-            text = f"On {place(table)} {best.line.name} has the highest mean IoU, {best.scores[MEAN_IOU]:.1f} %"
+            text = (
+                f"On {data_and_labels(table)} {best.line.name} has the highest mean IoU, {best.scores[MEAN_IOU]:.1f} %"
+            )
             if best.difference is not None:
                 text += f" ({against(best)} over {table.baseline})"
             parts.append(text + ".")
     rmi = [row for row in rows if row.line.method == "RegionMutualInformation" and row.difference is not None]
     if rmi:
-        verdicts = [f"{row.line.name} {against(row)} over {row.table.baseline} on {place(row.table)}" for row in rmi]
+        verdicts = [
+            f"{row.line.name} {against(row)} over {row.table.baseline} on {data_and_labels(row.table)}" for row in rmi
+        ]
         reports = claims("RegionMutualInformation").items()
         papers = " and ".join(f"{paper.partition(':')[0]} report {gain(span)}" for paper, span in reports)
         parts.append(f"For the RMI loss {papers} points over their baselines; here: {'; '.join(verdicts)}.")

@@ -28,15 +28,15 @@ NETWORKS = {
 }
 
 
-def place(table: ReportedTable) -> str:
+def data_and_labels(table: ReportedTable) -> str:
     """The data and the labels, in words."""
     name = NAMES.get(table.data, table.data.rstrip("/").rsplit("/", 1)[-1])
     if table.supervision == "none":
         return f"{name} without labels"
     if table.budget in ("all", "", "None"):
         return name
-    what = "labelled pixels a class" if table.supervision == "few" else "labelled images"
-    return f"{name} with {table.budget} {what}"
+    label_kind = "labelled pixels a class" if table.supervision == "few" else "labelled images"
+    return f"{name} with {table.budget} {label_kind}"
 
 
 def system(line: ReportedRow, table: ReportedTable) -> str:
@@ -87,9 +87,9 @@ def give_or_take(half: object) -> str:
     return " ± over 100" if half > 100 else f" ± {half:.1f}"
 
 
-def counted(number_of: int, what: str) -> str:
+def counted(count: int, noun: str) -> str:
     """A number with its noun."""
-    return f"{number_of:,} {what}{'' if number_of == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def number(value: float | None) -> float | str:

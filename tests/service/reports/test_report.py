@@ -441,7 +441,7 @@ def test_every_run_is_named_with_the_command_that_repeats_it(report: Written) ->
 
 
 def test_runs_on_a_server_are_linked_by_their_address(report: Written) -> None:
-    found = report.content.found
+    found = report.content.study
     run = report.content.rows[0].runs[0]
     at = report_content.address("http://mlflow:5000/", run)
     assert at == f"http://mlflow:5000/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"

@@ -8,7 +8,7 @@ import pytest
 
 from miseg.recipes.catalog import RECIPES
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable, TrainedSeed
-from miseg.service.reports.words import claimed, counted, gain, give_or_take, number, place, signed, system
+from miseg.service.reports.words import claimed, counted, data_and_labels, gain, give_or_take, number, signed, system
 from miseg.service.tracking.description import parameters
 
 
@@ -57,7 +57,7 @@ def test_what_is_to_be_known_of_clusters_is_said() -> None:
 )
 def test_a_place_is_the_data_and_the_labels(data: str, budget: str, supervision: str, called: str) -> None:
     table = ReportedTable(data, budget, supervision, "")
-    assert place(table) == called
+    assert data_and_labels(table) == called
     images, pixels = budget if supervision == "dense" else "", budget if supervision == "few" else ""
     assert table.labels == {"budget": budget, "labelled_images": images, "labelled_pixels_per_class": pixels}
 
