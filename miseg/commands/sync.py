@@ -35,13 +35,13 @@ def run(arguments: Sync) -> int:
         print("no run was recorded with --offline")
         return 0
     sender.sync(folder, offline, again=True)
-    found = sync.sync(offline, RunStore(arguments.root, uri))
-    for name in found.sent:
+    synced = sync.sync(offline, RunStore(arguments.root, uri))
+    for name in synced.sent:
         print(f"sent {name}")
-    print(f"{len(found.sent)} runs sent, {found.there} were there")
-    if found.running:
-        print(f"not closed yet, so not sent: {', '.join(found.running)}")
-    return 1 if found.running else 0
+    print(f"{len(synced.sent)} runs sent, {synced.sent_before} were there")
+    if synced.running:
+        print(f"not closed yet, so not sent: {', '.join(synced.running)}")
+    return 1 if synced.running else 0
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def run(arguments: Train | Again) -> int:
     def register(run_id: str) -> None:
         if arguments.register is not None:
             train.register(job.storage, job.tracking_uri, run_id, arguments.register, job.data)
-            print(registry.told(job.tracking_uri, arguments.register))
+            print(registry.describe_best(job.tracking_uri, arguments.register))
 
     # A name, and --from-run, ask for it once more.
     first = arguments.name is None and not again
@@ -95,8 +95,8 @@ def run(arguments: Train | Again) -> int:
         register(before.info.run_id)
         print(f"look at it with: {job.look(before.info.run_id)}")
         return 0
-    place = mlflow_runs.experiment_name(experiment.data)
-    with claimed(job, place, name, experiment.id if first else ""):
+    experiment_name = mlflow_runs.experiment_name(experiment.data)
+    with claimed(job, experiment_name, name, experiment.id if first else ""):
         outcome = train.fit(
             TrainingRun(
                 name,

@@ -117,21 +117,21 @@ def _take(client: MlflowClient, experiment_id: str, own: Claim) -> Claim:
     while True:
         own = replace(own, beat=own.beat + 1)
         _write(client, experiment_id, own)
-        rivals = [(where, other) for where, other in _read(client) if own.excludes(other)]
+        rivals = [(rival_experiment, rival) for rival_experiment, rival in _read(client) if own.excludes(rival)]
         if not rivals:
             own = replace(own, held=True)
             _write(client, experiment_id, own)
             return own
-        for where, other in rivals:
-            if other.id not in watched and other.gone is None:
-                print(f"{_who(other)} has {other.name}: looking for up to {SILENCE:.0f} s whether it lives", flush=True)
-            seen, since = watched.setdefault(other.id, (other, time.monotonic()))
-            if other.gone or (other == seen and time.monotonic() - since > SILENCE):
+        for rival_experiment, rival in rivals:
+            if rival.id not in watched and rival.gone is None:
+                print(f"{_who(rival)} has {rival.name}: looking for up to {SILENCE:.0f} s whether it lives", flush=True)
+            last_seen, since = watched.setdefault(rival.id, (rival, time.monotonic()))
+            if rival.gone or (rival == last_seen and time.monotonic() - since > SILENCE):
                 # Whoever wakes and claims it again is seen at the next look.
-                _drop(client, where, other)
-            elif (other.held or other.id < own.id) and (other.gone is False or other != seen):
+                _drop(client, rival_experiment, rival)
+            elif (rival.held or rival.id < own.id) and (rival.gone is False or rival != last_seen):
                 # Of two that look, the lower id goes on. On another machine any change is a sign of life.
-                raise TakenError(_taken(own, other))
+                raise TakenError(_taken(own, rival))
         time.sleep(LOOK)
 
 
@@ -146,10 +146,10 @@ def _beat(client: MlflowClient, experiment_id: str, own: Claim, done: threading.
             _write(client, experiment_id, own)
 
 
-def _taken(own: Claim, other: Claim) -> str:
-    if other.name == own.name:
-        return f"{own.name} is in work by {_who(other)}: wait for its end, or choose another --name"
-    return f"the same is in work by {_who(other)}, as {other.name}: wait for its end, or choose a --name to do it twice"
+def _taken(own: Claim, rival: Claim) -> str:
+    if rival.name == own.name:
+        return f"{own.name} is in work by {_who(rival)}: wait for its end, or choose another --name"
+    return f"the same is in work by {_who(rival)}, as {rival.name}: wait for its end, or choose a --name to do it twice"
 
 
 def _who(claim: Claim) -> str:

@@ -55,12 +55,12 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(cause, MlflowException) and cause.error_code in REFUSALS
 
 
-def patiently(uri: str, what: str, call: Callable[[], Answer], patience: float | None = None) -> Answer:
+def patiently(uri: str, task: str, call: Callable[[], Answer], patience: float | None = None) -> Answer:
     """Result of `call`, which is called again while MLflow is away, with a line for the user.
 
     Args:
         uri: the MLflow server or store.
-        what: for the line: "opening run x".
+        task: for the line: "opening run x".
         call: what needs MLflow.
         patience: seconds to wait; None for $MISEG_MLFLOW_PATIENCE, else `PATIENCE`.
 
@@ -72,7 +72,7 @@ def patiently(uri: str, what: str, call: Callable[[], Answer], patience: float |
 
     def say_once(state: RetryCallState) -> None:
         if state.attempt_number == 2:  # the first try again comes too soon to speak of
-            print(f"MLflow at {uri} does not answer: {what} waits for it, up to {limit / 60:.0f} min", flush=True)
+            print(f"MLflow at {uri} does not answer: {task} waits for it, up to {limit / 60:.0f} min", flush=True)
 
     retrying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, AWAY) and not is_refusal(error)),
@@ -85,7 +85,7 @@ def patiently(uri: str, what: str, call: Callable[[], Answer], patience: float |
         return retrying(call)
     except AWAY as error:
         if is_refusal(error):
-            raise TrackingError(f"MLflow at {uri} refuses it, {what}: {first_line(error)}") from error
+            raise TrackingError(f"MLflow at {uri} refuses it, {task}: {first_line(error)}") from error
         raise error if isinstance(error, TrackingError) else unreachable(uri, error) from error
 
 

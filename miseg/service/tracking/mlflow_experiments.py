@@ -18,23 +18,23 @@ def experiment_name(data: str) -> str:
 
 def ensure_experiment(client: MlflowClient, name: str, store: RunStore) -> str:
     """The id of the experiment of that name, which is made or restored where it is not there."""
-    known = client.get_experiment_by_name(name)
-    if known is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         # A server knows its own artifact root; the bare SQLite store would put artifacts under the working directory.
         root = store.storage if "://" in store.storage else str(Path(store.storage).expanduser().resolve())
         location = f"{root}/artifacts/{name}" if store.tracking_uri.startswith("sqlite") else None
         try:
             return client.create_experiment(name, artifact_location=location, tags=_described(name))
         except MlflowException:
-            known = client.get_experiment_by_name(name)
-            if known is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    if known.lifecycle_stage == "deleted":
-        client.restore_experiment(known.experiment_id)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
     for key, value in _described(name).items():
-        if key not in known.tags:
-            client.set_experiment_tag(known.experiment_id, key, value)
-    return known.experiment_id
+        if key not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    return experiment.experiment_id
 
 
 def _described(name: str) -> dict[str, str]:

@@ -107,8 +107,8 @@ def open_run(store: RunStore, experiment: str, name: str, details: RunDetails | 
     client = MlflowClient(store.tracking_uri)
     with reachable(store.tracking_uri):
         experiment_id = ensure_experiment(client, experiment, store)
-        if known := runs_named(client, experiment_id, name):
-            client.update_run(known[0].info.run_id, status="RUNNING")
+        if runs := runs_named(client, experiment_id, name):
+            client.update_run(runs[0].info.run_id, status="RUNNING")
         else:
             tags = {RUN_KEY: name, "mlflow.user": os.environ.get("USER", "miseg")} | code_tags() | dict(details.tags)
             if details.parent:
@@ -116,12 +116,12 @@ def open_run(store: RunStore, experiment: str, name: str, details: RunDetails | 
             if details.description:
                 tags["mlflow.note.content"] = details.description
             client.create_run(experiment_id, tags=tags, run_name=details.display or name)
-            known = runs_named(client, experiment_id, name)
-            for other in known[1:]:
+            runs = runs_named(client, experiment_id, name)
+            for duplicate in runs[1:]:
                 # The client asks again where an answer was lost on its way, and the server then makes a second run.
-                if not other.data.params and not other.data.metrics:
-                    client.delete_run(other.info.run_id)
-        run_id, has = known[0].info.run_id, known[0].data.params
+                if not duplicate.data.params and not duplicate.data.metrics:
+                    client.delete_run(duplicate.info.run_id)
+        run_id, has = runs[0].info.run_id, runs[0].data.params
         # A kill while the run was opened may have left it without parameters; MLflow does not let them change.
         missing = [Param(key, value) for key, value in details.params.items() if key not in has]
         for start in range(0, len(missing), 100):

@@ -47,12 +47,12 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     manifest = checkpoint_files.verify(folder)
     client, step = mlflow.MlflowClient(uri), manifest["step"]
     earlier = [model for model in of_run(uri, run_id) if model.name == role]
-    there = [m for m in earlier if m.tags.get(STEP_TAG) == str(step) and m.status == LoggedModelStatus.READY]
-    if there:
-        _delete(client, [model for model in earlier if model is not there[0]])
+    logged = [m for m in earlier if m.tags.get(STEP_TAG) == str(step) and m.status == LoggedModelStatus.READY]
+    if logged:
+        _delete(client, [model for model in earlier if model is not logged[0]])
         return
     run = client.get_run(run_id)
-    made = client.create_logged_model(
+    logged_model = client.create_logged_model(
         run.info.experiment_id,
         role,
         source_run_id=run_id,
@@ -60,26 +60,28 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
         params=run.data.params,
     )
     with tempfile.TemporaryDirectory() as beside:
-        weights, whole = Path(beside) / "checkpoint", Path(beside) / "model"
+        weights, model_folder = Path(beside) / "checkpoint", Path(beside) / "model"
         checkpoint_files.copy_weights(folder, weights)
         _save(
-            whole,
+            model_folder,
             weights,
             manifest["task"],
             wheel.requirements(checkpoint_files.read_experiment(folder).method),
-            Model(made.artifact_location, run_id, model_uuid=made.model_id, model_id=made.model_id),
+            Model(
+                logged_model.artifact_location, run_id, model_uuid=logged_model.model_id, model_id=logged_model.model_id
+            ),
         )
-        client.log_model_artifacts(made.model_id, str(whole))
-    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
+        client.log_model_artifacts(logged_model.model_id, str(model_folder))
+    client.log_outputs(run_id, [LoggedModelOutput(logged_model.model_id, step)])
     measured = [
-        Metric(metric.key, metric.value, metric.timestamp, step, model_id=made.model_id, run_id=run_id)
+        Metric(metric.key, metric.value, metric.timestamp, step, model_id=logged_model.model_id, run_id=run_id)
         for metric in _at_step(client, run, step)
     ]
     if measured:
         client.log_batch(run_id, metrics=measured)
-    client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
+    client.finalize_logged_model(logged_model.model_id, LoggedModelStatus.READY)
     # Asked anew: the client asks again where an answer was lost on its way, and the server then makes a second model.
-    _delete(client, [m for m in of_run(uri, run_id) if m.name == role and m.model_id != made.model_id])
+    _delete(client, [m for m in of_run(uri, run_id) if m.name == role and m.model_id != logged_model.model_id])
 
 
 def _delete(client: mlflow.MlflowClient, models: Sequence[LoggedModel]) -> None:
@@ -119,7 +121,7 @@ def _at_step(client: mlflow.MlflowClient, run: Run, step: int) -> list[Metric]:
         if metric.step == step:
             metrics.append(metric)
         elif metric.step > step and metric.key.startswith("val/"):
-            metrics += [other for other in client.get_metric_history(run.info.run_id, metric.key) if other.step == step]
+            metrics += [value for value in client.get_metric_history(run.info.run_id, metric.key) if value.step == step]
     return metrics
 
 

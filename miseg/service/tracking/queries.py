@@ -43,8 +43,8 @@ def all_pages(search: Callable[..., Any], **settings: Any) -> list[Any]:
 def find_run(uri: str, experiment: str, name: str) -> Run | None:
     """The run whose `miseg.run` tag is `name`."""
     client = MlflowClient(uri)
-    known = client.get_experiment_by_name(experiment)
-    runs = runs_named(client, known.experiment_id, name) if known else []
+    mlflow_experiment = client.get_experiment_by_name(experiment)
+    runs = runs_named(client, mlflow_experiment.experiment_id, name) if mlflow_experiment else []
     return runs[0] if runs else None
 
 
@@ -57,21 +57,21 @@ def runs_named(client: MlflowClient, experiment_id: str, name: str) -> list[Run]
 def children(uri: str, experiment: str, parent: str) -> list[Run]:
     """Every run whose parent is `parent`."""
     client = MlflowClient(uri)
-    known = client.get_experiment_by_name(experiment)
-    if known is None:
+    mlflow_experiment = client.get_experiment_by_name(experiment)
+    if mlflow_experiment is None:
         return []
     filter_string = f"tags.`mlflow.parentRunId` = '{parent}'"
-    return all_pages(client.search_runs, experiment_ids=[known.experiment_id], filter_string=filter_string)
+    return all_pages(client.search_runs, experiment_ids=[mlflow_experiment.experiment_id], filter_string=filter_string)
 
 
 def latest_run(uri: str, experiment: str, kind: str) -> Run | None:
     """The run that was started last of those whose tag `miseg.kind` is `kind`."""
     client = MlflowClient(uri)
-    known = client.get_experiment_by_name(experiment)
-    if known is None:
+    mlflow_experiment = client.get_experiment_by_name(experiment)
+    if mlflow_experiment is None:
         return None
     runs = client.search_runs(
-        [known.experiment_id], f"tags.`miseg.kind` = '{kind}'", order_by=["start_time DESC"], max_results=1
+        [mlflow_experiment.experiment_id], f"tags.`miseg.kind` = '{kind}'", order_by=["start_time DESC"], max_results=1
     )
     return runs[0] if runs else None
 

@@ -69,28 +69,30 @@ def register(uri: str, run_id: str, name: str, metric: str, tags: Mapping[str, s
     model = _model(uri, run_id)
     measured = {metric_of_model.key: metric_of_model.value for metric_of_model in model.metrics or []}
     chosen = metric if metric in measured else VALIDATION_MEAN_IOU
-    of_version = {key: run.data.tags[key] for key in KEPT if key in run.data.tags} | dict(tags or {})
-    of_version |= {METRIC: chosen} | (
+    version_tags = {key: run.data.tags[key] for key in KEPT if key in run.data.tags} | dict(tags or {})
+    version_tags |= {METRIC: chosen} | (
         {SCORE: repr(measured[chosen])} if math.isfinite(measured.get(chosen, math.nan)) else {}
     )
     with contextlib.suppress(MlflowException):  # it is there; of another error the next request tells
-        client.create_registered_model(name, tags=_shared(of_version), description=_of_all(of_version, chosen))
+        client.create_registered_model(
+            name, tags=_shared(version_tags), description=_model_description(version_tags, chosen)
+        )
     if not _of_run(client, name, run_id):
         client.create_model_version(
             name,
             # Its files: by the model's id a store that is no server looks for it where MLflow's settings point.
             source=model.artifact_location,
             run_id=run_id,
-            tags=of_version,
-            description=_of_one(run, of_version),
+            tags=version_tags,
+            description=_version_description(run, version_tags),
             model_id=model.model_id,
         )
     # Asked anew: a second machine may have sent the same, and of an answer that was lost the client asks again.
-    mine, *others = _of_run(client, name, run_id)
-    for other in others:
-        client.delete_model_version(name, other.version)
-    _move_best(client, name, mine)
-    return client.get_model_version(name, mine.version)
+    version, *duplicates = _of_run(client, name, run_id)
+    for duplicate in duplicates:
+        client.delete_model_version(name, duplicate.version)
+    _move_best(client, name, version)
+    return client.get_model_version(name, version.version)
 
 
 def best(uri: str, name: str) -> ModelVersion | None:
@@ -100,7 +102,7 @@ def best(uri: str, name: str) -> ModelVersion | None:
     return None if version is None else client.get_model_version(name, version)
 
 
-def told(uri: str, name: str) -> str:
+def describe_best(uri: str, name: str) -> str:
     """A line for the user: which version of `name` is the best, or that it is registered later."""
     try:
         version = best(uri, name)
@@ -140,13 +142,13 @@ def _best_of(client: MlflowClient, name: str) -> str | None:
     return None if version is None else str(version)
 
 
-def _move_best(client: MlflowClient, name: str, mine: ModelVersion) -> None:
+def _move_best(client: MlflowClient, name: str, registered: ModelVersion) -> None:
     # MLflow has no comparison with what was there: others may register meanwhile. Whoever moved the alias looks once
     # more, so that the last move of all is one that was looked at after every version was there.
     while True:
         versions = _versions(client, name)
         current = _best_of(client, name)
-        standing = next((version for version in versions if str(version.version) == current), mine)
+        standing = next((version for version in versions if str(version.version) == current), registered)
         highest = _highest(versions, standing)
         if highest is None or str(highest.version) == current:
             return
@@ -169,7 +171,7 @@ def _shared(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: tags[key] for key in ("miseg.method", "miseg.data") if key in tags}
 
 
-def _of_all(tags: Mapping[str, str], metric: str) -> str:
+def _model_description(tags: Mapping[str, str], metric: str) -> str:
     return (
         f"{tags.get('miseg.method', 'Models')} on {tags.get('miseg.data', 'their data')}. The alias `{BEST}` stands at "
         f"the version of the highest {metric} on one state of the data (tag `{DATA}`).\n\n"
@@ -177,7 +179,7 @@ def _of_all(tags: Mapping[str, str], metric: str) -> str:
     )
 
 
-def _of_one(run: Run, tags: Mapping[str, str]) -> str:
+def _version_description(run: Run, tags: Mapping[str, str]) -> str:
     params, named = run.data.params, json.loads(tags.get(CLASSES, "[]"))
     score = f"{tags[METRIC]} {float(tags[SCORE]):.4f}" if SCORE in tags else "not measured"
     classes = f"\n\nClasses: {', '.join(named)}." if named else ""

@@ -30,7 +30,7 @@ class Synced(NamedTuple):
 
     sent: list[str]
     """Names of those that the server has now and had not."""
-    there: int
+    sent_before: int
     """Runs that it had before."""
     running: list[str]
     """Names of those that are not closed, or whose parent is not: they are sent once they are."""
@@ -53,11 +53,11 @@ def sync(offline: str, target: RunStore) -> Synced:
     source = MlflowClient(offline)
     synced = Synced([], 0, [])
     copies: dict[str, str] = {}
-    there, waiting = 0, set()
+    sent_before, waiting = 0, set()
     for experiment, run in _runs(source):
         if SYNCED in run.data.tags:
             copies[run.info.run_id] = run.data.tags[SYNCED]
-            there += 1
+            sent_before += 1
         elif run.info.status == "RUNNING" or run.data.tags.get("mlflow.parentRunId") in waiting:
             waiting.add(run.info.run_id)
             synced.running.append(run.info.run_name)
@@ -66,7 +66,7 @@ def sync(offline: str, target: RunStore) -> Synced:
                 copies[run.info.run_id] = _copy(offline, target, experiment, run, copies)
             source.set_tag(run.info.run_id, SYNCED, copies[run.info.run_id])
             synced.sent.append(run.info.run_name)
-    return synced._replace(there=there)
+    return synced._replace(sent_before=sent_before)
 
 
 def _runs(source: MlflowClient) -> Iterator[tuple[Experiment, Run]]:
@@ -76,7 +76,7 @@ def _runs(source: MlflowClient) -> Iterator[tuple[Experiment, Run]]:
         for experiment in all_pages(source.search_experiments)
         for run in all_pages(source.search_runs, experiment_ids=[experiment.experiment_id])
     ]
-    yield from sorted(runs, key=lambda item: item[1].info.start_time)
+    yield from sorted(runs, key=lambda pair: pair[1].info.start_time)
 
 
 def _copy(offline: str, store: RunStore, experiment: Experiment, run: Run, copies: dict[str, str]) -> str:
@@ -92,8 +92,10 @@ def _copy(offline: str, store: RunStore, experiment: Experiment, run: Run, copie
     else:
         # Alone with what names it, so that a copy which is cut off here is found again.
         first = {key: value for key, value in tags.items() if key in (ORIGIN, "mlflow.user", "mlflow.parentRunId")}
-        made = target.create_run(experiment_id, start_time=run.info.start_time, tags=first, run_name=run.info.run_name)
-        copy = made.info.run_id
+        created = target.create_run(
+            experiment_id, start_time=run.info.start_time, tags=first, run_name=run.info.run_name
+        )
+        copy = created.info.run_id
     has = target.get_run(copy).data.params
     params = [Param(key, value) for key, value in run.data.params.items() if key not in has]
     for start in range(0, len(params), 100):
@@ -106,11 +108,14 @@ def _copy(offline: str, store: RunStore, experiment: Experiment, run: Run, copie
         for start in range(0, len(values), ENTRIES):
             target.log_batch(copy, metrics=values[start : start + ENTRIES])
     with tempfile.TemporaryDirectory() as folder:
-        for item in source.list_artifacts(run_id):
-            path = Path(source.download_artifacts(run_id, item.path, folder))
-            target.log_artifacts(copy, str(path), item.path) if path.is_dir() else target.log_artifact(copy, str(path))
-    there = {model.name for model in models.of_run(uri, copy)}
-    for role in {model.name for model in models.of_run(offline, run_id)} - there:
+        for artifact in source.list_artifacts(run_id):
+            path = Path(source.download_artifacts(run_id, artifact.path, folder))
+            if path.is_dir():
+                target.log_artifacts(copy, str(path), artifact.path)
+            else:
+                target.log_artifact(copy, str(path))
+    roles = {model.name for model in models.of_run(uri, copy)}
+    for role in {model.name for model in models.of_run(offline, run_id)} - roles:
         with tempfile.TemporaryDirectory() as folder:
             models.log_model(uri, copy, role, models.download(offline, run_id, role, folder))
     for version in registry.of_run(offline, run_id):

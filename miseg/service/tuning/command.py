@@ -165,7 +165,7 @@ def _print(report: TuningReport, tuning: Tuning, job: Job) -> None:
         print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {tuning.confirm_seeds} fresh seeds")
         print(tables.summary_text(table))
     for registered in report.registered:
-        print(f"\n{models.told(job.tracking_uri, registered)}")
+        print(f"\n{models.describe_best(job.tracking_uri, registered)}")
     print(f"\nMLflow run {report.parent_run} with a child for each trial")
     print(f"compare them with: {job.look(report.parent_run)}")
     for failure in report.failures:

@@ -31,7 +31,7 @@ def planned(tuning: Tuning) -> str:
     )
 
 
-def found(tuning: Tuning, trials: pd.DataFrame, confirmation: pd.DataFrame, registered: Sequence[str]) -> str:
+def finished(tuning: Tuning, trials: pd.DataFrame, confirmation: pd.DataFrame, registered: Sequence[str]) -> str:
     """Description of a finished tuning: the confirmed rows, the best trials, the models and how to repeat each."""
     parts = [planned(tuning)]
     for score, summary in tables.summaries(confirmation).items():
@@ -44,7 +44,7 @@ def found(tuning: Tuning, trials: pd.DataFrame, confirmation: pd.DataFrame, regi
     shown = shown.sort_values(order, ascending=False)[[*knobs, *dict.fromkeys((order, "mean_iou")), "step", "ended"]]
     parts.append(f"### Best {min(SHOWN, len(shown))} of {len(shown)} trials\n\n{_table(shown.head(SHOWN))}")
     parts += [f"### Models\n\n{_list(registered)}"] if registered else []
-    again = [f"`miseg train --from-run {run}` trains {row} once more" for row, run in _one_a_row(confirmation)]
+    again = [f"`miseg train --from-run {run}` trains {row} once more" for row, run in _first_runs(confirmation)]
     parts.append(f"### Again\n\n{_list(again)}")
     text = "\n\n".join(parts)
     return text if len(text) <= mlflow_runs.LONGEST_TAG else f"{text[: mlflow_runs.LONGEST_TAG - 2]} …"
@@ -54,8 +54,8 @@ def _selected(tuning: Tuning) -> str:
     return "mean IoU on val" if tuning.selection == "labels" else "the objective on held-out images"
 
 
-def _one_a_row(confirmation: pd.DataFrame) -> list[tuple[str, str]]:
-    return [(row, of_row["run_id"].iloc[0]) for row, of_row in confirmation.groupby("row") if of_row["run_id"].iloc[0]]
+def _first_runs(confirmation: pd.DataFrame) -> list[tuple[str, str]]:
+    return [(row, runs["run_id"].iloc[0]) for row, runs in confirmation.groupby("row") if runs["run_id"].iloc[0]]
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -54,10 +54,10 @@ def register(tuning: Tuning, confirmation: pd.DataFrame, rows: Mapping[str, Expe
     Not the trials': their seed is the one that they were selected on, and there are many of them.
     """
     method = {row: type(experiment.method).__name__ for row, experiment in rows.items()}
-    whole = confirmation[(confirmation["ended"] == FINISHED) & confirmation[METRIC].notna()]
+    finished_runs = confirmation[(confirmation["ended"] == FINISHED) & confirmation[METRIC].notna()]
     names = []
-    for of, runs in whole.groupby(whole["row"].str.removesuffix(MANY_TO_ONE).map(method)):
-        name = registry.name_of(str(of), tuning.base.data)
+    for method_name, runs in finished_runs.groupby(finished_runs["row"].str.removesuffix(MANY_TO_ONE).map(method)):
+        name = registry.name_of(str(method_name), tuning.base.data)
         run_id = str(runs.loc[runs[METRIC].idxmax(), "run_id"])
         train.register(tuning.storage, tuning.tracking_uri, run_id, name, tuning.data, tuning.selection)
         names.append(name)
@@ -86,7 +86,7 @@ def record(
     if rank_correlation is not None:
         journal.metrics(0, {"rank_correlation": rank_correlation})
     models = [f"`models:/{name}@{registry.BEST}`" for name in registered]
-    journal.tags({"mlflow.note.content": description.found(tuning, trials, confirmation, models)})
+    journal.tags({"mlflow.note.content": description.finished(tuning, trials, confirmation, models)})
     journal.end("FINISHED", FINISHED)
     if not journal.close(train.CLOSING_TIMEOUT):
         print(f"MLflow at {tuning.tracking_uri} does not answer: `miseg sync` sends the tables later", flush=True)

@@ -39,12 +39,12 @@ def tuned(uri: str, tuning: Tuning) -> Run | None:
 def of_training(run: Run) -> str:
     """Message on a training that was done before."""
     tags, score = run.data.tags, run.data.metrics.get(VALIDATION_MEAN_IOU)
-    of = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[queries.RUN_KEY]}"
+    origin = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[queries.RUN_KEY]}"
     result = "" if score is None else f", mean IoU {score:.4f}"
     return (
         f"experiment {tags['miseg.experiment_id']} was trained to its end before: MLflow run {run.info.run_id} "
-        f"({of}{result}, {code_of(tags)}). Nothing is trained now; another --seed is another experiment, and a --name "
-        "trains this one once more"
+        f"({origin}{result}, {code_of(tags)}). Nothing is trained now; another --seed is another experiment, and a "
+        "--name trains this one once more"
     )
 
 
@@ -64,12 +64,12 @@ def check_name(uri: str, tuning: Tuning) -> None:
     One that was not finished is continued: what it had may not have got as far as the storage.
     """
     with mlflow_runs.reachable(uri):
-        known = queries.find_run(uri, mlflow_runs.experiment_name(tuning.base.data), tuning.name)
-    if known is None:
+        run = queries.find_run(uri, mlflow_runs.experiment_name(tuning.base.data), tuning.name)
+    if run is None:
         return
-    kind = known.data.tags.get("miseg.kind", "training")
-    if kind != "tuning" or known.info.status == "FINISHED":
-        raise ValueError(f"{tuning.name} is the name of a {kind}, run {known.info.run_id}: choose another --name")
+    kind = run.data.tags.get("miseg.kind", "training")
+    if kind != "tuning" or run.info.status == "FINISHED":
+        raise ValueError(f"{tuning.name} is the name of a {kind}, run {run.info.run_id}: choose another --name")
 
 
 def settings_of(tuning: Tuning) -> str:
@@ -95,8 +95,12 @@ def _identity(space: Space) -> str:
 def _finished(uri: str, experiment: str, tags: dict[str, str]) -> list[Run]:
     client = MlflowClient(uri)
     with mlflow_runs.reachable(uri):
-        known = client.get_experiment_by_name(experiment)
-        if known is None:
+        mlflow_experiment = client.get_experiment_by_name(experiment)
+        if mlflow_experiment is None:
             return []
         conditions = ["attributes.status = 'FINISHED'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
-        return list(client.search_runs([known.experiment_id], " and ".join(conditions), order_by=["start_time DESC"]))
+        return list(
+            client.search_runs(
+                [mlflow_experiment.experiment_id], " and ".join(conditions), order_by=["start_time DESC"]
+            )
+        )

@@ -84,10 +84,10 @@ def keep(system: fs.FileSystem, folder: str, files: list[Path]) -> None:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
             archive.write(file, file.name)
-    there = _kept(system, folder)
-    number = 1 + int(Path(there[-1]).stem.removeprefix("state-")) if there else 0
+    states = _states(system, folder)
+    number = 1 + int(Path(states[-1]).stem.removeprefix("state-")) if states else 0
     write_whole(system, f"{folder}/state-{number:09d}.zip", packed.getvalue())
-    for path in there[: 1 - KEPT]:
+    for path in states[: 1 - KEPT]:
         system.delete_file(path)
 
 
@@ -98,7 +98,7 @@ def put_back(folder: str, session: Path) -> bool:
     One that is damaged is named in a warning, and the one before it is taken. There is none before the first trial.
     """
     system, system_path = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
-    for path in reversed(_kept(system, system_path)):
+    for path in reversed(_states(system, system_path)):
         try:
             with system.open_input_file(path) as file, zipfile.ZipFile(io.BytesIO(file.read())) as archive:
                 files = {name: archive.read(name) for name in archive.namelist()}
@@ -127,6 +127,6 @@ def _is_state(name: str) -> bool:
     return name.endswith((".json", ".pkl")) and name != TUNER
 
 
-def _kept(system: fs.FileSystem, folder: str) -> list[str]:
+def _states(system: fs.FileSystem, folder: str) -> list[str]:
     """The kept states, oldest first."""
     return sorted(info.path for info in listed(system, folder) if re.fullmatch(r"state-\d+\.zip", info.base_name))

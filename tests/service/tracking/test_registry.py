@@ -111,7 +111,7 @@ def test_best_goes_to_a_better_one_and_never_to_a_worse(uri: str, trained: Train
     ):
         register(uri, run_id, metric)
         assert standing(uri) == "3"
-    assert registry.told(uri, NAME) == f"models:/{NAME}@best is version 3, {IoU} 0.5000"
+    assert registry.describe_best(uri, NAME) == f"models:/{NAME}@best is version 3, {IoU} 0.5000"
 
 
 def test_a_version_says_what_it_is(uri: str, trained: Trained) -> None:
@@ -134,7 +134,7 @@ def test_a_name_that_was_given_by_hand_is_left_alone(uri: str, trained: Trained,
     client.create_model_version(NAME, model.artifact_location)
     client.set_registered_model_alias(NAME, "best", "1")
     register(uri, trained(0.9))
-    assert standing(uri) == "1" and registry.told(uri, NAME) == f"models:/{NAME}@best is version 1"
+    assert standing(uri) == "1" and registry.describe_best(uri, NAME) == f"models:/{NAME}@best is version 1"
 
 
 @pytest.mark.slow
@@ -180,7 +180,7 @@ def test_a_run_without_its_model_is_told(uri: str, trained: Trained) -> None:
         register(uri, trained(0.5, model=False))
     with pytest.raises(MlflowException):
         MlflowClient(uri).get_registered_model(NAME)
-    assert registry.told(uri, NAME) == f"models:/{NAME}@best is there once MLflow has all that waits for it"
+    assert registry.describe_best(uri, NAME) == f"models:/{NAME}@best is there once MLflow has all that waits for it"
 
 
 # MLflow away

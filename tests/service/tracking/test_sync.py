@@ -57,9 +57,9 @@ def by_name(uri: str) -> dict[str, object]:
 
 def test_closed_runs_arrive_whole_and_once(offline, uri, tmp_path):
     found = sync.sync(offline, RunStore(str(tmp_path), uri))
-    assert sorted(found.sent) == ["trial", "tuning"] and found.running == ["still running"] and found.there == 0
+    assert sorted(found.sent) == ["trial", "tuning"] and found.running == ["still running"] and found.sent_before == 0
     again = sync.sync(offline, RunStore(str(tmp_path), uri))
-    assert (again.sent, again.there) == ([], 2)
+    assert (again.sent, again.sent_before) == ([], 2)
 
     before, after = by_name(offline), by_name(uri)
     assert set(after) == {"trial", "tuning"}
