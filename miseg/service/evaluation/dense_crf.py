@@ -118,7 +118,7 @@ class ProbabilityActor:
     @torch.no_grad()
     def __call__(self, columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The same rows with probabilities, images of one size together."""
-        for rows in ingest.of_one_size(columns):
+        for rows in ingest.split_by_size(columns):
             batch = self.convert(rows).to(self.device, memory_format=torch.channels_last)
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
                 probabilities_NKHW = self.method.predict(batch.images_NCHW)

@@ -166,8 +166,8 @@ def _measure(
         each: Counted = []
         evaluation = score(split, Scoring(PANEL_ROWS, boundary, match_K, each=each))
         scores = _scores(evaluation, boundary, task.class_names, split, matched_on_train=match_K is not None)
-        if evaluation.kept:
-            image_1CHW = evaluation.kept[0][0].images_NCHW[:1]
+        if evaluation.samples:
+            image_1CHW = evaluation.samples[0][0].images_NCHW[:1]
             scores[of_split(split, INFERENCE_SECONDS)] = inference_seconds(method, image_1CHW, device, precision)
         log = Journal(**journal)
         log.metrics(step, scores)

@@ -110,7 +110,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean and range over draws of each number of points, comparison and kind of date."""
     grouped = scores.groupby(["points", "comparison", "dates"], sort=False)[["pixel_accuracy", "mean_iou"]]
     table = grouped.agg(["mean", "min", "max"])
-    table.columns = pd.Index([f"{score} {what}" for score, what in table.columns])
+    table.columns = pd.Index([f"{score} {statistic}" for score, statistic in table.columns])
     return table.reset_index()
 
 

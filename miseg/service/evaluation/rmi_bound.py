@@ -132,13 +132,13 @@ def measure(
     rows: list[dict[str, Any]] = []
     with closing(tracking_uri, run_id):
         for folder, manifest, name in zip(folders, manifests, names, strict=True):
-            of_checkpoint = {
+            checkpoint_columns = {
                 "model": name,
                 "step": manifest["step"],
                 "mean_iou": manifest["metrics"].get("mean_iou", float("nan")),
             }
             quantities = _quantities(folder, data, split, settings, workspace.resources)
-            rows += [of_checkpoint | row for row in quantities]
+            rows += [checkpoint_columns | row for row in quantities]
             print(f"{name} step {manifest['step']}: {len(quantities)} quantities", flush=True)
             # After each, so that what was measured stays whatever becomes of the next.
             table = pd.DataFrame(rows)
@@ -160,7 +160,7 @@ def _quantities(
     }
     rows = []
     for (label, region, quantity), reference in waiting.items():
-        nats, failure = _found(reference)
+        nats, failure = _value_or_failure(reference)
         row = {"class": label, "region_size": region, "quantity": quantity, "nats": nats, "failure": failure}
         rows.append(row)
     return rows
@@ -203,8 +203,8 @@ def _draw(files: dict[str, bytes], data: str, split: str, settings: Regions, thr
         method, experiment, task = checkpoint.open_method(checkpoint_files.unpack(files, Path(folder)), device)
     method.eval()
     generator = torch.Generator().manual_seed(settings.seed)
-    each = -(-settings.samples // dataset.size(split))
-    taken: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {region: [] for region in settings.region_sizes}
+    per_image = -(-settings.samples // dataset.size(split))
+    drawn_vectors: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {region: [] for region in settings.region_sizes}
     pixels_K = torch.zeros(task.num_classes)
     for batch in ingest.evaluation_stream(dataset, split, experiment):
         assert batch.labels_NHW is not None
@@ -224,14 +224,14 @@ def _draw(files: dict[str, bytes], data: str, split: str, settings: Regions, thr
             truth_NCDP, probabilities_NCDP, whole_NP = vectors(region_size=region)
             for truth_CDP, probabilities_CDP, whole_P in zip(truth_NCDP, probabilities_NCDP, whole_NP, strict=True):
                 indices = whole_P.nonzero()[:, 0]
-                indices = indices[torch.randperm(len(indices), generator=generator)[:each]]
-                taken[region].append((truth_CDP[..., indices], probabilities_CDP[..., indices]))
+                indices = indices[torch.randperm(len(indices), generator=generator)[:per_image]]
+                drawn_vectors[region].append((truth_CDP[..., indices], probabilities_CDP[..., indices]))
     shares_K = pixels_K / pixels_K.sum()
     classes = settings.classes or [
         name for name, share in zip(task.class_names, shares_K, strict=True) if share >= 0.02
     ]
     by_class: Vectors = {}
-    for region, parts in taken.items():
+    for region, parts in drawn_vectors.items():
         truth_CDN, probabilities_CDN = (torch.cat(columns, -1) for columns in zip(*parts, strict=True))
         order = torch.randperm(truth_CDN.shape[-1], generator=generator)[: settings.samples]
         for name in classes:
@@ -251,7 +251,7 @@ def _estimate(quantity: str, truth_ND: np.ndarray, probabilities_ND: np.ndarray,
     return float(estimator(probabilities_ND, truth_ND, **own))
 
 
-def _found(reference: Any) -> tuple[float, str]:
+def _value_or_failure(reference: Any) -> tuple[float, str]:
     try:
         return ray.get(reference), ""
     except RayError as error:

@@ -35,9 +35,9 @@ def find(uri: str, name: str | None) -> StudyPlan | None:
         if not runs:
             return None
         latest = max(runs, key=lambda run: run.info.start_time).data.tags["miseg.study"]
-        of_it = [run for run in runs if run.data.tags["miseg.study"] == latest]
+        study_runs = [run for run in runs if run.data.tags["miseg.study"] == latest]
         client = MlflowClient(uri)
-        files = [file for run in of_it if (file := study_plan.read(client, run.info.run_id))]
+        files = [file for run in study_runs if (file := study_plan.read(client, run.info.run_id))]
     order = study_plan.data_order(files)
     parts = sorted(map(from_file, files), key=lambda part: order.index(part.data[0]))
     missing = set(order) - {data for part in parts for data in part.data}

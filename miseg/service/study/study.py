@@ -124,19 +124,19 @@ def check(study: Study) -> None:
     """Raise ValueError where a name is taken, or a cell was tuned with other settings than it would be now."""
     for data, job in study.jobs.items():
         name = record.name_of(study.plan)
-        known = queries.find_run(job.tracking_uri, mlflow_runs.experiment_name(data), name)
-        if known is not None and known.data.tags.get("miseg.kind") != "study":
-            raise ValueError(f"{name} is the name of another run, {known.info.run_id}: choose another --name")
+        mlflow_run = queries.find_run(job.tracking_uri, mlflow_runs.experiment_name(data), name)
+        if mlflow_run is not None and mlflow_run.data.tags.get("miseg.kind") != "study":
+            raise ValueError(f"{name} is the name of another run, {mlflow_run.info.run_id}: choose another --name")
     for table, cell, name in study.plan.cells:
         tuning = study.tuning(table, cell, None)
-        known = queries.find_run(tuning.tracking_uri, mlflow_runs.experiment_name(cell.base.data), tuning.name)
-        if known is None or (seeds := known.data.params.get("confirm_seeds")) is None:
+        mlflow_run = queries.find_run(tuning.tracking_uri, mlflow_runs.experiment_name(cell.base.data), tuning.name)
+        if mlflow_run is None or (seeds := mlflow_run.data.params.get("confirm_seeds")) is None:
             continue  # a kill may have come before the parameters
         as_then = replace(tuning, confirm_seeds=int(seeds))  # it may have grown since
-        if known.data.tags.get(repeats.SETTINGS) != repeats.settings_of(as_then):
+        if mlflow_run.data.tags.get(repeats.SETTINGS) != repeats.settings_of(as_then):
             raise ValueError(
-                f"{tuning.name}, run {known.info.run_id}, was tuned with other settings than {name} is now: other data "
-                "or --selection, or another version of the search space; choose a new --name"
+                f"{tuning.name}, run {mlflow_run.info.run_id}, was tuned with other settings than {name} is now: other "
+                "data or --selection, or another version of the search space; choose a new --name"
             )
 
 
@@ -211,8 +211,8 @@ def text(study: Study, data: str) -> str:
     lines = []
     for table, scores in record.results(study.job.tracking_uri, study.plan, split, data):
         for score, summary in tables.summaries(scores).items():
-            what = f"{tables.SCORES[score]} on {split} after the last step, {table.confirm_seeds} fresh seeds"
-            lines += [f"\n{table.id}: {what}", tables.summary_text(summary)]
+            title = f"{tables.SCORES[score]} on {split} after the last step, {table.confirm_seeds} fresh seeds"
+            lines += [f"\n{table.id}: {title}", tables.summary_text(summary)]
         if split != "test":
             lines.append(f"{data} has no test split: these are the images that trials were compared on")
     return "\n".join(lines)

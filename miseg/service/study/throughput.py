@@ -140,4 +140,4 @@ def _validation_seconds(loop: Loop, dataset: PackedDataset) -> float:
 def _shown(dataset: PackedDataset, split: str, experiment: Experiment) -> Iterator[Batch]:
     convert = ingest.Converter(dataset, experiment)
     for columns in ingest.evaluation_plan(dataset, split, experiment)(rank=0, world=1):
-        yield from map(convert, ingest.of_one_size(columns))
+        yield from map(convert, ingest.split_by_size(columns))

@@ -83,7 +83,7 @@ def log_evaluation(
     info, stem = dataset.info, f"{split}-step-{step:06d}"
     mean_C, std_C = Converter(dataset, experiment).constants
     rows = []
-    for batch, prediction_NHW in evaluation.kept:
+    for batch, prediction_NHW in evaluation.samples:
         if batch.labels_NHW is None:
             continue
         if experiment.learns_from_pairs:

@@ -200,8 +200,8 @@ class Loop:
                 where = f"at step {item.step} (learning rate {item.learning_rate:.3g}, images "
                 where += ", ".join(self._ids_of_all_ranks(item.ids)) + ")"
                 if item.skipped:
-                    what = "gradient is not finite" if np.isfinite(loss) else f"loss is {loss}"
-                    problem = f"the {what} {where}: the step is left out"
+                    fault = "gradient is not finite" if np.isfinite(loss) else f"loss is {loss}"
+                    problem = f"the {fault} {where}: the step is left out"
                     records.append(StepRecord(item.step, {"train/skipped": 1.0}, problem))
                     continue
                 raise NonFiniteLossError(

@@ -67,7 +67,7 @@ class Recorder:
             print(f"warning: {record.empty}", flush=True)
             self.journal.tags({"miseg.empty": f"the last of them: {record.empty}"})
 
-    def got_on(self, loop: Loop, records: Sequence[StepRecord], steps: int, seconds: float) -> None:
+    def record_speed(self, loop: Loop, records: Sequence[StepRecord], steps: int, seconds: float) -> None:
         """Keep how fast `steps` steps were made, in so many seconds; `records` are theirs, as `step` has them."""
         images = steps * loop.experiment.batch_size
         self.journal.metrics(loop.step, {"images_per_second": images / seconds})

@@ -13,7 +13,7 @@ from torch import Tensor
 from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, match_clusters
 from miseg.interface import Batch, Method, Task, combine
 
-Kept = list[tuple[Batch, Tensor]]
+Samples = list[tuple[Batch, Tensor]]
 """Batches with the labels [N, H, W] predicted for them."""
 
 Counted = list[tuple[str, ConfusionMatrix | ClusterCounts]]
@@ -26,14 +26,14 @@ class Evaluation(NamedTuple):
     Attributes:
         matrix: the confusion matrix of the method's predictions; of clusters, by the match that was given, or by the
             best on these very images.
-        kept: the first batches with the predicted classes for them.
+        samples: the first batches with the predicted classes for them.
         others: the confusion matrices of the method's further predictors, by name.
         clusters: how often each cluster met each class, where the method emits clusters.
         objective: what training raises, on these images: −loss, where the method learns without labels.
     """
 
     matrix: ConfusionMatrix
-    kept: Kept
+    samples: Samples
     others: dict[str, ConfusionMatrix]
     clusters: ClusterCounts | None = None
     objective: float | None = None
@@ -87,7 +87,7 @@ def evaluate(
     predictors = {"": method.predict} | method.others()
     # Clusters may be of images without classes.
     matrices = {name: ConfusionMatrix(task.num_classes, task.ignore_index) for name in predictors if tally is None}
-    shown: Kept = []
+    samples: Samples = []
     for batch in batches:
         batch = batch.to(device, memory_format=torch.channels_last)
         for name, predict in predictors.items():
@@ -103,18 +103,18 @@ def evaluate(
                     boundary.update(classes, batch.labels_NHW)
                 if each is not None and not name:
                     each += _of_each(batch, prediction_NHW, method, task)
-            if not name and sum(len(earlier.ids) for earlier, _ in shown) < scoring.keep:
-                shown.append((batch.to("cpu"), prediction_NHW.cpu()))
+            if not name and sum(len(earlier.ids) for earlier, _ in samples) < scoring.keep:
+                samples.append((batch.to("cpu"), prediction_NHW.cpu()))
     for matrix in matrices.values():
         matrix.counts = _summed(matrix.counts, device)
     method.train(was_training)
     if tally is None:
-        return Evaluation(matrices.pop(""), shown, matrices)
+        return Evaluation(matrices.pop(""), samples, matrices)
     tally.counts.counts = _summed(tally.counts.counts, device)
     match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
-    shown = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in shown]
+    samples = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in samples]
     objective = tally.objective(device) if scoring.objective else None
-    return Evaluation(tally.counts.matched(match_K), shown, {}, tally.counts, objective)
+    return Evaluation(tally.counts.matched(match_K), samples, {}, tally.counts, objective)
 
 
 def _of_each(batch: Batch, prediction_NHW: Tensor, method: Method, task: Task) -> Counted:

@@ -44,12 +44,12 @@ def training_stream(
     """This rank's batches of the training split from `start_step` to the experiment's last step."""
     local = experiment.batch_size // world
     if experiment.patch is not None:
-        of_one = 2 * 4 * experiment.patch**2 * dataset.info.channels
+        example_bytes = 2 * 4 * experiment.patch**2 * dataset.info.channels
     else:
         row = dataset.read("train", 0)
         size = experiment.training_size or (row.height, row.width)
-        of_one = size[0] * size[1] * (dataset.info.channels + 1)
-    steps = chunks(start_step, experiment.steps, max(1, CHUNK_BYTES // max(1, local * of_one)))
+        example_bytes = size[0] * size[1] * (dataset.info.channels + 1)
+    steps = chunks(start_step, experiment.steps, max(1, CHUNK_BYTES // max(1, local * example_bytes)))
     plan = training_plan(dataset, experiment, rank, world)
     convert = Converter(dataset, experiment)
     for first in range(0, len(steps), SEGMENT_TASKS):
@@ -73,11 +73,11 @@ def chunks(start: int, stop: int, largest: int) -> list[range]:
         stop: the step after the last.
         largest: steps of a task at most, 1 or more.
     """
-    found, size = [], 1
+    ranges, size = [], 1
     while start < stop:
-        found.append(range(start, min(start + size, stop)))
+        ranges.append(range(start, min(start + size, stop)))
         start, size = start + size, min(2 * size, largest)
-    return found
+    return ranges
 
 
 def training_plan(
@@ -122,7 +122,7 @@ def evaluation_stream(
     convert = Converter(dataset, experiment)
     # A chip is mapped by itself: pairs are counted in hundreds a step, and so many whole chips would fill the memory.
     for columns in _batches(decoded, 1 if experiment.learns_from_pairs else experiment.batch_size):
-        for group in of_one_size(columns):
+        for group in split_by_size(columns):
             yield convert(group)
 
 
@@ -151,7 +151,7 @@ def evaluation_plan(
     )
 
 
-def of_one_size(columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def split_by_size(columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of a block in runs of images of one size, which stack."""
     shapes = [image.shape for image in columns["images"]]
     for _, run in itertools.groupby(range(len(shapes)), key=shapes.__getitem__):
@@ -212,11 +212,11 @@ def _decoded(
     keys: list[int], produce: Callable[[int], Iterator[dict[str, Any]]], dataset: PackedDataset
 ) -> ray.data.Dataset:
     quiet_data_context()
-    where: dict[str, Any] = {}
+    node_options: dict[str, Any] = {}
     if dataset.kept is not None:
         # What this machine has decoded another would decode again: tasks run elsewhere only where this one is gone.
-        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-        where = {"label_selector": here, "fallback_strategy": [{"label_selector": {}}]}
+        this_node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        node_options = {"label_selector": this_node, "fallback_strategy": [{"label_selector": {}}]}
 
     labels = {"data": metrics.data_label(dataset.uri)}
 
@@ -231,7 +231,7 @@ def _decoded(
             metrics.add("miseg_decoding_seconds", labels, batches.seconds)
 
     source = ray.data.from_items(keys, override_num_blocks=len(keys))
-    return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS, **where)
+    return source.map_batches(chunk, batch_size=None, num_cpus=TASK_CPUS, **node_options)
 
 
 def _batches(decoded: ray.data.Dataset, batch_size: int) -> Iterator[dict[str, Any]]:

@@ -77,7 +77,7 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
                 callbacks=list(callbacks),
             ),
         )
-        with _interrupts_kept():
+        with _interrupt_handler_restored():
             try:
                 return str(getattr(trainer.fit(), "return_value", FINISHED))
             except SystemExit:  # Train's answer to Ctrl-C
@@ -113,7 +113,7 @@ def fit_here(run: TrainingRun, report: Callable[[dict[str, Any]], None]) -> Trai
 
         device = torch.device("cuda" if run.resources.use_gpu else "cpu")
         # Tune ends the process of the last trial that it stops within seconds.
-        return worker.train(config, report, device, kept_first=True)
+        return worker.train(config, report, device, checkpoint_first=True)
 
     # Until the run is closed: a notice that comes once all is trained changes nothing any more.
     with Notice():
@@ -178,7 +178,7 @@ def _trainer(workers: int) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _interrupts_kept() -> Iterator[None]:
+def _interrupt_handler_restored() -> Iterator[None]:
     """Train leaves a handler for Ctrl-C in the process, which keeps the controller's process alive: take it away."""
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -194,40 +194,42 @@ def finished(run: TrainingRun) -> TrainingOutcome | None:
     Raises:
         ValueError: its name is that of another run.
     """
-    known = recorded(run)
-    if known is None:
+    mlflow_run = recorded(run)
+    if mlflow_run is None:
         return None
-    kind, trained = (known.data.tags.get(f"miseg.{tag}") for tag in ("kind", "experiment_id"))
+    kind, trained = (mlflow_run.data.tags.get(f"miseg.{tag}") for tag in ("kind", "experiment_id"))
     if trained != run.experiment.id or kind not in (None, "trial"):
         raise ValueError(
-            f"{run.name} is the name of run {known.info.run_id} ({kind or 'training'} of experiment {trained}, "
+            f"{run.name} is the name of run {mlflow_run.info.run_id} ({kind or 'training'} of experiment {trained}, "
             f"this is {run.experiment.id}): choose another name"
         )
-    if known.info.status != "FINISHED" or known.data.tags.get("miseg.ended") != FINISHED:
+    if mlflow_run.info.status != "FINISHED" or mlflow_run.data.tags.get("miseg.ended") != FINISHED:
         return None
-    history = queries.history(run.tracking_uri, known.info.run_id, VALIDATION_MEAN_IOU)
+    history = queries.history(run.tracking_uri, mlflow_run.info.run_id, VALIDATION_MEAN_IOU)
     if not history and not PackedDataset.open(run.data).info.classes:
-        return TrainingOutcome(known.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
+        return TrainingOutcome(mlflow_run.info.run_id, run.experiment.steps, math.nan, math.nan, FINISHED, reused=True)
     step = max(history, default=0)
     if step != run.experiment.steps:
         return None
     scores = history
     if run.selection == "objective":
-        scores = queries.history(run.tracking_uri, known.info.run_id, VALIDATION_OBJECTIVE) or history
+        scores = queries.history(run.tracking_uri, mlflow_run.info.run_id, VALIDATION_OBJECTIVE) or history
     best = max(scores, key=scores.__getitem__)
-    return TrainingOutcome(known.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True)
+    return TrainingOutcome(
+        mlflow_run.info.run_id, step, history[step], history[best], FINISHED, scores[step], reused=True
+    )
 
 
 def recorded(run: TrainingRun) -> entities.Run | None:
     """The MLflow run of `run`, once it has all that earlier calls left waiting here; None where there is none."""
     experiment_name = mlflow_runs.experiment_name(run.experiment.data)
-    known = queries.find_run(run.tracking_uri, experiment_name, run.name)
-    if known is None:
+    mlflow_run = queries.find_run(run.tracking_uri, experiment_name, run.name)
+    if mlflow_run is None:
         return None
-    waiting = Path(journal_folder(run.storage)) / f"{known.info.run_id}.jsonl"
-    if send_pending(waiting, run.tracking_uri, known.info.run_id):
-        known = queries.find_run(run.tracking_uri, experiment_name, run.name)
-    return known
+    waiting = Path(journal_folder(run.storage)) / f"{mlflow_run.info.run_id}.jsonl"
+    if send_pending(waiting, run.tracking_uri, mlflow_run.info.run_id):
+        mlflow_run = queries.find_run(run.tracking_uri, experiment_name, run.name)
+    return mlflow_run
 
 
 def finish(run: TrainingRun, run_id: str, status: str, ended: str) -> TrainingOutcome:

@@ -48,15 +48,15 @@ def train_under_ray(config: dict[str, Any]) -> str:
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     group = ray.util.get_current_placement_group()
     # Whoever stops the trial frees what holds this worker by its name, in hexadecimal.
-    held = {PLACEMENT_GROUP: group.id.hex() if group is not None else ""}
-    return train(config, lambda found: ray.train.report(found | held), get_device())
+    placement = {PLACEMENT_GROUP: group.id.hex() if group is not None else ""}
+    return train(config, lambda values: ray.train.report(values | placement), get_device())
 
 
-def train(config: dict[str, Any], report: Report, device: torch.device, *, kept_first: bool = False) -> str:
+def train(config: dict[str, Any], report: Report, device: torch.device, *, checkpoint_first: bool = False) -> str:
     """This worker's share of each step, and on rank 0 the logging and the checkpoints. Returns why it ended.
 
-    With `kept_first`, a validation is reported once its checkpoint is whole, or could not be written: whoever hears of
-    it may end this process at once.
+    With `checkpoint_first`, a validation is reported once its checkpoint is whole, or could not be written: whoever
+    hears of it may end this process at once.
 
     Raises:
         PreemptedError: this process or a node of the training goes away; a checkpoint of the last step is kept.
@@ -65,7 +65,7 @@ def train(config: dict[str, Any], report: Report, device: torch.device, *, kept_
     world = dist.get_world_size() if dist.is_initialized() else 1
     try:
         with Notice(_nodes(world)) as notice:
-            return _train(config, report, device, notice, kept_first)
+            return _train(config, report, device, notice, checkpoint_first)
     except PreemptedError:
         if world > 1:
             # Ray ends the other ranks as soon as it sees that one has stopped.
@@ -82,7 +82,7 @@ def _nodes(world: int) -> list[str]:
     return nodes
 
 
-def _train(config: dict[str, Any], report: Report, device: torch.device, notice: Notice, kept_first: bool) -> str:
+def _train(config: dict[str, Any], report: Report, device: torch.device, notice: Notice, checkpoint_first: bool) -> str:
     experiment: Experiment = from_dict(config["experiment"])
     dataset = decoded_cache.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
     store = CheckpointStore(config["folder"], config["keep_all"])
@@ -96,8 +96,8 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
     recorder = Recorder(dataset, store, config["tracking"], storage_fails) if loop.rank == 0 else None
     if recorder is not None and resumed is not None:
         recorder.metrics.fault("restart")
-    if recorder is not None and kept_first:
-        report = _once_kept(recorder, report)
+    if recorder is not None and checkpoint_first:
+        report = _after_checkpoint(recorder, report)
     try:
         _Training(loop, dataset, recorder, report, config["selection"], notice).run(validated)
         return FINISHED
@@ -116,7 +116,7 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
             recorder.close()
 
 
-def _once_kept(recorder: Recorder, report: Report) -> Report:
+def _after_checkpoint(recorder: Recorder, report: Report) -> Report:
     def reported(report_of_validation: dict[str, Any]) -> None:
         recorder.wait_for_checkpoint()
         report(report_of_validation)
@@ -138,7 +138,7 @@ class _Training:
     ) -> None:
         self.loop, self.dataset, self.recorder = loop, dataset, recorder
         self.report, self.selection, self.notice = report, selection, notice
-        self.kept_at = loop.step
+        self.checkpoint_step = loop.step
 
     def run(self, validated: bool) -> None:
         """The steps that are left, after the validation that a notice may have kept the last one from."""
@@ -194,8 +194,8 @@ class _Training:
         return self.notice.reason or "another worker of this training is preempted"
 
     def _keep(self) -> None:
-        if self.recorder is not None and self.kept_at != self.loop.step:
-            self.kept_at = self.loop.step
+        if self.recorder is not None and self.checkpoint_step != self.loop.step:
+            self.checkpoint_step = self.loop.step
             self.recorder.preempted(self.loop, self._reason)
 
 
@@ -229,7 +229,7 @@ def train_on(
             return
         recorded = time.perf_counter()
         if recorder is not None:
-            recorder.got_on(loop, records, loop.step - first, recorded - started)
+            recorder.record_speed(loop, records, loop.step - first, recorded - started)
         if validation_due(loop):
             validate()
         if recorder is not None:

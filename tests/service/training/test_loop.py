@@ -327,8 +327,8 @@ def test_evaluation_equals_a_direct_count_and_restores_the_training_mode(trainin
 @pytest.mark.parametrize(("keep", "batches"), [(0, 0), (1, 1), (4, 1), (5, 2), (99, 3)])
 def test_evaluation_keeps_the_first_images_with_their_predictions(keep: int, batches: int) -> None:
     loop = Loop(EXPERIMENT, TASK)
-    kept = loop.evaluate((batch_of(step) for step in (7, 8, 9)), keep=keep).kept
-    assert [batch.ids for batch, _ in kept] == [batch_of(step).ids for step in (7, 8, 9)][:batches]
-    for batch, prediction_NHW in kept:
+    samples = loop.evaluate((batch_of(step) for step in (7, 8, 9)), keep=keep).samples
+    assert [batch.ids for batch, _ in samples] == [batch_of(step).ids for step in (7, 8, 9)][:batches]
+    for batch, prediction_NHW in samples:
         assert prediction_NHW.shape == (4, 32, 32) and prediction_NHW.dtype == torch.int64
         assert batch.labels_NHW is not None and batch.images_NCHW.shape == (4, 3, 32, 32)

@@ -77,7 +77,7 @@ def test_the_score_is_of_the_best_match_over_all_batches_and_the_objective_reads
     expected = ConfusionMatrix(3)
     expected.update(match[clusters], truth)
     assert torch.equal(found.matrix.counts, expected.counts)
-    assert torch.equal(found.kept[0][1], match[clusters[:4]])
+    assert torch.equal(found.samples[0][1], match[clusters[:4]])
 
     loop.method.eval()
     with torch.no_grad():
