@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredCheckpoint:
     """A checkpoint in storage."""
 
     path: str
@@ -75,11 +75,11 @@ class CheckpointStore:
         self.system, self.folder = file_system(folder)
         self._local = is_local(self.system)
 
-    def place(self, step: int) -> str:
+    def path(self, step: int) -> str:
         """Folder of the checkpoint of a step."""
         return f"{self.folder}/step-{step:09d}"
 
-    def all(self) -> list[Kept]:
+    def all(self) -> list[StoredCheckpoint]:
         """The checkpoints that are there, by step.
 
         Raises:
@@ -87,13 +87,13 @@ class CheckpointStore:
         """
         return self._whole()
 
-    def best(self) -> Kept | None:
+    def best(self) -> StoredCheckpoint | None:
         """The one with the highest score, of those that a validation scored."""
         return max((saved for saved in self.all() if saved.scored), key=lambda saved: saved.order, default=None)
 
-    def last(self) -> Kept | None:
+    def last(self) -> StoredCheckpoint | None:
         """The one of the last step."""
-        return max(self.all(), key=lambda kept: kept.step, default=None)
+        return max(self.all(), key=lambda saved: saved.step, default=None)
 
     @contextlib.contextmanager
     def latest(self) -> Iterator[Path | None]:
@@ -124,39 +124,39 @@ class CheckpointStore:
         Raises:
             OSError: it could not be written; what was there before stays.
         """
-        target = self.place(step)
+        target = self.path(step)
         if self._local:
             write(Path(target))
         else:
             with tempfile.TemporaryDirectory() as beside:
-                made = Path(beside) / "checkpoint"
-                write(made)
-                self._upload(made, target)
+                folder = Path(beside) / "checkpoint"
+                write(folder)
+                self._upload(folder, target)
         try:
             self._sweep()
         except OSError as error:  # the next one removes it
             logger.warning("an earlier checkpoint in %s cannot be removed: %s", self.folder, error)
 
-    def _upload(self, made: Path, target: str) -> None:
+    def _upload(self, folder: Path, target: str) -> None:
         self._remove(target)
         patiently(self.system, lambda: self.system.create_dir(target))
-        for name in [*sorted(path.name for path in made.iterdir() if path.name != MANIFEST), MANIFEST]:
-            copy = partial(fs.copy_files, str(made / name), f"{target}/{name}", destination_filesystem=self.system)
+        for name in [*sorted(path.name for path in folder.iterdir() if path.name != MANIFEST), MANIFEST]:
+            copy = partial(fs.copy_files, str(folder / name), f"{target}/{name}", destination_filesystem=self.system)
             patiently(self.system, copy)
 
     def _sweep(self) -> None:
         # Nothing goes while one cannot be read: it may be the best.
-        there = self._whole(strict=True)
-        scored = [saved for saved in there if saved.scored]
+        checkpoints = self._whole(strict=True)
+        scored = [saved for saved in checkpoints if saved.scored]
         # Beside one that a preemption left, the last of a validation stays to fall back to.
         stay = scored if self.keep_all else [*scored[-1:], *sorted(scored, key=lambda saved: saved.order)[-1:]]
-        paths = {saved.path for saved in [*stay, there[-1]]}
+        paths = {saved.path for saved in [*stay, checkpoints[-1]]}
         for info in self._listed():
             # What a kill left of a checkpoint that was being written, or removed, goes too.
             if info.base_name.lstrip(".").startswith("step-") and info.path not in paths:
                 self._remove(info.path)
 
-    def _whole(self, strict: bool = False) -> list[Kept]:
+    def _whole(self, strict: bool = False) -> list[StoredCheckpoint]:
         checkpoints = []
         for info in self._listed():
             if info.type == fs.FileType.Directory and not info.base_name.startswith("."):
@@ -171,10 +171,10 @@ class CheckpointStore:
     def _listed(self) -> list[fs.FileInfo]:
         return patiently(self.system, lambda: listed(self.system, self.folder))
 
-    def _read(self, path: str) -> Kept | None:
+    def _read(self, path: str) -> StoredCheckpoint | None:
         try:
             manifest = json.loads(patiently(self.system, lambda: self._content(f"{path}/{MANIFEST}")))
-            return Kept(path, int(manifest["step"]), dict(manifest["metrics"]), self.system)
+            return StoredCheckpoint(path, int(manifest["step"]), dict(manifest["metrics"]), self.system)
         except FileNotFoundError:
             return None
         except (ValueError, LookupError, TypeError) as error:

@@ -21,7 +21,7 @@ def keep(path: Path, storage: str) -> None:
     Raises:
         OSError: the storage does not take it.
     """
-    system, folder = _place(storage)
+    system, folder = _copies_folder(storage)
     files = path.with_suffix("")
     for file in sorted(files.iterdir()) if files.is_dir() else []:
         system.create_dir(f"{folder}/{files.name}")
@@ -32,7 +32,7 @@ def keep(path: Path, storage: str) -> None:
 
 def forget(path: Path, storage: str) -> None:
     """Remove the copy of the journal at `path`."""
-    system, folder = _place(storage)
+    system, folder = _copies_folder(storage)
     for remove, name in ((system.delete_file, path.name), (system.delete_dir, path.stem)):
         if system.get_file_info(f"{folder}/{name}").type != fs.FileType.NotFound:
             remove(f"{folder}/{name}")
@@ -45,7 +45,7 @@ def sync(storage: str, tracking_uri: str) -> int:
     """
     if "://" not in storage:
         return 0
-    system, folder = _place(storage)
+    system, folder = _copies_folder(storage)
     count = 0
     with tempfile.TemporaryDirectory() as beside:
         for info in listed(system, folder):
@@ -65,5 +65,5 @@ def sync(storage: str, tracking_uri: str) -> int:
     return count
 
 
-def _place(storage: str) -> tuple[fs.FileSystem, str]:
+def _copies_folder(storage: str) -> tuple[fs.FileSystem, str]:
     return fs.FileSystem.from_uri(f"{storage.rstrip('/')}/journals")

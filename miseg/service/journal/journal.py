@@ -153,7 +153,7 @@ class Journal:
         self._waited.set()
         self._file.close()
         if self._waiting:
-            self._send_what_the_disk_did_not_take()
+            self._send_unwritten()
         done = not self._thread.is_alive() and not pending(self.path) and not self._waiting
         if not done:
             self._copied = True
@@ -182,7 +182,7 @@ class Journal:
                 self._waiting.popleft()
                 self._begun = 0
 
-    def _send_what_the_disk_did_not_take(self) -> None:
+    def _send_unwritten(self) -> None:
         """Nobody else will ever have it."""
         try:
             if self._thread.is_alive():

@@ -96,7 +96,7 @@ class Sender:
                 except Exception as error:
                     if not self._answers(client):
                         raise
-                    self._one_by_one(client, offset, entries, error)
+                    self._send_each(client, offset, entries, error)
                 try:
                     note_sent(self.path, after)
                 except OSError as error:  # of a full disk: what was sent is sent again, which changes nothing
@@ -190,7 +190,7 @@ class Sender:
         except Exception:
             return False
 
-    def _one_by_one(self, client: MlflowClient, start: int, entries: Sequence[Entry], first: Exception) -> None:
+    def _send_each(self, client: MlflowClient, start: int, entries: Sequence[Entry], first: Exception) -> None:
         """Send each entry alone; what is refused is set aside.
 
         Raises:
@@ -204,16 +204,16 @@ class Sender:
             except Exception as error:
                 if not self._answers(client):
                     raise
-                where = (self.path, start, number)
-                _failures[where] = _failures.get(where, 0) + 1
-                if isinstance(error, RefusedError) or is_refusal(error) or _failures[where] >= TRIES:
+                entry_key = (self.path, start, number)
+                _failures[entry_key] = _failures.get(entry_key, 0) + 1
+                if isinstance(error, RefusedError) or is_refusal(error) or _failures[entry_key] >= TRIES:
                     refused.append((entry, error))
                 else:
                     passing = error
         if passing is not None:
             raise passing
-        for where in [where for where in _failures if where[:2] == (self.path, start)]:
-            del _failures[where]
+        for entry_key in [entry_key for entry_key in _failures if entry_key[:2] == (self.path, start)]:
+            del _failures[entry_key]
         if refused:
             self._set_aside(client, refused)
 

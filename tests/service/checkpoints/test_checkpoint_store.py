@@ -65,16 +65,16 @@ def test_the_one_before_a_damaged_one_is_used_and_the_damaged_file_is_named(tmp_
     weights = Path(store.last().path) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
     with store.latest() as folder:
-        assert folder == Path(store.place(10))
+        assert folder == Path(store.path(10))
     assert str(weights) in caplog.text and "altered" in caplog.text
 
 
 def test_a_manifest_that_is_cut_short_is_named_and_left_out(store, caplog):
     filled(store, step10=0.4, step20=0.1)
-    with store.system.open_output_stream(f"{store.place(20)}/{MANIFEST}") as file:
+    with store.system.open_output_stream(f"{store.path(20)}/{MANIFEST}") as file:
         file.write(b'{"step": 2')
     assert [kept.step for kept in store.all()] == [10]
-    assert f"{store.place(20)}/{MANIFEST}" in caplog.text
+    assert f"{store.path(20)}/{MANIFEST}" in caplog.text
 
 
 def test_a_write_that_fails_leaves_what_was_there_and_the_next_one_clears_its_remains(store):
@@ -96,8 +96,8 @@ def test_a_write_that_fails_leaves_what_was_there_and_the_next_one_clears_its_re
 
 def test_an_upload_that_was_cut_off_is_no_checkpoint(store):
     filled(store, step10=0.4)
-    store.system.create_dir(store.place(20))
-    with store.system.open_output_stream(f"{store.place(20)}/weights.safetensors") as file:
+    store.system.create_dir(store.path(20))
+    with store.system.open_output_stream(f"{store.path(20)}/weights.safetensors") as file:
         file.write(b"weights")
     assert store.last().step == 10
     filled(store, step20=0.5)

@@ -246,7 +246,7 @@ def test_a_training_on_an_object_store_that_fails_now_and_then(s3, ray_with_s3, 
 
 def test_a_damaged_object_is_named_and_the_one_before_it_is_used(s3, caplog):
     store = filled(CheckpointStore(f"s3://{BUCKET}/damaged"), step10=0.4, step20=0.1)
-    path = f"{store.place(20)}/weights.safetensors"
+    path = f"{store.path(20)}/weights.safetensors"
     with store.system.open_input_file(path) as file:
         content = bytearray(file.read())
     content[-1] ^= 1
@@ -254,12 +254,12 @@ def test_a_damaged_object_is_named_and_the_one_before_it_is_used(s3, caplog):
         file.write(content)
     with store.latest() as folder:
         assert weight(folder) == 10
-    assert store.place(20) in caplog.text and "weights.safetensors was altered" in caplog.text
+    assert store.path(20) in caplog.text and "weights.safetensors was altered" in caplog.text
 
 
 def test_an_upload_that_was_cut_off_is_no_checkpoint_and_goes_with_the_next(s3):
     store = filled(CheckpointStore(f"s3://{BUCKET}/half"), step10=0.4, step20=0.1)
-    store.system.delete_file(f"{store.place(20)}/{MANIFEST}")
+    store.system.delete_file(f"{store.path(20)}/{MANIFEST}")
     assert store.last().step == 10
     filled(store, step30=0.2)
     assert [kept.step for kept in store.all()] == [10, 30]
@@ -270,7 +270,7 @@ def test_storage_that_does_not_answer_is_no_reason_to_go_back_nor_to_remove_anyt
     store = filled(CheckpointStore(f"s3://{BUCKET}/away"), step10=0.4, step20=0.1)
 
     def refused(path: str) -> bytes:
-        if path.startswith(store.place(10)):
+        if path.startswith(store.path(10)):
             raise OSError("AWS Error SLOW_DOWN during GetObject operation")
         with store.system.open_input_stream(path) as file:
             return file.read()
@@ -323,9 +323,9 @@ def test_a_checkpoint_given_up_is_missing_though_an_earlier_one_is_still_written
 def test_a_file_that_is_cut_short_is_found(tmp_path):
     """As a disk that was full behind a cache leaves it."""
     store = filled(CheckpointStore(str(tmp_path)), step10=0.4, step20=0.1)
-    path = Path(store.place(20)) / "training.pt"
+    path = Path(store.path(20)) / "training.pt"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=r"training\.pt was altered"):
-        verify(store.place(20))
+        verify(store.path(20))
     with store.latest() as folder:
         assert weight(folder) == 10
