@@ -104,9 +104,9 @@ def _check(arguments: Segment) -> None:
         raise ValueError(f"--neighbours {arguments.neighbours}: use 1 or more")
     if "://" in str(arguments.out) and not arguments.images:
         raise ValueError(f"--out {arguments.out}: without --images maps are written to files and folders")
-    for option, places in (("images", arguments.images), ("out", (str(arguments.out),))):
-        for place in places:
-            check_no_keys(option, place)
+    for option, uris in (("images", arguments.images), ("out", (str(arguments.out),))):
+        for uri in uris:
+            check_no_keys(option, uri)
 
 
 def _scenes(
@@ -136,13 +136,13 @@ def _scenes(
         targets = {out / f"{target.date or target.name}.tif": target for target in series}
     ray_cluster.connect(arguments.address)
     comparison = scene_maps.NeighbourSettings(arguments.compare, arguments.neighbours)
-    found = scene_maps.segment(files, targets, examples, ray_cluster.resources(1, 1), comparison, colours)
-    for reason in found.left_out.values():
+    maps = scene_maps.segment(files, targets, examples, ray_cluster.resources(1, 1), comparison, colours)
+    for reason in maps.left_out.values():
         print(f"left out: {reason}", file=sys.stderr)
-    if not found.made:
+    if not maps.made:
         return None
     settings = {name: str(getattr(arguments, name)) for name in ("model", "scene", "labels", "compare", "neighbours")}
-    summary = scene_maps.summary(found.made, settings["labels"])
+    summary = scene_maps.summary(maps.made, settings["labels"])
     return record(RunStore(arguments.root, uri), experiment, _parent(arguments), settings, summary)
 
 
@@ -168,7 +168,7 @@ def _many(
     elif arguments.labels is not None:
         raise ValueError(f"{arguments.model} holds a method that takes no labelled pixels: leave --labels out")
     plan = image_maps.plan(files, arguments.images, str(arguments.out), settings)
-    print(f"{plan.there + len(plan.todo):,} images, of {plan.there:,} there is a whole map", flush=True)
+    print(f"{plan.existing + len(plan.todo):,} images, of {plan.existing:,} there is a whole map", flush=True)
     if plan.todo:
         ray_cluster.connect(arguments.address)
     resources = ray_cluster.resources(1, 1) if plan.todo else ray_cluster.Resources(0, 0, 1, 1)
@@ -176,7 +176,7 @@ def _many(
         plan = replace(plan, settings=replace(settings, tiling=replace(tiling, batch=8)))
     outcome = image_maps.carry_out(plan, resources)
     if not outcome.made:
-        return "" if plan.there and not plan.todo else None
+        return "" if plan.existing and not plan.todo else None
     names = ("model", "images", "out", "tile", "overlap", "scene", "labels", "compare", "neighbours")
     options_used = {name: str(getattr(arguments, name))[:500] for name in names}
     summary = image_maps.summary(plan, outcome)

@@ -31,14 +31,16 @@ def geojson(path: Path, drawings: Drawings, grid: Grid, scene: str | None) -> tu
     return path.name, text.encode()
 
 
-def map_files(path: Path, made: LabelMap, grid: Grid, classes: Sequence[LabelClass]) -> tuple[str, bytes]:
+def map_files(path: Path, label_map: LabelMap, grid: Grid, classes: Sequence[LabelClass]) -> tuple[str, bytes]:
     """Write a map and its confidence as GeoTIFFs; the name and content of an archive of both.
 
     Raises:
         OSError: a file cannot be written.
     """
-    with MapWriter(path, grid, [known.name for known in classes], [known.rgb for known in classes]) as writer:
-        writer.write((0, 0, *made.classes.shape), made.classes, made.confidence)
+    with MapWriter(
+        path, grid, [label_class.name for label_class in classes], [label_class.rgb for label_class in classes]
+    ) as writer:
+        writer.write((0, 0, *label_map.classes.shape), label_map.classes, label_map.confidence)
     return archive(path, confidence_path(path))
 
 

@@ -80,37 +80,37 @@ def application(session: Session, page: Path, hosts: list[str], token: str = "")
 
     async def load(request: Request) -> Response:
         content = await _body(request, MOST_BYTES)
-        told = await run_in_threadpool(session.load, _text(request, "name"), content, _text(request, "scene"))
-        return JSONResponse(told | {"state": await run_in_threadpool(session.state)})
+        report = await run_in_threadpool(session.load, _text(request, "name"), content, _text(request, "scene"))
+        return JSONResponse(report | {"state": await run_in_threadpool(session.state)})
 
     async def export(request: Request) -> Response:
-        asked = [_text(request, name) for name in ("kind", "scene", "compare")]
-        name, content = await run_in_threadpool(session.export, *asked)
+        arguments = [_text(request, name) for name in ("kind", "scene", "compare")]
+        name, content = await run_in_threadpool(session.export, *arguments)
         kind = "application/zip" if name.endswith(".zip") else "application/geo+json"
         return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
-    async def of_map(request: Request) -> Response:
-        used = await run_in_threadpool(session.used)
-        if len(used.class_ids) < 2:
+    async def class_map(request: Request) -> Response:
+        labels = await run_in_threadpool(session.used)
+        if len(labels.class_ids) < 2:
             return JSONResponse({"empty": True})
-        made = await run_in_threadpool(
+        label_map = await run_in_threadpool(
             session.map,
             _text(request, "scene"),
             _text(request, "compare"),
-            used,
+            labels,
             client=_text(request, "client"),
             ticket=int(_text(request, "ticket")),
             whole=_text(request, "whole") == "true",
         )
-        told = {
-            "classes": used.class_ids,
-            "pixels": sum(len(labelled.rows) for labelled in used.labelled),
-            "whole": made.whole,
-            "seconds": round(made.seconds, 4),
+        details = {
+            "classes": labels.class_ids,
+            "pixels": sum(len(labelled.rows) for labelled in labels.labelled),
+            "whole": label_map.whole,
+            "seconds": round(label_map.seconds, 4),
         }
-        confidence = (np.clip(made.confidence, 0, 1) * 255).round().astype(np.uint8)
-        headers = {"X-Miseg-Map": json.dumps(told)}
-        return Response(made.classes.tobytes() + confidence.tobytes(), headers=headers)
+        confidence = (np.clip(label_map.confidence, 0, 1) * 255).round().astype(np.uint8)
+        headers = {"X-Miseg-Map": json.dumps(details)}
+        return Response(label_map.classes.tobytes() + confidence.tobytes(), headers=headers)
 
     async def index(request: Request) -> Response:
         return FileResponse(page / "index.html")
@@ -120,7 +120,7 @@ def application(session: Session, page: Path, hosts: list[str], token: str = "")
         Route("/api/state", _guarded(state, token)),
         Route("/api/image", _guarded(image, token)),
         Route("/api/progress", _guarded(progress, token)),
-        Route("/api/map", _guarded(of_map, token)),
+        Route("/api/map", _guarded(class_map, token)),
         Route("/api/export", _guarded(export, token)),
         *(
             Route(f"/api/{answer.__name__}", _guarded(answer, token, changes=True), methods=["POST"])

@@ -131,8 +131,8 @@ class MapMaker:
             ValueError: no valid pixel in the scene, it is smaller than a patch, or as `Scene.read`.
             SupersededError: `superseded` said so.
         """
-        asked = object()
-        self._waiting.add(asked)
+        request = object()
+        self._waiting.add(request)
         try:
             with self._computing:
                 began = time.perf_counter()
@@ -140,14 +140,14 @@ class MapMaker:
                     raise SupersededError
                 prepared = self._prepared(scene, compare)
                 # In their order: what is thinned out depends on it.
-                missing = dict.fromkeys(
+                unscored = dict.fromkeys(
                     drawing for drawing in labelled if (scene, compare, drawing.pixels) not in self._scores
                 )
-                needed = sum(len(drawing.rows) for drawing in missing) * prepared.seconds
-                compared, whole = list(labelled), seconds is None or needed <= seconds
+                needed_seconds = sum(len(drawing.rows) for drawing in unscored) * prepared.seconds
+                compared, whole = list(labelled), seconds is None or needed_seconds <= seconds
                 if seconds is not None and not whole:
-                    known = [drawing for drawing in labelled if drawing not in missing]
-                    compared = known + _thinned([*missing], int(seconds / prepared.seconds))
+                    scored = [drawing for drawing in labelled if drawing not in unscored]
+                    compared = scored + _thinned([*unscored], int(seconds / prepared.seconds))
                 self.method.task = replace(self.method.task, num_classes=classes, class_names=())
                 best: list[Tensor | None] = [None] * classes
                 for drawing in compared:
@@ -156,10 +156,10 @@ class MapMaker:
                 best_of_label = [(label, scores) for label, scores in enumerate(best) if scores is not None]
                 labels = torch.tensor([label for label, scores in best_of_label for _ in scores], device=self.device)
                 probabilities = self.method.vote(torch.cat([scores for _, scores in best_of_label]), labels)
-                seen, confidence = decided(probabilities, torch.from_numpy(self.valid(scene)))
+                predicted, confidence = decided(probabilities, torch.from_numpy(self.valid(scene)))
         finally:
-            self._waiting.discard(asked)
-        return LabelMap(seen, confidence, whole, time.perf_counter() - began)
+            self._waiting.discard(request)
+        return LabelMap(predicted, confidence, whole, time.perf_counter() - began)
 
     def prepare(self, scene: str, compare: str) -> bool:
         """Compute a scene's features before somebody asks for its map; whether they are kept now.
@@ -207,9 +207,9 @@ class MapMaker:
         return self._valid[scene]
 
     def _prepared(self, scene: str, compare: str) -> _Prepared:
-        known = self._features.get((scene, compare))
-        if known is not None:
-            return known
+        cached = self._features.get((scene, compare))
+        if cached is not None:
+            return cached
         tile = self.standard(scene).tile(self.window, self.method.patch // 2)
         image = torch.from_numpy(tile.images[0]).to(self.device)
         features, score = self.method.prepare(compare, image)
@@ -263,8 +263,8 @@ def _nearest(best_so_far: Tensor | None, scores_LHW: Tensor, neighbours: int) ->
     if neighbours == 1:
         best = scores_LHW.amax(0, keepdim=True)
         return best if best_so_far is None else torch.maximum(best_so_far, best)
-    both = scores_LHW if best_so_far is None else torch.cat([best_so_far, scores_LHW])
-    return both.topk(min(neighbours, len(both)), dim=0).values
+    candidates = scores_LHW if best_so_far is None else torch.cat([best_so_far, scores_LHW])
+    return candidates.topk(min(neighbours, len(candidates)), dim=0).values
 
 
 def _thinned(labelled: Sequence[Labelled], pixels: int) -> list[Labelled]:
@@ -272,12 +272,12 @@ def _thinned(labelled: Sequence[Labelled], pixels: int) -> list[Labelled]:
     groups: dict[tuple[str, int], list[Labelled]] = {}
     for drawing in labelled:
         groups.setdefault((drawing.scene, drawing.label), []).append(drawing)
-    each = max(1, pixels // len(groups))
+    per_group = max(1, pixels // len(groups))
     thinned = []
     for (scene, label), members in groups.items():
         rows, columns = (
             np.concatenate([getattr(drawing, name) for drawing in members]) for name in ("rows", "columns")
         )
-        chosen = np.unique(np.linspace(0, len(rows) - 1, min(each, len(rows))).round().astype(int))
+        chosen = np.unique(np.linspace(0, len(rows) - 1, min(per_group, len(rows))).round().astype(int))
         thinned.append(Labelled(scene, label, rows[chosen], columns[chosen]))
     return thinned

@@ -85,7 +85,7 @@ class Session:
         self.store = LabelStore(folder, self.grid, tuple(self.scenes))
         self._tickets: Counter[str] = Counter()
         self._used: tuple[int, UsableLabels] | None = None
-        self._of_scene: dict[str, Valid] = {}
+        self._valid_of_scene: dict[str, Valid] = {}
         self._closed = threading.Event()
         self._bad: set[str] = set()
         self.first = shown.scene or next(iter(self.scenes))
@@ -228,7 +228,7 @@ class Session:
             return exports.archive(path)
         if kind == "map":
             used = self.used()
-            classes = {known.id: known for known in drawings.classes}
+            classes = {label_class.id: label_class for label_class in drawings.classes}
             named = [classes[class_id] for class_id in used.class_ids]
             path = self.folder / f"{stem}-map.tif"
             return exports.map_files(path, self.map(scene, compare, used), self.shown_grid, named)
@@ -246,8 +246,10 @@ class Session:
             scene, compare = self._shown
             names = list(self.scenes)
             by_distance = sorted(names, key=lambda name: abs(names.index(name) - names.index(scene)))
-            left = (one for one in by_distance if one not in self._bad and not self.maps.is_prepared(one, compare))
-            nearest = next(left, None)
+            unprepared = (
+                name for name in by_distance if name not in self._bad and not self.maps.is_prepared(name, compare)
+            )
+            nearest = next(unprepared, None)
             try:
                 if nearest is None or not self.maps.prepare(nearest, compare):
                     self._closed.wait(0.25)
@@ -260,11 +262,11 @@ class Session:
         self.store.close()
 
     def _valid(self, scene: str) -> Valid:
-        if scene not in self._of_scene:
+        if scene not in self._valid_of_scene:
             small = self.grid.height * self.grid.width <= _READ_AT_ONCE
             standard = self.maps.standard(scene)
-            self._of_scene[scene] = standard.scene.read()[1] if small else standard.valid_at
-        return self._of_scene[scene]
+            self._valid_of_scene[scene] = standard.scene.read()[1] if small else standard.valid_at
+        return self._valid_of_scene[scene]
 
     def _check_scene(self, scene: str) -> None:
         if scene not in self.scenes:
@@ -272,8 +274,8 @@ class Session:
 
     def _check_comparison(self, compare: str) -> None:
         if compare not in self.maps.method.comparisons():
-            known = ", ".join(self.maps.method.comparisons())
-            raise ValueError(f"compare = {compare!r}: this model has {known}")
+            comparisons = ", ".join(self.maps.method.comparisons())
+            raise ValueError(f"compare = {compare!r}: this model has {comparisons}")
 
 
 def check_bands(method: NearestLabelMethod, scenes: Mapping[str, Scene]) -> None:

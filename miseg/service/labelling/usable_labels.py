@@ -37,7 +37,7 @@ def usable_labels(drawings: Drawings, grid: Grid, valid: Callable[[str], Valid])
         grid: of all scenes.
         valid: gives a scene's valid pixels, by its name.
     """
-    names = {known.id: known.name for known in drawings.classes}
+    names = {label_class.id: label_class.name for label_class in drawings.classes}
     marks: dict[str, list[Mark]] = {}
     problems: dict[str, list[str]] = {}
     for drawing in drawings.drawings:
@@ -47,11 +47,11 @@ def usable_labels(drawings: Drawings, grid: Grid, valid: Callable[[str], Valid])
             problems.setdefault(drawing.id, []).append(problem.reason)
     classes = sorted(names.values(), key=class_order)
     usable: dict[str, LabelledPixels] = {}
-    for scene, of_scene in marks.items():
+    for scene, scene_marks in marks.items():
         try:
-            usable[scene], left_out = usable_pixels(of_scene, classes, grid, valid(scene))
+            usable[scene], left_out = usable_pixels(scene_marks, classes, grid, valid(scene))
         except ValueError as error:
-            for drawn in of_scene:
+            for drawn in scene_marks:
                 problems.setdefault(drawn.place, []).append(str(error))
             continue
         for _, problem in left_out:
@@ -59,9 +59,9 @@ def usable_labels(drawings: Drawings, grid: Grid, valid: Callable[[str], Valid])
     present = sorted({label for pixels in usable.values() for label in np.unique(pixels.labels).tolist()})
     label_of = {label: index for index, label in enumerate(present)}
     labelled = [
-        Labelled(scene, label_of[int(pixels.labels[of_mark][0])], pixels.rows[of_mark], pixels.columns[of_mark])
+        Labelled(scene, label_of[int(pixels.labels[marked][0])], pixels.rows[marked], pixels.columns[marked])
         for scene, pixels in usable.items()
-        for of_mark in (pixels.origin == index for index in np.unique(pixels.origin))
+        for marked in (pixels.origin == index for index in np.unique(pixels.origin))
     ]
-    ids = {known.name: known.id for known in drawings.classes}
+    ids = {label_class.name: label_class.id for label_class in drawings.classes}
     return UsableLabels(tuple(labelled), tuple(ids[classes[label]] for label in present), problems)

@@ -140,15 +140,15 @@ def map_image(
         StoreError: the map cannot be written.
     """
     tiling = predictor.tiling(settings.tiling)
-    target_place = MapPlace(out, image.name)
+    target_map = MapPlace(out, image.name)
     with contextlib.ExitStack() as stack:
         beside = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
         opened = stack.enter_context(predictor.open(image.fetch(beside / "image"), settings.options))
         size = opened.grid.height, opened.grid.width
         yield {"size": size[0] * size[1]}
-        with storing(target_place.uri):
-            target = target_place.begin(beside)
+        with storing(target_map.uri):
+            target = target_map.begin(beside)
         tiles = 0
 
         def read(window: Any) -> Any:
@@ -169,8 +169,8 @@ def map_image(
                     yield {"pixels": pixels, "tiles": tiles}
                     pixels, tiles, reported = 0, 0, time.monotonic()
         counts.update(zip(names, classes_K.tolist(), strict=True))
-        with storing(target_place.uri):
-            target_place.keep(target, {MADE_FROM: made_from, "pixels": counts})
+        with storing(target_map.uri):
+            target_map.keep(target, {MADE_FROM: made_from, "pixels": counts})
         yield {"pixels": pixels, "tiles": tiles}
 
 

@@ -39,7 +39,7 @@ class MappingPlan:
         settings: how.
         todo: the images whose maps are not there.
         made_from: of each, what its map's record will say.
-        there: number of maps that are there whole.
+        existing: number of maps that are there whole.
         left_out: why images are left out, by path or URI.
     """
 
@@ -48,7 +48,7 @@ class MappingPlan:
     settings: MapSettings
     todo: tuple[ImageFile, ...]
     made_from: tuple[Mapping[str, Any], ...]
-    there: int
+    existing: int
     left_out: dict[str, str]
 
 
@@ -73,35 +73,38 @@ class MappingOutcome:
     seconds: float = 0.0
 
 
-def plan(files: Mapping[str, bytes], places: Sequence[str], out: str, settings: MapSettings) -> MappingPlan:
-    """Find the images of `places` that have no whole map from the same model, settings and image under `out` yet.
+def plan(files: Mapping[str, bytes], sources: Sequence[str], out: str, settings: MapSettings) -> MappingPlan:
+    """Find the images of `sources` that have no whole map from the same model, settings and image under `out` yet.
 
     Args:
         files: a checkpoint, as `checkpoint_files.files_of` gives it.
-        places: files, folders, URIs, which every machine of the cluster sees.
+        sources: files, folders, URIs, which every machine of the cluster sees.
         out: folder or URI.
         settings: how they are mapped.
 
     Raises:
-        ValueError: nothing to map at a place, `out` cannot be listed; or as `Predictor` and `Tiling`.
+        ValueError: nothing to map at a source, `out` cannot be listed; or as `Predictor` and `Tiling`.
     """
     # Here too, so that a wrong setting is told before a process is started for it.
     with tempfile.TemporaryDirectory() as folder:
         checkpoint_folder = checkpoint_files.unpack(files, Path(folder))
         predictor = settings.predictor(checkpoint_folder, torch.device("cpu"))
     predictor.tiling(settings.tiling)
-    images, left_out = find(places, out, scenes=predictor.of_scenes)
-    same = {
+    images, left_out = find(sources, out, scenes=predictor.of_scenes)
+    model_and_settings = {
         "model": hashlib.sha256(files[checkpoint_files.MANIFEST]).hexdigest(),
         "settings": settings.description(),
     }
     made_from = {
-        image.name: same | {"image": {"uri": image.uri, "bytes": image.bytes, "modified_ns": image.modified_ns}}
+        image.name: model_and_settings
+        | {"image": {"uri": image.uri, "bytes": image.bytes, "modified_ns": image.modified_ns}}
         for image in images
     }
-    there = whole(out, made_from)
-    todo = tuple(image for image in images if image.name not in there)
-    return MappingPlan(files, out, settings, todo, tuple(made_from[image.name] for image in todo), len(there), left_out)
+    existing = whole(out, made_from)
+    todo = tuple(image for image in images if image.name not in existing)
+    return MappingPlan(
+        files, out, settings, todo, tuple(made_from[image.name] for image in todo), len(existing), left_out
+    )
 
 
 def carry_out(plan: MappingPlan, resources: Resources) -> MappingOutcome:
@@ -176,7 +179,7 @@ def summary(plan: MappingPlan, outcome: MappingOutcome) -> MapsSummary:
     """Summary of many maps: counts, throughput, the pixels of each class, and what was left out."""
     metrics = {
         "images_mapped": outcome.made,
-        "images_there": plan.there,
+        "images_there": plan.existing,
         "images_left_out": len(outcome.left_out),
         "tiles": outcome.tiles,
         "pixels": outcome.pixels,

@@ -23,7 +23,7 @@ class MappingProgress:
         self.mapped: dict[int, int] = {}
         self.ended: set[int] = set()
         self.tiles = 0
-        self.begun = self.told = time.monotonic()
+        self.begun = self.printed_at = time.monotonic()
         self.first: float | None = None
 
     def opened(self, image: int, size: int) -> None:
@@ -36,13 +36,13 @@ class MappingProgress:
         """So many more pixels and tiles of an image are mapped."""
         self.mapped[image] = self.mapped.get(image, 0) + pixels
         self.tiles += tiles
-        if time.monotonic() - self.told >= self.every:
+        if time.monotonic() - self.printed_at >= self.every:
             self.say()
 
     def end(self, image: int) -> None:
         """An image is done, or left out."""
         self.ended.add(image)
-        if time.monotonic() - self.told >= self.every or len(self.ended) == len(self.bytes):
+        if time.monotonic() - self.printed_at >= self.every or len(self.ended) == len(self.bytes):
             self.say()
 
     @property
@@ -64,22 +64,22 @@ class MappingProgress:
     @property
     def seconds_left(self) -> float | None:
         """An estimate; None while nothing was mapped."""
-        seen = sum(self.bytes[image] for image in self.size)
-        if not self.rate or not seen:
+        opened_bytes = sum(self.bytes[image] for image in self.size)
+        if not self.rate or not opened_bytes:
             return None
-        begun = self.size.keys() | self.ended
-        unseen = sum(size for image, size in enumerate(self.bytes) if image not in begun)
-        left = sum(self.size[image] - self.mapped.get(image, 0) for image in self.size.keys() - self.ended)
-        return (left + unseen * sum(self.size.values()) / seen) / self.rate
+        started = self.size.keys() | self.ended
+        unseen = sum(size for image, size in enumerate(self.bytes) if image not in started)
+        pixels_left = sum(self.size[image] - self.mapped.get(image, 0) for image in self.size.keys() - self.ended)
+        return (pixels_left + unseen * sum(self.size.values()) / opened_bytes) / self.rate
 
     def say(self) -> None:
         """Print how things stand."""
-        self.told = time.monotonic()
+        self.printed_at = time.monotonic()
         left = self.seconds_left
         time_left = "" if left is None else f"  {_clock(left)} left"
         print(
-            f"[{_clock(self.told - self.begun)}] {len(self.ended):,}/{len(self.bytes):,} images  {self.tiles:,} tiles  "
-            f"{self.rate / 1e6:.2f} Mpixel/s{time_left}",
+            f"[{_clock(self.printed_at - self.begun)}] {len(self.ended):,}/{len(self.bytes):,} images  "
+            f"{self.tiles:,} tiles  {self.rate / 1e6:.2f} Mpixel/s{time_left}",
             flush=True,
         )
 

@@ -105,10 +105,10 @@ def segment(
             left_out[out] = str(error)
     made = {}
     rows = _mapped(files, list(scenes.values()), examples, resources, settings) if scenes else iter(())
-    for index, of_scene in itertools.groupby(rows, key=lambda row: int(row["scene"])):
+    for index, scene_rows in itertools.groupby(rows, key=lambda row: int(row["scene"])):
         out, standard = list(scenes.items())[index]
         try:
-            made[out] = _written(out, standard, of_scene, examples.class_names, colours)
+            made[out] = _written(out, standard, scene_rows, examples.class_names, colours)
         except ValueError as error:
             left_out[out] = str(error)
             continue

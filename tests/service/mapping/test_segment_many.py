@@ -141,9 +141,9 @@ def test_maps_are_what_evaluation_predicts(dense, images, tmp_path):
     made = json.loads((tmp_path / "maps" / "below" / "b.json").read_text())
     counts = np.bincount(classes_in(tmp_path / "maps" / "below" / "b.tif").ravel(), minlength=3)
     assert made["pixels"] == dict(zip(TASK.class_names, counts.tolist(), strict=True))
-    there = {str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").rglob("*") if path.is_file()}
+    existing = {str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").rglob("*") if path.is_file()}
     kinds = (".json", ".tif", ".tif.aux.xml", "_confidence.tif")
-    assert there == {f"{name}{kind}" for name in ("a", "below/b", "c") for kind in kinds}
+    assert existing == {f"{name}{kind}" for name in ("a", "below/b", "c") for kind in kinds}
 
 
 @pytest.mark.parametrize("size", [(24, 40), (80, 100)])
@@ -203,7 +203,7 @@ def test_only_what_is_not_there_whole_and_the_same_is_made(dense, images, tmp_pa
 
     assert todo() == ["a", "below/b", "c"]
     mapped(dense, [images], out)
-    assert todo() == [] and planned(dense, [images], out).there == 3
+    assert todo() == [] and planned(dense, [images], out).existing == 3
     assert todo(MapSettings(Tiling(64, 16, batch=4))) == [], "how many at once changes no map"
     assert len(todo(MapSettings(Tiling(64, 32)))) == 3
     other = Experiment(CrossEntropy(UNet(2, "group")), steps=6, batch_size=4, seed=1)
