@@ -50,7 +50,7 @@ def data_path(dataset: PackedDataset, batch_size: int, steps: int, repetitions: 
         _drain(ingest.training_stream(dataset, replace(warm_up, seed=seed)))
         streamed = ingest.training_stream(dataset, replace(experiment, seed=seed))
         values["Ray Data"].append(_images_per_second(streamed, batch_size))
-        values["DataLoader, 2 workers"].append(_of_data_loader(dataset, replace(experiment, seed=seed)))
+        values["DataLoader, 2 workers"].append(_data_loader_speed(dataset, replace(experiment, seed=seed)))
     return BenchmarkRow("data-path", "images/s", values)
 
 
@@ -70,7 +70,7 @@ def data_path_cached(dataset: PackedDataset, batch_size: int, steps: int, repeti
         streamed = ingest.training_stream(cached, seeded, start_step=epoch)
         values["Ray Data, from epoch 2 on"].append(_images_per_second(streamed, batch_size))
         # As many steps as in `data_path`: its rate does not change.
-        values["DataLoader, 2 workers"].append(_of_data_loader(dataset, replace(seeded, steps=min(steps, 300))))
+        values["DataLoader, 2 workers"].append(_data_loader_speed(dataset, replace(seeded, steps=min(steps, 300))))
     return BenchmarkRow("data-path-cached", "images/s", values)
 
 
@@ -124,7 +124,7 @@ def _data_loader(dataset: PackedDataset, experiment: Experiment) -> Iterator[Bat
         yield convert(numpy)
 
 
-def _of_data_loader(dataset: PackedDataset, experiment: Experiment) -> float:
+def _data_loader_speed(dataset: PackedDataset, experiment: Experiment) -> float:
     """Images a second of the DataLoader over the experiment's steps, after some that are not timed."""
     loaded = _data_loader(dataset, replace(experiment, steps=experiment.steps + WARM_UP_STEPS))
     _drain(itertools.islice(loaded, WARM_UP_STEPS))
@@ -167,9 +167,9 @@ def _peak_of_processes(work: Callable[[], object], every: float = 0.2) -> int:
     done, peaks = threading.Event(), [0]
 
     def watch() -> None:
-        here = psutil.Process()
+        process = psutil.Process()
         while not done.wait(every):
-            peaks.append(sum(map(_proportional, [here, *here.children(recursive=True)])))
+            peaks.append(sum(map(_proportional, [process, *process.children(recursive=True)])))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

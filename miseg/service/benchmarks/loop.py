@@ -70,8 +70,8 @@ def scaling(dataset: PackedDataset, batch_size: int, steps: int, repetitions: in
     values: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(repetitions):
         with tempfile.TemporaryDirectory(prefix="miseg-benchmark-") as folder:
-            alone = _on_workers(_of_one_thread, dataset, experiment, 1, folder + "/1")
-            two = _on_workers(_of_one_thread, dataset, experiment, 2, folder + "/2")
+            alone = _on_workers(_single_threaded_times, dataset, experiment, 1, folder + "/1")
+            two = _on_workers(_single_threaded_times, dataset, experiment, 2, folder + "/2")
         milliseconds = (alone["step"], 2 * two["step"], alone["step"] + 2 * two["sum"])
         for name, value in zip(names, milliseconds, strict=True):
             values[name].append(value)
@@ -159,7 +159,7 @@ def _beside_a_bare_loop(config: dict[str, Any]) -> dict[str, list[float]]:
     return seconds_by_variant
 
 
-def _of_one_thread(config: dict[str, Any]) -> dict[str, float]:
+def _single_threaded_times(config: dict[str, Any]) -> dict[str, float]:
     torch.set_num_threads(1)
     experiment: Experiment = from_dict(config["experiment"])
     trained = Loop(experiment, ingest.task_of(PackedDataset.open(config["data"])), get_device())

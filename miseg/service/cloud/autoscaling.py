@@ -90,21 +90,21 @@ def announce(address: str, config: dict[str, Any]) -> None:
     Raises:
         Exception: Ray is away.
     """
-    told, types = ray_internals.ClusterConfig(), dict(config["available_node_types"])
+    cluster_config, types = ray_internals.ClusterConfig(), dict(config["available_node_types"])
     head = types.pop(config.get("head_node_type"), {}).get("resources", {})
     for name, node_type in types.items():
-        group = told.node_group_configs.add(name=name, max_count=node_type.get("max_workers", 0))
+        group = cluster_config.node_group_configs.add(name=name, max_count=node_type.get("max_workers", 0))
         for kind, amount in node_type.get("resources", {}).items():
             group.resources[kind] = int(amount)
             if "max_workers" in config:
                 limit = int(amount) * config["max_workers"] + int(head.get(kind, 0))
-                told.max_resources[kind] = max(told.max_resources.get(kind, 0), limit)
-    group = told.node_group_configs.add(name="head", max_count=1)
+                cluster_config.max_resources[kind] = max(cluster_config.max_resources.get(kind, 0), limit)
+    group = cluster_config.node_group_configs.add(name="head", max_count=1)
     for kind, amount in head.items():
         group.resources[kind] = int(amount)
     ray_internals.GcsClient(address=address).internal_kv_put(
         ray_internals.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
-        told.SerializeToString(),
+        cluster_config.SerializeToString(),
         True,
         ray_internals.GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
     )

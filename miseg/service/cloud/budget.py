@@ -189,8 +189,8 @@ class Exported:
         self._hours = Gauge("miseg_budget_node_hours", "Hours of nodes.", ["NodeType"], registry=registry)
         start_http_server(port, addr=host, registry=registry)
         targets.mkdir(parents=True, exist_ok=True)
-        told = [{"targets": [f"{host}:{port}"], "labels": {"job": "budget"}}]
-        (targets / "budget.json").write_text(json.dumps(told))
+        scrape_targets = [{"targets": [f"{host}:{port}"], "labels": {"job": "budget"}}]
+        (targets / "budget.json").write_text(json.dumps(scrape_targets))
 
     def put(self, ledger: Ledger, plan: BudgetPlan) -> None:
         """Export the current figures."""
@@ -208,16 +208,16 @@ def _used(spent: float, budget: float) -> float:
 
 def main(guard: Guard) -> None:
     """Watch for ever; with `check`, status 2 and a line where budget or prices cannot be read."""
-    path, kept = Path(guard.config).expanduser(), Path(guard.ledger).expanduser()
+    path, ledger_path = Path(guard.config).expanduser(), Path(guard.ledger).expanduser()
     try:
         read_plan(path)
-        ledger = Ledger.load(kept)
+        ledger = Ledger.load(ledger_path)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     if guard.check:
         return
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    ledger_path.parent.mkdir(parents=True, exist_ok=True)
     exported = Exported(guard.host, guard.port, Path(guard.targets).expanduser())
     forbid = partial(draining.no_workers, path)
     if guard.raycluster is not None:
@@ -230,7 +230,7 @@ def main(guard: Guard) -> None:
             ledger.look(nodes_by_type(status, plan.head), time.time(), psutil.boot_time())
             autoscaling.announce(guard.address, autoscaling.read(path))
             _tell(ledger, plan)
-            ledger.save(kept)
+            ledger.save(ledger_path)
             exported.put(ledger, plan)
             stop.look(status, ledger.state == STOPPED)
             failed = ""
@@ -248,8 +248,8 @@ def _tell(ledger: Ledger, plan: BudgetPlan) -> None:
     state = STOPPED if used >= 1 else WARNED if used >= WARNING else WITHIN
     if state != ledger.state:
         ledger.state = state
-        what = {WITHIN: "within the budget", WARNED: "WARNING: the budget is nearly spent", STOPPED: "STOPPED"}[state]
-        autoscaling.say(f"{what}: {spent:.2f} of {plan.budget:g} ({used:.0%})")
+        label = {WITHIN: "within the budget", WARNED: "WARNING: the budget is nearly spent", STOPPED: "STOPPED"}[state]
+        autoscaling.say(f"{label}: {spent:.2f} of {plan.budget:g} ({used:.0%})")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def run(arguments: Monitor) -> int:
     targets = Path(arguments.ray_folder) / TARGETS
     if not targets.exists():
         print(f"there is no {targets} yet: what a Ray exports is seen from its start on (--ray-folder)", flush=True)
-    return _until_one_ends(commands, arguments, folder)
+    return _run_until_exit(commands, arguments, folder)
 
 
 def prometheus_command(arguments: Monitor, folder: Path, program: str) -> list[str]:
@@ -117,10 +117,10 @@ def write_grafana(arguments: Monitor, folder: Path, dashboards: Path) -> None:
         "isDefault": True,
         "jsonData": {"httpMethod": "POST", "timeInterval": f"{SCRAPE_S}s"},
     }
-    of_ray = Path(arguments.ray_folder) / "session_latest/metrics/grafana/dashboards"
+    ray_dashboards = Path(arguments.ray_folder) / "session_latest/metrics/grafana/dashboards"
     providers = [
         {"name": "miseg", "folder": "", "type": "file", "options": {"path": str(dashboards / "grafana")}},
-        {"name": "Ray", "folder": "Ray", "type": "file", "options": {"path": str(of_ray)}},
+        {"name": "Ray", "folder": "Ray", "type": "file", "options": {"path": str(ray_dashboards)}},
     ]
     for kind, content in (("datasources", [source]), ("providers", providers)):
         target = folder / "provisioning" / ("dashboards" if kind == "providers" else kind)
@@ -150,7 +150,7 @@ def grafana_settings(arguments: Monitor, folder: Path, dashboards: Path) -> dict
     }
 
 
-def _until_one_ends(
+def _run_until_exit(
     commands: dict[str, tuple[list[str], dict[str, str]]], arguments: Monitor, folder: Path
 ) -> int:  # fmt: skip
     ports = {"Prometheus": arguments.prometheus_port, "Grafana": arguments.grafana_port}

@@ -79,8 +79,8 @@ def gcp_deadline() -> float | None:
     """
     host = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
     url = f"http://{host}/computeMetadata/v1/instance/preempted"
-    said = _answer(urllib.request.Request(url, headers={"Metadata-Flavor": "Google"}))
-    return time.time() + GCP_NOTICE_S if said.strip() == "TRUE" else None
+    answer = _answer(urllib.request.Request(url, headers={"Metadata-Flavor": "Google"}))
+    return time.time() + GCP_NOTICE_S if answer.strip() == "TRUE" else None
 
 
 def kubernetes_deadline() -> float:

@@ -79,8 +79,8 @@ Item = TypeVar("Item")
 REFRESH_S = 5.0
 """Seconds between two settings of a gauge whose value stays."""
 
-_made: dict[str, Any] = {}
-_kept: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+_metrics: dict[str, Any] = {}
+_gauge_values: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
 """The gauges' values, by name and labels."""
 _refreshing: list[threading.Thread] = []
 _lock = threading.Lock()
@@ -118,7 +118,7 @@ def put(name: str, labels: Mapping[str, str], value: float) -> None:
     """Set one of `GAUGES` to `value`, until `forget`; nothing where it is not finite."""
     if math.isfinite(value) and _connected():
         with _lock:
-            _kept[name, frozenset(labels.items())] = value
+            _gauge_values[name, frozenset(labels.items())] = value
             if not _refreshing:
                 _refreshing.append(threading.Thread(target=_refresh, name="miseg-metrics", daemon=True))
                 _refreshing[0].start()
@@ -128,9 +128,9 @@ def put(name: str, labels: Mapping[str, str], value: float) -> None:
 def forget(labels: Mapping[str, str], prefix: str = "") -> None:
     """Export the gauges with these labels, and names that start so, no longer."""
     with _lock:
-        for name, known in list(_kept):
-            if known >= labels.items() and name.startswith(prefix):
-                del _kept[name, known]
+        for name, gauge_labels in list(_gauge_values):
+            if gauge_labels >= labels.items() and name.startswith(prefix):
+                del _gauge_values[name, gauge_labels]
 
 
 def _refresh() -> None:
@@ -142,9 +142,9 @@ def _refresh() -> None:
 
 def _set_again() -> None:
     with _lock:
-        values = list(_kept.items())
+        values = list(_gauge_values.items())
     for (name, labels), value in values:
-        if _kept.get((name, labels)) == value:  # not forgotten, nor set anew, since
+        if _gauge_values.get((name, labels)) == value:  # not forgotten, nor set anew, since
             _record(name, dict(labels), value)
 
 
@@ -169,10 +169,10 @@ def _metric(name: str) -> tuple[Any, tuple[str, ...]]:
 
     description, keys = (COUNTERS | GAUGES)[name]
     with _lock:
-        if name not in _made:
+        if name not in _metrics:
             make = metrics.Counter if name in COUNTERS else metrics.Gauge
-            _made[name] = make(name, description, keys)
-    return _made[name], keys
+            _metrics[name] = make(name, description, keys)
+    return _metrics[name], keys
 
 
 class Waited(Generic[Item]):
@@ -207,9 +207,9 @@ class RunMetrics:
 
     def __init__(self, labels: Mapping[str, str], run_id: str) -> None:
         self.labels = {"run": run_id} | dict(labels)
-        self._of_the_run = self.labels | {"run_id": run_id}
-        put("miseg_run_active", self._of_the_run, 1)
-        self._got_on()
+        self._run_id_labels = self.labels | {"run_id": run_id}
+        put("miseg_run_active", self._run_id_labels, 1)
+        self._mark_progress()
 
     def flushed(self, progress: float, steps: int, images: int, last: Mapping[str, float]) -> None:
         """The training got on.
@@ -225,7 +225,7 @@ class RunMetrics:
         put("miseg_run_progress_ratio", self.labels, progress)
         for name, key in (("miseg_training_loss", "train/loss"), ("miseg_learning_rate", "train/learning_rate")):
             put(name, self.labels, last.get(key, math.nan))
-        self._got_on()
+        self._mark_progress()
         self._gpu_memory()
 
     def spent(self, **seconds: float) -> None:
@@ -241,7 +241,7 @@ class RunMetrics:
             ("miseg_validation_objective", OBJECTIVE),
         ):
             put(name, self.labels | {"split": split}, scores.get(of_split(split, key), math.nan))
-        self._got_on()
+        self._mark_progress()
 
     def fault(self, kind: str) -> None:
         """Something went wrong; `kind` is one of those that `COUNTERS` describes."""
@@ -254,10 +254,10 @@ class RunMetrics:
 
     def close(self) -> None:
         """The training has ended here; its process may go on with the next one."""
-        put("miseg_run_active", self._of_the_run, 0)
+        put("miseg_run_active", self._run_id_labels, 0)
         forget({"run": self.labels["run"]})
 
-    def _got_on(self) -> None:
+    def _mark_progress(self) -> None:
         put("miseg_run_progress_timestamp_seconds", self.labels, time.time())
 
     def _gpu_memory(self) -> None:

@@ -116,14 +116,14 @@ def _start_here(show_workers: bool) -> None:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
-    told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{LOOPBACK}:{port}"}
+    environment = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{LOOPBACK}:{port}"}
     # Where Ray knows of clusters a machine's address is the one that others reach, and every process answers there.
-    told[ray_internals.ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    environment[ray_internals.ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     # This machine does not announce that it goes away, as a spot node does: a process less for each trial to start.
-    told["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-    before = {name: os.environ.get(name) for name in told}
+    environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    previous = {name: os.environ.get(name) for name in environment}
     clusters = ray_internals.ray_constants.ENABLE_RAY_CLUSTER
-    os.environ.update(told)
+    os.environ.update(environment)
     ray_internals.ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         ray.init(
@@ -134,7 +134,7 @@ def _start_here(show_workers: bool) -> None:
         )
     finally:
         ray_internals.ray_constants.ENABLE_RAY_CLUSTER = clusters
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:
@@ -196,9 +196,11 @@ def resources(workers: int, concurrency: int | None) -> Resources:
         raise ValueError(f"concurrency = {concurrency}: use 1 or more")
     share = Resources(cpus, gpus, workers, concurrency)
     for kind, amount in share.per_worker.items():
-        there = {"CPU": cpus, "GPU": gpus}[kind]
-        if amount * workers > there:
-            raise ValueError(f"workers = {workers}: the cluster's {there:g} {kind}s hold at most {int(there / amount)}")
+        available = {"CPU": cpus, "GPU": gpus}[kind]
+        if amount * workers > available:
+            raise ValueError(
+                f"workers = {workers}: the cluster's {available:g} {kind}s hold at most {int(available / amount)}"
+            )
     return share
 
 

@@ -69,12 +69,12 @@ class JobOptions:
         return int(value * 2**30)
 
 
-def check_no_keys(what: str, uri: str) -> None:
+def check_no_keys(option: str, uri: str) -> None:
     """Raise ValueError where a URI holds a key and its secret: it is printed, and kept with the runs."""
     login, _, host = (urlsplit(uri).netloc if "://" in uri else "").rpartition("@")
     if ":" in login:
         raise ValueError(
-            f"{what} = {uri.partition('://')[0]}://…@{host}…: keys in it would be printed and kept "
+            f"{option} = {uri.partition('://')[0]}://…@{host}…: keys in it would be printed and kept "
             "with the runs; leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store has "
             "in their place"
         )

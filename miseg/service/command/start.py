@@ -73,19 +73,19 @@ def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
     """
     system, folder = file_system(f"{storage}/tunings")
     entries = patiently(system, lambda: listed(system, folder))
-    known = sorted(info.base_name.removesuffix("-search") for info in entries if info.base_name.endswith("-search"))
+    names = sorted(info.base_name.removesuffix("-search") for info in entries if info.base_name.endswith("-search"))
     if not resume:
-        if name in known:
+        if name in names:
             raise ValueError(f"a tuning called {name} exists: continue it with --resume, or choose another --name")
         return name or f"{stem}-{unique()}"
     if name is None:
         # The time at the end of a default name makes the last the latest.
-        of_stem = [other for other in known if other.startswith(f"{stem}-")]
-        if not of_stem:
+        default_names = [tuning for tuning in names if tuning.startswith(f"{stem}-")]
+        if not default_names:
             raise ValueError(f"no tuning {stem}-* under {folder}: leave --resume out to start one")
-        return of_stem[-1]
-    if name not in known:
-        raise ValueError(f"no tuning called {name} under {folder}; there are: {', '.join(known) or 'none'}")
+        return default_names[-1]
+    if name not in names:
+        raise ValueError(f"no tuning called {name} under {folder}; there are: {', '.join(names) or 'none'}")
     return name
 
 
@@ -144,13 +144,13 @@ def check_writable(storage: str) -> None:
         system, folder = file_system(storage)
         path = f"{folder}/.written-{uuid.uuid4().hex}"
 
-        def try_it() -> None:
+        def write_probe() -> None:
             system.create_dir(folder)
             with system.open_output_stream(path) as file:
                 file.write(b"miseg can write here")
             system.delete_file(path)
 
-        patiently(system, try_it, START_PATIENCE)
+        patiently(system, write_probe, START_PATIENCE)
     except (OSError, ValueError, pa.ArrowException) as error:
         # pyarrow's own text says which file it tried to write.
         number = error.errno if isinstance(error, OSError) else None

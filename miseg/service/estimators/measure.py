@@ -46,15 +46,15 @@ def measure(grid: EstimatorGrid, record: EstimatorRecord) -> EstimatorReport:
     todo = [key for key in planned if key not in cells or cells[key].failure]
     for key in todo:
         cells.pop(key, None)
-    say = _Progress(len(planned), len(planned) - len(todo))
+    progress = _Progress(len(planned), len(planned) - len(todo))
     try:
         for (row, seed), cell in _run(todo, grid.limit):
             cells[row, seed] = cell
             record.add(row, seed, cell)
-            of_row = [cells[row, other] for other in range(grid.seeds) if (row, other) in cells]
-            if len(of_row) == grid.seeds:
-                record.close_row(row, of_row)
-            say.cell(row, seed, cell)
+            row_cells = [cells[row, row_seed] for row_seed in range(grid.seeds) if (row, row_seed) in cells]
+            if len(row_cells) == grid.seeds:
+                record.close_row(row, row_cells)
+            progress.cell(row, seed, cell)
         record.flush()
     except KeyboardInterrupt:
         record.end("KILLED", "interrupted; --resume continues")
@@ -72,11 +72,11 @@ def _run(
     """Cells as they are done, in any order."""
     task = ray.remote(measure_cell).options(num_cpus=1)
     waiting: dict[Any, tuple[EstimatorRow, int]] = {}
-    left = iter(todo)
+    remaining = iter(todo)
     while True:
         # Enough to keep every CPU busy, and to let an autoscaler see that more are wanted.
         room = max(2, int(2 * ray.cluster_resources().get("CPU", 1))) - len(waiting)
-        for row, seed in itertools.islice(left, room):
+        for row, seed in itertools.islice(remaining, room):
             waiting[task.remote(row, seed, limit)] = (row, seed)
         if not waiting:
             return
@@ -143,7 +143,7 @@ class _Progress:
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.done, self.failed = total, done, 0
-        self.started = self.said = time.monotonic()
+        self.started = self.printed_at = time.monotonic()
         self.seen: set[tuple[str, str]] = set()
         if done:
             print(f"{done} of {total} cells were measured before", flush=True)
@@ -155,8 +155,8 @@ class _Progress:
         if cell.failure and (row.estimator, cell.failure.split(":")[0]) not in self.seen:
             self.seen.add((row.estimator, cell.failure.split(":")[0]))
             self._say(f"{row.text} seed {seed} failed: {cell.failure}")
-        if time.monotonic() > self.said + 10 or self.done == self.total:
-            self.said = time.monotonic()
+        if time.monotonic() > self.printed_at + 10 or self.done == self.total:
+            self.printed_at = time.monotonic()
             self._say(f"{self.done}/{self.total} cells, {self.failed} failed; last {row.text} seed {seed}")
 
     def _say(self, text: str) -> None:

@@ -56,7 +56,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     found = Recorded()
     monkeypatch.setattr(metrics, "_connected", lambda: True)
     monkeypatch.setattr(metrics, "_record", found)
-    monkeypatch.setattr(metrics, "_kept", {})
+    monkeypatch.setattr(metrics, "_gauge_values", {})
     return found
 
 
@@ -118,15 +118,15 @@ def test_a_gauge_is_set_again_until_it_is_forgotten(recorded: Recorded) -> None:
 
 def test_what_has_ended_is_forgotten(trained, recorded: Recorded) -> None:
     _, recorder, _ = trained
-    assert {name for name, _ in metrics._kept} >= {"miseg_run_active", "miseg_run_progress_timestamp_seconds"}
+    assert {name for name, _ in metrics._gauge_values} >= {"miseg_run_active", "miseg_run_progress_timestamp_seconds"}
     recorder.close()
     # Of this run: a journal of another test may still wait for its server in this process.
-    assert not [name for name, known in metrics._kept if ("run", "r") in known]
+    assert not [name for name, known in metrics._gauge_values if ("run", "r") in known]
     tuning = tuning_metrics.TuningMetrics({"tuning": "t", "phase": "search"}, total=1, steps=10)
     tuning.on_trial_start(0, [Trial("RUNNING")], None)
-    assert [name for name, known in metrics._kept if ("tuning", "t") in known]
+    assert [name for name, known in metrics._gauge_values if ("tuning", "t") in known]
     tuning.on_experiment_end([Trial("TERMINATED", 10)])
-    assert not [name for name, known in metrics._kept if ("tuning", "t") in known]
+    assert not [name for name, known in metrics._gauge_values if ("tuning", "t") in known]
 
 
 def test_waited_sums_what_was_waited_for_and_hands_all_on() -> None:
