@@ -75,30 +75,34 @@ def run(arguments: Evaluate) -> int:
     with tempfile.TemporaryDirectory() as folder:
         uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
         # Folders named by their run: what is wrong with a checkpoint is told with its path.
-        places = {
+        checkpoints = {
             run_id: models.download(uri, run_id, arguments.role, Path(folder) / Path(run_id).name)
             for run_id in arguments.run
         }
         if arguments.checkpoint is not None:
-            places[""] = Path(arguments.checkpoint)
-        experiments = {run_id: checkpoint_files.read_experiment(place) for run_id, place in places.items()}
+            checkpoints[""] = Path(arguments.checkpoint)
+        experiments = {
+            run_id: checkpoint_files.read_experiment(checkpoint) for run_id, checkpoint in checkpoints.items()
+        }
         if arguments.data is not None:
-            experiments = {run_id: replace(found, data=arguments.data) for run_id, found in experiments.items()}
+            experiments = {
+                run_id: replace(experiment, data=arguments.data) for run_id, experiment in experiments.items()
+            }
         check_alike(experiments)
         data = packed(next(iter(experiments.values())).data, arguments.root)
         splits = PackedDataset.open(data).splits
         if arguments.split == "val":
             arguments.split = next(iter(experiments.values())).validation_split(splits)
-        for place in places.values():
-            check(place, PackedDataset.open(data), arguments.split)
+        for checkpoint in checkpoints.values():
+            check(checkpoint, PackedDataset.open(data), arguments.split)
         job = prepare(arguments, list(experiments.values()), splits=(arguments.split,))
         if arguments.points:
-            return _few(arguments, places, job)
-        if len(places) > 1:
-            run_id, columns, table = compare(places, job.data, arguments.split, job, crf)
+            return _few(arguments, checkpoints, job)
+        if len(checkpoints) > 1:
+            run_id, columns, table = compare(checkpoints, job.data, arguments.split, job, crf)
         else:
-            ((parent, place),) = places.items()
-            model = TrainedModel(place, parent or None)
+            ((parent, checkpoint),) = checkpoints.items()
+            model = TrainedModel(checkpoint, parent or None)
             run_id, scores, _ = evaluate(model, job.data, arguments.split, job, crf)
             columns, table = [""], [(name, [value]) for name, value in scores.items()]
     lines = [["", *columns]] if any(columns) else []
@@ -110,14 +114,14 @@ def run(arguments: Evaluate) -> int:
     return 0
 
 
-def _few(arguments: Evaluate, places: dict[str, Path], job: Job) -> int:
+def _few(arguments: Evaluate, checkpoints: dict[str, Path], job: Job) -> int:
     # Not at the top: --help must not wait for them.
     from miseg.service.evaluation import few_labels
     from miseg.service.evaluation.evaluate import TrainedModel
 
     settings = few_labels.Draws(arguments.points, arguments.draws, arguments.dates, arguments.compare)
-    for parent, place in places.items():
-        model = TrainedModel(place, parent or None)
+    for parent, checkpoint in checkpoints.items():
+        model = TrainedModel(checkpoint, parent or None)
         run_id, table = few_labels.measure(model, job.data, arguments.split, settings, job)
         print(table.to_string(index=False, float_format="{:.3f}".format))
         print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")

@@ -28,8 +28,8 @@ def run(arguments: Options) -> int:
     print(f"study {name}, to do:\n{todo}", flush=True)
     if arguments.plan:
         return 0
-    place = mlflow_runs.experiment_name(study.plan.data[0])
-    with claimed(study.job, place, record.name_of(study.plan)):
+    experiment_name = mlflow_runs.experiment_name(study.plan.data[0])
+    with claimed(study.job, experiment_name, record.name_of(study.plan)):
         failed = running.run(study)
     print(f"\nStudy {name} at {uri}")
     for job, run_id in running.runs(study):

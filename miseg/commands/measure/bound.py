@@ -73,21 +73,23 @@ def run(arguments: MeasureBound) -> int:
     )
     uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
     with tempfile.TemporaryDirectory() as folder:
-        places = [
+        checkpoints = [
             models.download(uri, run_id, arguments.role, Path(folder) / Path(run_id).name) for run_id in arguments.run
         ]
-        for place in arguments.checkpoint:
-            places += checkpoint_files.within(Path(place).expanduser())
-        experiments = [checkpoint_files.read_experiment(place) for place in places]
+        for checkpoint in arguments.checkpoint:
+            checkpoints += checkpoint_files.within(Path(checkpoint).expanduser())
+        experiments = [checkpoint_files.read_experiment(checkpoint) for checkpoint in checkpoints]
         data = arguments.data or experiments[0].data
-        if arguments.data is None and (others := {found.data for found in experiments} - {data}):
+        if arguments.data is None and (others := {experiment.data for experiment in experiments} - {data}):
             raise ValueError(f"models of {data} and {', '.join(sorted(others))}: say which --data to measure on")
         splits = PackedDataset.open(packed(data, arguments.root)).splits
         if arguments.split == "val":
             arguments.split = experiments[0].validation_split(splits)
-        job = prepare(arguments, [replace(found, data=data) for found in experiments], splits=(arguments.split,))
+        job = prepare(
+            arguments, [replace(experiment, data=data) for experiment in experiments], splits=(arguments.split,)
+        )
         run_id, table = rmi_bound.measure(
-            places,
+            checkpoints,
             job.data,
             arguments.split,
             settings,

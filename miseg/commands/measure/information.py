@@ -58,12 +58,14 @@ def run(arguments: Measure) -> int:
     uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
     mlflow_runs.check(uri, arguments.root)
     name = arguments.name or f"measure-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    known = queries.find_run(uri, EXPERIMENT, name) if arguments.name else queries.latest_run(uri, EXPERIMENT, KIND)
+    mlflow_run = (
+        queries.find_run(uri, EXPERIMENT, name) if arguments.name else queries.latest_run(uri, EXPERIMENT, KIND)
+    )
     if arguments.resume:
-        if known is None:
+        if mlflow_run is None:
             raise ValueError(f"no measurement {arguments.name or ''} at {uri}: leave --resume out to start one")
-        name = known.data.tags[queries.RUN_KEY]
-    elif arguments.name and known is not None:
+        name = mlflow_run.data.tags[queries.RUN_KEY]
+    elif arguments.name and mlflow_run is not None:
         raise ValueError(f"a measurement called {name} exists: continue it with --resume, or choose another --name")
     ray_cluster.connect(arguments.address)
     cells = len(grid.rows()) * grid.seeds

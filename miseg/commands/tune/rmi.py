@@ -58,10 +58,10 @@ def experiments(arguments: TuneRmi) -> tuple[Experiment, dict[str, Experiment]]:
     names = arguments.baselines
     if arguments.recipe is None:
         data = arguments.data or "embedded"
-        found = [getattr(streets, name)(data=data, seed=arguments.seed) for name in ("rmi", *names)]
+        unadapted = [getattr(streets, name)(data=data, seed=arguments.seed) for name in ("rmi", *names)]
     else:
-        found = [_of_recipe(name, arguments) for name in ("rmi", *names)]
-    rmi, *baselines = (adapt(experiment, arguments) for experiment in found)
+        unadapted = [_of_recipe(name, arguments) for name in ("rmi", *names)]
+    rmi, *baselines = (adapt(experiment, arguments) for experiment in unadapted)
     return rmi, {name.upper(): experiment for name, experiment in zip(names, baselines, strict=True)}
 
 
