@@ -50,7 +50,7 @@ def pictures(client: MlflowClient, table: ReportedTable, rows: Sequence[Result])
     trained, other = best.seeds[seed], base.seeds[seed]
     shown = Pictures(best.name, base.name, seed)
     if trained.images is not None and other.images is not None:
-        shown.images = _of_images(table, shown, trained.images, other.images)
+        shown.images = _image_gains(table, shown, trained.images, other.images)
     sheets = [panels(client, seeded) for seeded in (trained, other)]
     if sheets[0] is not None and sheets[1] is not None:
         names = [short(name, 24) for name in (best.name, base.name)]
@@ -63,18 +63,18 @@ def pictures(client: MlflowClient, table: ReportedTable, rows: Sequence[Result])
     return shown if shown.picture or shown.images else None
 
 
-def _of_images(
-    table: ReportedTable, shown: Pictures, images: ImageCounts, other: ImageCounts
+def _image_gains(
+    table: ReportedTable, shown: Pictures, images: ImageCounts, baseline_images: ImageCounts
 ) -> list[dict[str, object]]:
-    ids = [name for name in images.ids if name in set(other.ids)]
+    ids = [name for name in images.ids if name in set(baseline_images.ids)]
     if not ids:
         return []
-    scores = [100 * counts.of_images(ids).image_iou() for counts in (images, other)]
+    scores = [100 * counts.of_images(ids).image_iou() for counts in (images, baseline_images)]
     gains = scores[0] - scores[1]
-    where = {"data": table.data, **table.labels, "split": table.split, "row": shown.row}
-    where |= {"baseline": shown.baseline, "seed": str(shown.seed)}
+    columns = {"data": table.data, **table.labels, "split": table.split, "row": shown.row}
+    columns |= {"baseline": shown.baseline, "seed": str(shown.seed)}
     return [
-        where
+        columns
         | {"image": ids[i], "iou": number(scores[0][i]), "baseline_iou": number(scores[1][i])}
         | {"difference": number(gains[i])}
         for i in np.argsort(-gains, kind="stable")

@@ -55,7 +55,7 @@ def test_what_is_to_be_known_of_clusters_is_said() -> None:
         ("sentinel2-flanders", "50", "few", "Sentinel-2 series of Flanders with 50 labelled pixels a class"),
     ],
 )
-def test_a_place_is_the_data_and_the_labels(data: str, budget: str, supervision: str, called: str) -> None:
+def test_the_data_and_the_labels_are_put_in_words(data: str, budget: str, supervision: str, called: str) -> None:
     table = ReportedTable(data, budget, supervision, "")
     assert data_and_labels(table) == called
     images, pixels = budget if supervision == "dense" else "", budget if supervision == "few" else ""
