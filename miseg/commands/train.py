@@ -90,10 +90,10 @@ def run(arguments: Train | Again) -> int:
 
     # A name, and --from-run, ask for it once more.
     first = arguments.name is None and not again
-    if first and (before := repeats.trained(job.tracking_uri, experiment, job.data)) is not None:
-        print(repeats.of_training(before))
-        register(before.info.run_id)
-        print(f"look at it with: {job.look(before.info.run_id)}")
+    if first and (earlier_run := repeats.trained(job.tracking_uri, experiment, job.data)) is not None:
+        print(repeats.training_message(earlier_run))
+        register(earlier_run.info.run_id)
+        print(f"look at it with: {job.look(earlier_run.info.run_id)}")
         return 0
     experiment_name = mlflow_runs.experiment_name(experiment.data)
     with claimed(job, experiment_name, name, experiment.id if first else ""):

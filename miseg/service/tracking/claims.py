@@ -124,14 +124,17 @@ def _take(client: MlflowClient, experiment_id: str, own: Claim) -> Claim:
             return own
         for rival_experiment, rival in rivals:
             if rival.id not in watched and rival.gone is None:
-                print(f"{_who(rival)} has {rival.name}: looking for up to {SILENCE:.0f} s whether it lives", flush=True)
+                print(
+                    f"{_owner(rival)} has {rival.name}: looking for up to {SILENCE:.0f} s whether it lives",
+                    flush=True,
+                )
             last_seen, since = watched.setdefault(rival.id, (rival, time.monotonic()))
             if rival.gone or (rival == last_seen and time.monotonic() - since > SILENCE):
                 # Whoever wakes and claims it again is seen at the next look.
                 _drop(client, rival_experiment, rival)
             elif (rival.held or rival.id < own.id) and (rival.gone is False or rival != last_seen):
                 # Of two that look, the lower id goes on. On another machine any change is a sign of life.
-                raise TakenError(_taken(own, rival))
+                raise TakenError(_taken_message(own, rival))
         time.sleep(LOOK)
 
 
@@ -146,13 +149,15 @@ def _beat(client: MlflowClient, experiment_id: str, own: Claim, done: threading.
             _write(client, experiment_id, own)
 
 
-def _taken(own: Claim, rival: Claim) -> str:
+def _taken_message(own: Claim, rival: Claim) -> str:
     if rival.name == own.name:
-        return f"{own.name} is in work by {_who(rival)}: wait for its end, or choose another --name"
-    return f"the same is in work by {_who(rival)}, as {rival.name}: wait for its end, or choose a --name to do it twice"
+        return f"{own.name} is in work by {_owner(rival)}: wait for its end, or choose another --name"
+    return (
+        f"the same is in work by {_owner(rival)}, as {rival.name}: wait for its end, or choose a --name to do it twice"
+    )
 
 
-def _who(claim: Claim) -> str:
+def _owner(claim: Claim) -> str:
     return f"process {claim.process} on {claim.host}"
 
 

@@ -91,9 +91,11 @@ def _copy(offline: str, store: RunStore, experiment: Experiment, run: Run, copie
         copy = begun[0].info.run_id
     else:
         # Alone with what names it, so that a copy which is cut off here is found again.
-        first = {key: value for key, value in tags.items() if key in (ORIGIN, "mlflow.user", "mlflow.parentRunId")}
+        origin_tags = {
+            key: value for key, value in tags.items() if key in (ORIGIN, "mlflow.user", "mlflow.parentRunId")
+        }
         created = target.create_run(
-            experiment_id, start_time=run.info.start_time, tags=first, run_name=run.info.run_name
+            experiment_id, start_time=run.info.start_time, tags=origin_tags, run_name=run.info.run_name
         )
         copy = created.info.run_id
     has = target.get_run(copy).data.params

@@ -55,14 +55,14 @@ def save(uri: str, run_id: str) -> None:
     """
     client = MlflowClient(uri)
     run = client.get_run(run_id)
-    shown = state(run)
-    if shown is None:
+    view_state = state(run)
+    if view_state is None:
         return
     experiment = client.get_experiment(run.info.experiment_id)
     entry = {"name": f"{run.data.tags['miseg.kind']} {run.info.run_name}", "createdAt": run.info.start_time}
     if run.data.tags["miseg.kind"] == "study":
         entry["name"] = f"{run.info.run_name}: measured"
-    value = json.dumps(entry | {"state": _compressed(shown)})
+    value = json.dumps(entry | {"state": _compressed(view_state)})
     if experiment.tags.get(TAG + run_id) != value:
         client.set_experiment_tag(run.info.experiment_id, TAG + run_id, value)
 
@@ -82,10 +82,10 @@ def address(uri: str, run_id: str) -> str:
     return f"{server}/#/experiments/{experiment_id}/runs" + (f"?viewStateShareKey={run_id}" if viewed else f"/{run_id}")
 
 
-def _state(of: str, value: str, order_by: str, columns: list[str]) -> dict[str, Any]:
+def _state(key: str, value: str, order_by: str, columns: list[str]) -> dict[str, Any]:
     # What is left out is as MLflow has it. Every run is shown in the charts beside the table.
     return {
-        "searchFilter": f"{of} = '{value}'",
+        "searchFilter": f"{key} = '{value}'",
         "orderByKey": order_by,
         "orderByAsc": False,
         "selectedColumns": columns,
@@ -94,11 +94,11 @@ def _state(of: str, value: str, order_by: str, columns: list[str]) -> dict[str, 
     }
 
 
-def _column(of: str, name: str) -> str:
+def _column(kind: str, name: str) -> str:
     """A column's name in the page's own terms."""
-    return f"{of}.`{name}`"
+    return f"{kind}.`{name}`"
 
 
-def _compressed(shown: Mapping[str, Any]) -> str:
+def _compressed(view_state: Mapping[str, Any]) -> str:
     # As the page does it: a tag takes 20,000 characters.
-    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(shown).encode())).decode()
+    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(view_state).encode())).decode()

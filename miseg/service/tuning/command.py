@@ -84,8 +84,8 @@ class TuningRequest:
         return [self.base, *self.rivals.values(), *(check(self.typed, self.base) if self.typed else ())]
 
 
-def search(arguments: TuningOptions, wanted: TuningRequest) -> int:
-    """Tune what is wanted, confirm the winner beside the published setting and its rivals, and print the tables.
+def search(arguments: TuningOptions, request: TuningRequest) -> int:
+    """Tune what is asked for, confirm the winner beside the published setting and its rivals, and print the tables.
 
     Returns 1 where a confirmation failed, or every trial, else 0. Nothing is done where the same was tuned before under
     another name, and no name asks for it once more.
@@ -100,13 +100,13 @@ def search(arguments: TuningOptions, wanted: TuningRequest) -> int:
     from miseg.service.tracking.claims import claimed
     from miseg.service.tuning import repeats, tune
 
-    name = tuning_name(arguments.root, wanted.stem, arguments.name, arguments.resume)
-    job = prepare(arguments, wanted.experiments, workers=arguments.workers_per_trial, concurrency=arguments.concurrent)
-    tuning = _tuning(name, arguments, wanted, job)
+    name = tuning_name(arguments.root, request.stem, arguments.name, arguments.resume)
+    job = prepare(arguments, request.experiments, workers=arguments.workers_per_trial, concurrency=arguments.concurrent)
+    tuning = _tuning(name, arguments, request, job)
     first = arguments.name is None and not arguments.resume
-    if first and (before := repeats.tuned(job.tracking_uri, tuning)) is not None:
-        print(repeats.of_tuning(before))
-        print(f"look at it with: {job.look(before.info.run_id)}")
+    if first and (earlier_run := repeats.tuned(job.tracking_uri, tuning)) is not None:
+        print(repeats.tuning_message(earlier_run))
+        print(f"look at it with: {job.look(earlier_run.info.run_id)}")
         return 0
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
@@ -122,17 +122,17 @@ def search(arguments: TuningOptions, wanted: TuningRequest) -> int:
     return 1 if report.failures else 0
 
 
-def _tuning(name: str, arguments: TuningOptions, wanted: TuningRequest, job: Job) -> Tuning:
+def _tuning(name: str, arguments: TuningOptions, request: TuningRequest, job: Job) -> Tuning:
     # Not at the top: --help must not wait for them.
     from miseg.service.tuning.tuning import Tuning
 
-    tuned, published = registry.of(wanted.base.method).rows
+    tuned, published = registry.of(request.base.method).rows
     return Tuning(
         name=name,
-        base=wanted.base,
-        space=wanted.space,
-        default_point=wanted.space.point(wanted.base),
-        rivals={**wanted.rivals, published: wanted.base},
+        base=request.base,
+        space=request.space,
+        default_point=request.space.point(request.base),
+        rivals={**request.rivals, published: request.base},
         tuned=tuned,
         data=job.data,
         storage=job.storage,
@@ -141,8 +141,8 @@ def _tuning(name: str, arguments: TuningOptions, wanted: TuningRequest, job: Job
         trials=arguments.trials or (32 if job.resources.use_gpu else 6),
         confirm_seeds=arguments.confirm_seeds,
         seed=arguments.seed,
-        selection=wanted.selection,
-        grid=wanted.grid,
+        selection=request.selection,
+        grid=request.grid,
         when_storage_fails=arguments.when_storage_fails,
     )
 

@@ -22,11 +22,11 @@ def planned(tuning: Tuning) -> str:
     """Description of a tuning before it runs."""
     base = tuning.base
     manner = "a grid of" if tuning.grid is not None else "TPE and ASHA over"
-    done = command()
+    command_line = command()
     return (
         f"**{type(base.method).__name__}** on **{base.data}**: {manner} {tuning.points} trials of {base.steps} steps, "
         f"compared by {_selected(tuning)}, then confirmed on {tuning.confirm_seeds} seeds that no trial used."
-        + (f"\n\nRun with\n\n```\n{done}\n```" if done else "")
+        + (f"\n\nRun with\n\n```\n{command_line}\n```" if command_line else "")
         + f"\n\nIts runs side by side: the view *tuning {tuning.name}* in the menu of views of the runs table."
     )
 

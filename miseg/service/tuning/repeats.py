@@ -36,7 +36,7 @@ def tuned(uri: str, tuning: Tuning) -> Run | None:
     return next(iter(runs), None)
 
 
-def of_training(run: Run) -> str:
+def training_message(run: Run) -> str:
     """Message on a training that was done before."""
     tags, score = run.data.tags, run.data.metrics.get(VALIDATION_MEAN_IOU)
     origin = f"trial of the tuning {tags['miseg.tuning']}" if "miseg.tuning" in tags else f"run {tags[queries.RUN_KEY]}"
@@ -48,7 +48,7 @@ def of_training(run: Run) -> str:
     )
 
 
-def of_tuning(run: Run) -> str:
+def tuning_message(run: Run) -> str:
     """Message on a tuning that was done before."""
     name = run.data.tags[queries.RUN_KEY]
     return (

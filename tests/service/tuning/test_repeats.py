@@ -42,11 +42,13 @@ def test_a_training_is_recognised_where_it_was_finished_on_this_data(small, mixe
     assert found(tiny) is None
     run_id = trained(uri, tiny, small, "whole")
     assert found(tiny) == run_id
-    said = repeats.of_training(repeats.trained(uri, tiny, small.uri))
+    said = repeats.training_message(repeats.trained(uri, tiny, small.uri))
     assert run_id in said and "run whole, mean IoU 0.2500" in said and "Nothing is trained now" in said
     as_trial = trained(uri, replace(tiny, seed=2), small, "t-1", **{"miseg.kind": "trial", "miseg.tuning": "street"})
     assert found(replace(tiny, seed=2)) == as_trial
-    assert "trial of the tuning street" in repeats.of_training(repeats.trained(uri, replace(tiny, seed=2), small.uri))
+    assert "trial of the tuning street" in repeats.training_message(
+        repeats.trained(uri, replace(tiny, seed=2), small.uri)
+    )
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_a_tuning_is_recognised_by_all_that_its_result_depends_on(tuning, uri, t
     mlflow_runs.end_run(uri, run_id, "FINISHED", "finished")
     before = repeats.tuned(uri, replace(tuning, name="avenue", resources=Resources(8, 1, 1, 4)))
     assert before is not None and before.info.run_id == run_id
-    assert "--resume --name street prints its tables" in repeats.of_tuning(before)
+    assert "--resume --name street prints its tables" in repeats.tuning_message(before)
     for other in (
         replace(tuning, trials=4),
         replace(tuning, seed=1),
