@@ -163,8 +163,8 @@ def _measure(
             counted = score("train", Scoring(objective=False)).clusters
             assert counted is not None
             match_K = match_clusters(counted.counts)
-        each: Counted = []
-        evaluation = score(split, Scoring(PANEL_ROWS, boundary, match_K, each=each))
+        image_counts: Counted = []
+        evaluation = score(split, Scoring(PANEL_ROWS, boundary, match_K, image_counts=image_counts))
         scores = _scores(evaluation, boundary, task.class_names, split, matched_on_train=match_K is not None)
         if evaluation.samples:
             image_1CHW = evaluation.samples[0][0].images_NCHW[:1]
@@ -172,7 +172,7 @@ def _measure(
         log = Journal(**journal)
         log.metrics(step, scores)
         images = Path(folder) / f"{split}-images.parquet"
-        write_images(images, each, evaluation.clusters, match_K)
+        write_images(images, image_counts, evaluation.clusters, match_K)
         log.artifact(images, "images")
         if match_K is None and evaluation.clusters is not None:
             match_K = match_clusters(evaluation.clusters.counts)
@@ -182,7 +182,9 @@ def _measure(
     return scores, rows, None if match_K is None else match_K.tolist()
 
 
-def write_images(path: Path, each: Counted, clusters: ClusterCounts | None, match_K: torch.Tensor | None) -> None:
+def write_images(
+    path: Path, image_counts: Counted, clusters: ClusterCounts | None, match_K: torch.Tensor | None
+) -> None:
     """Write the images' confusion matrices as Parquet, one row an image.
 
     Columns: `id` and `counts`, the K * K counts of pixels with truth in rows, row by row, whose sum over images is the
@@ -193,8 +195,8 @@ def write_images(path: Path, each: Counted, clusters: ClusterCounts | None, matc
     matches = {"counts": own_K} | ({} if own_K is None or match_K is None else {"counts_train_match": match_K})
     kinds = [pa.field("id", pa.string()), *(pa.field(name, pa.list_(pa.int64())) for name in matches)]
     with pq.ParquetWriter(path, pa.schema(kinds), compression="zstd") as file:
-        for start in range(0, len(each), IMAGES_AT_ONCE):
-            part = each[start : start + IMAGES_AT_ONCE]
+        for start in range(0, len(image_counts), IMAGES_AT_ONCE):
+            part = image_counts[start : start + IMAGES_AT_ONCE]
             columns = {
                 name: [_matrix(counts, match).counts.flatten().tolist() for _, counts in part]
                 for name, match in matches.items()

@@ -100,9 +100,9 @@ def run(study: Study) -> list[str]:
             mlflow_runs.fail_run(uri, run_id, error)
         raise
     for data, run_id in parents.items():
-        of_data = [name for _, _, name in plan.of_data(data).cells if name in failed]
-        ended = f"failed: {', '.join(of_data)}; --resume tries again" if of_data else FINISHED
-        mlflow_runs.end_run(uri, run_id, "FAILED" if of_data else "FINISHED", ended)
+        failed_cells = [name for _, _, name in plan.of_data(data).cells if name in failed]
+        ended = f"failed: {', '.join(failed_cells)}; --resume tries again" if failed_cells else FINISHED
+        mlflow_runs.end_run(uri, run_id, "FAILED" if failed_cells else "FINISHED", ended)
     for data in parents:
         print(text(study, data), flush=True)
     for name, reason in failed.items():
@@ -163,8 +163,8 @@ def _tuned(study: Study, table: StudyTable, cell: StudyCell, parent: str) -> str
     tags = {record.SEEDS: str(table.confirm_seeds)}
     mlflow_runs.log_metrics(uri, report.parent_run, {}, tags=tags)
     cells = record.done(uri, study.plan)
-    of_data = [other for _, _, other in study.plan.of_data(cell.base.data).cells if other in cells]
-    mlflow_runs.log_metrics(uri, parent, {"cells_done": len(of_data)}, step=len(of_data))
+    tuned_cells = [cell_name for _, _, cell_name in study.plan.of_data(cell.base.data).cells if cell_name in cells]
+    mlflow_runs.log_metrics(uri, parent, {"cells_done": len(tuned_cells)}, step=len(tuned_cells))
     return ""
 
 

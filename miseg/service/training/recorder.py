@@ -122,7 +122,7 @@ class Recorder:
         except WriterBusyError as error:
             self._failures.failed(loop.step, error)
             return
-        described = self._of_the_data(loop.experiment, None)
+        described = self._data_description(loop.experiment, None)
         taken = checkpoint.snapshot(loop)
         write = partial(checkpoint.write, taken=taken, metrics={"step": loop.step}, data=described)
         with self._failures.at(loop.step):
@@ -141,7 +141,7 @@ class Recorder:
         tried: threading.Event,
     ) -> None:
         try:
-            described = self._of_the_data(taken.experiment, match_K)
+            described = self._data_description(taken.experiment, match_K)
             started = time.perf_counter()
             with self._failures.at(taken.step):
                 self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
@@ -155,7 +155,7 @@ class Recorder:
             except OSError as error:  # no reason to stop a training
                 print(f"warning: the pictures of step {taken.step} are not kept: {error}", flush=True)
 
-    def _of_the_data(self, experiment: Experiment, match_K: Tensor | None) -> dict[str, Any]:
+    def _data_description(self, experiment: Experiment, match_K: Tensor | None) -> dict[str, Any]:
         mean_C, std_C = standardisation(experiment.augmentation, self.dataset.info)
         described = {
             "mean": [float(value) for value in mean_C],

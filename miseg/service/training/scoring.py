@@ -50,14 +50,14 @@ class Scoring:
         match_K: the class of each cluster; None: the best match on these images.
         objective: whether the objective of a method that emits clusters is computed, at the cost of a training's
             forward pass.
-        each: is given the counts of every labelled image of this rank by itself.
+        image_counts: is given the counts of every labelled image of this rank by itself.
     """
 
     keep: int = 0
     boundary: BoundaryIoU | None = None
     match_K: Tensor | None = None
     objective: bool = True
-    each: Counted | None = None
+    image_counts: Counted | None = None
 
 
 @torch.no_grad()
@@ -80,7 +80,7 @@ def evaluate(
         scoring: what else is counted and kept.
     """
     scoring = scoring or Scoring()
-    boundary, match_K, each = scoring.boundary, scoring.match_K, scoring.each
+    boundary, match_K, image_counts = scoring.boundary, scoring.match_K, scoring.image_counts
     was_training = method.training
     method.eval()
     tally = _Clusters(method, task) if method.emits == "clusters" else None
@@ -101,8 +101,8 @@ def evaluate(
                 if boundary is not None and not name and (tally is None or match_K is not None):
                     classes = prediction_NHW if match_K is None else match_K.to(device)[prediction_NHW]
                     boundary.update(classes, batch.labels_NHW)
-                if each is not None and not name:
-                    each += _of_each(batch, prediction_NHW, method, task)
+                if image_counts is not None and not name:
+                    image_counts += _count_images(batch, prediction_NHW, method, task)
             if not name and sum(len(earlier.ids) for earlier, _ in samples) < scoring.keep:
                 samples.append((batch.to("cpu"), prediction_NHW.cpu()))
     for matrix in matrices.values():
@@ -117,7 +117,7 @@ def evaluate(
     return Evaluation(tally.counts.matched(match_K), samples, {}, tally.counts, objective)
 
 
-def _of_each(batch: Batch, prediction_NHW: Tensor, method: Method, task: Task) -> Counted:
+def _count_images(batch: Batch, prediction_NHW: Tensor, method: Method, task: Task) -> Counted:
     assert batch.labels_NHW is not None
     counted: Counted = []
     for name, prediction_HW, truth_HW in zip(batch.ids, prediction_NHW, batch.labels_NHW, strict=True):

@@ -29,9 +29,11 @@ def measured(method: MethodConfig) -> tuple[Evaluation, Counted]:
     loop = Loop(Experiment(method, data="nowhere", batch_size=4), TASK)
     batches = [replace(batch_of(7), ids=("a", "b", "c", "d")), replace(batch_of(8), ids=("e", "f", "g", "h"))]
     unlabelled = Batch(batches[0].images_NCHW, None, ("i", "j", "k", "l"))
-    each: Counted = []
-    found = evaluate_batches(loop.method, TASK, [*batches, unlabelled], loop.device, scoring=Scoring(each=each))
-    return found, each
+    image_counts: Counted = []
+    found = evaluate_batches(
+        loop.method, TASK, [*batches, unlabelled], loop.device, scoring=Scoring(image_counts=image_counts)
+    )
+    return found, image_counts
 
 
 def rows_of(path: Path, column: str) -> dict[str, torch.Tensor]:
@@ -42,9 +44,9 @@ def rows_of(path: Path, column: str) -> dict[str, torch.Tensor]:
 
 
 def test_the_images_of_classes_add_up_to_the_split(tmp_path: Path) -> None:
-    found, each = measured(CLASSES)
-    assert [name for name, _ in each] == list("abcdefgh")
-    write_images(tmp_path / "images.parquet", each, None, None)
+    found, image_counts = measured(CLASSES)
+    assert [name for name, _ in image_counts] == list("abcdefgh")
+    write_images(tmp_path / "images.parquet", image_counts, None, None)
     rows = rows_of(tmp_path / "images.parquet", "counts")
     assert list(rows) == list("abcdefgh")
     assert torch.equal(torch.stack(list(rows.values())).sum(0), found.matrix.counts)
@@ -55,25 +57,25 @@ def test_the_images_of_classes_add_up_to_the_split(tmp_path: Path) -> None:
 
 
 def test_the_images_of_clusters_add_up_by_either_match(tmp_path: Path) -> None:
-    found, each = measured(CLUSTERS)
+    found, image_counts = measured(CLUSTERS)
     given = torch.tensor([2, 0, 1, 1])
     assert found.clusters is not None
-    write_images(tmp_path / "images.parquet", each, found.clusters, given)
+    write_images(tmp_path / "images.parquet", image_counts, found.clusters, given)
     for column, match in {"counts": match_clusters(found.clusters.counts), "counts_train_match": given}.items():
         rows = rows_of(tmp_path / "images.parquet", column)
         assert torch.equal(torch.stack(list(rows.values())).sum(0), found.clusters.matched(match).counts)
-    write_images(tmp_path / "own.parquet", each, found.clusters, None)
+    write_images(tmp_path / "own.parquet", image_counts, found.clusters, None)
     assert pq.read_schema(tmp_path / "own.parquet").names == ["id", "counts"]
 
 
 def test_many_images_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("miseg.service.evaluation.evaluate.IMAGES_AT_ONCE", 3)
-    each: Counted = []
+    image_counts: Counted = []
     for number in range(8):
         matrix = ConfusionMatrix(3)
         matrix.counts[number % 3, 0] = number
-        each.append((f"image {number}", matrix))
-    write_images(tmp_path / "images.parquet", each, None, None)
+        image_counts.append((f"image {number}", matrix))
+    write_images(tmp_path / "images.parquet", image_counts, None, None)
     rows = rows_of(tmp_path / "images.parquet", "counts")
     assert [int(counts.sum()) for counts in rows.values()] == list(range(8))
     assert pq.ParquetFile(tmp_path / "images.parquet").num_row_groups == 3
