@@ -90,7 +90,7 @@ def application(session: Session, page: Path, hosts: list[str], token: str = "")
         return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
     async def class_map(request: Request) -> Response:
-        labels = await run_in_threadpool(session.used)
+        labels = await run_in_threadpool(session.current_labels)
         if len(labels.class_ids) < 2:
             return JSONResponse({"empty": True})
         label_map = await run_in_threadpool(

@@ -84,7 +84,7 @@ class Session:
         self.maps = MapMaker(method, self.scenes, self.window, device or torch.device("cpu"))
         self.store = LabelStore(folder, self.grid, tuple(self.scenes))
         self._tickets: Counter[str] = Counter()
-        self._used: tuple[int, UsableLabels] | None = None
+        self._cached_labels: tuple[int, UsableLabels] | None = None
         self._valid_of_scene: dict[str, Valid] = {}
         self._closed = threading.Event()
         self._bad: set[str] = set()
@@ -108,7 +108,7 @@ class Session:
     def state(self) -> dict[str, Any]:
         """The labels, their revision, and what of each drawing is left out."""
         state = self.store.state()
-        return state | {"problems": self.used().problems}
+        return state | {"problems": self.current_labels().problems}
 
     def image(self, scene: str) -> bytes:
         """PNG of the window of a scene, in natural colours where the bands' names tell them.
@@ -127,19 +127,19 @@ class Session:
         Image.fromarray(stretched(bands)).save(file, "PNG", compress_level=1)
         return file.getvalue()
 
-    def used(self) -> UsableLabels:
+    def current_labels(self) -> UsableLabels:
         """The labels that maps are made from, as they are now."""
         with self.store.lock:
             revision, drawings = self.store.revision, self.store.drawings
-        if self._used is None or self._used[0] != revision:
-            self._used = revision, usable_labels(drawings, self.grid, self._valid)
-        return self._used[1]
+        if self._cached_labels is None or self._cached_labels[0] != revision:
+            self._cached_labels = revision, usable_labels(drawings, self.grid, self._valid)
+        return self._cached_labels[1]
 
     def map(
         self,
         scene: str,
         compare: str,
-        used: UsableLabels | None = None,
+        labels: UsableLabels | None = None,
         *,
         client: str = "",
         ticket: int = 0,
@@ -150,7 +150,7 @@ class Session:
         Args:
             scene: its date or name.
             compare: one of the method's comparisons.
-            used: the labels; None: as they are now.
+            labels: the labels; None: as they are now.
             client: who asks.
             ticket: number of the request; one with a higher number supersedes it.
             whole: compare every labelled pixel, however long it takes.
@@ -161,16 +161,16 @@ class Session:
         """
         self._check_scene(scene)
         self._check_comparison(compare)
-        used = used or self.used()
-        if len(used.class_ids) < 2:
+        labels = labels or self.current_labels()
+        if len(labels.class_ids) < 2:
             raise ValueError("label at least two classes: then there is a map")
         self._tickets[client] = max(self._tickets[client], ticket)
         self._shown = scene, compare
         return self.maps.make(
             scene,
             compare,
-            used.labelled,
-            len(used.class_ids),
+            labels.labelled,
+            len(labels.class_ids),
             seconds=None if whole else QUICK_SECONDS,
             superseded=lambda: self._closed.is_set() or self._tickets[client] > ticket,
         )
@@ -227,11 +227,11 @@ class Session:
             label_files.write_label_raster(path, drawings, self.grid, scene, self._valid(scene))
             return exports.archive(path)
         if kind == "map":
-            used = self.used()
+            labels = self.current_labels()
             classes = {label_class.id: label_class for label_class in drawings.classes}
-            named = [classes[class_id] for class_id in used.class_ids]
+            named = [classes[class_id] for class_id in labels.class_ids]
             path = self.folder / f"{stem}-map.tif"
-            return exports.map_files(path, self.map(scene, compare, used), self.shown_grid, named)
+            return exports.map_files(path, self.map(scene, compare, labels), self.shown_grid, named)
         raise ValueError(f"export {kind!r}: there are geojson, all, labels and map")
 
     def progress(self, compare: str) -> dict[str, Any]:

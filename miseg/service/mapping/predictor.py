@@ -153,10 +153,10 @@ class MapPredictor:
         with open_picture(path, self.channels) as picture:
             grid = picture.grid
             size = target_size(grid.height, grid.width, self.resize)
-            seen: Picture = picture if size == (grid.height, grid.width) else Resized(picture, size)
+            resized: Picture = picture if size == (grid.height, grid.width) else Resized(picture, size)
 
             def read(window: Window) -> tuple[Tensor, Tensor]:
-                pixels, valid = seen.read(window)
+                pixels, valid = resized.read(window)
                 return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")), torch.from_numpy(valid)
 
             yield OpenedImage(grid, size, read)

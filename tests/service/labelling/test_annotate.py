@@ -140,7 +140,7 @@ def test_a_map_after_clicks_is_the_map_that_the_method_makes_at_once(session, me
     assert made.whole and len(np.unique(made.classes)) > 1
 
     reference = checkpoint_copy(method)
-    used = session.used()
+    used = session.current_labels()
     names = {one.id: one.name for one in session.store.drawings.classes}
     assert [names[id] for id in used.class_ids] == ["beet", "maize", "wheat"]
     batches = []
@@ -242,7 +242,7 @@ def test_a_map_that_nobody_waits_for_is_given_up(session, monkeypatch):
         asked.append(None)
         return len(asked) > 4
 
-    used = session.used()
+    used = session.current_labels()
     with pytest.raises(SupersededError):
         session.maps.make(DATES[0], "local", used.labelled, 3, superseded=superseded)
     assert len(asked) == 5
@@ -286,7 +286,7 @@ def test_what_is_left_out_is_told_by_drawing(session):
     twice = draw(session, "maize", box(22, 2, 24, 4))
     gone = draw(session, "maize", point(5, 5), CLOUDY)
     out = draw(session, "maize", box(36, 44, 60, 60))
-    used = session.used()
+    used = session.current_labels()
     assert "12 of 32 pixels (first row 24, column 2) are on nodata or cloud" in used.problems[cloud][0]
     assert "4 of 32 pixels (first row 22, column 2) are labelled with another class too" in used.problems[cloud][1]
     assert "labelled with another class too" in used.problems[twice][0]
@@ -409,7 +409,7 @@ def test_the_page_does_over_http_what_the_session_does(client, session):
     values = np.frombuffer(answer.content, np.uint8).reshape(2, *SIZE)
     made = session.map(DATES[1], "local")
     assert np.array_equal(values[0], made.classes) and told["whole"]
-    assert told["pixels"] == sum(len(one.rows) for one in session.used().labelled) > 24
+    assert told["pixels"] == sum(len(one.rows) for one in session.current_labels().labelled) > 24
     assert np.abs(values[1] / 255 - made.confidence).max() <= 0.5 / 255 + 1e-6
     assert client.get("/api/image", params={"scene": DATES[1]}).headers["content-type"] == "image/png"
 
