@@ -168,8 +168,8 @@ class Ledger:
 
 def nodes_by_type(status: Any, head: str) -> Counter[str]:
     """Nodes that cost: those that run Ray, those that the cloud has granted, and the head."""
-    there = [*autoscaling.workers(status), *status.pending_nodes]
-    return Counter({head: 1}) + Counter(node.ray_node_type_name for node in there)
+    nodes = [*autoscaling.workers(status), *status.pending_nodes]
+    return Counter({head: 1}) + Counter(node.ray_node_type_name for node in nodes)
 
 
 class Exported:

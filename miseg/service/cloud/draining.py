@@ -65,27 +65,27 @@ class Stop:
         Raises:
             Exception: Ray is away; to be called again.
         """
-        there = {str(node.node_id): node for node in autoscaling.workers(status)}
-        self._deadlines = {node_id: deadline for node_id, deadline in self._deadlines.items() if node_id in there}
+        workers = {str(node.node_id): node for node in autoscaling.workers(status)}
+        self._deadlines = {node_id: deadline for node_id, deadline in self._deadlines.items() if node_id in workers}
         for node_id, deadline in self._deadlines.items():
             if time.time() > deadline:
                 self._end(node_id)
         if spent:
-            self._drain({node_id: node for node_id, node in there.items() if node_id not in self._deadlines})
+            self._drain({node_id: node for node_id, node in workers.items() if node_id not in self._deadlines})
             self._forbid()
         self._forbidden = spent
 
     def _drain(self, nodes: Mapping[str, Any]) -> None:
         notice = min(LATE_S, self._notice) if self._forbidden else self._notice
-        began = False
+        any_begun = False
         for node_id, node in nodes.items():
             deadline = time.time() + notice
             if node.node_status != "DRAINING":
                 autoscaling.drain(self._address, node_id, "the budget is spent", deadline)
                 autoscaling.say(f"draining {node.ray_node_type_name} {node_id}, which has {notice:g} s")
-                began = True
+                any_begun = True
             self._deadlines[node_id] = deadline
-        if began:
+        if any_begun:
             time.sleep(self._settle)
 
     def _end(self, node_id: str) -> None:
