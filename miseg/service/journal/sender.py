@@ -93,10 +93,10 @@ class Sender:
                     return count
                 try:
                     self._deliver(client, entries)
-                except Exception as error:
+                except Exception:
                     if not self._answers(client):
                         raise
-                    self._send_each(client, offset, entries, error)
+                    self._send_each(client, offset, entries)
                 try:
                     note_sent(self.path, after)
                 except OSError as error:  # of a full disk: what was sent is sent again, which changes nothing
@@ -190,7 +190,7 @@ class Sender:
         except Exception:
             return False
 
-    def _send_each(self, client: MlflowClient, start: int, entries: Sequence[Entry], first: Exception) -> None:
+    def _send_each(self, client: MlflowClient, start: int, entries: Sequence[Entry]) -> None:
         """Send each entry alone; what is refused is set aside.
 
         Raises:
