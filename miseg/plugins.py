@@ -35,10 +35,10 @@ _log = logging.getLogger("miseg")
 @functools.cache
 def declared(group: str) -> dict[str, tuple[EntryPoint, ...]]:
     """The entry points of a group by their names, sorted; more than one where packages clash. Imports none."""
-    found: dict[str, list[EntryPoint]] = {}
+    by_name: dict[str, list[EntryPoint]] = {}
     for point in sorted(entry_points(group=group), key=lambda point: (point.name, _package(point))):
-        found.setdefault(point.name, []).append(point)
-    return {name: tuple(points) for name, points in found.items()}
+        by_name.setdefault(point.name, []).append(point)
+    return {name: tuple(points) for name, points in by_name.items()}
 
 
 def load(group: str, name: str) -> Any:
@@ -60,7 +60,7 @@ def load(group: str, name: str) -> Any:
         # that exits, as a script does, ends the program no more than one that raises.
         reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise ValueError(
-            f"{group}: {name!r} of {_told(points[0])} cannot be loaded ({type(error).__name__}: {reason}); mend or "
+            f"{group}: {name!r} of {_owner(points[0])} cannot be loaded ({type(error).__name__}: {reason}); mend or "
             "uninstall that package"
         ) from error
     return loaded
@@ -102,7 +102,7 @@ def reasons(*groups: str) -> list[str]:
 
 
 def _clash(group: str, name: str, *, own: bool) -> str:
-    owners = [*(["miseg itself"] if own else []), *map(_told, declared(group)[name])]
+    owners = [*(["miseg itself"] if own else []), *map(_owner, declared(group)[name])]
     return f"{group}: {name!r} is in {' and in '.join(owners)}; rename one, or uninstall its package"
 
 
@@ -110,5 +110,5 @@ def _package(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unnamed package"
 
 
-def _told(point: EntryPoint) -> str:
+def _owner(point: EntryPoint) -> str:
     return f"{_package(point)} ({point.value})"

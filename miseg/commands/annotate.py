@@ -90,7 +90,7 @@ def run(arguments: Annotate) -> int:
     hosts = ("*",) if token else serve.LOOPBACK
     opened = serve.PageSetup(files, scenes, out, http.PAGE, FirstView(name, arguments.window, first), hosts, token)
     for problem in opened.check(arguments.labels, arguments.class_property):
-        print(f"left out: {problem.place}: {problem.reason}", file=sys.stderr)
+        print(f"left out: {problem.source}: {problem.reason}", file=sys.stderr)
     ray_cluster.connect(arguments.address)
     try:
         serve.start(opened, arguments.host, port, ray_cluster.resources(1, 1))

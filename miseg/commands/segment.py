@@ -198,7 +198,7 @@ def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions)
         arguments.labels, scene.grid, labelled.valid_at, class_property=arguments.class_property
     )
     for problem in problems:
-        print(f"left out: {problem.place}: {problem.reason}", file=sys.stderr)
+        print(f"left out: {problem.source}: {problem.reason}", file=sys.stderr)
     print(f"labelled pixels: {', '.join(f'{name} {n}' for name, n in annotations.counts().items())}", flush=True)
     tiles = tuple(labelled.examples(annotations, experiment.patch))
     return scene, Examples(tiles, annotations.classes), annotations.colours

@@ -41,19 +41,19 @@ class ClusterCounts:
             TypeError: labels that are no integers.
             ValueError: unequal shapes, or a value out of range other than an ignored truth. Nothing is counted then.
         """
-        found, true = integers(clusters, "clusters"), integers(truth, "truth")
-        if found.shape != true.shape:
-            raise ValueError(f"clusters of shape {tuple(found.shape)} for a truth of shape {tuple(true.shape)}")
-        true = true.to(found.device)
+        predicted, true = integers(clusters, "clusters"), integers(truth, "truth")
+        if predicted.shape != true.shape:
+            raise ValueError(f"clusters of shape {tuple(predicted.shape)} for a truth of shape {tuple(true.shape)}")
+        true = true.to(predicted.device)
         counted = true != self.ignore_index
-        found, true = found[counted], true[counted]
-        for name, values, number in (("clusters", found, self.num_clusters), ("truth", true, self.num_classes)):
+        predicted, true = predicted[counted], true[counted]
+        for name, values, number in (("clusters", predicted, self.num_clusters), ("truth", true, self.num_classes)):
             if values.numel() and not (values.min() >= 0 and values.max() < number):
                 raise ValueError(
                     f"{name} hold {values.min().item()}..{values.max().item()}: expected 0..{number - 1}"
                     + (f" or {self.ignore_index} (ignored)" if name == "truth" else "")
                 )
-        cells = torch.bincount(found * self.num_classes + true, minlength=self.counts.numel())
+        cells = torch.bincount(predicted * self.num_classes + true, minlength=self.counts.numel())
         self.counts += cells.view_as(self.counts).to(self.counts.device)
 
     def matched(self, match_K: Tensor) -> ConfusionMatrix:

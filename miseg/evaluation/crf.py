@@ -98,8 +98,8 @@ def dense_crf(
             rgbim=np.ascontiguousarray(image_HWC),
             compat=settings.bilateral_weight,
         )
-    found = np.array(field.inference(settings.iterations), dtype=np.float32)
-    return found.reshape(classes, height, width)
+    refined_KP = np.array(field.inference(settings.iterations), dtype=np.float32)
+    return refined_KP.reshape(classes, height, width)
 
 
 def _checked(image: np.ndarray | Tensor, probabilities: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -27,11 +27,11 @@ def disagreement(first: Image.Image, second: Image.Image, names: Sequence[str]) 
     Raises:
         ValueError: pictures that are no panels, or of different images.
     """
-    one, other = (np.asarray(picture.convert("RGB")) for picture in (first, second))
-    cells = _cells(one)
-    if one.shape != other.shape or cells != _cells(other):
+    first_HWC, second_HWC = (np.asarray(picture.convert("RGB")) for picture in (first, second))
+    cells = _cells(first_HWC)
+    if first_HWC.shape != second_HWC.shape or cells != _cells(second_HWC):
         raise ValueError("the pictures are of different images, or of different sizes")
-    step = _step(one)
+    step = _step(first_HWC)
     font = ImageFont.load_default(TEXT)
     titles = ("image", "truth", *names, "who is right")
     width = max(step, *(int(font.getlength(title)) + 1 + GAP for title in titles))
@@ -47,7 +47,7 @@ def disagreement(first: Image.Image, second: Image.Image, names: Sequence[str]) 
     for top, bottom, cell_width in cells:
         parts = [
             [sheet_HWC[top:bottom, GAP + column * step :][:, :cell_width] for column in range(len(TITLES))]
-            for sheet_HWC in (one, other)
+            for sheet_HWC in (first_HWC, second_HWC)
         ]
         if not all(np.array_equal(*pair) for pair in zip(parts[0][:2], parts[1][:2], strict=True)):
             raise ValueError("the pictures are of different images")
@@ -72,14 +72,14 @@ def _cells(sheet_HWC: np.ndarray) -> list[tuple[int, int, int]]:
     """Top, bottom and width of the error map of each image."""
     left, top = GAP + 3 * _step(sheet_HWC), 2 * GAP + TEXT
     verdicts = np.any([np.all(sheet_HWC == colour, axis=2) for colour in (RIGHT, WRONG, IGNORED)], axis=0)
-    found = []
+    cells = []
     while top < len(verdicts) and verdicts[top, left]:
         bottom, right = top + _run(verdicts[top:, left]), left + _run(verdicts[top, left:])
-        found.append((top, bottom, right - left))
+        cells.append((top, bottom, right - left))
         top = bottom + GAP
-    if not found:
+    if not cells:
         raise ValueError("the picture shows no errors beside an image: it is none of the panels of an evaluation")
-    return found
+    return cells
 
 
 def _run(values: np.ndarray) -> int:

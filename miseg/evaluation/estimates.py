@@ -78,12 +78,12 @@ def estimates_figure(rows: Sequence[Estimated], columns: int = 5) -> Figure:
 
 def _points(axes: Axes, rows: Sequence[Estimated], colour: object, inside: tuple[float, float]) -> None:
     for row in rows:
-        found = [value for value in row.nats if math.isfinite(value)]
-        if not found:
+        finite = [value for value in row.nats if math.isfinite(value)]
+        if not finite:
             continue
-        mean = sum(found) / len(found)
+        mean = sum(finite) / len(finite)
         if inside[0] <= mean <= inside[1]:
-            axes.vlines(row.truth, min(found), max(found), color=colour, linewidth=1)
+            axes.vlines(row.truth, min(finite), max(finite), color=colour, linewidth=1)
             axes.plot(row.truth, mean, "o", color=colour, markersize=3)
         else:
             low = mean < inside[0]
@@ -123,7 +123,7 @@ def followed_figure(lines: Sequence[Followed]) -> Figure:
     """
     if not lines:
         raise ValueError("no lines: a figure shows at least one quantity")
-    models, panels, quantities = (list(dict.fromkeys(line[place] for line in lines)) for place in range(3))
+    models, panels, quantities = (list(dict.fromkeys(line[field] for line in lines)) for field in range(3))
     colours = {quantity: colormaps["tab10"](index % 10) for index, quantity in enumerate(quantities)}
     size = (3.2 * len(panels), 2.3 * len(models) + 0.6)
     figure = Figure(figsize=size, layout="constrained", dpi=110)

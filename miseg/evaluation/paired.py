@@ -71,8 +71,8 @@ class ImageCounts:
 
     def of_images(self, ids: Sequence[str]) -> ImageCounts:
         """The counts of the images named, in that order."""
-        places = {name: place for place, name in enumerate(self.ids)}
-        chosen = [places[name] for name in ids]
+        index_of = {name: index for index, name in enumerate(self.ids)}
+        chosen = [index_of[name] for name in ids]
         return ImageCounts(tuple(ids), self.hits_NK[chosen], self.unions_NK[chosen])
 
     def mean_iou(self, weights_BN: np.ndarray | None = None) -> np.ndarray:
@@ -82,8 +82,8 @@ class ImageCounts:
         occur = unions > 0
         ious = np.divide(hits, unions, out=np.zeros_like(hits), where=occur)
         classes = occur.sum(1)
-        found = np.divide(ious.sum(1), classes, out=np.full(len(ious), np.nan), where=classes > 0)
-        return found if weights_BN is not None else found[0]
+        means = np.divide(ious.sum(1), classes, out=np.full(len(ious), np.nan), where=classes > 0)
+        return means if weights_BN is not None else means[0]
 
     def image_iou(self) -> np.ndarray:
         """Mean IoU of each image by itself, [N]: to rank images, never a score."""
@@ -163,13 +163,13 @@ def compare(
     if not seeds or not ids:
         return None
     pairs = [(method[number].of_images(ids), baseline[number].of_images(ids)) for number in seeds]
-    found_S = np.array([own.mean_iou() - other.mean_iou() for own, other in pairs])
+    differences_S = np.array([own.mean_iou() - other.mean_iou() for own, other in pairs])
     of_images = math.nan
     if len(ids) > 1:
         drawn_BN = np.random.default_rng(seed).multinomial(len(ids) - 1, np.full(len(ids), 1 / len(ids)), draws)
-        found_BS = np.stack([own.mean_iou(drawn_BN) - other.mean_iou(drawn_BN) for own, other in pairs], axis=1)
-        of_images = float(np.nanvar(found_BS.mean(1), ddof=1))
-    return PairedDifference(float(found_S.mean()), _of_seeds(found_S), of_images, len(seeds), len(ids))
+        differences_BS = np.stack([own.mean_iou(drawn_BN) - other.mean_iou(drawn_BN) for own, other in pairs], axis=1)
+        of_images = float(np.nanvar(differences_BS.mean(1), ddof=1))
+    return PairedDifference(float(differences_S.mean()), _of_seeds(differences_S), of_images, len(seeds), len(ids))
 
 
 def compare_scores(method: Mapping[int, float], baseline: Mapping[int, float]) -> PairedDifference | None:
@@ -177,17 +177,17 @@ def compare_scores(method: Mapping[int, float], baseline: Mapping[int, float]) -
     seeds = sorted(method.keys() & baseline.keys())
     if not seeds:
         return None
-    found_S = np.array([method[number] - baseline[number] for number in seeds])
-    return PairedDifference(float(found_S.mean()), _of_seeds(found_S), math.nan, len(seeds), 0)
+    differences_S = np.array([method[number] - baseline[number] for number in seeds])
+    return PairedDifference(float(differences_S.mean()), _of_seeds(differences_S), math.nan, len(seeds), 0)
 
 
-def _of_seeds(found_S: np.ndarray) -> float:
+def _of_seeds(differences_S: np.ndarray) -> float:
     """The variance of the mean where n − 1 of n are drawn with replacement; nan where there is one."""
-    return float(found_S.var(ddof=1)) / len(found_S) if len(found_S) > 1 else math.nan
+    return float(differences_S.var(ddof=1)) / len(differences_S) if len(differences_S) > 1 else math.nan
 
 
 def _common(counts: Sequence[ImageCounts]) -> tuple[str, ...]:
     if not counts:
         return ()
-    others = [set(found.ids) for found in counts[1:]]
+    others = [set(image_counts.ids) for image_counts in counts[1:]]
     return tuple(name for name in counts[0].ids if all(name in ids for ids in others))

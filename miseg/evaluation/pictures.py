@@ -252,16 +252,16 @@ def legend_picture(
     entries: Sequence[tuple[str, Sequence[int]]], font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
 ) -> Image.Image:
     """Swatches with their names, wrapped to `width`."""
-    places, x, y = [], GAP, 0
+    corners, x, y = [], GAP, 0
     for name, _ in entries:
         entry_width = TEXT + 6 + int(font.getlength(name)) + 2 * GAP
         if x > GAP and x + entry_width > width:
             x, y = GAP, y + TEXT + GAP
-        places.append((x, y))
+        corners.append((x, y))
         x += entry_width
     legend = Image.new("RGB", (width, y + TEXT + GAP), PAPER)
     draw = ImageDraw.Draw(legend)
-    for (x, y), (name, colour) in zip(places, entries, strict=True):
+    for (x, y), (name, colour) in zip(corners, entries, strict=True):
         draw.rectangle((x, y + 1, x + TEXT, y + 1 + TEXT), (colour[0], colour[1], colour[2]), INK)
         draw.text((x + TEXT + 6, y), name, INK, font)
     return legend

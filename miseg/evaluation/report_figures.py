@@ -110,16 +110,16 @@ def differences(rows: Sequence[Interval], baseline: str) -> Figure:
     low, high = _window(rows)
     axes.set_xlim(low, high)
     axes.axvline(0, color=_INK, linewidth=1)
-    for place, row in enumerate(rows):
+    for line, row in enumerate(rows):
         colour = COLOURS[0] if row.estimate >= 0 else COLOURS[1]
         if not math.isnan(row.half):
             ends = row.estimate - row.half, row.estimate + row.half
-            axes.plot(ends, [place, place], color=colour, linewidth=2)
+            axes.plot(ends, [line, line], color=colour, linewidth=2)
             for end, edge, arrow in ((ends[0] < low, low, "<"), (ends[1] > high, high, ">")):
                 if end:
-                    axes.plot(edge, place, arrow, color=colour, markersize=8, clip_on=False)
+                    axes.plot(edge, line, arrow, color=colour, markersize=8, clip_on=False)
         face = colour if row.told_apart else "white"
-        axes.plot(row.estimate, place, "o", color=colour, markerfacecolor=face, markersize=7, markeredgewidth=1.6)
+        axes.plot(row.estimate, line, "o", color=colour, markerfacecolor=face, markersize=7, markeredgewidth=1.6)
     axes.set_yticks(range(len(rows)), [short(row.name) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -145,13 +145,13 @@ def learning_curves(curves: Sequence[Curve], score: str) -> Figure:
     """Validations by step: the mean over seeds, and a band from the lowest seed to the highest."""
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    for place, curve in enumerate(curves):
-        colour, means = COLOURS[place % len(COLOURS)], [sum(values) / len(values) for values in curve.values]
+    for index, curve in enumerate(curves):
+        colour, means = COLOURS[index % len(COLOURS)], [sum(values) / len(values) for values in curve.values]
         axes.plot(
             curve.steps,
             means,
-            linestyle=DASHES[place // len(COLOURS) % len(DASHES)],
-            marker=MARKERS[place % len(MARKERS)],
+            linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
+            marker=MARKERS[index % len(MARKERS)],
             markersize=4,
             linewidth=1.6,
             color=colour,
@@ -168,17 +168,17 @@ def learning_curves(curves: Sequence[Curve], score: str) -> Figure:
 
 
 @styled
-def knobs(found: Sequence[Knob], trials: Sequence[Tried], score: str) -> Figure:
+def knobs(parameters: Sequence[Knob], trials: Sequence[Tried], score: str) -> Figure:
     """A panel for each parameter: every trial's score over its value. Hollow: stopped early; star: as published."""
-    columns = min(4, len(found))
-    lines = math.ceil(len(found) / columns)
+    columns = min(4, len(parameters))
+    lines = math.ceil(len(parameters) / columns)
     figure = Figure(figsize=(WIDTH, 2.1 * lines + 0.3), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axes, knob in zip(grid.flat, found, strict=False):
+    for axes, knob in zip(grid.flat, parameters, strict=False):
         _slice(axes, knob, trials)
-        told = "" if knob.importance is None else f"\nimportance {knob.importance:.2f}"
-        axes.set_title(short(knob.name, 22) + told, fontsize=8.5)
-    for axes in grid.flat[len(found) :]:
+        importance = "" if knob.importance is None else f"\nimportance {knob.importance:.2f}"
+        axes.set_title(short(knob.name, 22) + importance, fontsize=8.5)
+    for axes in grid.flat[len(parameters) :]:
         axes.set_visible(False)
     figure.supylabel(score, fontsize=9)
     return figure
@@ -226,19 +226,19 @@ def classes(names: Sequence[str], rows: Sequence[Classes]) -> Figure:
     lines = math.ceil(len(rows) / columns)
     figure = Figure(figsize=(WIDTH, lines * (0.2 * len(names) + 0.55) + 0.35), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    places = range(len(names))
+    positions = range(len(names))
     for index, (axes, row) in enumerate(zip(grid.flat, rows, strict=False)):
         colour = _FAINT if index == 0 else COLOURS[0]
-        axes.barh(places, row.mean, color=colour, height=0.7)
-        axes.hlines(places, row.low, row.high, color=_INK, linewidth=0.9)
+        axes.barh(positions, row.mean, color=colour, height=0.7)
+        axes.hlines(positions, row.low, row.high, color=_INK, linewidth=0.9)
         if index:
-            axes.plot(rows[0].mean, places, "|", color=COLOURS[1], markersize=8, markeredgewidth=1.8)
+            axes.plot(rows[0].mean, positions, "|", color=COLOURS[1], markersize=8, markeredgewidth=1.8)
         axes.set_title(short(row.name, 24), fontsize=8.5)
         axes.tick_params(labelsize=7.5, length=0)
         axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.set_xlim(0, 100)
-    grid[0, 0].set_yticks(places, [short(name, 20) for name in names])
+    grid[0, 0].set_yticks(positions, [short(name, 20) for name in names])
     grid[0, 0].invert_yaxis()
     for axes in grid.flat[len(rows) :]:
         axes.set_visible(False)

@@ -124,18 +124,18 @@ def blended(size: tuple[int, int], read: Read, predict: Predict, tiling: Tiling)
     for number, (top, height) in enumerate(rows):
         # The first row of pixels to which a tile below has something to add.
         below = rows[number + 1][0] if number + 1 < len(rows) else size[0]
-        kept: Tensor | None = None
+        overlap: Tensor | None = None
         for left, sums in _row(size, (top, height), columns, read, predict, tiling):
             width = sums.shape[2]
             if shared is not None:
                 sums[:, : shared.shape[1]] += shared[:, :, left : left + width]
             if below < top + height:
-                if kept is None:
-                    kept = sums.new_empty((len(sums), top + height - below, size[1]))
-                kept[:, :, left : left + width] = sums[:, below - top :]
+                if overlap is None:
+                    overlap = sums.new_empty((len(sums), top + height - below, size[1]))
+                overlap[:, :, left : left + width] = sums[:, below - top :]
             done = sums[:, : below - top]
             yield Piece((top, left, below - top, width), done[:-2] / done[-1], done[-2] > 0.5 * done[-1])
-        shared = kept
+        shared = overlap
 
 
 def _row(
@@ -185,20 +185,20 @@ def enlarged(pieces: Iterable[Piece], size: tuple[int, int], target: tuple[int, 
     low, high, share = _between(size[0], target[0])
     left, right, across = _between(size[1], target[1])
     strip = max(1, STRIP_PIXELS // target[1])
-    kept: Tensor | None = None
+    held: Tensor | None = None
     done = first = 0
     for top, band in _bands(pieces):
-        kept = band if kept is None else torch.cat((kept, band), 1)
+        held = band if held is None else torch.cat((held, band), 1)
         whole = int((high < top + band.shape[1]).sum())
         for start in range(done, whole, strip):
             part = slice(start, min(start + strip, whole))
-            rows = torch.lerp(kept[:, low[part] - first], kept[:, high[part] - first], share[part, None].to(kept))
-            values = torch.lerp(rows[:, :, left], rows[:, :, right], across.to(kept))
+            rows = torch.lerp(held[:, low[part] - first], held[:, high[part] - first], share[part, None].to(held))
+            values = torch.lerp(rows[:, :, left], rows[:, :, right], across.to(held))
             yield Piece((start, 0, values.shape[1], target[1]), values[:-1], values[-1] > 0.5)
         done = whole
         if done < target[0]:
             start = min(int(low[done]), top + band.shape[1])
-            kept, first = kept[:, start - first :], start
+            held, first = held[:, start - first :], start
 
 
 def _bands(pieces: Iterable[Piece]) -> Iterator[tuple[int, Tensor]]:
@@ -210,9 +210,9 @@ def _bands(pieces: Iterable[Piece]) -> Iterator[tuple[int, Tensor]]:
 
 def _between(have: int, want: int) -> tuple[Tensor, Tensor, Tensor]:
     """The pixels on either side of each of `want` places along a side of `have` pixels, and the second one's share."""
-    places = ((torch.arange(want, dtype=torch.float64) + 0.5) * have / want - 0.5).clamp_min(0)
-    low = places.floor().long().clamp_max(have - 1)
-    return low, (low + 1).clamp_max(have - 1), (places - low).float()
+    positions = ((torch.arange(want, dtype=torch.float64) + 0.5) * have / want - 0.5).clamp_min(0)
+    low = positions.floor().long().clamp_max(have - 1)
+    return low, (low + 1).clamp_max(have - 1), (positions - low).float()
 
 
 def decided(probabilities_KHW: Tensor, valid_HW: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -44,9 +44,9 @@ class _LazyMapping(Mapping[str, T]):
         return f"<{', '.join(self)}>"
 
 
-def _named(place: str) -> Any:
+def _named(reference: str) -> Any:
     require("information", "miseg.information", "scipy", "sklearn")
-    module, name = place.split(":")
+    module, name = reference.split(":")
     return getattr(import_module(f"miseg.information.{module}"), name)
 
 
@@ -68,7 +68,7 @@ _ESTIMATORS = {
 }
 
 ESTIMATORS: Mapping[str, Estimator] = _LazyMapping(
-    {name: lambda place=place: _named(place) for name, place in _ESTIMATORS.items()}
+    {name: lambda reference=reference: _named(reference) for name, reference in _ESTIMATORS.items()}
     | plugins.loaders("miseg.estimators", _ESTIMATORS)
 )
 """Every estimator: its name -> a function (x_ND, y_ND, **settings) -> `Estimate` in nats, whose docstring has the
@@ -116,10 +116,10 @@ _DISTRIBUTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 DISTRIBUTIONS: Mapping[str, Distribution] = _LazyMapping(
     {
-        name: lambda name=name, place=place, settings=settings: (  # type: ignore[misc]
-            _named(f"distributions.{place}")(name=name, **settings)
+        name: lambda name=name, reference=reference, settings=settings: (  # type: ignore[misc]
+            _named(f"distributions.{reference}")(name=name, **settings)
         )
-        for name, (place, settings) in _DISTRIBUTIONS.items()
+        for name, (reference, settings) in _DISTRIBUTIONS.items()
     }
 )
 """Distributions whose mutual information is known: name -> `Distribution`. Names end in the dimensions of x and y and

@@ -88,9 +88,9 @@ def _library(wanted: str | None) -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(str(_built(compiler)))
     except (OSError, subprocess.SubprocessError) as error:
-        told = getattr(error, "stderr", None) or error
+        reason = getattr(error, "stderr", None) or error
         warnings.warn(
-            f"the loops of the RMI loss could not be compiled with {shlex.join(compiler)} ({told}): PyTorch computes "
+            f"the loops of the RMI loss could not be compiled with {shlex.join(compiler)} ({reason}): PyTorch computes "
             "them, which takes about three times as long. Mend the compiler, name another in MISEG_COMPILER, or set "
             "MISEG_COMPILER to nothing to leave it so",
             stacklevel=3,

@@ -193,10 +193,10 @@ def _pooled_labels(labels_NHW: Tensor, num_classes: int, factor: int, dtype: tor
     whole_HW = (row_H1 < rows) & (column_W < columns)
     cell_HW = row_H1.clamp(max=rows - 1) * columns + column_W.clamp(max=columns - 1)
     counts = torch.zeros((images, num_classes * rows * columns), dtype=dtype, device=device)
-    for found, label_HW in zip(counts, labels_NHW, strict=True):
+    for image_counts, label_HW in zip(counts, labels_NHW, strict=True):
         counted_HW = (label_HW >= 0) & whole_HW
         cells_P = label_HW.clamp(min=0).long().mul_(rows * columns).add_(cell_HW).flatten()
-        found.scatter_add_(0, cells_P, counted_HW.flatten().to(dtype))
+        image_counts.scatter_add_(0, cells_P, counted_HW.flatten().to(dtype))
     return counts.view(images, num_classes, rows, columns).div_(factor**2)
 
 

@@ -68,8 +68,8 @@ def half_log_det_and_gradient(
         # lower right block. A Gram matrix plus εI is positive definite whatever the data; M formed through an inverse
         # is not, once rounded. The _ex form raises nothing, and asks the device nothing, where there is a NaN.
         factor_BDD, info_B = torch.linalg.cholesky_ex(sums_BDD)
-        found_B = (factor_BDD.diagonal(dim1=1, dim2=2)[:, d:] + _LOG_FLOOR).log().sum(1) / d
-        value_B[index_B] = torch.where(info_B == 0, found_B, torch.nan)
+        mean_log_B = (factor_BDD.diagonal(dim1=1, dim2=2)[:, d:] + _LOG_FLOOR).log().sum(1) / d
+        value_B[index_B] = torch.where(info_B == 0, mean_log_B, torch.nan)
         if gradient_BHW is not None:
             # log det M = log det Σ − log det Σ_P, and d log det Σ = tr(Σ⁻¹ dΣ).
             weights_BDD = torch.cholesky_inverse(factor_BDD)[:, :d]
@@ -161,11 +161,11 @@ class _Unfolded:
         count = len(index_B)
         slopes_BDP = torch.bmm(weights_BDD, self.vectors_BDP[:count], out=self.slopes_BDP[:count])
         parts = slopes_BDP.view(count, self.region_size, self.region_size, self.rows, self.columns)
-        found_BHW = self.centred_B2HW[:count, 0].zero_()
+        folded_BHW = self.centred_B2HW[:count, 0].zero_()
         for row in range(self.region_size):
             for column in range(self.region_size):
-                found_BHW[:, row : row + self.rows, column : column + self.columns] += parts[:, row, column]
-        gradient_BHW[index_B] = found_BHW.to(gradient_BHW.dtype)
+                folded_BHW[:, row : row + self.rows, column : column + self.columns] += parts[:, row, column]
+        gradient_BHW[index_B] = folded_BHW.to(gradient_BHW.dtype)
 
 
 class _Compiled:

@@ -188,8 +188,8 @@ class Space:
             TypeError: an experiment of another method.
             ValueError: the point is no experiment.
         """
-        found = {path: within.suggest(trial, name, own) for path, name, within, own in self._searched(base)}
-        return changed(base, found)
+        values = {path: within.suggest(trial, name, own) for path, name, within, own in self._searched(base)}
+        return changed(base, values)
 
     def point(self, base: Any) -> dict[str, Any]:
         """`base` itself as a point of the space, or what is nearest to it there: what a tuning tries first."""

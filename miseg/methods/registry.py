@@ -97,17 +97,18 @@ def register(
         _check_settings(settings)
         for other in _registered.values():
             same = "short name" if other.key == key else "name of settings"
-            if (other.key == key or other.settings.__name__ == settings.__name__) and _place(other.settings) != _place(
-                settings
-            ):
+            alike = other.key == key or other.settings.__name__ == settings.__name__
+            if alike and _full_name(other.settings) != _full_name(settings):
                 raise ValueError(
-                    f"{_place(other.settings)} and {_place(settings)} have one {same}, "
+                    f"{_full_name(other.settings)} and {_full_name(settings)} have one {same}, "
                     f"{key if other.key == key else settings.__name__}: rename one of them"
                 )
         given = space if isinstance(space, Space) else Space(space)
         for path, within in given.ranges.items():
             if not isinstance(within, Range):
-                raise TypeError(f"{_place(settings)}: space {path} = {within!r}: give a range, such as Uniform(0, 1)")
+                raise TypeError(
+                    f"{_full_name(settings)}: space {path} = {within!r}: give a range, such as Uniform(0, 1)"
+                )
         bound = replace(given, of=settings) if any(path.startswith("method.") for path in given.ranges) else given
         _registered[settings] = Registered(key, label, settings, implementation, bound, in_studies)
         return settings
@@ -155,10 +156,10 @@ def _check_settings(settings: type) -> None:
         raise TypeError(f"{settings!r} is no class below miseg.methods.MethodConfig: derive it from that")
     # Its own, not the one that it inherits.
     if "__dataclass_params__" not in vars(settings):
-        raise TypeError(f"{_place(settings)} is no dataclass: write @dataclass(frozen=True) below @register")
+        raise TypeError(f"{_full_name(settings)} is no dataclass: write @dataclass(frozen=True) below @register")
     if settings.supervision not in typing.get_args(Supervision):
         words = ", ".join(typing.get_args(Supervision))
-        raise TypeError(f"{_place(settings)}: supervision = {settings.supervision!r}: use one of {words}")
+        raise TypeError(f"{_full_name(settings)}: supervision = {settings.supervision!r}: use one of {words}")
 
 
 def _check_registers(name: str, module: Any) -> None:
@@ -170,7 +171,7 @@ def _check_registers(name: str, module: Any) -> None:
 plugins.checks[GROUP] = _check_registers
 
 
-def _place(kind: type) -> str:
+def _full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
@@ -187,7 +188,7 @@ class Methods(Mapping[type, "type[Method]"]):
             absent = f"{error.name}." if isinstance(error, ModuleNotFoundError) and error.name else ""
             if isinstance(error, AttributeError) or (absent and f"{module}.".startswith(absent)):
                 raise ValueError(
-                    f"{_place(settings)}: its implementation {implementation!r} is not there: {error}"
+                    f"{_full_name(settings)}: its implementation {implementation!r} is not there: {error}"
                 ) from error
             raise
 

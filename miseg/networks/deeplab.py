@@ -108,5 +108,5 @@ def load_encoder(encoder: nn.Module, config: configs.DeepLab, in_channels: int) 
             else f"the file does not hold timm's weights for {config.encoder}"
         )
         raise ValueError(f"weights = {config.weights!r}: {mend} ({reason})") from error
-    found = pretrained.state_dict()
-    encoder.load_state_dict({name: found[name] for name in encoder.state_dict()})
+    weights = pretrained.state_dict()
+    encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})

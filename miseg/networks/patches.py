@@ -153,10 +153,10 @@ class StatisticsNetwork(nn.Module):
             scores_LN = windows_ND.new_empty(len(floors), len(windows_ND))
             step = 0
             for tile_TDn in _tiles(windows_ND):
-                found_Ln = self._score_tile(tile_TDn, floors)
-                part_Ln = scores_LN[:, step : step + found_Ln.shape[1]]
-                torch.add(found_Ln[:, : part_Ln.shape[1]], outer(biases_LD), out=part_Ln)
-                step += found_Ln.shape[1]
+                tile_scores_Ln = self._score_tile(tile_TDn, floors)
+                part_Ln = scores_LN[:, step : step + tile_scores_Ln.shape[1]]
+                torch.add(tile_scores_Ln[:, : part_Ln.shape[1]], outer(biases_LD), out=part_Ln)
+                step += tile_scores_Ln.shape[1]
             return scores_LN
 
     def _score_tile(self, tile_TDn: Tensor, floors: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -165,11 +165,11 @@ class StatisticsNetwork(nn.Module):
         inner, outer = (x.weight.expand(threads, -1, -1) for x in self.head if isinstance(x, nn.Linear))
         first, second = torch.empty_like(tile_TDn), torch.empty_like(tile_TDn)
         scores = tile_TDn.new_empty(len(floors), threads, 1, width)
-        for (of_first, of_second), found in zip(floors, scores, strict=True):
+        for (of_first, of_second), scores_T1n in zip(floors, scores, strict=True):
             torch.maximum(tile_TDn, of_first, out=first)
             torch.bmm(inner, first, out=second)
             torch.maximum(second, of_second, out=second)
-            torch.bmm(outer, second, out=found)
+            torch.bmm(outer, second, out=scores_T1n)
         return scores.flatten(1)
 
     @property

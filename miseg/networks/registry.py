@@ -38,12 +38,12 @@ def register_network(implementation: str) -> Callable[[S], S]:
     """
 
     def add(settings: S) -> S:
-        places = [
+        owners = [
             f"{kind.__module__}.{kind.__qualname__}" for kind in _registered if kind.__name__ == settings.__name__
         ]
         own = f"{settings.__module__}.{settings.__qualname__}"
-        if places and places != [own]:
-            raise ValueError(f"{places[0]} and {own} have one name, {settings.__name__}: rename one of them")
+        if owners and owners != [own]:
+            raise ValueError(f"{owners[0]} and {own} have one name, {settings.__name__}: rename one of them")
         _registered[settings] = implementation
         return settings
 

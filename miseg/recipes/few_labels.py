@@ -85,7 +85,7 @@ def _unchanged(recipe: Experiment) -> Experiment:
 
 Change = Callable[[Experiment], Experiment]
 
-_PLACES: dict[str, tuple[str, Callable[[int], Experiment]]] = {
+_DATASETS: dict[str, tuple[str, Callable[[int], Experiment]]] = {
     "flanders": ("Sentinel-2 series of Flanders", flanders),
     "naip-landcover": ("aerial patches with land cover", partial(aerial, "naip-landcover")),
     "naip-series": ("aerial images of ten dates", naip_series),
@@ -115,19 +115,19 @@ _OF_DATES: dict[str, tuple[str, Change]] = {
 }
 
 
-def _recipe(place: str, name: str, what: str, change: Change) -> Callable[..., Experiment]:
-    where, start = _PLACES[place]
+def _recipe(dataset: str, name: str, what: str, change: Change) -> Callable[..., Experiment]:
+    where, start = _DATASETS[dataset]
 
     def recipe(seed: int = 0) -> Experiment:
         return change(start(seed))
 
-    recipe.__doc__ = f"{where[0].upper()}{where[1:]}, {what}: `{place}-{name}`."
+    recipe.__doc__ = f"{where[0].upper()}{where[1:]}, {what}: `{dataset}-{name}`."
     return recipe
 
 
 RECIPES: dict[str, Callable[..., Experiment]] = {
-    f"{place}-{name}": _recipe(place, name, what, change)
-    for place, changes in {
+    f"{dataset}-{name}": _recipe(dataset, name, what, change)
+    for dataset, changes in {
         "flanders": _METHODS | _ABLATIONS | _OF_DATES,
         "naip-landcover": _METHODS,
         "naip-series": _METHODS,

@@ -97,7 +97,7 @@ def _range(text: str, hint: Any, own: Any) -> Range:
         if number is None:
             raise ValueError(f"it takes no numbers; give {_allowed(kinds)}")
         return _between(text, number)
-    values = tuple(_one(value, kinds, number) for value in text.split(","))
+    values = tuple(_value(value, kinds, number) for value in text.split(","))
     if len(set(values)) < max(2, len(values)):
         raise ValueError("give two or more values with commas between them, each once, or two ends as 1..5")
     return Choice(values)
@@ -128,7 +128,7 @@ def _between(text: str, number: type) -> Range:
     return Uniform(low, high, log=True)
 
 
-def _one(text: str, kinds: Sequence[Any], number: type | None) -> Any:
+def _value(text: str, kinds: Sequence[Any], number: type | None) -> Any:
     """A single value of a setting."""
     words = [word for kind in kinds if typing.get_origin(kind) is Literal for word in typing.get_args(kind)]
     by_text = {str(word): word for word in words} | ({"true": True, "false": False} if bool in kinds else {})

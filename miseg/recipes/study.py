@@ -89,7 +89,7 @@ class StudyTable:
         ValueError: budgets that are not equal, or a count below 1.
     """
 
-    place: str
+    dataset: str
     """A data set's name, the start of recipes' names ("camvid-v3plus"), or the folder or URI of a packed data set."""
     supervision: Supervision
     budget: int | None
@@ -127,7 +127,7 @@ class StudyTable:
     @property
     def name(self) -> str:
         """Name of the data set in cells' ids: of a folder or URI, its last part."""
-        return self.place.rstrip("/").rsplit("/", 1)[-1]
+        return self.dataset.rstrip("/").rsplit("/", 1)[-1]
 
     @property
     def budget_text(self) -> str:
@@ -174,13 +174,13 @@ class StudyTable:
 
 
 def _cell(table: StudyTable, method: str) -> StudyCell | None:
-    of_folder = "/" in table.place or "\\" in table.place
-    stem = "embedded" if of_folder else STEMS.get(table.place, table.place)
+    of_folder = "/" in table.dataset or "\\" in table.dataset
+    stem = "embedded" if of_folder else STEMS.get(table.dataset, table.dataset)
     supervision, recipe = CONTENDERS[method].supervision, f"{stem}-{method}"
     if recipe not in RECIPES or supervision != table.supervision:
         return None
     base = RECIPES[recipe](seed=table.seed)
-    if of_folder or table.place in STEMS:
-        base = replace(base, data=table.place)
+    if of_folder or table.dataset in STEMS:
+        base = replace(base, data=table.dataset)
     base = table.changes.of(at_its_point(base), supervision)
     return StudyCell(method, recipe, replace(base, label_budget=table.budget))

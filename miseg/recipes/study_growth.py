@@ -49,36 +49,38 @@ def grown(known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]
         ValueError: what has no recipe, or budgets other than those that a table was planned with.
     """
     tables = {table.id: table for table in known}
-    places = asked.data or tuple(dict.fromkeys(table.place for table in known)) or ("embedded",)
+    datasets = asked.data or tuple(dict.fromkeys(table.dataset for table in known)) or ("embedded",)
     for option in ("data", "methods", "budgets", "labelled_images", "labelled_pixels_per_class"):
         values = getattr(asked, option) or ()
         if len(set(values)) < len(values):
             raise ValueError(f"--{option.replace('_', '-')} {' '.join(map(str, values))}: name each once")
-    for place in places:
-        for wanted in _wanted(place, known, asked, defaults):
+    for dataset in datasets:
+        for wanted in _wanted(dataset, known, asked, defaults):
             if asked.methods and wanted.supervision not in {CONTENDERS[method].supervision for method in asked.methods}:
                 continue
             table = tables.get(wanted.id)
-            if table is not None and table.place != place:
-                raise ValueError(f"--data {table.place} {place}: both are called {table.name}; rename one of the two")
-            methods = asked.methods or (_methods_at(place, known) if table is None else ())
+            if table is not None and table.dataset != dataset:
+                raise ValueError(
+                    f"--data {table.dataset} {dataset}: both are called {table.name}; rename one of the two"
+                )
+            methods = asked.methods or (_methods_on(dataset, known) if table is None else ())
             filled = (wanted if table is None else _agreed(table, asked)).filled(methods)
             if filled.cells:
                 tables[wanted.id] = filled
-    _check_compared(places, asked, tables)
+    _check_compared(datasets, asked, tables)
     return tuple(tables.values())
 
 
-def _wanted(place: str, known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]) -> list[StudyTable]:
-    """A table without cells for each supervision and budget that is asked for at a place."""
+def _wanted(dataset: str, known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]) -> list[StudyTable]:
+    """A table without cells for each supervision and budget that is asked for on a data set."""
     given = {name: getattr(asked, name) for name in ("trials", "confirm_seeds", "baseline", "seed", "selection")}
     settings = dict(defaults) | {name: value for name, value in given.items() if value is not None}
     tables = []
     for supervision in BASELINES:
-        planned = [table.budget for table in known if (table.place, table.supervision) == (place, supervision)]
+        planned = [table.budget for table in known if (table.dataset, table.supervision) == (dataset, supervision)]
         texts = asked.label_budgets(supervision)
         budgets = planned if texts is None and planned else _budgets(supervision, texts or ())
-        tables += [StudyTable(place, supervision, budget, changes=asked.changes, **settings) for budget in budgets]
+        tables += [StudyTable(dataset, supervision, budget, changes=asked.changes, **settings) for budget in budgets]
     return tables
 
 
@@ -94,9 +96,9 @@ def _budgets(supervision: Supervision, texts: Sequence[str | int]) -> list[int |
     return every if supervision == "none" else [*every, *numbers]
 
 
-def _methods_at(place: str, known: Sequence[StudyTable]) -> Sequence[str]:
-    """Default methods of a further table of a place: those that others of that place compare."""
-    methods = [method for table in known if table.place == place for method in table.methods]
+def _methods_on(dataset: str, known: Sequence[StudyTable]) -> Sequence[str]:
+    """Default methods of a further table of a data set: those that its other tables compare."""
+    methods = [method for table in known if table.dataset == dataset for method in table.methods]
     return tuple(dict.fromkeys(methods)) or default_methods()
 
 
@@ -124,9 +126,9 @@ def _agreed(table: StudyTable, asked: Asked) -> StudyTable:
     )
 
 
-def _check_compared(places: Sequence[str], asked: Asked, tables: Mapping[str, StudyTable]) -> None:
-    compared_tables = [table for table in tables.values() if table.place in places]
-    if without := set(places) - {table.place for table in compared_tables}:
+def _check_compared(datasets: Sequence[str], asked: Asked, tables: Mapping[str, StudyTable]) -> None:
+    compared_tables = [table for table in tables.values() if table.dataset in datasets]
+    if without := set(datasets) - {table.dataset for table in compared_tables}:
         ends = [f"-{method}" for method in CONTENDERS]
         starts = sorted({recipe.removesuffix(end) for recipe in RECIPES for end in ends if recipe.endswith(end)})
         raise ValueError(
@@ -135,6 +137,6 @@ def _check_compared(places: Sequence[str], asked: Asked, tables: Mapping[str, St
         )
     compared = {method for table in compared_tables for method in table.methods}
     if missing := [method for method in asked.methods or () if method not in compared]:
-        raise ValueError(f"--methods {' '.join(missing)}: no recipe for {', '.join(places)}")
+        raise ValueError(f"--methods {' '.join(missing)}: no recipe for {', '.join(datasets)}")
     if asked.baseline is not None and asked.baseline not in compared:
         raise ValueError(f"--baseline {asked.baseline}: compared are {', '.join(sorted(compared))}")

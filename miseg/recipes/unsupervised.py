@@ -85,7 +85,7 @@ _METHODS = {
     "relative-position": "K-means of features that tell where a patch lies (Doersch et al.)",
     "co-occurrence": "K-means of features that tell neighbours (Isola et al.)",
 }
-_PLACES: dict[str, Callable[[str, str, int], Experiment]] = {
+_DATASETS: dict[str, Callable[[str, str, int], Experiment]] = {
     "camvid": small,
     "embedded": small,
     "textures": small,
@@ -96,17 +96,17 @@ _PLACES: dict[str, Callable[[str, str, int], Experiment]] = {
 }
 
 
-def _recipe(place: str, method: str) -> Callable[..., Experiment]:
-    start = _PLACES[place]
+def _recipe(dataset: str, method: str) -> Callable[..., Experiment]:
+    start = _DATASETS[dataset]
 
     def recipe(seed: int = 0) -> Experiment:
-        return start(place, method, seed)
+        return start(dataset, method, seed)
 
-    recipe.__doc__ = f"{_METHODS[method][0].upper()}{_METHODS[method][1:]} on {place}: `{place}-{method}`."
+    recipe.__doc__ = f"{_METHODS[method][0].upper()}{_METHODS[method][1:]} on {dataset}: `{dataset}-{method}`."
     return recipe
 
 
 RECIPES: dict[str, Callable[..., Experiment]] = {
-    f"{place}-{method}": _recipe(place, method) for place in _PLACES for method in _METHODS
+    f"{dataset}-{method}": _recipe(dataset, method) for dataset in _DATASETS for method in _METHODS
 }
 """Every recipe by the name that the command line knows it by."""

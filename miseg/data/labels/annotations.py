@@ -42,8 +42,8 @@ class Annotations:
         columns: int64 [n], from the left, 0 first.
         labels: int64 [n], 0..K-1.
         classes: K names; each has a pixel.
-        places: where labels came from: "points.geojson, feature 3", "points.csv, line 7", "labels.tif".
-        origin: int64 [n], of each pixel the index of its place.
+        sources: where labels came from: "points.geojson, feature 3", "points.csv, line 7", "labels.tif".
+        origin: int64 [n], of each pixel the index of its source.
         colours: K (red, green, blue) of the label file's colour table; None where it has none or not for every class.
     """
 
@@ -51,16 +51,16 @@ class Annotations:
     columns: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
-    places: tuple[str, ...]
+    sources: tuple[str, ...]
     origin: np.ndarray
     colours: tuple[Colour, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def place(self, index: int) -> str:
+    def source(self, index: int) -> str:
         """The file and row, or the feature, that the pixel of that index in `labels` came from."""
-        return self.places[self.origin[index]]
+        return self.sources[self.origin[index]]
 
     def counts(self) -> dict[str, int]:
         """Labelled pixels of each class."""
@@ -103,11 +103,11 @@ def read_annotations(
     else:
         (marks, colours), problems = read_label_raster(path, grid), []
     if classes is not None:
-        named = tuple(class_name(one) or "" for one in classes)
+        named = tuple(class_name(value) or "" for value in classes)
         if len(set(named)) != len(named) or "" in named:
             raise ValueError(f"classes = {list(classes)}: give each class once, by a name")
         unknown = [mark for mark in marks if mark.name not in named]
-        problems += [Problem(mark.place, f"class {mark.name!r} is none of {', '.join(named)}") for mark in unknown]
+        problems += [Problem(mark.source, f"class {mark.name!r} is none of {', '.join(named)}") for mark in unknown]
         marks = [mark for mark in marks if mark.name in named]
     else:
         named = tuple(sorted({mark.name for mark in marks}, key=class_order))
@@ -121,8 +121,8 @@ def read_annotations(
     labels = (np.cumsum(present) - 1)[pixels.labels]
     left = tuple(name for name in named if name not in without)
     known = tuple(colours[name] for name in left) if all(name in colours for name in left) else None
-    places = tuple(mark.place for mark in marks)
-    return Annotations(pixels.rows, pixels.columns, labels, left, places, pixels.origin, known), problems
+    sources = tuple(mark.source for mark in marks)
+    return Annotations(pixels.rows, pixels.columns, labels, left, sources, pixels.origin, known), problems
 
 
 class LabelledPixels(NamedTuple):
@@ -146,7 +146,7 @@ class LabelledPixels(NamedTuple):
             np.repeat(np.arange(len(marks)), sizes),
         )
 
-    def kept(self, chosen: np.ndarray) -> LabelledPixels:
+    def selected(self, chosen: np.ndarray) -> LabelledPixels:
         """The pixels that bool [n] or indices choose."""
         return LabelledPixels(*(values[chosen] for values in self))
 
@@ -163,9 +163,9 @@ def usable_pixels(
     for check in (_outside, _invalid, _contradicted):
         bad, reason = check(pixels, grid, valid)
         problems += _listed(pixels, bad, marks, reason)
-        pixels = pixels.kept(~bad)
+        pixels = pixels.selected(~bad)
     _, first = np.unique(pixels.rows * grid.width + pixels.columns, return_index=True)
-    return pixels.kept(np.sort(first)), problems
+    return pixels.selected(np.sort(first)), problems
 
 
 class SampledPoints(NamedTuple):
@@ -248,14 +248,14 @@ def _contradicted(pixels: LabelledPixels, grid: Grid, _: Valid | None) -> tuple[
 
 def _listed(pixels: LabelledPixels, bad: np.ndarray, marks: Sequence[Mark], reason: str) -> list[tuple[int, Problem]]:
     """One problem a mark that has bad pixels, with the first of them, and the mark's index."""
-    found, first, counts = np.unique(pixels.origin[bad], return_index=True, return_counts=True)
+    indices, first, counts = np.unique(pixels.origin[bad], return_index=True, return_counts=True)
     rows, columns = pixels.rows[bad][first], pixels.columns[bad][first]
     listed = []
-    for index, count, row, column in zip(found, counts, rows, columns, strict=True):
+    for index, count, row, column in zip(indices, counts, rows, columns, strict=True):
         mark = marks[index]
         where = f"row {row}, column {column}"
         which = f"{where} is" if mark.rows.size == 1 else f"{count} of {mark.rows.size} pixels (first {where}) are"
-        listed.append((int(index), Problem(mark.place, f"{mark.name!r}: {which} {reason}")))
+        listed.append((int(index), Problem(mark.source, f"{mark.name!r}: {which} {reason}")))
     return listed
 
 
@@ -272,6 +272,6 @@ def _check_enough(
         what = "no usable label: check that it belongs to this image, and that coordinates are longitude, then latitude"
     else:
         return
-    shown = "; ".join(f"{place}: {reason}" for place, reason in problems[:3])
+    shown = "; ".join(f"{source}: {reason}" for source, reason in problems[:3])
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
     raise ValueError(f"{path}: {what}" + (f" (left out: {shown}{more})" if shown else ""))

@@ -28,9 +28,9 @@ class Part(NamedTuple):
 
 
 class Feature(NamedTuple):
-    """A feature with a class and at least one part; `place` is as in `Problem`."""
+    """A feature with a class and at least one part; `source` is as in `Problem`."""
 
-    place: str
+    source: str
     name: str
     parts: list[Part]
     properties: dict[str, Any]
@@ -52,12 +52,12 @@ def mark_of(feature: Feature, grid: Grid) -> tuple[Mark, Problem | None]:
             rows.append(part_rows)
             columns.append(part_columns)
     empty = np.empty(0, np.int64)
-    mark = Mark(feature.place, feature.name, np.concatenate([empty, *rows]), np.concatenate([empty, *columns]))
+    mark = Mark(feature.source, feature.name, np.concatenate([empty, *rows]), np.concatenate([empty, *columns]))
     image = f"the image of {grid.height} x {grid.width} pixels"
     inside = mark.rows.size
     reason = f"leaves {image}: the {inside} pixels inside are used" if inside else f"lies outside {image}"
     reasons = [reason] * leaves + [crossing for part in feature.parts if (crossing := _crossing(part))]
-    return mark, Problem(feature.place, "; ".join(reasons)) if reasons else None
+    return mark, Problem(feature.source, "; ".join(reasons)) if reasons else None
 
 
 def _crossing(part: Part) -> str:

@@ -183,10 +183,10 @@ def checked_geometry(geometry: Any) -> str:
     return json.dumps(several if len(members) > 1 else {"type": kind, "coordinates": members[0]})
 
 
-def mark(drawing: Drawing, name: str, grid: Grid) -> tuple[Mark, Problem | None]:
+def mark_of_drawing(drawing: Drawing, name: str, grid: Grid) -> tuple[Mark, Problem | None]:
     """The pixels of a drawing, as those of a file's feature, and what of it lies outside the image.
 
-    The mark's `place` is the drawing's id, and so is the problem's.
+    The mark's `source` is the drawing's id, and so is the problem's.
     """
     rows, columns, reason = _pixels(drawing.geometry, Grid(grid.height, grid.width))
     return Mark(drawing.id, name, rows, columns), Problem(drawing.id, reason) if reason else None

@@ -18,7 +18,7 @@ from rasterio.warp import transform
 
 from miseg.data.labels.annotations import Valid, usable_pixels
 from miseg.data.labels.coverage import Part
-from miseg.data.labels.drawings import Drawing, Drawings, LabelClass, checked_geometry, mark
+from miseg.data.labels.drawings import Drawing, Drawings, LabelClass, checked_geometry, mark_of_drawing
 from miseg.data.labels.geojson import parts_of, read_features
 from miseg.data.labels.marks import Mark, Problem, class_order
 from miseg.data.labels.raster import read_label_raster
@@ -41,11 +41,11 @@ class Loaded(NamedTuple):
     """Labels of a file.
 
     Attributes:
-        found: (class name, colour or None, scene, geometry as `checked_geometry` gives it).
+        drawings: (class name, colour or None, scene, geometry as `checked_geometry` gives it).
         problems: what is left out.
     """
 
-    found: list[tuple[str, str | None, str, str]]
+    drawings: list[tuple[str, str | None, str, str]]
     problems: list[Problem]
 
 
@@ -55,20 +55,20 @@ def geojson(drawings: Drawings, grid: Grid, scene: str | None = None) -> str:
     Coordinates are longitude and latitude, or (column, row) in pixels where the image has no CRS. A feature's
     properties are `class`, `colour` and `scene`.
     """
-    classes = {one.id: one for one in drawings.classes}
+    classes = {label_class.id: label_class for label_class in drawings.classes}
     features = [
         {
             "type": "Feature",
-            "id": one.id,
+            "id": drawing.id,
             "properties": {
-                "class": classes[one.class_id].name,
-                "colour": classes[one.class_id].colour,
-                "scene": one.scene,
+                "class": classes[drawing.class_id].name,
+                "colour": classes[drawing.class_id].colour,
+                "scene": drawing.scene,
             },
-            "geometry": _on_the_ground(json.loads(one.geometry), grid),
+            "geometry": _on_the_ground(json.loads(drawing.geometry), grid),
         }
-        for one in drawings.drawings
-        if scene in (None, one.scene)
+        for drawing in drawings.drawings
+        if scene in (None, drawing.scene)
     ]
     return json.dumps({"type": "FeatureCollection", "features": features}, ensure_ascii=False, indent=1)
 
@@ -82,7 +82,7 @@ def write_label_raster(path: Path, drawings: Drawings, grid: Grid, scene: str, v
         ValueError: no usable label there.
     """
     marks, classes = marks_of(drawings, grid, scene)
-    used = sorted({one.name for one in marks}, key=class_order)
+    used = sorted({mark.name for mark in marks}, key=class_order)
     pixels, _ = usable_pixels(marks, used, grid, valid)
     if not len(pixels.labels):
         raise ValueError(f"no usable label on {scene}: draw some first, or choose another date")
@@ -93,9 +93,13 @@ def write_label_raster(path: Path, drawings: Drawings, grid: Grid, scene: str, v
 
 def marks_of(drawings: Drawings, grid: Grid, scene: str) -> tuple[list[Mark], dict[str, LabelClass]]:
     """The pixels of one scene's drawings, in their order, and the classes by name."""
-    by_id = {one.id: one for one in drawings.classes}
-    marks = [mark(one, by_id[one.class_id].name, grid)[0] for one in drawings.drawings if one.scene == scene]
-    return marks, {one.name: one for one in drawings.classes}
+    by_id = {label_class.id: label_class for label_class in drawings.classes}
+    marks = [
+        mark_of_drawing(drawing, by_id[drawing.class_id].name, grid)[0]
+        for drawing in drawings.drawings
+        if drawing.scene == scene
+    ]
+    return marks, {label_class.name: label_class for label_class in drawings.classes}
 
 
 def load(path: Path, grid: Grid, scene: str, scenes: Sequence[str], class_property: str = "class") -> Loaded:
@@ -116,20 +120,20 @@ def load(path: Path, grid: Grid, scene: str, scenes: Sequence[str], class_proper
     else:
         (marks, colours), problems = read_label_raster(path, grid), []
     by_class: defaultdict[str, list[list[float]]] = defaultdict(list)
-    for one in marks:
-        inside = (one.rows >= 0) & (one.rows < grid.height) & (one.columns >= 0) & (one.columns < grid.width)
+    for mark in marks:
+        inside = (mark.rows >= 0) & (mark.rows < grid.height) & (mark.columns >= 0) & (mark.columns < grid.width)
         if not inside.all():
-            problems.append(Problem(one.place, f"{one.name!r}: {np.sum(~inside)} pixels lie outside the image"))
-        middles = np.stack([one.columns[inside] + 0.5, one.rows[inside] + 0.5], 1)
-        by_class[one.name] += middles.tolist()
+            problems.append(Problem(mark.source, f"{mark.name!r}: {np.sum(~inside)} pixels lie outside the image"))
+        middles = np.stack([mark.columns[inside] + 0.5, mark.rows[inside] + 0.5], 1)
+        by_class[mark.name] += middles.tolist()
     if (total := sum(map(len, by_class.values()))) > MOST_PIXELS:
         raise ValueError(f"{path}: {total} labelled pixels: that is a map, and labels are {MOST_PIXELS} at most")
-    found = []
+    drawings = []
     for name, points in by_class.items():
         for first in range(0, len(points), 1000):
             several = {"type": "MultiPoint", "coordinates": points[first : first + 1000]}
-            found.append((name, _hexadecimal(colours.get(name)), scene, checked_geometry(several)))
-    return Loaded(found, problems)
+            drawings.append((name, _hexadecimal(colours.get(name)), scene, checked_geometry(several)))
+    return Loaded(drawings, problems)
 
 
 def added(drawings: Drawings, loaded: Loaded) -> Drawings:
@@ -138,16 +142,17 @@ def added(drawings: Drawings, loaded: Loaded) -> Drawings:
     Raises:
         ValueError: too many classes or drawings.
     """
-    for name, colour, _, _ in loaded.found:
+    for name, colour, _, _ in loaded.drawings:
         if drawings.named(name) is None:
-            shade = colour if colour and colour not in {one.colour for one in drawings.classes} else None
+            taken = {label_class.colour for label_class in drawings.classes}
+            shade = colour if colour and colour not in taken else None
             new = LabelClass(uuid.uuid4().hex, name, shade or drawings.next_colour())
             drawings = replace(drawings, classes=(*drawings.classes, new))
-    ids = {one.name: one.id for one in drawings.classes}
-    there = {(one.class_id, one.scene, one.geometry) for one in drawings.drawings}
+    ids = {label_class.name: label_class.id for label_class in drawings.classes}
+    there = {(drawing.class_id, drawing.scene, drawing.geometry) for drawing in drawings.drawings}
     new_ones = [
         Drawing(uuid.uuid4().hex, *key)
-        for key in dict.fromkeys((ids[name], scene, geometry) for name, _, scene, geometry in loaded.found)
+        for key in dict.fromkeys((ids[name], scene, geometry) for name, _, scene, geometry in loaded.drawings)
         if key not in there
     ]
     return replace(drawings, drawings=(*drawings.drawings, *new_ones))
@@ -155,17 +160,17 @@ def added(drawings: Drawings, loaded: Loaded) -> Drawings:
 
 def _of_features(path: Path, grid: Grid, scene: str, scenes: Sequence[str], class_property: str) -> Loaded:
     features, problems = read_features(path, grid, class_property)
-    found = []
+    drawings = []
     for feature in features:
         corners = np.concatenate([ring for part in feature.parts for ring in part.rings])
         (left, top), (right, bottom) = corners.min(0), corners.max(0)
         if not np.isfinite(corners).all() or right < 0 or bottom < 0 or left > grid.width or top > grid.height:
             reason = f"{feature.name!r} lies outside the image of {grid.height} x {grid.width} pixels"
-            problems.append(Problem(feature.place, reason))
+            problems.append(Problem(feature.source, reason))
             continue
         own = feature.properties.get("scene")
         if own is not None and own not in scenes:
-            problems.append(Problem(feature.place, f"{feature.name!r} is of {own!r}, which is not shown here"))
+            problems.append(Problem(feature.source, f"{feature.name!r} is of {own!r}, which is not shown here"))
             continue
         colour = feature.properties.get("colour")
         try:
@@ -176,17 +181,17 @@ def _of_features(path: Path, grid: Grid, scene: str, scenes: Sequence[str], clas
             parts = [part for part in feature.parts if part.shape == shape]
             if parts:
                 try:
-                    found.append((feature.name, colour, own or scene, checked_geometry(_geometry(parts))))
+                    drawings.append((feature.name, colour, own or scene, checked_geometry(_geometry(parts))))
                 except ValueError as error:
-                    problems.append(Problem(feature.place, str(error)))
-    return Loaded(found, problems)
+                    problems.append(Problem(feature.source, str(error)))
+    return Loaded(drawings, problems)
 
 
 def _geometry(parts: Sequence[Part]) -> dict[str, Any]:
     kind = {"point": "MultiPoint", "line": "MultiLineString", "polygon": "MultiPolygon"}[parts[0].shape]
     rings = [[ring.tolist() for ring in part.rings] for part in parts]
     members = rings if kind == "MultiPolygon" else [part[0] for part in rings]
-    return {"type": kind, "coordinates": [one[0] for one in members] if kind == "MultiPoint" else members}
+    return {"type": kind, "coordinates": [member[0] for member in members] if kind == "MultiPoint" else members}
 
 
 def _on_the_ground(geometry: dict[str, Any], grid: Grid) -> dict[str, Any]:
@@ -206,7 +211,7 @@ def _unpacked(path: Path) -> Path:
     """The raster of an archive, beside it under a name of ours, with the sidecar of that name."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(one.file_size for one in archive.infolist()) > MOST_BYTES:
+            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise ValueError(f"{path}: more than {MOST_BYTES >> 20} MiB unpacked: give a raster of labels alone")
             names = [name for name in archive.namelist() if name.lower().endswith((".tif", ".tiff"))]
             if len(names) != 1:

@@ -63,7 +63,7 @@ def read_features(path: Path, grid: Grid, class_property: str = "class") -> tupl
     problems: list[Problem] = []
     for number, feature in enumerate(_features(document, path), 1):
         where = f"{path}, feature {number}"
-        place = f"{path.name}, feature {number}"
+        source = f"{path.name}, feature {number}"
         if not isinstance(feature, dict) or feature.get("type") != "Feature":
             raise ValueError(f"{where}: no object of type Feature: export the layer as GeoJSON again")
         parts = list(parts_of(feature.get("geometry"), where))
@@ -71,12 +71,12 @@ def read_features(path: Path, grid: Grid, class_property: str = "class") -> tupl
         properties = properties if isinstance(properties, dict) else {}
         name = class_name(properties.get(class_property))
         if not parts:
-            problems.append(Problem(place, "no geometry"))
+            problems.append(Problem(source, "no geometry"))
         elif name is None:
             instead = repr(properties[class_property]) if class_property in properties else f"among {list(properties)}"
-            problems.append(Problem(place, f"no class: property {class_property!r} is no text or number ({instead})"))
+            problems.append(Problem(source, f"no class: property {class_property!r} is no text or number ({instead})"))
         else:
-            features.append(Feature(place, name, parts, properties))
+            features.append(Feature(source, name, parts, properties))
     return list(_in_pixels(features, _declared_crs(document, grid, path), grid, path)), problems
 
 
@@ -188,7 +188,7 @@ def _in_pixels(features: list[Feature], crs: CRS | None, grid: Grid, path: Path)
 
 
 def _check_range(feature: Feature, points: np.ndarray, crs: CRS | None, grid: Grid, path: Path) -> None:
-    where = f"{path}, {feature.place.removeprefix(f'{path.name}, ')}"
+    where = f"{path}, {feature.source.removeprefix(f'{path.name}, ')}"
     if crs is None:
         outside = ((points < 0) | (points > (grid.width, grid.height))).any(1)
         if outside.any():

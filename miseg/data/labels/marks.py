@@ -12,11 +12,11 @@ class Problem(NamedTuple):
     """Something in a label file that is left out; the rest is used.
 
     Attributes:
-        place: the file and the place in it: "points.geojson, feature 3", "points.csv, line 7", "labels.tif".
+        source: the file and the part of it: "points.geojson, feature 3", "points.csv, line 7", "labels.tif".
         reason: what is wrong with it, with the value.
     """
 
-    place: str
+    source: str
     reason: str
 
 
@@ -24,13 +24,13 @@ class Mark(NamedTuple):
     """Pixels that one place in a label file gives a class.
 
     Attributes:
-        place: as in `Problem`.
+        source: as in `Problem`.
         name: the class.
         rows: int64 [n], from the top, 0 first; may lie outside the image.
         columns: int64 [n], from the left, 0 first; may lie outside the image.
     """
 
-    place: str
+    source: str
     name: str
     rows: np.ndarray
     columns: np.ndarray

@@ -19,7 +19,7 @@ from miseg.data.raster.rasters import open_raster
 from miseg.data.samples import IGNORE_LABEL
 
 _PIXELS_AT_ONCE = 2**22
-_SAME_PLACE = 1e-3  # pixels
+_SAME_GRID = 1e-3  # pixels
 
 
 def read_label_raster(path: Path, grid: Grid) -> tuple[list[Mark], dict[str, Colour]]:
@@ -45,8 +45,8 @@ def read_label_raster(path: Path, grid: Grid) -> tuple[list[Mark], dict[str, Col
         names = category_names(source)
         unlabelled = _unlabelled(source, names)
         colours = class_colours(source)
-        if _same_place(source, grid, path):
-            found = _pixels(source, unlabelled, path)
+        if _same_grid(source, grid, path):
+            by_value = _pixels(source, unlabelled, path)
         else:
             fill = min(unlabelled) if source.nodata is None or np.isnan(source.nodata) else source.nodata
             with WarpedVRT(
@@ -58,11 +58,11 @@ def read_label_raster(path: Path, grid: Grid) -> tuple[list[Mark], dict[str, Col
                 resampling=Resampling.nearest,
                 nodata=fill,
             ) as aligned:
-                found = _pixels(aligned, unlabelled, path)
+                by_value = _pixels(aligned, unlabelled, path)
     marks, colour_of = [], {}
-    for value in sorted(found):
+    for value in sorted(by_value):
         name = class_name(names[value] if value < len(names) else "") or str(value)
-        rows, columns = (np.concatenate(parts) for parts in zip(*found[value], strict=True))
+        rows, columns = (np.concatenate(parts) for parts in zip(*by_value[value], strict=True))
         marks.append(Mark(path.name, name, rows, columns))
         if value in colours:
             colour_of[name] = colours[value]
@@ -79,7 +79,7 @@ def _unlabelled(source: Any, names: list[str]) -> set[float]:
     return values
 
 
-def _same_place(source: Any, grid: Grid, path: Path) -> bool:
+def _same_grid(source: Any, grid: Grid, path: Path) -> bool:
     same_size = (source.height, source.width) == (grid.height, grid.width)
     if source.crs is None or grid.crs is None:
         if not same_size:
@@ -91,12 +91,12 @@ def _same_place(source: Any, grid: Grid, path: Path) -> bool:
     corners = np.array([0, grid.width, 0]), np.array([0, 0, grid.height])
     image_corners = mapped(~Affine(*grid.transform), *mapped(source.transform, *corners))
     apart = np.abs(np.array(image_corners) - corners).max()
-    return bool(same_size and source.crs == known_crs(grid.crs, "the image") and apart < _SAME_PLACE)
+    return bool(same_size and source.crs == known_crs(grid.crs, "the image") and apart < _SAME_GRID)
 
 
 def _pixels(source: Any, unlabelled: set[float], path: Path) -> dict[int, list[tuple[np.ndarray, np.ndarray]]]:
     """(rows, columns) by class value, in parts."""
-    found: defaultdict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    by_value: defaultdict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     step = max(1, _PIXELS_AT_ONCE // source.width)
     # Whole rows of blocks, so that none is unpacked twice.
     step = max(step // source.block_shapes[0][0], 1) * source.block_shapes[0][0]
@@ -104,18 +104,18 @@ def _pixels(source: Any, unlabelled: set[float], path: Path) -> dict[int, list[t
         values = source.read(1, window=Window(0, top, source.width, min(step, source.height - top)))
         labelled = ~(np.isin(values, list(unlabelled)) | np.isnan(values))
         rows, columns = np.nonzero(labelled)
-        kept = values[labelled]
-        wrong = np.flatnonzero((kept < 0) | (kept != np.floor(kept)))
+        numbers = values[labelled]
+        wrong = np.flatnonzero((numbers < 0) | (numbers != np.floor(numbers)))
         if wrong.size:
             first = wrong[0]
             raise ValueError(
-                f"{path}: {kept[first]} at row {rows[first] + top}, column {columns[first]} is no class number: "
+                f"{path}: {numbers[first]} at row {rows[first] + top}, column {columns[first]} is no class number: "
                 "use whole numbers from 1, 0 for unlabelled, or declare the value as nodata"
             )
-        present = np.unique(kept)
-        if len(found.keys() | set(present.tolist())) > IGNORE_LABEL:
+        present = np.unique(numbers)
+        if len(by_value.keys() | set(present.tolist())) > IGNORE_LABEL:
             raise ValueError(f"{path}: more than {IGNORE_LABEL} class numbers: give labels, not an image")
         for value in present:
-            chosen = kept == value
-            found[int(value)].append((rows[chosen] + top, columns[chosen]))
-    return found
+            chosen = numbers == value
+            by_value[int(value)].append((rows[chosen] + top, columns[chosen]))
+    return by_value

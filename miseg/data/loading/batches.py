@@ -81,7 +81,7 @@ def training_batches(
         for step in range(start_step, stop_step):
             first = step * batch_size + rank * share
             indices = chosen[draw(first, first + share, len(chosen), seed, order)]
-            views = [view(int(index), first + place) for place, index in enumerate(indices)]
+            views = [view(int(index), first + offset) for offset, index in enumerate(indices)]
             yield {"step": step} | _stack(views)
 
     return batches()

@@ -49,13 +49,13 @@ def draw_examples(
     sparse = np.full(truth.shape, IGNORE_LABEL, np.uint8)
     sparse[points.columns] = points.labels
     ends = np.cumsum([chip.labels.size for chip, _ in chips])
-    found = []
+    examples = []
     for (chip, when), labels in zip(chips, np.split(sparse, ends[:-1]), strict=True):
         if (labels != IGNORE_LABEL).any():
             images = np.ascontiguousarray(chip.values.transpose(2, 0, 1))[None]
-            found.append({"images": images, "labels": labels.reshape(1, *chip.labels.shape), "ids": [chip.id]})
-            found[-1]["dates"] = [when]
-    return found
+            examples.append({"images": images, "labels": labels.reshape(1, *chip.labels.shape), "ids": [chip.id]})
+            examples[-1]["dates"] = [when]
+    return examples
 
 
 def labelled_date(dataset: PackedDataset, split: str) -> str | None:

@@ -103,8 +103,8 @@ class StandardScene:
             tile = self.tile(window, margin)
             labels = np.full(tile.valid.shape, IGNORE_LABEL, np.uint8)
             down, right = (part.start for part in tile.inner)
-            places = rows[inside] - window[0] + down, columns[inside] - window[1] + right
-            labels[places] = annotations.labels[inside]
+            pixels = rows[inside] - window[0] + down, columns[inside] - window[1] + right
+            labels[pixels] = annotations.labels[inside]
             yield tile.images, labels[None]
 
     def patches(self, rows: np.ndarray, columns: np.ndarray, side: int) -> np.ndarray:
@@ -120,7 +120,7 @@ class StandardScene:
             raise ValueError(
                 f"{self.scene.name}: {grid.height} x {grid.width} pixels are smaller than a patch of {side} a side"
             )
-        found = np.empty((len(rows), len(self.scene.bands), side, side), np.float32)
+        patches = np.empty((len(rows), len(self.scene.bands), side, side), np.float32)
         for window, inside in self._tiles_of(rows, columns):
             row, column, height, width = window
             tile = self.tile(window, border)
@@ -129,8 +129,8 @@ class StandardScene:
             beyond = (up, height + 2 * border - there - up), (left, width + 2 * border - across - left)
             padded = np.pad(tile.images[0], ((0, 0), *beyond), mode="reflect")
             windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2))
-            found[inside] = windows[:, rows[inside] - row, columns[inside] - column].transpose(1, 0, 2, 3)
-        return found
+            patches[inside] = windows[:, rows[inside] - row, columns[inside] - column].transpose(1, 0, 2, 3)
+        return patches
 
     def _tiles_of(self, rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[Window, np.ndarray]]:
         for window in self.scene.grid.windows(TILE):

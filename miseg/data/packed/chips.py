@@ -50,11 +50,11 @@ def encode_chip(chip: np.ndarray) -> bytes:
 
     height, width, bands = chip.shape
     # Without a transform of its own every reader would warn; where the chip lies is in its row, not here.
-    place = Affine(1, 0, 0, 0, -1, height)
+    transform = Affine(1, 0, 0, 0, -1, height)
     options = {"compress": "deflate", "predictor": 2, "zlevel": 6, "interleave": "pixel", "photometric": "minisblack"}
     shape = {"height": height, "width": width, "count": bands, "dtype": chip.dtype.name}
     with MemoryFile() as memory:
-        with memory.open(driver="GTiff", transform=place, **shape, **options) as file:
+        with memory.open(driver="GTiff", transform=transform, **shape, **options) as file:
             file.write(chip.transpose(2, 0, 1))
         return bytes(memory.getbuffer())
 
@@ -126,11 +126,11 @@ def scene_chips(
         values, valid = scene.read(window)
         if not valid.any():
             continue
-        place, grid = f"r{window[0]:05d}-c{window[1]:05d}", scene.grid.part(window)
-        name = f"{split}/{series}/{place}/{scene.date or scene.name}"
+        corner, grid = f"r{window[0]:05d}-c{window[1]:05d}", scene.grid.part(window)
+        name = f"{split}/{series}/{corner}/{scene.date or scene.name}"
         chip = store(values, valid, full_scale)
         # A scene without a date has no other dates to be paired with.
-        chip_series = None if scene.date is None else f"{series}/{place}"
+        chip_series = None if scene.date is None else f"{series}/{corner}"
         yield Sample(name, split, chip, None, chip_series, scene.date, grid.to_json())
 
 

@@ -61,14 +61,14 @@ class PackedDataset:
         uri: the folder or URI it was opened from.
         info: the sidecar's fields.
         fingerprint: 12 hexadecimal digits of the sidecar's SHA-256; the shards' checksums are in it.
-        kept: where decoded images stay; None where each is decoded whenever it is asked for.
+        decoded_images: where decoded images stay; None where each is decoded whenever it is asked for.
     """
 
     def __init__(self, uri: str, sidecar: bytes, info: PackedInfo) -> None:
         self.uri = uri
         self.info = info
         self.fingerprint = hashlib.sha256(sidecar).hexdigest()[:12]
-        self.kept: DecodedImages | None = None
+        self.decoded_images: DecodedImages | None = None
         self._ends = {name: list(accumulate(s.rows for s in shards)) for name, shards in info.splits.items()}
         self._reset()
 
@@ -80,7 +80,7 @@ class PackedDataset:
             ValueError: no such place, sidecar missing or malformed or of another format version, or a shard missing.
         """
         uri = str(uri)
-        system, folder = _place(uri)
+        system, folder = _located(uri)
         name = f"{uri}/{SIDECAR}"
         try:
             sidecar = patiently(system, lambda: _content(system, f"{folder}/{SIDECAR}"), _PATIENCE)
@@ -97,11 +97,11 @@ class PackedDataset:
         except OSError as error:
             raise ValueError(f"{name} lists a shard that cannot be there ({_short(error)}): pack again") from None
         local = isinstance(system, fs.LocalFileSystem)
-        for found in there:
-            if local and Path(found.path).is_symlink():
-                raise ValueError(f"{found.path} is a link, and may lead out of the folder: put the file itself there")
-            if found.type != fs.FileType.File:
-                raise ValueError(f"{found.path} is missing although {name} lists it: copy it again, or pack again")
+        for entry in there:
+            if local and Path(entry.path).is_symlink():
+                raise ValueError(f"{entry.path} is a link, and may lead out of the folder: put the file itself there")
+            if entry.type != fs.FileType.File:
+                raise ValueError(f"{entry.path} is missing although {name} lists it: copy it again, or pack again")
         return cls(uri, sidecar, info)
 
     @property
@@ -144,7 +144,7 @@ class PackedDataset:
     def _from(self, shard: Shard, where: str, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
         """The table that `read` reads from a shard, of which `where` names the part."""
 
-        def found() -> pa.Table:
+        def table() -> pa.Table:
             file = self._file(shard)
             try:
                 return read(file)
@@ -153,17 +153,17 @@ class PackedDataset:
                 raise
 
         try:
-            return patiently(self._place[0], found, _PATIENCE)
+            return patiently(self._location[0], table, _PATIENCE)
         except _OF_DAMAGED_SHARD as error:
             raise ValueError(
                 f"{self.uri}/{shard.file}{where} cannot be read ({_short(error)}): copy it again from where it was "
                 "packed, or pack again with `miseg prepare-data`"
             ) from None
 
-    def keeping(self, kept: DecodedImages) -> PackedDataset:
-        """The same data set, of which decoded images stay in `kept`."""
+    def keeping(self, decoded_images: DecodedImages) -> PackedDataset:
+        """The same data set, of which decoded images stay in `decoded_images`."""
         dataset = copy.copy(self)
-        dataset.kept = kept
+        dataset.decoded_images = decoded_images
         return dataset
 
     def pixels(self, split: str, index: int) -> Pixels:
@@ -172,18 +172,18 @@ class PackedDataset:
         Raises:
             ValueError, IndexError: as `read` and `decode`.
         """
-        if self.kept is None:
+        if self.decoded_images is None:
             row = self.read(split, index)
             return Pixels(row.id, *decode(row))
         if not 0 <= index < self.size(split):
             raise IndexError(f"index {index}: split {split!r} of {self.uri} has {self.size(split)} images")
-        place = (self.fingerprint, self.splits.index(split), self.size(split), index)
-        found = self.kept.get(*place)
-        if found is None:
+        key = (self.fingerprint, self.splits.index(split), self.size(split), index)
+        pixels = self.decoded_images.get(*key)
+        if pixels is None:
             row = self.read(split, index)
-            found = Pixels(row.id, *decode(row))
-            self.kept.put(*place, found)
-        return found
+            pixels = Pixels(row.id, *decode(row))
+            self.decoded_images.put(*key, pixels)
+        return pixels
 
     def decoded_bytes(self, split: str, sample: int = 8) -> int:
         """About how many bytes the split's images take decoded, by the sizes of `sample` of them.
@@ -221,7 +221,7 @@ class PackedDataset:
         Raises:
             ValueError: a shard's bytes are not those that were packed.
         """
-        system, folder = _place(self.uri)
+        system, folder = _located(self.uri)
         for shard in (shard for split in self.info.splits.values() for shard in split):
             digest = hashlib.sha256()
             with system.open_input_stream(f"{folder}/{shard.file}", compression=None) as file:
@@ -246,16 +246,16 @@ class PackedDataset:
         self._at: tuple[fs.FileSystem, str] | None = None
 
     @property
-    def _place(self) -> tuple[fs.FileSystem, str]:
+    def _location(self) -> tuple[fs.FileSystem, str]:
         if self._at is None:
-            self._at = _place(self.uri)
+            self._at = _located(self.uri)
         return self._at
 
     def _file(self, shard: Shard) -> pq.ParquetFile:
         if shard.file in self._files:
             self._files.move_to_end(shard.file)
             return self._files[shard.file]
-        system, folder = self._place
+        system, folder = self._location
         file = open_shard(system, f"{folder}/{shard.file}", shard.rows, shard.footer_sha256)
         self._files[shard.file] = file
         if len(self._files) > _OPEN_SHARDS:
@@ -286,7 +286,7 @@ def decode(row: PackedRow) -> tuple[np.ndarray, np.ndarray | None]:
     return image, mask
 
 
-def _place(uri: str) -> tuple[fs.FileSystem, str]:
+def _located(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         return file_system(uri)
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -100,11 +100,11 @@ class DecodedImages:
                     (offset,) = _END.unpack(os.pread(file, _END.size, 0))
                     os.pwrite(file, _END.pack(offset + length), 0)
                 entry = (offset, *image.shape, mask is not None, len(name))
-                os.pwrite(file, _ENTRY.pack(*entry, _BEGUN), _place(index))
+                os.pwrite(file, _ENTRY.pack(*entry, _BEGUN), _entry_offset(index))
             # Outside the lock, so that processes write at the same time. One that was killed left its record begun, and
             # the next writes it again; two that write it at once write the same bytes.
             if os.pwritev(file, parts, offset) == length:
-                os.pwrite(file, _ENTRY.pack(*entry, _READY), _place(index))
+                os.pwrite(file, _ENTRY.pack(*entry, _READY), _entry_offset(index))
         except OSError as error:
             self._give_up(error)
 
@@ -134,9 +134,9 @@ class DecodedImages:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 file = _File(self.folder / name)
-                if os.fstat(file.descriptor).st_size < _place(size):
-                    os.ftruncate(file.descriptor, _place(size))
-                    os.pwrite(file.descriptor, _END.pack(_place(size)), 0)
+                if os.fstat(file.descriptor).st_size < _entry_offset(size):
+                    os.ftruncate(file.descriptor, _entry_offset(size))
+                    os.pwrite(file.descriptor, _END.pack(_entry_offset(size)), 0)
                 os.utime(file.descriptor)
                 self._files.setdefault(name, file)
         return self._files[name].descriptor
@@ -194,7 +194,7 @@ def _closing(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _place(index: int) -> int:
+def _entry_offset(index: int) -> int:
     return _END.size + index * _ENTRY.size
 
 
@@ -210,7 +210,7 @@ def _taken(path: Path) -> int:
 
 def _entry(file: int, index: int) -> tuple[int, int, int, int, int, int, int]:
     """Offset, height, width, channels, whether there is a mask, bytes of the id, state."""
-    return _ENTRY.unpack(os.pread(file, _ENTRY.size, _place(index)))
+    return _ENTRY.unpack(os.pread(file, _ENTRY.size, _entry_offset(index)))
 
 
 def _read(file: int, index: int) -> Pixels | None:

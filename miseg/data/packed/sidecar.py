@@ -62,10 +62,10 @@ class PackedInfo:
             ValueError: nothing was packed of that series at that date.
         """
         try:
-            found = self.dates[scene_series(series)][date]
+            statistics = self.dates[scene_series(series)][date]
         except KeyError:
             raise ValueError(f"{self.name} has no statistics of {series} at {date}: pack the data set again") from None
-        return found["mean"], found["std"]
+        return statistics["mean"], statistics["std"]
 
 
 def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
@@ -106,8 +106,8 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
             nodata=None if data.get("nodata") is None else int(data["nodata"]),
             dates={
                 series: {
-                    date: {name: tuple(map(float, found[name])) for name in ("mean", "std")}
-                    for date, found in dates.items()
+                    date: {name: tuple(map(float, statistics[name])) for name in ("mean", "std")}
+                    for date, statistics in dates.items()
                 }
                 for series, dates in data.get("dates", {}).items()
             },

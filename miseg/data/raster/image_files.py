@@ -56,14 +56,14 @@ class ImageFile:
         return folder / PurePosixPath(path).name
 
 
-def find(places: Sequence[str], out: str, *, scenes: bool) -> tuple[list[ImageFile], dict[str, str]]:
-    """The images in `places`, sorted by name, and why others are left out, by their URIs.
+def find(sources: Sequence[str], out: str, *, scenes: bool) -> tuple[list[ImageFile], dict[str, str]]:
+    """The images in `sources`, sorted by name, and why others are left out, by their URIs.
 
     In a folder or below a URI every PNG, JPEG, TIFF and JPEG 2000 file counts, in folders below it too, but for hidden
     ones and what is under `out`. A SAFE product is one, and `<stem>_SCL.tif` belongs to `<stem>.tif`.
 
     Args:
-        places: files, folders, URIs.
+        sources: files, folders, URIs.
         out: folder or URI of the maps.
         scenes: whether scenes are wanted: SAFE products, and folders with a date in their names that hold rasters, as
             for `open_scene`. Else files are, and products are left out.
@@ -71,39 +71,39 @@ def find(places: Sequence[str], out: str, *, scenes: bool) -> tuple[list[ImageFi
     Raises:
         ValueError: nothing at a place, or it cannot be listed; maps would lie among the images of a place.
     """
-    found: dict[str, ImageFile] = {}
+    images: dict[str, ImageFile] = {}
     left_out: dict[str, str] = {}
-    for place in places:
-        for one in _at(place, out, scenes):
-            earlier = found.setdefault(one.name, one)
-            if earlier.uri != one.uri:
-                left_out[one.uri] = f"its map would be that of {earlier.uri}, {one.name}.tif: rename one of them"
-    for name in [name for name in found if name.removesuffix(_CONFIDENCE) in found.keys() - {name}]:
-        of = found[name.removesuffix(_CONFIDENCE)].uri
-        left_out[found.pop(name).uri] = f"its map would be the confidence of that of {of}: rename one of them"
-    for name in [name for name, one in found.items() if not scenes and one.uri.endswith(SAFE)]:
-        left_out[found.pop(name).uri] = "bands of 16 bits, and the model was trained on 8-bit images: give such images"
-    return sorted(found.values(), key=lambda one: one.name), left_out
+    for source in sources:
+        for image in _at(source, out, scenes):
+            earlier = images.setdefault(image.name, image)
+            if earlier.uri != image.uri:
+                left_out[image.uri] = f"its map would be that of {earlier.uri}, {image.name}.tif: rename one of them"
+    for name in [name for name in images if name.removesuffix(_CONFIDENCE) in images.keys() - {name}]:
+        of = images[name.removesuffix(_CONFIDENCE)].uri
+        left_out[images.pop(name).uri] = f"its map would be the confidence of that of {of}: rename one of them"
+    for name in [name for name, image in images.items() if not scenes and image.uri.endswith(SAFE)]:
+        left_out[images.pop(name).uri] = "bands of 16 bits, and the model was trained on 8-bit images: give such images"
+    return sorted(images.values(), key=lambda image: image.name), left_out
 
 
-def _at(place: str, out: str, scenes: bool) -> list[ImageFile]:
+def _at(source: str, out: str, scenes: bool) -> list[ImageFile]:
     try:
-        system, path = file_system(place)
+        system, path = file_system(source)
         info = patiently(system, lambda: system.get_file_info(path))
         files = [info, *_mask_of(system, path)] if info.type == fs.FileType.File else []
         if info.type == fs.FileType.Directory:
             selector = fs.FileSelector(path, recursive=True)
-            files = [one for one in patiently(system, lambda: system.get_file_info(selector)) if one.is_file]
+            files = [entry for entry in patiently(system, lambda: system.get_file_info(selector)) if entry.is_file]
     except (OSError, ValueError, pa.ArrowException) as error:
-        told = str(error).split("\n")[0]
-        raise ValueError(f"{place} cannot be listed ({told}): check its name and your access to it") from None
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{source} cannot be listed ({reason}): check its name and your access to it") from None
     if info.type == fs.FileType.NotFound:
-        raise ValueError(f"{place}: nothing there: give an image, a folder of images, or a URI that holds some")
+        raise ValueError(f"{source}: nothing there: give an image, a folder of images, or a URI that holds some")
     own = PurePosixPath(file_system(out)[1])
     parent = PurePosixPath(path).parent
     whole = info.type == fs.FileType.File or _is_scene(path, files, scenes)
     if own == (parent if whole else PurePosixPath(path)):
-        raise ValueError(f"--out {out} is where the images of {place} are: give another folder")
+        raise ValueError(f"--out {out} is where the images of {source} are: give another folder")
     there = {file.path for file in files}
     grouped: dict[str, list[fs.FileInfo]] = {}
     for file in files:
@@ -113,10 +113,10 @@ def _at(place: str, out: str, scenes: bool) -> list[ImageFile]:
     grouped.pop("", None)
     images = {key: some for key, some in grouped.items() if any(_is_raster(file.path) for file in some)}
     if not images:
-        raise ValueError(f"{place}: no image there ({' '.join(PICTURES)}, or a {SAFE} folder)")
+        raise ValueError(f"{source}: no image there ({' '.join(PICTURES)}, or a {SAFE} folder)")
     # A place that is itself an image has its own name; in a folder names are of what is below.
     base = str(parent) if whole else path
-    prefix = "" if is_local(system) else place.partition("://")[0] + "://"
+    prefix = "" if is_local(system) else source.partition("://")[0] + "://"
     return [
         ImageFile(
             _name(PurePosixPath(key).relative_to(base)),
@@ -132,13 +132,13 @@ def _at(place: str, out: str, scenes: bool) -> list[ImageFile]:
 def _key(file: str, base: str, there: set[str], scenes: bool) -> str | None:
     """The path of the image that a file belongs to; None where it is none."""
     *folders, _ = PurePosixPath(file).relative_to(base).parts
-    place = PurePosixPath(base)
+    folder = PurePosixPath(base)
     for part in folders:
-        place /= part
+        folder /= part
         if part.startswith("."):
             return None
         if part.endswith(SAFE) or (scenes and sentinel2.date_in(part) is not None):
-            return str(place)
+            return str(folder)
     path = PurePosixPath(file)
     if path.name.startswith(".") or not _is_raster(file):
         return None

@@ -27,7 +27,7 @@ MADE_FROM = "made_from"
 _READERS = 16
 
 
-class MapPlace:
+class MapFiles:
     """File and record of one map.
 
     Args:
@@ -53,10 +53,10 @@ class MapPlace:
             patiently(self.system, lambda: self.system.delete_file(self.record_path))
         if not is_local(self.system):
             return beside / PurePosixPath(self.path).name
-        place = Path(self.path)
-        for left in place.parent.glob(f".{_literal(place.name)}.writing-*"):
+        path = Path(self.path)
+        for left in path.parent.glob(f".{_literal(path.name)}.writing-*"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-        return place
+        return path
 
     def keep(self, written: Path, record: Mapping[str, Any]) -> None:
         """The map at `written`, and its confidence, are whole: put them into their place, and the record last.

@@ -134,9 +134,9 @@ class MapWriter:
         unsure = confidence[known & ~((confidence >= 0) & (confidence <= 1))]
         if unsure.size:
             raise ValueError(f"confidence {unsure[0]} in window {window}: expected 0..1")
-        place = Window(column, row, width, height)
-        self._classes.write(classes.astype(np.uint8), 1, window=place)
-        self._confidence.write(np.where(known, confidence, np.nan).astype(np.float32), 1, window=place)
+        rasterio_window = Window(column, row, width, height)
+        self._classes.write(classes.astype(np.uint8), 1, window=rasterio_window)
+        self._confidence.write(np.where(known, confidence, np.nan).astype(np.float32), 1, window=rasterio_window)
 
     def _created(self, name: str, dtype: str, nodata: float, **more: Any) -> Any:
         return _created(self._work / name, self.grid, self._crs, dtype, nodata, **more)
@@ -205,14 +205,14 @@ def default_colours(classes: int) -> tuple[Colour, ...]:
     chosen = np.array([list(bytes.fromhex(colour)) for colour in _FIRST.split()])
     levels = np.arange(0, 256, 15)
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
-    places = _lab(candidates)
+    lab = _lab(candidates)
     distance = np.full(len(candidates), np.inf)
     for given in _lab(np.concatenate([_APART_FROM, chosen])):
-        distance = np.minimum(distance, np.linalg.norm(places - given, axis=1))
+        distance = np.minimum(distance, np.linalg.norm(lab - given, axis=1))
     while len(chosen) < classes:
         best = int(distance.argmax())
         chosen = np.concatenate([chosen, candidates[best : best + 1]])
-        distance = np.minimum(distance, np.linalg.norm(places - places[best], axis=1))
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[best], axis=1))
     return checked_colours(chosen[:classes].tolist())
 
 

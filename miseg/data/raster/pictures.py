@@ -13,7 +13,7 @@ from PIL import Image
 
 from miseg.data.checks import BadFileError, check_image
 from miseg.data.raster.grid import Grid, Window
-from miseg.data.raster.rasters import grid_of, open_raster, told
+from miseg.data.raster.rasters import errors_naming, grid_of, open_raster
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -87,7 +87,7 @@ class _Opened:
 
         row, column, height, width = window
         # Else what fails in writing beside it would be told as this file's.
-        with told(self.path):
+        with errors_naming(self.path):
             stored = self.source.read(window=windows.Window(column, row, width, height))
         values = np.repeat(stored[:1], self.channels, 0) if len(stored) < self.channels else stored[: self.channels]
         valid = np.ones((height, width), bool) if len(stored) <= self.channels else stored[self.channels] > 0

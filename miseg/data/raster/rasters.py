@@ -52,7 +52,7 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     # GDAL's fast path for whole PNGs returns a truncated one's garbage without an error.
-    with told(path), rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
+    with errors_naming(path), rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             source = rasterio.open(path, driver=_format(path))
@@ -61,7 +61,7 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def errors_naming(path: Path) -> Iterator[None]:
     """Turn GDAL's errors in the block into a ValueError that names the file."""
     from rasterio._err import CPLE_BaseError  # what GDAL raises where rasterio has no error of its own
     from rasterio.errors import RasterioError
@@ -76,12 +76,12 @@ def told(path: Path) -> Iterator[None]:
 def _format(path: Path) -> str:
     with path.open("rb") as file:
         first = file.read(8)
-    found = next((name for mark, name in FORMATS.items() if first.startswith(mark)), None)
-    if found is None:
+    driver = next((name for mark, name in FORMATS.items() if first.startswith(mark)), None)
+    if driver is None:
         raise ValueError(
             f"{path}: no raster, truncated or damaged (no GeoTIFF, JPEG 2000, PNG or JPEG): export it again"
         )
-    return found
+    return driver
 
 
 def grid_of(source: DatasetReader) -> Grid:
@@ -138,22 +138,22 @@ def read_bands(bands: Sequence[tuple[Path, int]], area: Grid, *, nearest: bool =
         ValueError: a file cannot be read, or lacks the band.
     """
     result = np.full((len(bands), area.height, area.width), np.nan, np.float32)
-    for own, places in _by_grid(bands).items():
+    for own, indices in _by_grid(bands).items():
         row, column, height, width = _source_window(own, area)
         if min(height, width) < 1:
             continue
-        stored = np.empty((len(places), height, width), np.float32)
+        stored = np.empty((len(indices), height, width), np.float32)
         missing = np.ones((height, width), bool)
         unusable = np.zeros((height, width), bool)
-        for file in dict.fromkeys(bands[place][0] for place in places):
-            planes = [plane for plane, place in enumerate(places) if bands[place][0] == file]
-            numbers = [bands[places[plane]][1] for plane in planes]
+        for file in dict.fromkeys(bands[index][0] for index in indices):
+            planes = [plane for plane, index in enumerate(indices) if bands[index][0] == file]
+            numbers = [bands[indices[plane]][1] for plane in planes]
             values, nodata = _read(file, numbers, (row, column, height, width))
             stored[planes] = values
             missing &= (values == (0 if nodata is None else nodata)).all(0)
             unusable |= (np.isnan(values) | ((values == _SATURATED) & (values.dtype == np.uint16))).any(0)
         stored[:, missing | unusable] = np.nan
-        result[places] = _place(stored, own.part((row, column, height, width)), area, nearest)
+        result[indices] = _aligned(stored, own.part((row, column, height, width)), area, nearest)
     return result
 
 
@@ -174,13 +174,13 @@ def read_stored(file: Path, window: Window) -> np.ndarray:
 def _by_grid(bands: Sequence[tuple[Path, int]]) -> dict[Grid, list[int]]:
     grids: dict[Path, Grid] = {}
     groups: dict[Grid, list[int]] = {}
-    for place, (file, number) in enumerate(bands):
+    for index, (file, number) in enumerate(bands):
         if file not in grids:
             with open_raster(file) as source:
                 grids[file], count = grid_of(source), source.count
             if number > count:
                 raise ValueError(f"{file}: {count} bands, band {number} was asked for: give the file that was opened")
-        groups.setdefault(grids[file], []).append(place)
+        groups.setdefault(grids[file], []).append(index)
     return groups
 
 
@@ -193,11 +193,11 @@ def _read(file: Path, numbers: list[int], window: Window) -> tuple[np.ndarray, f
         return source.read(numbers, window=windows.Window(column, row, width, height)), source.nodata
 
 
-def _same_crs(one: str, other: str) -> bool:
+def _same_crs(first: str, second: str) -> bool:
     # Not at the top: images alone need no extra 'geo'.
     from rasterio.crs import CRS
 
-    return one == other or CRS.from_string(one) == CRS.from_string(other)
+    return first == second or CRS.from_string(first) == CRS.from_string(second)
 
 
 def _extent(own: Grid, area: Grid) -> tuple[float, float, float, float]:
@@ -234,7 +234,7 @@ def _source_window(own: Grid, area: Grid) -> Window:
     return top, left, bottom - top, right - left
 
 
-def _place(stored: np.ndarray, own: Grid, area: Grid, nearest: bool) -> np.ndarray:
+def _aligned(stored: np.ndarray, own: Grid, area: Grid, nearest: bool) -> np.ndarray:
     result = np.full((len(stored), area.height, area.width), np.nan, np.float32)
     shift = _shift(own, area)
     if shift is not None:

@@ -121,7 +121,7 @@ def _has_band(path: Path, options: SceneOptions) -> bool:
 
 def _single_bands(folder: Path, files: list[Path], options: SceneOptions, mask: Path | None) -> Scene:
     """A scene of `files` of one band each."""
-    names, found, grids = options.bands or BANDS_10M, {}, {}
+    names, file_of, grids = options.bands or BANDS_10M, {}, {}
     for name in names:
         sizes = sentinel2.band_files(files, name)
         if not sizes:
@@ -133,18 +133,22 @@ def _single_bands(folder: Path, files: list[Path], options: SceneOptions, mask: 
         with open_raster(file) as source:
             if source.count != 1:
                 raise ValueError(f"{file}: {source.count} bands in a file named after one: split it, or rename it")
-            found[name], grids[name], kind = file, grid_of(source), source.dtypes[0]
+            file_of[name], grids[name], kind = file, grid_of(source), source.dtypes[0]
     first = grids[names[0]]
     for name in names[1:]:
-        check_alignable(found[name], grids[name], first, options.resample)
+        check_alignable(file_of[name], grids[name], first, options.resample)
     described = sorted(folder.glob("MTD_MSIL*.xml"))
     metadata = sentinel2.read_metadata(described[0]) if described else None
-    dates = [sentinel2.date_in(text) for text in (folder.name, found[names[0]].stem)]
+    dates = [sentinel2.date_in(text) for text in (folder.name, file_of[names[0]].stem)]
     # A series' folder may be named after a year's first day; the file's own name is nearer to the truth.
-    date = next((one for one in (*reversed(dates), metadata.date if metadata else None) if one is not None), None)
+    date = next((day for day in (*reversed(dates), metadata.date if metadata else None) if day is not None), None)
     if options.offset is None and (metadata is not None or kind == "uint16"):
         full_scale, offsets = sentinel2.scaling(
-            names, metadata, (folder.name, folder.resolve().parent.name, found[names[0]].stem), date, found[names[0]]
+            names,
+            metadata,
+            (folder.name, folder.resolve().parent.name, file_of[names[0]].stem),
+            date,
+            file_of[names[0]],
         )
     else:
         full_scale, offsets = _full_scale(kind), dict.fromkeys(names, options.offset or 0.0)
@@ -153,8 +157,10 @@ def _single_bands(folder: Path, files: list[Path], options: SceneOptions, mask: 
     if mask is None:
         masks = sentinel2.band_files(files, "SCL")
         mask = masks[min(masks)] if masks else None
-    bands = tuple(Band(name, found[name], 1, offsets[name]) for name in names)
-    name = folder.name if sentinel2.is_safe(folder) or date is None else found[names[0]].stem.rpartition("_")[0] or date
+    bands = tuple(Band(name, file_of[name], 1, offsets[name]) for name in names)
+    name = (
+        folder.name if sentinel2.is_safe(folder) or date is None else file_of[names[0]].stem.rpartition("_")[0] or date
+    )
     return _scene(name, date, bands, first, options.full_scale or full_scale, mask, options)
 
 

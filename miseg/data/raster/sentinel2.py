@@ -34,8 +34,8 @@ def date_in(name: str) -> str | None:
 
 def baseline_in(name: str) -> int | None:
     """The processing baseline in a product's name, 213 for N0213; None where there is none."""
-    found = _BASELINE.search(name)
-    return None if found is None else int(found[1] + found[2])
+    match = _BASELINE.search(name)
+    return None if match is None else int(match[1] + match[2])
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def scaling(
     if metadata is not None and metadata.offsets:
         return full_scale, {band: metadata.offsets.get(band, 0.0) for band in bands}
     known = [metadata.baseline if metadata is not None else None, *map(baseline_in, names)]
-    baseline = next((one for one in known if one is not None), None)
+    baseline = next((number for number in known if number is not None), None)
     if baseline is None and day is not None and day >= FIRST_OFFSET_DAY:
         raise ValueError(
             f"{file}: of {day}, from when products have an offset of {OFFSET}, and neither an MTD_MSIL*.xml nor a "
@@ -119,8 +119,8 @@ def band_files(files: Iterable[Path], name: str) -> dict[int, Path]:
     The band is the last part of the name, perhaps with a resolution: T31UES_20190720T105031_B02_10m.jp2, B02.tif.
     """
     pattern = re.compile(rf"(?:.*[_.\- ])?{re.escape(name)}(?:_(\d+)m)?", re.IGNORECASE)
-    found = ((pattern.fullmatch(path.stem), path) for path in sorted(files) if path.suffix.lower() in _RASTERS)
-    return {int(match[1] or 0): path for match, path in reversed([*found]) if match is not None}
+    matches = ((pattern.fullmatch(path.stem), path) for path in sorted(files) if path.suffix.lower() in _RASTERS)
+    return {int(match[1] or 0): path for match, path in reversed([*matches]) if match is not None}
 
 
 def is_safe(folder: Path) -> bool:

@@ -56,15 +56,15 @@ class ADE20K:
             ValueError: the root is no folder, or has no split with both.
         """
         self._check_root()
-        found = tuple(
+        splits = tuple(
             split
             for split, folder in SPLITS.items()
             if all((self.root / kind / folder).is_dir() for kind in ("images", "annotations"))
         )
-        if not found:
+        if not splits:
             folders = " nor ".join(f"{folder}/" for folder in SPLITS.values())
             raise ValueError(f"{self.root}: neither {folders} is in both images/ and annotations/; {_ORIGIN}")
-        return found
+        return splits
 
     def samples(self, split: str) -> Iterator[Sample | Rejection]:
         """The images by name; then, as rejections, masks without image.

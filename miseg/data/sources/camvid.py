@@ -65,10 +65,10 @@ class CamVid:
             ValueError: the root is no folder, or has no list at all.
         """
         self._check_root()
-        found = tuple(split for split in SPLITS if (self.root / f"{split}.txt").is_file())
-        if not found:
+        splits = tuple(split for split in SPLITS if (self.root / f"{split}.txt").is_file())
+        if not splits:
             raise ValueError(f"{self.root} has none of {', '.join(f'{split}.txt' for split in SPLITS)}: {_ORIGIN}")
-        return found
+        return splits
 
     def samples(self, split: str) -> Iterator[Sample | Rejection]:
         """The listed pairs in order; then, as rejections, pictures in the folders that no line names.
@@ -87,7 +87,7 @@ class CamVid:
                 reason = f"{line!r} is not a pair of paths: write 'image mask', separated by a space"
                 yield Rejection(f"{listed}:{number}", reason)
                 continue
-            image, mask = (self._place(path, folders) for path in pair)
+            image, mask = (self._path(path, folders) for path in pair)
             named.update((image, mask))
             # Only what lies in the two folders counts as found: a list must not reach elsewhere on this machine.
             if missing := [path for path in (image, mask) if path not in present]:
@@ -113,7 +113,7 @@ class CamVid:
             raise ValueError(f"{folder}/ is missing although {split}.txt lists it; copy it from the SegNet tutorial")
         return folder
 
-    def _place(self, listed: str, folders: dict[str, dict[str, Path]]) -> Path:
+    def _path(self, listed: str, folders: dict[str, dict[str, Path]]) -> Path:
         parts = PurePosixPath(listed.replace("\\", "/"))
         name = unicodedata.normalize("NFC", parts.name)
         return folders.get(parts.parent.name, {}).get(name, self.root / parts.parent.name / parts.name)

@@ -72,12 +72,12 @@ class Cityscapes:
             ValueError: the root is no folder, or has no split with both.
         """
         self._check_root()
-        found = tuple(
+        splits = tuple(
             split for split in SPLITS if all((self.root / kind / split).is_dir() for kind in ("leftImg8bit", "gtFine"))
         )
-        if not found:
+        if not splits:
             raise ValueError(f"{self.root}: neither train/ nor val/ is in both leftImg8bit/ and gtFine/; {_ORIGIN}")
-        return found
+        return splits
 
     def samples(self, split: str) -> Iterator[Sample | Rejection]:
         """The frames by city and name; then, as rejections, annotations without image and pictures out of place.
@@ -95,14 +95,14 @@ class Cityscapes:
         if not images and not strays:
             raise ValueError(f"{self.root / 'leftImg8bit' / split}/ holds no picture: {_ORIGIN}")
         for (city, frame), image in images.items():
-            found = annotations.pop((city, frame), {})
-            if _MASK in found:
-                yield Sample(f"{split}/{frame}", split, image, found[_MASK])
+            files = annotations.pop((city, frame), {})
+            if _MASK in files:
+                yield Sample(f"{split}/{frame}", split, image, files[_MASK])
             else:
-                yield _unlabelled(image, self.root / "gtFine" / split / city / f"{frame}{_ANNOTATION}{_MASK}", found)
-        for (city, frame), found in annotations.items():
+                yield _unlabelled(image, self.root / "gtFine" / split / city / f"{frame}{_ANNOTATION}{_MASK}", files)
+        for (city, frame), files in annotations.items():
             image = self.root / "leftImg8bit" / split / city / f"{frame}{_IMAGE}"
-            shown = found.get(_MASK) or found[min(found)]
+            shown = files.get(_MASK) or files[min(files)]
             yield Rejection(str(shown), f"mask without image: {image} is not there; add it or remove the annotation")
         yield from strays
         yield from more_strays
@@ -137,10 +137,10 @@ class Cityscapes:
                 f"{folder}/ is missing, so there is no split {split!r} here "
                 f"(found: {', '.join(self.available())}); ask for those only (--splits), or {_ORIGIN}"
             )
-        found: list[tuple[Path, str]] = []
+        files: list[tuple[Path, str]] = []
         for entry in _shown(folder):
-            found += [(path, entry.name) for path in _shown(entry)] if entry.is_dir() else [(entry, "")]
-        return found
+            files += [(path, entry.name) for path in _shown(entry)] if entry.is_dir() else [(entry, "")]
+        return files
 
     def _check_root(self) -> None:
         if not self.root.is_dir():
@@ -159,14 +159,14 @@ def _shown(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _unlabelled(image: Path, mask: Path, found: dict[str, Path]) -> Rejection:
+def _unlabelled(image: Path, mask: Path, files: dict[str, Path]) -> Rejection:
     mend = (
         "copy it from gtFine_trainvaltest.zip, or make it from _gtFine_polygons.json with "
         "cityscapesscripts.preparation.json2labelImg"
     )
-    if "color.png" in found:
-        return Rejection(str(found["color.png"]), f"colours without label ids: {mask} is not there; {mend}")
-    beside = f" (only {', '.join(sorted(found))})" if found else ""
+    if "color.png" in files:
+        return Rejection(str(files["color.png"]), f"colours without label ids: {mask} is not there; {mend}")
+    beside = f" (only {', '.join(sorted(files))})" if files else ""
     return Rejection(str(image), f"image without mask: {mask} is not there{beside}; {mend}")
 
 

@@ -76,9 +76,9 @@ class Potsdam:
             ValueError: the root has no tile of the list.
         """
         tiles = self._images()
-        found = [*(("train", "test") if any(tile in tiles for tile in LABELLED) else ())]
-        found += ["unlabelled"] if any(tile in tiles for tile in UNLABELLED) else []
-        return tuple(found)
+        splits = [*(("train", "test") if any(tile in tiles for tile in LABELLED) else ())]
+        splits += ["unlabelled"] if any(tile in tiles for tile in UNLABELLED) else []
+        return tuple(splits)
 
     def samples(self, split: str) -> Iterator[Sample | Rejection]:
         """The chips, tile by tile, row by row; tiles without labels, of another size, or damaged, as rejections.
@@ -96,7 +96,7 @@ class Potsdam:
                 continue
             wanted = list(range((TILE // CUT) ** 2))
             if split != "unlabelled":
-                wanted = [place for place in wanted if ((tile, place) in drawn) == (split == "test")]
+                wanted = [chip for chip in wanted if ((tile, chip) in drawn) == (split == "test")]
             if split != "unlabelled" and tile not in labels:
                 yield Rejection(str(images[tile]), f"no label of tile {tile}: copy it from 5_Labels_all.zip")
                 continue
@@ -106,7 +106,7 @@ class Potsdam:
                 yield Rejection(str(images[tile]), str(error).removeprefix(f"{images[tile]}: "))
 
     def _chips(
-        self, split: str, tile: str, image: Path, label: Path | None, places: list[int]
+        self, split: str, tile: str, image: Path, label: Path | None, chips: list[int]
     ) -> Iterator[Sample | Rejection]:
         grids = []
         for path, bands in ((image, 4), (label, 3)):
@@ -119,11 +119,11 @@ class Potsdam:
             if have != published:
                 raise ValueError(f"{path}: {have} (height, width, bands, type), published {published}: copy it again")
         across = TILE // CUT
-        for row in sorted({place // across for place in places}):
+        for row in sorted({chip // across for chip in chips}):
             # Tiles are stored in strips as wide as they are: all chips of a row cost one reading of its strips.
             window = (row * CUT, 0, CUT, TILE)
             pixels, truth = read_stored(image, window), None if label is None else read_stored(label, window)
-            for column in (place % across for place in places if place // across == row):
+            for column in (chip % across for chip in chips if chip // across == row):
                 part = np.s_[:, column * CUT : (column + 1) * CUT]
                 name = f"{split}/{tile}/{row:02d}-{column:02d}"
                 mask = None
@@ -149,19 +149,19 @@ class Potsdam:
         return labels.astype(np.uint8)
 
     def _images(self) -> dict[str, Path]:
-        found = _tiles(self.root / "4_Ortho_RGBIR", "RGBIR")
-        if not found:
+        tiles = _tiles(self.root / "4_Ortho_RGBIR", "RGBIR")
+        if not tiles:
             raise ValueError(f"{self.root}/4_Ortho_RGBIR has no tile such as top_potsdam_2_10_RGBIR.tif: {_ORIGIN}")
-        return found
+        return tiles
 
     def _labels(self) -> dict[str, Path]:
         folders = ["5_Labels_all", "5_Labels_for_participants"]
         if not self.boundaries:
             folders = [f"{name}{end}" for name in folders for end in ("_noBoundary", "_no_Boundary")]
         for folder in folders:
-            found = _tiles(self.root / folder, "label" if self.boundaries else "label_noBoundary")
-            if found:
-                return found
+            tiles = _tiles(self.root / folder, "label" if self.boundaries else "label_noBoundary")
+            if tiles:
+                return tiles
         raise ValueError(f"{self.root} has no labels in {' or '.join(folders)}: {_ORIGIN}")
 
 
@@ -174,8 +174,8 @@ def chips_for_test() -> frozenset[tuple[str, int]]:
 
 def _tiles(folder: Path, kind: str) -> dict[str, Path]:
     pattern = re.compile(rf"top_potsdam_(\d+_\d+)_{kind}\.tif")
-    found = ((pattern.fullmatch(path.name), path) for path in sorted(folder.glob("*.tif")))
-    return {match[1]: path for match, path in found if match is not None}
+    matches = ((pattern.fullmatch(path.name), path) for path in sorted(folder.glob("*.tif")))
+    return {match[1]: path for match, path in matches if match is not None}
 
 
 def _halve(pixels: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from miseg.data.samples import Rejection, Sample
 from miseg.data.sources.listing import is_picture
 from miseg.data.sources.voc import SPLITS, Voc, pair, read_ids, voc_pair
 
-_PLACES = ("benchmark_RELEASE/dataset", "dataset", "sbd/benchmark_RELEASE/dataset", "sbd/dataset", "sbd")
+_FOLDERS = ("benchmark_RELEASE/dataset", "dataset", "sbd/benchmark_RELEASE/dataset", "sbd/dataset", "sbd")
 _ORIGIN = (
     "unpack benchmark.tgz from home.bharathh.info/pubs/codes/SBD/download.html so that benchmark_RELEASE/ (or a folder "
     "sbd/ with img, cls, train.txt and val.txt) lies in VOC2012/, beside it or beside VOCdevkit/"
@@ -64,19 +64,19 @@ class VocAug(Voc):
         sbd = find_sbd(folder)
         seen = set(lists.pop("VOC val"))
         for origin, listed in lists.items():
-            for one in listed:
-                if isinstance(one, Rejection):
-                    yield one
-                elif one not in seen:
-                    yield voc_pair(folder, one, "train") if origin == "VOC train" else self._added(one, folder, sbd)
+            for entry in listed:
+                if isinstance(entry, Rejection):
+                    yield entry
+                elif entry not in seen:
+                    yield voc_pair(folder, entry, "train") if origin == "VOC train" else self._added(entry, folder, sbd)
             # Not before: an id that comes twice in one list stays twice, and packing reports it.
             seen.update(listed)
 
     def _lists_of_ids(self) -> dict[str, list[str | Rejection]]:
         lists = {f"VOC {split}": self._ids(split) for split in SPLITS}
-        for one in lists["VOC val"]:
-            if isinstance(one, Rejection):
-                raise ValueError(f"{one.file}: {one.reason}; {self.name} must know what to keep out of training")
+        for entry in lists["VOC val"]:
+            if isinstance(entry, Rejection):
+                raise ValueError(f"{entry.file}: {entry.reason}; {self.name} must know what to keep out of training")
         folder = self._folder()
         pictures, sbd = folder / "SegmentationClassAug", find_sbd(folder)
         if sbd is not None:
@@ -90,16 +90,16 @@ class VocAug(Voc):
         if sbd is not None:
             images, masks = [*images, sbd / "img" / f"{name}.jpg"], [sbd / "cls" / f"{name}.mat", *masks]
         image, mask = (next((path for path in paths if path.is_file()), paths[0]) for paths in (images, masks))
-        found = pair(name, "train", image, mask)
-        if isinstance(found, Rejection) or mask.suffix != ".mat":
-            return found
+        sample = pair(name, "train", image, mask)
+        if isinstance(sample, Rejection) or mask.suffix != ".mat":
+            return sample
         try:
             labels = read_class_map(read_bytes(mask))
             # Packing sees bytes, not the .mat file: checked here, a bad label is reported under the file's name.
             check_labels(labels, self.info)
         except BadFileError as error:
             return Rejection(str(mask), str(error))
-        return replace(found, mask=encode_png(labels))
+        return replace(sample, mask=encode_png(labels))
 
 
 def find_sbd(voc: Path) -> Path | None:
@@ -107,8 +107,8 @@ def find_sbd(voc: Path) -> Path | None:
     around = [voc, voc.absolute().parent]
     if around[-1].name == "VOCdevkit":
         around.append(around[-1].parent)
-    places = (base / place for base in around for place in _PLACES)
-    return next((place for place in places if (place / "cls").is_dir()), None)
+    folders = (base / name for base in around for name in _FOLDERS)
+    return next((folder for folder in folders if (folder / "cls").is_dir()), None)
 
 
 def read_class_map(data: bytes) -> np.ndarray:
@@ -123,17 +123,17 @@ def read_class_map(data: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = loadmat(io.BytesIO(data))
+            variables = loadmat(io.BytesIO(data))
     except NotImplementedError:
         raise BadFileError("MATLAB 7.3 (HDF5) file: save it with -v7, as published") from None
     except Exception as error:
         # SciPy names no exceptions for damaged bytes, and raises whatever its parser runs into.
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         raise BadFileError(f"truncated or no MATLAB file ({cause}): copy it again") from None
-    if "GTcls" not in found:
-        names = ", ".join(name for name in found if not name.startswith("__")) or "nothing"
+    if "GTcls" not in variables:
+        names = ", ".join(name for name in variables if not name.startswith("__")) or "nothing"
         raise BadFileError(f"holds {names}, not GTcls: copy the file of this name from SBD's cls/, not inst/")
-    structure = found["GTcls"]
+    structure = variables["GTcls"]
     if structure.dtype.names is None or "Segmentation" not in structure.dtype.names or structure.size != 1:
         fields = ", ".join(structure.dtype.names or ()) or "no field"
         raise BadFileError(f"GTcls has {fields}, not Segmentation: copy the file from SBD's cls/ again")

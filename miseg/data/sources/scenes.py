@@ -219,18 +219,18 @@ class NaipLandcover:
                 yield _rejection(path, error)
 
     def _patches(self) -> list[Path]:
-        found = sorted(self.root.glob("patch_*_RGBIR.tif"))
-        if not found:
+        paths = sorted(self.root.glob("patch_*_RGBIR.tif"))
+        if not paths:
             raise ValueError(f"{self.root}: no folder with patch_<n>_RGBIR.tif: {_KEEP}")
-        return found
+        return paths
 
 
 def _dated(root: Path) -> list[Path]:
     """The files whose names have a date, by date, without masks."""
-    found = [path for path in root.glob("*.tif") if date_in(path.stem) and not path.stem.endswith("_SCL")]
-    if not found:
+    paths = [path for path in root.glob("*.tif") if date_in(path.stem) and not path.stem.endswith("_SCL")]
+    if not paths:
         raise ValueError(f"{root}: no folder with GeoTIFFs named by date: {_KEEP}")
-    return sorted(found, key=lambda path: (date_in(path.stem), path.name))
+    return sorted(paths, key=lambda path: (date_in(path.stem), path.name))
 
 
 def _aligned(paths: list[Path], options: SceneOptions) -> Iterator[Scene | Rejection]:

@@ -42,7 +42,7 @@ _ORIGIN = (
 def colour(label: int) -> tuple[int, int, int]:
     """The devkit's colour map: bits 0, 1, 2 of the label are the highest of red, green, blue; bits 3, 4, 5 the next."""
     red, green, blue = (
-        sum((label >> (3 * place + channel) & 1) << (7 - place) for place in range(3)) for channel in range(3)
+        sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)
     )
     return red, green, blue
 
@@ -74,12 +74,12 @@ class Voc:
         Raises:
             ValueError: the root is no folder, holds no VOC2012, or has neither list.
         """
-        found = self._listed()
-        if not found:
+        splits = self._listed()
+        if not splits:
             raise ValueError(
                 f"{self._lists()} has neither {' nor '.join(f'{split}.txt' for split in SPLITS)}: {_ORIGIN}"
             )
-        return found
+        return splits
 
     def samples(self, split: str) -> Iterator[Sample | Rejection]:
         """The listed pairs in order.
@@ -96,15 +96,15 @@ class Voc:
                 "the 10,582 images of trainaug are the split train of voc-aug"
             )
         folder, listed = self._pictures(), self._ids(split)
-        for one in listed:
-            yield one if isinstance(one, Rejection) else voc_pair(folder, one, split)
+        for entry in listed:
+            yield entry if isinstance(entry, Rejection) else voc_pair(folder, entry, split)
 
     def _folder(self) -> Path:
         if not self.root.is_dir():
             raise ValueError(f"{self.root}: no such folder; {_ORIGIN}")
-        for place in (self.root, self.root / "VOC2012", self.root / "VOCdevkit" / "VOC2012"):
-            if (place / "ImageSets" / "Segmentation").is_dir():
-                return place
+        for folder in (self.root, self.root / "VOC2012", self.root / "VOCdevkit" / "VOC2012"):
+            if (folder / "ImageSets" / "Segmentation").is_dir():
+                return folder
         raise ValueError(
             f"{self.root} has no ImageSets/Segmentation/, nor have VOC2012/ and VOCdevkit/VOC2012/ in it: {_ORIGIN}"
         )
@@ -143,15 +143,15 @@ def read_ids(path: Path) -> list[str | Rejection]:
     lines = read_lines(path)
     if not lines:
         raise ValueError(f"{path} is empty: copy it again; a list has one image id a line, such as 2007_000032")
-    found: list[str | Rejection] = []
+    ids: list[str | Rejection] = []
     for number, line in lines:
         # An id with a folder in it could reach elsewhere on this machine.
         if len(line.split()) > 1 or "/" in line or "\\" in line:
             reason = f"{line!r} is not an id such as 2007_000032: use a list of one id a line, none of ImageSets/Main"
-            found.append(Rejection(f"{path}:{number}", reason))
+            ids.append(Rejection(f"{path}:{number}", reason))
         else:
-            found.append(line)
-    return found
+            ids.append(line)
+    return ids
 
 
 def pair(name: str, split: str, image: Path, mask: Path) -> Sample | Rejection:

@@ -62,9 +62,9 @@ class MutualLearningMethod(Method):
         parts = [cross_entropy_parts(own, labels_NHW, ignore_index=self.task.ignore_index) for own in logits]
         means = []
         for own in logits:
-            found = [divergence_from_logits_parts(own, other) for other in logits if other is not own]
-            means.append(torch.stack([total for total, _ in found]).mean())
-        return torch.stack([total for total, _ in parts]), torch.stack(means), parts[0][1], found[0][1]
+            divergences = [divergence_from_logits_parts(own, other) for other in logits if other is not own]
+            means.append(torch.stack([total for total, _ in divergences]).mean())
+        return torch.stack([total for total, _ in parts]), torch.stack(means), parts[0][1], divergences[0][1]
 
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """The first network's softmax probabilities, float32 [N, K, H, W], that sum to 1 over K.
@@ -86,6 +86,6 @@ class MutualLearningMethod(Method):
         groups: list[dict] = []
         for k, network in enumerate(self.networks):
             own: Any = getattr(network, "param_groups", None)
-            found = own(lr) if own is not None else [{"params": list(network.parameters()), "lr": lr}]
-            groups += [group | {"clip": k} for group in found]
+            own_groups = own(lr) if own is not None else [{"params": list(network.parameters()), "lr": lr}]
+            groups += [group | {"clip": k} for group in own_groups]
         return groups

@@ -43,8 +43,8 @@ class DeepInfoMaxMethod(MutualInformationSimilarityMethod):
         local, z = self.encoder(torch.cat(views))
         totals, counts, scalars = self.information(local, z)
         if self.of_prior is not None:
-            found = _ReversedGradient.apply(z.sigmoid(), self.config.gamma)
-            total, count = jensen_shannon_parts(self.of_prior(torch.rand_like(found)), self.of_prior(found))
+            squashed = _ReversedGradient.apply(z.sigmoid(), self.config.gamma)
+            total, count = jensen_shannon_parts(self.of_prior(torch.rand_like(squashed)), self.of_prior(squashed))
             totals += [total]
             counts += [count]
             scalars["prior_mi"] = -(total.detach() / count).sum()

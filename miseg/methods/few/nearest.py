@@ -79,9 +79,11 @@ class NearestLabelMethod(Method):
         """
         return {
             "representation": Comparison(lambda image: self.encoder.maps(image)[1], self._by_representation),
-            "patches": Comparison(self._patches, lambda found, patches: nearest_by_distance(found, patches.flatten(1))),
+            "patches": Comparison(
+                self._patches, lambda features, patches: nearest_by_distance(features, patches.flatten(1))
+            ),
             "pixels": Comparison(
-                self._middles, lambda found, patches: nearest_by_distance(found, self._middle(patches))
+                self._middles, lambda features, patches: nearest_by_distance(features, self._middle(patches))
             ),
         }
 
@@ -194,8 +196,8 @@ class NearestLabelMethod(Method):
             return best_KHW.softmax(0).float()
         nearest = min(self.neighbours, len(labels_L))
         # Stable, so that of equally near pixels the first counts, as in the literal algorithm.
-        found = labels_L[scores_LHW.argsort(dim=0, descending=True, stable=True)[:nearest]]
-        votes_KHW = torch.stack([(found == label).sum(0) for label in range(classes)])
+        nearest_labels = labels_L[scores_LHW.argsort(dim=0, descending=True, stable=True)[:nearest]]
+        votes_KHW = torch.stack([(nearest_labels == label).sum(0) for label in range(classes)])
         # Less than half a vote for the order of nearness: it decides between classes of as many votes and no others.
         rank_KHW = best_KHW.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
         shares_KHW = votes_KHW + (votes_KHW > 0) * (classes - rank_KHW) / (3 * classes)

@@ -86,12 +86,12 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
 
     def comparisons(self) -> dict[str, Comparison]:
         """L1 distances, and global and local mutual information where they are trained."""
-        found = super().comparisons()
+        comparisons = super().comparisons()
         if self.of_whole is not None:
-            found["global"] = Comparison(lambda image: self._windows(self.of_whole, image), self._by_whole)
+            comparisons["global"] = Comparison(lambda image: self._windows(self.of_whole, image), self._by_whole)
         if self.of_parts is not None:
-            found["local"] = Comparison(lambda image: self._windows(self.of_parts, image), self._by_parts)
-        return found
+            comparisons["local"] = Comparison(lambda image: self._windows(self.of_parts, image), self._by_parts)
+        return comparisons
 
     def _windows(self, network: StatisticsNetwork | None, image_1BHW: Tensor) -> Tensor:
         assert network is not None
@@ -122,13 +122,13 @@ def _each(network: StatisticsNetwork, windows_1DHW: Tensor, representations_LZ: 
 def _means(scores_LHW: Tensor, side: int) -> Tensor:
     """Means over windows of side x side: as avg_pool2d, an axis and a few labels (which the cache holds) at a time."""
     height, width = (size - side + 1 for size in scores_LHW.shape[1:])
-    found_LHW = scores_LHW.new_empty(len(scores_LHW), height, width)
-    for part, found in zip(scores_LHW.split(LABELS), found_LHW.split(LABELS), strict=True):
+    means_LHW = scores_LHW.new_empty(len(scores_LHW), height, width)
+    for part, mean in zip(scores_LHW.split(LABELS), means_LHW.split(LABELS), strict=True):
         rows = part[:, :height].clone()
         for offset in range(1, side):
             rows += part[:, offset : offset + height]
-        found.copy_(rows[..., :width])
+        mean.copy_(rows[..., :width])
         for offset in range(1, side):
-            found += rows[..., offset : offset + width]
-        found /= side**2
-    return found_LHW
+            mean += rows[..., offset : offset + width]
+        mean /= side**2
+    return means_LHW

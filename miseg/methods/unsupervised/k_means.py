@@ -50,7 +50,7 @@ class KMeansMethod(ClusterMethod):
 
         training = self.training
         self.eval()
-        kept_MD, keys_M = self.centres_KD.new_empty(0, self.centres_KD.shape[1]).cpu(), torch.empty(0)
+        drawn_MD, keys_M = self.centres_KD.new_empty(0, self.centres_KD.shape[1]).cpu(), torch.empty(0)
         for batch in labels:
             with torch.no_grad():
                 features_NDhw = self.features(batch.images_NCHW).float()
@@ -60,18 +60,18 @@ class KMeansMethod(ClusterMethod):
             drawn = keys > (keys_M.min() if len(keys_M) == self.samples else -1)
             chosen = drawn.to(image.device)
             fresh_MD = features_NDhw[image[chosen], :, row[chosen], column[chosen]].cpu()
-            kept_MD, keys_M = _largest(torch.cat((kept_MD, fresh_MD)), torch.cat((keys_M, keys[drawn])), self.samples)
+            drawn_MD, keys_M = _largest(torch.cat((drawn_MD, fresh_MD)), torch.cat((keys_M, keys[drawn])), self.samples)
         self.train(training)
         seed = int(torch.randint(2**31, ()))
         if dist.is_initialized() and dist.get_world_size() > 1:
             parts: list = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, (kept_MD, keys_M, seed))
-            of_ranks = [torch.cat([part[place] for part in parts]) for place in range(2)]
-            kept_MD, _ = _largest(of_ranks[0], of_ranks[1], self.samples)
+            dist.all_gather_object(parts, (drawn_MD, keys_M, seed))
+            of_ranks = [torch.cat([part[index] for part in parts]) for index in range(2)]
+            drawn_MD, _ = _largest(of_ranks[0], of_ranks[1], self.samples)
             seed = parts[0][2]
-        if len(kept_MD) < self.num_clusters:
-            raise ValueError(f"{len(kept_MD)} valid pixels for {self.num_clusters} clusters: give more images")
-        means = MiniBatchKMeans(self.num_clusters, batch_size=4096, n_init=3, random_state=seed).fit(kept_MD.numpy())
+        if len(drawn_MD) < self.num_clusters:
+            raise ValueError(f"{len(drawn_MD)} valid pixels for {self.num_clusters} clusters: give more images")
+        means = MiniBatchKMeans(self.num_clusters, batch_size=4096, n_init=3, random_state=seed).fit(drawn_MD.numpy())
         self.centres_KD.data.copy_(torch.from_numpy(means.cluster_centers_))
         if dist.is_initialized() and dist.get_world_size() > 1:
             # The same samples on machines that are not alike need not end in the same bits.
@@ -114,5 +114,5 @@ def _largest(features_MD: Tensor, keys_M: Tensor, number: int) -> tuple[Tensor, 
     """The `number` features with the largest keys, and these: random keys make it an even draw."""
     if len(keys_M) <= number:
         return features_MD, keys_M
-    keys_M, kept = keys_M.topk(number)
-    return features_MD[kept], keys_M
+    keys_M, indices = keys_M.topk(number)
+    return features_MD[indices], keys_M

@@ -198,8 +198,8 @@ class Session:
         self.store.replace(lambda drawings: label_files.added(drawings, loaded))
         return {
             "added": len(self.store.drawings.drawings) - before,
-            "found": len(loaded.found),
-            "problems": [problem._asdict() for problem in loaded.problems],
+            "found": len(loaded.drawings),
+            "problems": [{"place": problem.source, "reason": problem.reason} for problem in loaded.problems],
         }
 
     def export(self, kind: str, scene: str, compare: str = "") -> tuple[str, bytes]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from miseg.data.labels.annotations import LabelledPixels, Valid, usable_pixels
-from miseg.data.labels.drawings import Drawings, mark
+from miseg.data.labels.drawings import Drawings, mark_of_drawing
 from miseg.data.labels.marks import Mark, class_order
 from miseg.data.raster.grid import Grid
 from miseg.service.labelling.maps import Labelled
@@ -41,7 +41,7 @@ def usable_labels(drawings: Drawings, grid: Grid, valid: Callable[[str], Valid])
     marks: dict[str, list[Mark]] = {}
     problems: dict[str, list[str]] = {}
     for drawing in drawings.drawings:
-        drawn, problem = mark(drawing, names[drawing.class_id], grid)
+        drawn, problem = mark_of_drawing(drawing, names[drawing.class_id], grid)
         marks.setdefault(drawing.scene, []).append(drawn)
         if problem is not None:
             problems.setdefault(drawing.id, []).append(problem.reason)
@@ -52,10 +52,10 @@ def usable_labels(drawings: Drawings, grid: Grid, valid: Callable[[str], Valid])
             usable[scene], left_out = usable_pixels(scene_marks, classes, grid, valid(scene))
         except ValueError as error:
             for drawn in scene_marks:
-                problems.setdefault(drawn.place, []).append(str(error))
+                problems.setdefault(drawn.source, []).append(str(error))
             continue
         for _, problem in left_out:
-            problems.setdefault(problem.place, []).append(problem.reason)
+            problems.setdefault(problem.source, []).append(problem.reason)
     present = sorted({label for pixels in usable.values() for label in np.unique(pixels.labels).tolist()})
     label_of = {label: index for index, label in enumerate(present)}
     labelled = [

@@ -20,7 +20,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from miseg.data.raster.image_files import ImageFile
-from miseg.data.raster.map_records import MADE_FROM, MapPlace
+from miseg.data.raster.map_records import MADE_FROM, MapFiles
 from miseg.data.raster.maps import MapWriter
 from miseg.data.raster.raster_files import Colour
 from miseg.data.raster.scene_files import SceneOptions
@@ -140,7 +140,7 @@ def map_image(
         StoreError: the map cannot be written.
     """
     tiling = predictor.tiling(settings.tiling)
-    target_map = MapPlace(out, image.name)
+    target_map = MapFiles(out, image.name)
     with contextlib.ExitStack() as stack:
         beside = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))

@@ -210,7 +210,7 @@ def _planned_table(plan: StudyPlan, table: StudyTable, seconds: Mapping[str, flo
     ]
     return PlannedTable(
         data=table.data,
-        place=table.place,
+        place=table.dataset,
         budget="all" if table.budget is None else table.budget,
         supervision=table.supervision,
         baseline=table.baseline_row,
@@ -244,7 +244,7 @@ def from_file(file: PlanFile) -> StudyPlan:
             throughput[cell.id] = Throughput(**cell.throughput)
         tables.append(
             StudyTable(
-                place=planned.place,
+                dataset=planned.place,
                 supervision=cast(Supervision, planned.supervision),
                 budget=None if isinstance(planned.budget, str) else planned.budget,
                 trials=planned.trials,

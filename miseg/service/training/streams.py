@@ -213,7 +213,7 @@ def _decoded(
 ) -> ray.data.Dataset:
     quiet_data_context()
     node_options: dict[str, Any] = {}
-    if dataset.kept is not None:
+    if dataset.decoded_images is not None:
         # What this machine has decoded another would decode again: tasks run elsewhere only where this one is gone.
         this_node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         node_options = {"label_selector": this_node, "fallback_strategy": [{"label_selector": {}}]}

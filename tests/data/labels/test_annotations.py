@@ -63,7 +63,7 @@ def test_geometries_become_pixels(tmp_path):
     assert found(labels) == inside | points | lines | {(8, 10, "c"), (12, 12, "c"), (7, 7, "c")}
     assert labels.classes == ("a", "b", "c") and labels.counts() == {"a": 8, "b": 3, "c": 13}
     assert labels.rows.dtype == labels.columns.dtype == labels.labels.dtype == np.int64
-    assert labels.place(list(zip(labels.rows, labels.columns, strict=True)).index((7, 7))) == "p.geojson, feature 7"
+    assert labels.source(list(zip(labels.rows, labels.columns, strict=True)).index((7, 7))) == "p.geojson, feature 7"
     assert len(labels) == 24
 
 
@@ -120,7 +120,7 @@ def test_a_polygon_that_crosses_itself_is_told_with_the_place(tmp_path):
     whole, flat, pixel = [[0, 12], [5, 12], [5, 17], [0, 17]], [[20, 3], [24, 3], [22, 3]], [[9, 19]] * 4
     path = write(tmp_path / "p.geojson", *(feature("Polygon", [r]) for r in (pentagram, bow_tie, whole, flat, pixel)))
     marks, problems = read_geojson(path, PLAIN)
-    assert [problem.place for problem in problems] == ["p.geojson, feature 1", "p.geojson, feature 2"]
+    assert [problem.source for problem in problems] == ["p.geojson, feature 1", "p.geojson, feature 2"]
     assert re.fullmatch(
         r"crosses itself at column \S+, row \S+: pixels that it covers twice are left out", problems[0].reason
     )
@@ -162,7 +162,7 @@ def test_longitudes_and_latitudes_land_on_the_right_pixels_of_a_utm_image(tmp_pa
     ):
         labels, problems = read_annotations(write(tmp_path / "p.geojson", *features, **members), grid)
         assert found(labels) == expected and problems == []
-        assert [labels.place(index) for index in (0, 49)] == ["p.geojson, feature 1", "p.geojson, feature 50"]
+        assert [labels.source(index) for index in (0, 49)] == ["p.geojson, feature 1", "p.geojson, feature 50"]
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::3857"}}
     x, y = rasterio.warp.transform("EPSG:32631", "EPSG:3857", eastings, northings)
     features = [feature("Point", list(where), name) for *where, name in zip(x, y, names, strict=True)]
@@ -347,7 +347,7 @@ def test_a_table(tmp_path, text):
     (tmp_path / "p.csv").write_text(text, encoding="utf-8", newline="")
     labels, problems = read_annotations(tmp_path / "p.csv", PLAIN)
     assert found(labels) == {(1, 2, "water"), (3, 4, "forest")} and problems == []
-    assert labels.place(0) == "p.csv, line 2"
+    assert labels.source(0) == "p.csv, line 2"
 
 
 def test_a_table_s_problems_name_their_line(tmp_path):
@@ -355,7 +355,7 @@ def test_a_table_s_problems_name_their_line(tmp_path):
     (tmp_path / "p.csv").write_text(text)
     labels, problems = read_annotations(tmp_path / "p.csv", PLAIN, class_property="crop")
     assert found(labels) == {(1, 2, "5"), (1, 3, "10")} and labels.classes == ("5", "10")
-    assert [problem.place for problem in problems] == [f"p.csv, line {n}" for n in (6, 4, 5, 3, 7)]
+    assert [problem.source for problem in problems] == [f"p.csv, line {n}" for n in (6, 4, 5, 3, 7)]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_a_raster_on_the_image_s_grid(tmp_path, monkeypatch, dtype):
     labels, problems = read_annotations(path, UTM)
     assert found(labels) == {(1, 2, "2"), (5, 5, "2"), (5, 6, "2"), (5, 7, "2"), (19, 29, "10")}
     assert labels.classes == ("2", "10") and labels.colours is None and problems == []
-    assert labels.place(0) == "l.tif"
+    assert labels.source(0) == "l.tif"
     valid = np.ones((20, 30), bool)
     valid[5, 6:] = False
     labels, problems = read_annotations(path, UTM, valid)

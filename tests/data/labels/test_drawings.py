@@ -17,7 +17,7 @@ import rasterio
 from miseg.data.labels import files as label_files
 from miseg.data.labels import store as label_store
 from miseg.data.labels.annotations import read_annotations
-from miseg.data.labels.drawings import Drawings, LabelClass, checked_geometry, mark
+from miseg.data.labels.drawings import Drawings, LabelClass, checked_geometry, mark_of_drawing
 from miseg.data.labels.store import LabelStore, StaleError
 from miseg.data.raster.grid import Grid
 from tests.support.scene_layouts import UTM, place, raster
@@ -115,12 +115,12 @@ def test_pixels_are_those_of_the_same_features_in_a_file(tmp_path):
         annotations.rows, annotations.columns, annotations.labels, strict=True)}  # fmt: skip
     expected = set()
     for one in found.drawings[:3]:
-        drawn, problem = mark(one, {"w": "wheat", "m": "maize"}[one.class_id], PLAIN)
+        drawn, problem = mark_of_drawing(one, {"w": "wheat", "m": "maize"}[one.class_id], PLAIN)
         assert problem is None
         expected |= {(row, column, drawn.name) for row, column in zip(drawn.rows, drawn.columns, strict=True)}
     assert there == expected and len(there) > 40
     beyond = {"type": "Polygon", "coordinates": [[[45, 35], [60, 35], [60, 60], [45, 60], [45, 35]]]}
-    outside, problem = mark(made(draw("x", geometry=beyond), start=classes()).drawings[0], "wheat", PLAIN)
+    outside, problem = mark_of_drawing(made(draw("x", geometry=beyond), start=classes()).drawings[0], "wheat", PLAIN)
     assert outside.rows.size == 25 and problem is not None and "the 25 pixels inside are used" in problem.reason
 
 
@@ -325,8 +325,8 @@ def test_features_that_cannot_be_used_are_named_one_by_one(tmp_path):
     path = tmp_path / "mixed.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     loaded = label_files.load(path, PLAIN, SCENES[0], SCENES)
-    assert [one[:3] for one in loaded.found] == [("a", None, SCENES[0]), ("3", None, SCENES[0])]
-    assert [problem.place.split(", ")[1] for problem in loaded.problems] == ["feature 2", "feature 4", "feature 3"]
+    assert [one[:3] for one in loaded.drawings] == [("a", None, SCENES[0]), ("3", None, SCENES[0])]
+    assert [problem.source.split(", ")[1] for problem in loaded.problems] == ["feature 2", "feature 4", "feature 3"]
     far = {"type": "Feature", "properties": {"class": "a"}, "geometry": {"type": "Point", "coordinates": [10, 10]}}
     path.write_text(json.dumps({"type": "FeatureCollection", "features": [far]}))
     assert "lies outside the image" in label_files.load(path, GRID, SCENES[0], SCENES).problems[0].reason

@@ -150,13 +150,13 @@ def test_two_ranks_share_what_is_kept(small, tiny):
 
 def test_what_does_not_fit_is_not_kept(small, tiny):
     needed = small.decoded_bytes("train")
-    assert decoded_cache.keeping(small, tiny, needed).kept is not None
+    assert decoded_cache.keeping(small, tiny, needed).decoded_images is not None
     assert (
-        decoded_cache.keeping(small, tiny, needed - 1).kept is None
-        and decoded_cache.keeping(small, tiny, 0).kept is None
+        decoded_cache.keeping(small, tiny, needed - 1).decoded_images is None
+        and decoded_cache.keeping(small, tiny, 0).decoded_images is None
     )
     few = replace(tiny, label_budget=2)
-    assert decoded_cache.keeping(small, few, -(-needed * 2 // 13)).kept is not None
+    assert decoded_cache.keeping(small, few, -(-needed * 2 // 13)).decoded_images is not None
 
 
 @pytest.mark.timeout(180)
@@ -170,7 +170,7 @@ def test_a_ray_of_this_machine_alone_takes_what_it_kept_with_it(small):
         "ray_cluster.connect('local'); dataset = PackedDataset.open(sys.argv[1])\n"
         "kept = decoded_cache.keeping(dataset, Experiment(data=sys.argv[1], steps=2), 2**27)\n"
         "list(streams.training_stream(kept, Experiment(data=sys.argv[1], steps=2)))\n"
-        "assert kept.kept.taken() > 48 * 64 * 4; print(kept.kept.folder)"
+        "assert kept.decoded_images.taken() > 48 * 64 * 4; print(kept.decoded_images.folder)"
     )
     done = subprocess.run([sys.executable, "-c", code, small.uri], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -66,9 +66,9 @@ class Frame:
         return Sample(f"{split}/{name}", split, encode_png(shrunk), encode_png(labels))
 
 
-def first_folder(places: Sequence[Path]) -> Path | None:
-    """The first of `places` that is a folder, or None."""
-    return next((place for place in places if place.is_dir()), None)
+def first_folder(folders: Sequence[Path]) -> Path | None:
+    """The first of `folders` that is a folder, or None."""
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def pictures(folder: Path) -> dict[str, Path]:
@@ -76,8 +76,8 @@ def pictures(folder: Path) -> dict[str, Path]:
 
     MMSegmentation's converter leaves masks with other numbers beside the published ones: those are no part of it.
     """
-    found = (path for path in sorted(folder.iterdir()) if is_picture(path))
-    return {path.stem: path for path in found if not path.stem.endswith(_MMSEGMENTATION)}
+    paths = (path for path in sorted(folder.iterdir()) if is_picture(path))
+    return {path.stem: path for path in paths if not path.stem.endswith(_MMSEGMENTATION)}
 
 
 def image_folders(root: Path, split: str) -> list[Path]:

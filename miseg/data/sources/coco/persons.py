@@ -67,12 +67,12 @@ class CocoPersons:
         """
         if not self.root.is_dir():
             raise ValueError(f"{self.root}: no such folder; {_ORIGIN}")
-        found = tuple(
+        splits = tuple(
             split for split in SPLITS if self._file(split).is_file() and first_folder(image_folders(self.root, split))
         )
-        if not found:
+        if not splits:
             raise ValueError(f"{self.root} has no split with images and {self._file('train').name} or so: {_ORIGIN}")
-        return found
+        return splits
 
     def samples(self, split: str) -> Iterator[Sample | Rejection]:
         """The images that are taken, by name; those with outlines that cannot be drawn, or without file, as rejections.
@@ -93,7 +93,7 @@ class CocoPersons:
         taken = 0
         for image in sorted(images, key=lambda image: image["file_name"]):
             mine = people.pop(image["id"], [])
-            if all(one.get("iscrowd") for one in mine) or min(image["height"], image["width"]) < MIN_SIDE:
+            if all(person.get("iscrowd") for person in mine) or min(image["height"], image["width"]) < MIN_SIDE:
                 continue
             try:
                 labels = _labels(image["height"], image["width"], mine)
@@ -178,19 +178,19 @@ def _labels(height: int, width: int, people: list[dict[str, Any]]) -> np.ndarray
 
     labels = np.zeros((height, width), np.uint8)
     # Crowds first: a person whose outline is known is no part of one.
-    for one in sorted(people, key=lambda one: not one.get("iscrowd")):
-        outline = one["segmentation"]
+    for person in sorted(people, key=lambda person: not person.get("iscrowd")):
+        outline = person["segmentation"]
         reason = (
             _not_runs(outline, height, width) if isinstance(outline, dict) else _not_polygons(outline, height, width)
         )
         if reason:
-            raise _OutlineError(f"annotation {one.get('id')}: {reason}")
+            raise _OutlineError(f"annotation {person.get('id')}: {reason}")
         runs = coco_mask.frPyObjects(outline, height, width)
         with warnings.catch_warnings():
             # pycocotools 2.0.11 makes its arrays in a way of NumPy 1, of which NumPy 2 warns.
             warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
             covered = coco_mask.decode(runs if isinstance(runs, list) else [runs]).any(-1)
-        labels[covered] = IGNORE_LABEL if one.get("iscrowd") else 1
+        labels[covered] = IGNORE_LABEL if person.get("iscrowd") else 1
     return labels
 
 

@@ -85,10 +85,10 @@ class CocoStuff15:
         """
         if not self.root.is_dir():
             raise ValueError(f"{self.root}: no such folder; {_ORIGIN}")
-        found = tuple(split for split in (*SPLITS, "all") if None not in map(first_folder, self._places(split)))
-        if not found:
+        splits = tuple(split for split in (*SPLITS, "all") if None not in map(first_folder, self._candidates(split)))
+        if not splits:
             raise ValueError(f"{self.root} has no split with images and masks: {_ORIGIN}")
-        return found
+        return splits
 
     def samples(self, split: str) -> Iterator[Sample | Rejection]:
         """The images that are taken, in the list's order or by name; without a list, also masks without image.
@@ -128,7 +128,7 @@ class CocoStuff15:
                 f"and stuff on {MIN_STUFF:.0%} of them; take every image (--no-curated)"
             )
 
-    def _places(self, split: str) -> tuple[list[Path], list[Path]]:
+    def _candidates(self, split: str) -> tuple[list[Path], list[Path]]:
         """Folders that may hold the split's images, and its masks."""
         if split == "all":
             return [self.root / "img"], [self.root / "label"]
@@ -137,19 +137,19 @@ class CocoStuff15:
     def _pictures(self, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
         if split not in (*SPLITS, "all"):
             raise ValueError(f"split {split!r}: coco-stuff-15 has {' and '.join(SPLITS)}, or all in img/ and label/")
-        found = []
+        by_kind = []
         available = self.available()
-        for places in self._places(split):
-            folder = first_folder(places)
+        for folders in self._candidates(split):
+            folder = first_folder(folders)
             if folder is None:
                 raise ValueError(
-                    f"{' and '.join(f'{place}/' for place in places)} are missing, so there is no split {split!r} here "
+                    f"{' and '.join(f'{path}/' for path in folders)} are missing, so there is no split {split!r} here "
                     f"(found: {', '.join(available)}); ask for those only (--splits), or {_ORIGIN}"
                 )
-            found.append(pictures(folder))
-            if not found[-1]:
+            by_kind.append(pictures(folder))
+            if not by_kind[-1]:
                 raise ValueError(f"{folder}/ holds no picture: {_ORIGIN}")
-        return found[0], found[1]
+        return by_kind[0], by_kind[1]
 
     def _list(self, split: str) -> tuple[Path, list[tuple[int, str]]] | None:
         path = self.image_list

@@ -63,7 +63,7 @@ class Surface:
         label: class, or 255 where the scene is unlabelled.
         colour: red, green, blue in 0..1 before light.
         kind: which texture.
-        place: X of a side wall or railing, Z of everything else, in metres.
+        distance: X of a side wall or railing, Z of everything else, in metres.
         period: spacing of windows or pickets in metres.
         phase: shift of the texture in metres.
         glass: share of a wall that is window, 0..1.
@@ -73,7 +73,7 @@ class Surface:
     label: int
     colour: Colour
     kind: Kind = Kind.PLAIN
-    place: float = 30.0
+    distance: float = 30.0
     period: float = 3.0
     phase: float = 0.0
     glass: float = 0.0
