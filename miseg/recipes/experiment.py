@@ -24,6 +24,7 @@ from miseg.methods.configs import CrossEntropy, MethodConfig
 from miseg.methods.registry import Supervision
 from miseg.networks import registry as networks
 from miseg.networks.configs import Network
+from miseg.settings import ADDED_LATER, as_before
 
 LABELLED_PIXELS = 50
 """Labelled pixels of each class that a few-label method is given where no label budget says otherwise."""
@@ -93,7 +94,7 @@ class Experiment:
     """Steps between two validations (and checkpoints); the last step always has one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the network; auto takes bfloat16 or float16 on a GPU that has it and float32 on a CPU."""
-    non_finite: Literal["stop", "skip"] = "stop"
+    non_finite: Literal["stop", "skip"] = field(default="stop", metadata=ADDED_LATER)
     """Treatment of a step whose loss or gradient is NaN or infinite: stop ends the training there; skip leaves
     weights and optimiser as they were and goes on, for at most 20 such steps in a row. skip reads from the device at
     every step."""
@@ -176,12 +177,10 @@ class Experiment:
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits: a hash of the fields that count, the same in all processes and on all machines."""
-        counts = to_dict(self)
+        counts = to_dict(self, later_defaults=False)
         if not self.learns_from_pairs:
             # A method that learns from images ignores it, and its earlier runs keep their ids.
             del counts["pairs"]
-        if self.non_finite == "stop":
-            del counts["non_finite"]  # as experiments were before they could choose
         text = json.dumps(counts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -191,16 +190,26 @@ def with_steps(experiment: Experiment, steps: int) -> Experiment:
     return dataclasses.replace(experiment, steps=steps, validate_every=max(1, steps // VALIDATIONS))
 
 
-def to_dict(value: Any) -> Any:
-    """A description as plain JSON data; a dataclass that stands for one of several carries its `type`."""
+def to_dict(value: Any, *, later_defaults: bool = True) -> Any:
+    """A description as plain JSON data; a dataclass that stands for one of several carries its `type`.
+
+    Args:
+        value: a dataclass, at any depth, or a tuple of them.
+        later_defaults: whether fields that are marked `ADDED_LATER` are there while they hold their default.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind: type = type(value)
-        data = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        if not later_defaults:
+            values = {f.name: values[f.name] for f in dataclasses.fields(value) if not as_before(f, values[f.name])}
+        data = {name: to_dict(item, later_defaults=later_defaults) for name, item in values.items()}
         # 1 and 1.0 are equal values: they must not make two experiments of one.
-        data |= {name: _as_float(data[name]) for name, hint in hints_of(kind).items() if _is_real(hint)}
+        data |= {
+            name: _as_float(data[name]) for name, hint in hints_of(kind).items() if name in data and _is_real(hint)
+        }
         return {"type": kind.__name__} | data
     if isinstance(value, (tuple, list)):
-        return [to_dict(item) for item in value]
+        return [to_dict(item, later_defaults=later_defaults) for item in value]
     return value
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes import streets
 from miseg.recipes.experiment import LABELLED_PIXELS, Experiment, Optimiser, from_dict, to_dict
 from miseg.recipes.streets import RECIPES
+from miseg.settings import ADDED_LATER
 
 # Should one of these change, runs made before no longer resume and no longer compare: say so in the change.
 IDS = {"embedded-rmi": "49e83bd5cd6d", "camvid-ce": "4ffbecb82e8f"}
@@ -92,6 +93,44 @@ def test_the_list_of_changes_holds_every_field() -> None:
     for part in (BASE, BASE.optimiser, BASE.augmentation, BASE.method, BASE.method.network):
         missing = {field.name for field in fields(part)} - {"optimiser", "augmentation", "network", "pairs"}
         assert not missing - set(tried), f"{type(part).__name__}: {missing}"
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Settings inside others, with a field of before and one that was added."""
+
+    width: int = 1
+    rate: float = field(default=1.0, metadata=ADDED_LATER)
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Settings whose nested ones are of before and added, alone and as a tuple."""
+
+    inner: Inner = field(default_factory=Inner)
+    several: tuple[Inner, ...] = ()
+    more: Inner = field(default_factory=Inner, metadata=ADDED_LATER)
+    size: int | None = field(default=None, metadata=ADDED_LATER)
+
+
+def test_a_field_that_was_added_later_counts_where_it_is_not_at_its_default() -> None:
+    def counts(value: Outer) -> dict[str, Any]:
+        return to_dict(value, later_defaults=False)
+
+    before = {"type": "Inner", "width": 1}
+    assert counts(Outer(several=(Inner(),))) == {"type": "Outer", "inner": before, "several": [before]}
+    assert counts(Outer(Inner(rate=1), more=Inner(1, 1))) == counts(Outer())
+    assert counts(Outer(Inner(rate=2)))["inner"] == before | {"rate": 2.0}
+    assert counts(Outer(several=(Inner(), Inner(rate=2))))["several"] == [before, before | {"rate": 2.0}]
+    assert counts(Outer(more=Inner(2)))["more"] == {"type": "Inner", "width": 2}
+    assert counts(Outer(size=0))["size"] == 0
+    # What is written down has every field.
+    assert to_dict(Outer())["more"] == to_dict(Inner()) == before | {"rate": 1.0}
+
+
+def test_an_added_field_is_out_of_the_id_at_its_default_alone() -> None:
+    assert "non_finite" in {f.name for f in fields(BASE) if f.metadata == ADDED_LATER}
+    assert replace(BASE, non_finite="stop").id == BASE.id != replace(BASE, non_finite="skip").id
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,10 @@ def _is_alike(run: Run, experiment: Experiment, use_gpu: bool) -> bool:
     has = run.data.metrics
     if RATE not in has or any(key.startswith("system/gpu") for key in has) != use_gpu:
         return False
-    return counting(run.data.params) == counting(parameters(experiment))
+    before = parameters(experiment, later_defaults=False)
+    # Earlier runs trained with the defaults of what they could not choose.
+    defaults = {name: value for name, value in parameters(experiment).items() if name not in before}
+    return counting(defaults | run.data.params) == counting(parameters(experiment))
 
 
 def _besides(run: Run, rate: float) -> float:

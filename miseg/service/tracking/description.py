@@ -15,8 +15,11 @@ from miseg.service.tracking import provenance
 PAPER_NAMES = {"method.weight": "lambda", "method.temperature": "tau"}
 
 
-def parameters(experiment: Experiment) -> dict[str, str]:
-    """The experiment's fields as MLflow parameters: nested names joined by dots, or the papers' names."""
+def parameters(experiment: Experiment, *, later_defaults: bool = True) -> dict[str, str]:
+    """The experiment's fields as MLflow parameters: nested names joined by dots, or the papers' names.
+
+    Without `later_defaults` they are those that a run has that was made before the fields marked `ADDED_LATER`.
+    """
     flat: dict[str, str] = {}
 
     def add(prefix: str, value: Any) -> None:
@@ -30,7 +33,7 @@ def parameters(experiment: Experiment) -> dict[str, str]:
             name = PAPER_NAMES.get(prefix, prefix)
             flat[name.removeprefix("method.")] = str(value)
 
-    add("", to_dict(experiment))
+    add("", to_dict(experiment, later_defaults=later_defaults))
     if isinstance(experiment.method, InfoSeg):
         # The value that counts, where the settings leave it to P.
         flat["tau"] = f"{experiment.method.tau:.6g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -76,14 +76,19 @@ def settings_of(tuning: Tuning) -> str:
     """Twelve hexadecimal digits: a hash of all that a tuning's result depends on, but for the machine."""
     fingerprint = PackedDataset.open(tuning.data).fingerprint
     counts = [
-        to_dict(tuning.base),
-        {row: to_dict(experiment) for row, experiment in tuning.rivals.items()},
+        _identified(tuning.base),
+        {row: _identified(experiment) for row, experiment in tuning.rivals.items()},
         _identity(tuning.space),
         dict(tuning.default_point),
         tuning.grid and {name: list(values) for name, values in tuning.grid.items()},
         [tuning.points, tuning.confirm_seeds, tuning.seed, tuning.selection, fingerprint],
     ]
     return hashlib.sha256(json.dumps(counts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _identified(experiment: Experiment) -> Any:
+    """The experiment's fields that count; `non_finite` always has, here, though its default is not in ids."""
+    return to_dict(experiment, later_defaults=False) | {"non_finite": experiment.non_finite}
 
 
 def _identity(space: Space) -> str:

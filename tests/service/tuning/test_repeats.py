@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from miseg.recipes import spaces
+from miseg.recipes.experiment import Experiment
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunDetails, RunStore
@@ -90,6 +92,16 @@ def test_a_tuning_is_recognised_by_all_that_its_result_depends_on(tuning, uri, t
         assert repeats.tuned(uri, other) is None
     with pytest.raises(ValueError, match=f"street is the name of a tuning, run {run_id}: choose another --name"):
         repeats.check_name(uri, tuning)
+
+
+def test_what_recognises_a_tuning_is_as_it_was(tuning, monkeypatch):
+    """Of a field that settings got later it knows nothing, while that holds its default."""
+    monkeypatch.setattr(repeats.PackedDataset, "open", lambda _: SimpleNamespace(fingerprint="0" * 12))
+    base = Experiment(data="embedded")
+    before = replace(tuning, base=base, rivals={"as published": base})
+    assert repeats.settings_of(before) == "2b43aa894999"
+    skipping = replace(base, non_finite="skip")
+    assert repeats.settings_of(replace(before, base=skipping)) != repeats.settings_of(before)
 
 
 def test_a_tunings_metrics_say_which_study_it_is_of(tuning):
