@@ -81,12 +81,8 @@ class Site:
         return found[0].read_text(encoding="utf-8", errors="replace") if found else ""
 
     def titles(self) -> list[tuple[psutil.Process, str]]:
-        """The cluster's processes and what they are called."""
-        found = []
-        for process in self.started.alive():
-            with contextlib.suppress(psutil.Error):
-                found.append((process, " ".join(process.cmdline())))
-        return found
+        """The cluster's processes and their command lines."""
+        return [(process, command_line) for process, _, command_line in self.started.titles()]
 
     def victims(self, kind: str) -> list[list[psutil.Process]]:
         """What may be killed now as `kind`: each time a list, of a node all that it has."""

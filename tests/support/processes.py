@@ -78,6 +78,14 @@ class Processes:
                     found.append(process)
         return found
 
+    def titles(self) -> list[tuple[psutil.Process, str, str]]:
+        """Each living process with its name and its command line; without those that end while they are asked."""
+        titles = []
+        for process in self.alive():
+            with contextlib.suppress(psutil.Error):
+                titles.append((process, process.name(), " ".join(process.cmdline())))
+        return titles
+
     def tails(self, lines: int = 60) -> str:
         """The ends of all logs, with those of the jobs' drivers."""
         logs = [*sorted(self.folder.glob("*.log")), *sorted(self.folder.glob("ray/session_2*/logs/job-driver-*.log"))]

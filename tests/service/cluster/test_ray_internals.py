@@ -47,7 +47,7 @@ def test_an_unknown_name_is_none_of_them() -> None:
         ("ray._private.state.state.nodes()", True),
         ("results._experiment_analysis.trials", True),
         ("from ray.tune import Tuner", False),
-        ("from miseg.service.tuning.tune_ray import _one", False),
+        ("from miseg.service.tuning.tune import _private", False),
     ],
 )
 def test_a_private_name_is_seen(line: str, private: bool) -> None:

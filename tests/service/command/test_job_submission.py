@@ -192,7 +192,7 @@ def _submit(cluster: Cluster, names: tuple[str, ...]) -> dict[str, tuple[dict[st
     for name in names:
         wait_until(said(name, "trial 1/2  starts"), 240, f"the first trial of {name}", needs)
     # The drivers are connected by now. A Ray of its own would have brought a second control store.
-    stores = [process.pid for process in started.alive() if process.name().startswith("gcs_server")]
+    stores = [process.pid for process, name, _ in started.titles() if name.startswith("gcs_server")]
     assert len(stores) == 1, started.tails()
     found = {}
     for name, follow in follows.items():

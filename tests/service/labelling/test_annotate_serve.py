@@ -116,7 +116,7 @@ def test_on_an_address_that_others_reach_it_wants_the_token(started, place, tmp_
     plain, _, token = url.partition("#token=")
     assert len(token) >= 32 and (labels / "token").stat().st_mode & 0o077 == 0
     assert http(f"{plain}api/state")[0] == 401 and http(f"{plain}api/state", token)[0] == 200
-    assert token not in " ".join(part for process in started.alive() for part in process.cmdline())
+    assert token not in " ".join(command_line for _, _, command_line in started.titles())
     with labelling_page(tmp_path / "chromium") as page:
         page.driver.get(plain)
         page.wait("document.getElementById('token-dialog').open")

@@ -313,7 +313,7 @@ def test_a_kill_leaves_whole_maps_alone_and_the_next_run_goes_on(dense, tmp_path
         first.kill()
         first.wait()
         # Ray's two agents may stay; they write no maps.
-        wait_until(lambda: not [one for one in started.alive() if "Agent" not in one.name()], 60, "its Ray's end")
+        wait_until(lambda: not [name for _, name, _ in started.titles() if "Agent" not in name], 60, "its Ray's end")
         before = whole()
         assert 2 <= len(before) < 12
         for name in before:
@@ -334,9 +334,9 @@ MEASURE = """
 import re, sys, torch
 from pathlib import Path
 sys.path[:0] = sys.argv[4:]
-from tests.service.mapping.test_segment_many import Settings, Tiling, mapped
+from tests.service.mapping.test_segment_many import MapSettings, Tiling, mapped
 torch.set_num_threads(1)
-assert mapped(Path(sys.argv[1]), [sys.argv[2]], sys.argv[3], Settings(Tiling(256, 32))) == {}
+assert mapped(Path(sys.argv[1]), [sys.argv[2]], sys.argv[3], MapSettings(Tiling(256, 32))) == {}
 # Not getrusage: its peak is that of the process that started this one, where that was larger.
 print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
