@@ -1,0 +1,1 @@
+"""Own data: images and masks in folders, whatever their files hold."""
