@@ -54,7 +54,7 @@ def check_image(data: bytes) -> tuple[bytes, np.ndarray]:
     Raises:
         BadFileError: no 8-bit picture that becomes RGB without loss.
     """
-    picture = _load(data)
+    picture = load_picture(data)
     _refuse_deep(picture, data)
     orientation = picture.getexif().get(_ORIENTATION, 1)
     if orientation != 1:
@@ -81,13 +81,17 @@ def check_mask(data: bytes, info: DataSetInfo) -> np.ndarray:
     Raises:
         BadFileError: no 8-bit single-channel picture of the data set's labels.
     """
-    picture = _load(data)
-    _refuse_deep(picture, data)
+    picture = load_picture(data)
+    if (bits := bits_of(picture, data)) > 8:
+        raise BadFileError(
+            f"mask of {bits} bits: its values are labels, so save them unscaled as 8-bit grey PNG; of own data, "
+            "`miseg prepare-data --masks` reads ids of 16 and 32 bits as they are"
+        )
     if picture.format in ("JPEG", "MPO"):
         raise BadFileError("JPEG mask: its compression alters labels; save the labels as 8-bit grey PNG")
     if picture.mode == "RGB":
         raise BadFileError(_colour_reason(np.asarray(picture), info))
-    if picture.mode not in ("L", "P") or (picture.mode == "L" and _png_depth(data) in (1, 2, 4)):
+    if picture.mode not in ("L", "P") or (picture.mode == "L" and png_depth(data) in (1, 2, 4)):
         mode = picture.mode if picture.mode not in ("L", "1") else "grey with fewer than 8 bits"
         raise BadFileError(f"mask in colour mode {mode}: save the labels as 8-bit grey PNG")
     return check_labels(np.asarray(picture), info)
@@ -142,7 +146,12 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _load(data: bytes) -> Image.Image:
+def load_picture(data: bytes) -> Image.Image:
+    """The picture that encoded bytes hold, decoded.
+
+    Raises:
+        BadFileError: no picture, too large a one, truncated or damaged, or several.
+    """
     try:
         with warnings.catch_warnings():
             # Damaged metadata beside sound pixels only warns; a picture too large to be one does not pass.
@@ -162,19 +171,30 @@ def _load(data: bytes) -> Image.Image:
     return picture
 
 
-def _png_depth(data: bytes) -> int | None:
-    # PIL reads 16-bit colour as 8-bit and scales 2- and 4-bit grey without a word; only the header tells.
+def png_depth(data: bytes) -> int | None:
+    """Bits a channel of a PNG file, by its header; None for other formats.
+
+    Pillow reads 16-bit colour as 8-bit and scales 2- and 4-bit grey without a word.
+    """
     return data[24] if data[:8] == b"\x89PNG\r\n\x1a\n" else None
 
 
-def _refuse_deep(picture: Image.Image, data: bytes) -> None:
-    bits = _png_depth(data) or 8
+def bits_of(picture: Image.Image, data: bytes) -> int:
+    """Bits a channel of a picture that was loaded from `data`."""
+    bits = png_depth(data) or 8
     if picture.format == "TIFF":
         bits = max(picture.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
     if picture.mode in _DEEP:
         bits = max(bits, 16)
-    if bits > 8:
-        raise BadFileError(f"{bits} bits a channel: convert it to 8 bits with a scaling of your choice")
+    return bits
+
+
+def _refuse_deep(picture: Image.Image, data: bytes) -> None:
+    if (bits := bits_of(picture, data)) > 8:
+        raise BadFileError(
+            f"{bits} bits a channel, and {picture.format} images of this data set are packed as 8-bit RGB: convert it "
+            "with one scaling for all images; of own data, `miseg prepare-data --images` packs 16 bits as they are"
+        )
 
 
 def _ranges(values: Sequence[int]) -> str:

@@ -28,6 +28,8 @@ class DataSetInfo:
             its classes otherwise; packing maps them. None where they are 0..K-1 already.
         full_scale: stored pixel value that stands for 1.0: 255 for 8 bits, 10000 for reflectance in 16 bits.
         nodata: value that all bands of a pixel without data hold; None where every pixel has data.
+        dtype: type of stored pixels: "uint8", "uint16" or "float32"; None: uint8 where the full scale is 255, uint16
+            for others.
     """
 
     name: str
@@ -38,6 +40,7 @@ class DataSetInfo:
     label_values: tuple[int, ...] | None = None
     full_scale: int = 255
     nodata: int | None = None
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         if self.label_values is not None and len(self.label_values) != len(self.classes):
@@ -53,7 +56,8 @@ class Sample:
     Attributes:
         id: unique name within the data set.
         split: "train", "val", "test" or another name that the publisher uses.
-        image: path of the image file, its encoded bytes, or pixels that are no 8-bit RGB: uint8 or uint16 [H, W, C].
+        image: path of the image file, its encoded bytes, or pixels that are no 8-bit RGB: uint8, uint16 or float32
+            [H, W, C].
         mask: path or encoded bytes of the mask; None where the data set has no labels.
         series: name of the place that images of several dates show; what stands before a last slash is the place of
             the whole scene, of whose pixels the statistics of a date are made.

@@ -1,4 +1,4 @@
-"""Pieces of scenes as they are packed: any number of bands, 8 or 16 bits, as lossless GeoTIFF bytes."""
+"""Images of any number of bands as they are packed, of 8 or 16 bits or float: lossless GeoTIFF bytes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,17 @@ def check_chip(chip: np.ndarray, info: DataSetInfo) -> np.ndarray:
         info: `channels`, and `nodata`: the value that all bands of a pixel without data hold.
 
     Raises:
-        BadFileError: neither uint8 nor uint16, another number of channels, or no pixel with data.
+        BadFileError: another type or number of channels than the data set has, no finite number, or no pixel with
+            data.
     """
-    if chip.dtype not in (np.uint8, np.uint16) or chip.ndim != 3 or chip.shape[2] != info.channels:
+    known = ("uint8", "uint16") if info.dtype is None else (info.dtype,)
+    if chip.dtype.name not in known or chip.ndim != 3 or chip.shape[2] != info.channels:
         raise BadFileError(
-            f"pixels of shape {chip.shape} and type {chip.dtype}: {info.name} has uint8 or uint16 of "
+            f"pixels of shape {chip.shape} and type {chip.dtype}: {info.name} has {' or '.join(known)} of "
             f"[H, W, {info.channels}]"
         )
+    if chip.dtype.kind == "f" and not np.isfinite(chip).all():
+        raise BadFileError(f"{int((~np.isfinite(chip)).sum())} values that are no number (NaN or infinite)")
     valid = np.ones(chip.shape[:2], bool) if info.nodata is None else (chip != info.nodata).any(2)
     if not valid.any():
         raise BadFileError(f"no pixel with data (all are {info.nodata}): leave the chip out")
@@ -42,7 +46,7 @@ def check_chip(chip: np.ndarray, info: DataSetInfo) -> np.ndarray:
 
 
 def encode_chip(chip: np.ndarray) -> bytes:
-    """`chip` (uint8 or uint16, [H, W, C]) as deflated GeoTIFF bytes; the same bytes for the same pixels."""
+    """`chip` (uint8, uint16 or float32, [H, W, C]) as deflated GeoTIFF bytes; the same bytes for the same pixels."""
     require("geo", "a chip of several bands", "rasterio")
     # Not at the top: images alone need no extra 'geo'.
     from rasterio.io import MemoryFile
@@ -51,7 +55,14 @@ def encode_chip(chip: np.ndarray) -> bytes:
     height, width, bands = chip.shape
     # Without a transform of its own every reader would warn; where the chip lies is in its row, not here.
     transform = Affine(1, 0, 0, 0, -1, height)
-    options = {"compress": "deflate", "predictor": 2, "zlevel": 6, "interleave": "pixel", "photometric": "minisblack"}
+    predictor = 3 if chip.dtype.kind == "f" else 2
+    options = {
+        "compress": "deflate",
+        "predictor": predictor,
+        "zlevel": 6,
+        "interleave": "pixel",
+        "photometric": "minisblack",
+    }
     shape = {"height": height, "width": width, "count": bands, "dtype": chip.dtype.name}
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", transform=transform, **shape, **options) as file:

@@ -269,7 +269,7 @@ def _content(system: fs.FileSystem, path: str) -> bytes:
 
 
 def decode(row: PackedRow) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels of a row: image uint8 or uint16 [H, W, C] and mask uint8 [H, W] (255 ignored) or None.
+    """Pixels of a row: image uint8, uint16 or float32 [H, W, C], and mask uint8 [H, W] (255 ignored) or None.
 
     Raises:
         ValueError: the bytes do not decode to the row's size; the message names the id.
@@ -279,6 +279,7 @@ def decode(row: PackedRow) -> tuple[np.ndarray, np.ndarray | None]:
         mask = None if row.mask is None else np.asarray(Image.open(io.BytesIO(row.mask)))
     except OF_DAMAGED as error:
         raise ValueError(f"{row.id}: cannot be decoded ({error}); pack the data set again") from None
+    image = image[..., None] if image.ndim == 2 else image
     size = (row.height, row.width)
     if image.ndim != 3 or image.shape[:2] != size or (mask is not None and mask.shape != size):
         shapes = f"image {image.shape}, mask {None if mask is None else mask.shape}"

@@ -182,7 +182,9 @@ class _ShardWriter:
         """Source bytes, bytes to store, pixels [H, W, C], and those with data [N, C]."""
         if isinstance(image, np.ndarray):
             valid = check_chip(image, self.info)
-            stored = encode_chip(image)
+            # Grey of 8 bits needs no GeoTIFF, and so no extra 'geo' to be read.
+            grey = image.dtype == np.uint8 and image.shape[2] == 1
+            stored = encode_png(image[..., 0]) if grey else encode_chip(image)
             return stored, stored, image, image[valid]
         data = read_bytes(image)
         stored, pixels = check_image(data)
@@ -211,6 +213,8 @@ class _ShardWriter:
         # Only where they say something: the sidecar of plain pictures, and with it their fingerprint, stays as it was.
         if self.info.full_scale != 255:
             sidecar["full_scale"] = self.info.full_scale
+        if self.info.dtype not in (None, "uint8" if self.info.full_scale == 255 else "uint16"):
+            sidecar["dtype"] = self.info.dtype
         if self.info.nodata is not None:
             sidecar["nodata"] = self.info.nodata
         if self._dates:

@@ -38,6 +38,7 @@ class PackedInfo:
         splits: shards by split.
         full_scale: stored pixel value that stands for 1.0.
         nodata: value that all bands of a pixel without data hold; None where every pixel has data.
+        dtype: type of stored pixels: "uint8", "uint16" or "float32".
         dates: by the place of whole scenes, and by date, {"mean": C values, "std": C values}: as `mean` and `std`, over
             the pixels of that date in all splits. Empty where images have no date.
     """
@@ -53,6 +54,7 @@ class PackedInfo:
     splits: dict[str, tuple[Shard, ...]]
     full_scale: int = 255
     nodata: int | None = None
+    dtype: str = "uint8"
     dates: dict[str, dict[str, dict[str, tuple[float, ...]]]] = field(default_factory=dict)
 
     def at(self, series: str, date: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -86,6 +88,7 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
     if version != FORMAT_VERSION:
         raise ValueError(f"{name}: format {version!r}, this program reads {FORMAT_VERSION}; pack again")
     try:
+        full_scale = int(data.get("full_scale", 255))
         splits = {
             split: tuple(
                 Shard(str(s["file"]), int(s["rows"]), str(s["sha256"]), str(s.get("footer_sha256", ""))) for s in shards
@@ -102,8 +105,9 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
             std=tuple(map(float, data["std"])),
             source_sha256=str(data["source_sha256"]),
             splits=splits,
-            full_scale=int(data.get("full_scale", 255)),
+            full_scale=full_scale,
             nodata=None if data.get("nodata") is None else int(data["nodata"]),
+            dtype=str(data.get("dtype", "uint8" if full_scale == 255 else "uint16")),
             dates={
                 series: {
                     date: {name: tuple(map(float, statistics[name])) for name in ("mean", "std")}
