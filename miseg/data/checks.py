@@ -22,7 +22,7 @@ from miseg.data.samples import IGNORE_LABEL, DataSetInfo
 
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _ORIENTATION = 0x0112
-_BITS_PER_SAMPLE = 258
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277
 OF_DAMAGED = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError)
 """Errors that Pillow raises on damaged files, beside its own: it believes what stands in them."""
 
@@ -68,6 +68,8 @@ def check_image(data: bytes) -> tuple[bytes, np.ndarray]:
             raise BadFileError(f"alpha channel with {see_through} transparent pixels: flatten it onto a background")
         pixels = np.ascontiguousarray(rgba[..., :3])
         return encode_png(pixels), pixels
+    if picture.format == "TIFF" and (bands := tiff_bands(picture)) != len(picture.getbands()):
+        raise BadFileError(f"{bands} bands: images of this data set are grey or RGB; save it with those alone")
     if picture.mode not in ("RGB", "L", "P"):
         raise BadFileError(f"colour mode {picture.mode}: save it as 8-bit RGB")
     pixels = np.asarray(picture.convert("RGB"))
@@ -183,10 +185,20 @@ def bits_of(picture: Image.Image, data: bytes) -> int:
     """Bits a channel of a picture that was loaded from `data`."""
     bits = png_depth(data) or 8
     if picture.format == "TIFF":
-        bits = max(picture.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
+        bits = tiff_bits(picture)
     if picture.mode in _DEEP:
         bits = max(bits, 16)
     return bits
+
+
+def tiff_bits(picture: Image.Image) -> int:
+    """Bits a channel of a TIFF picture, by its header."""
+    return max(picture.tag_v2.get(_BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
+
+
+def tiff_bands(picture: Image.Image) -> int:
+    """Bands of a TIFF picture, by its header: Pillow leaves those beyond a colour's away without a word."""
+    return picture.tag_v2.get(_SAMPLES_PER_PIXEL, 1)  # type: ignore[attr-defined]
 
 
 def _refuse_deep(picture: Image.Image, data: bytes) -> None:

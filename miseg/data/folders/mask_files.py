@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from miseg.data.checks import BadFileError, bits_of, load_picture
-from miseg.data.folders.raster_bytes import is_tiff, read_raster, tiff_bits
+from miseg.data.checks import BadFileError, bits_of, load_picture, tiff_bands, tiff_bits
+from miseg.data.folders.raster_bytes import header_bits, is_tiff, read_raster
 
 Colour = tuple[int, int, int]
 
 _AT_ONCE = 2**20
 _ORIENTATION = 0x0112
-_BITS_PER_SAMPLE = 258
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,13 @@ class MaskPixels:
 def read_mask(data: bytes) -> MaskPixels:
     """The content of a mask file's bytes.
 
-    A palette picture is its indices, a 1-bit picture 0 and 1, and grey of 2 or 4 bits is not scaled to 8.
+    A palette picture is its indices, but for a GIF of greys; a 1-bit picture is 0 and 1, and grey of 2 or 4 bits is not
+    scaled to 8.
 
     Raises:
         BadFileError: no picture, too large a one or a damaged one; transparent pixels; CMYK.
     """
-    if is_tiff(data) and tiff_bits(data) > 8:
+    if is_tiff(data) and header_bits(data) > 8:
         tiff = read_raster(data)
         if tiff.pixels.shape[2] != 1 or tiff.pixels.dtype.kind not in "iuf":
             raise BadFileError(
@@ -98,11 +98,13 @@ def read_mask(data: bytes) -> MaskPixels:
     picture = load_picture(data)
     if (orientation := picture.getexif().get(_ORIENTATION, 1)) != 1:
         raise BadFileError(f"EXIF orientation {orientation}: turn the mask upright and save it without the tag")
+    if picture.format == "TIFF" and (bands := tiff_bands(picture)) != len(picture.getbands()):
+        raise BadFileError(f"mask of {bands} bands: save ids as one band of whole numbers, or colours as RGB")
     lossy = picture.format in ("JPEG", "MPO") or (picture.format == "WEBP" and b"VP8 " in data[:64])
     if picture.mode == "1":
         return MaskPixels(np.asarray(picture).astype(np.uint8))
     if picture.mode == "P":
-        return MaskPixels(np.asarray(picture), _palette(picture))
+        return _of_palette(picture)
     if picture.mode in ("LA", "RGBA"):
         pixels = np.asarray(picture)
         if transparent := int((pixels[..., -1] < 255).sum()):
@@ -163,13 +165,18 @@ def _step(picture: Image.Image, data: bytes) -> int:
     if picture.format == "PNG":
         bits = bits_of(picture, data)
     elif picture.format == "TIFF":
-        bits = max(picture.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
+        bits = tiff_bits(picture)
     return 255 // (2**bits - 1) if bits in (2, 4) else 1
 
 
-def _palette(picture: Image.Image) -> tuple[Colour, ...]:
-    numbers = picture.getpalette("RGB") or []
-    return tuple(zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True))
+def _of_palette(picture: Image.Image) -> MaskPixels:
+    indices, numbers = np.asarray(picture), picture.getpalette("RGB") or []
+    palette = tuple(zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True))
+    used = [palette[index] for index in np.unique(indices) if index < len(palette)]
+    # A GIF has no grey but a palette, whose indices are whatever its writer made of the grey levels.
+    if picture.format == "GIF" and int(indices.max()) < len(palette) and all(len(set(colour)) == 1 for colour in used):
+        return MaskPixels(np.array(palette, np.uint8)[indices][..., 0])
+    return MaskPixels(indices, palette)
 
 
 def _whole(values: np.ndarray) -> np.ndarray:

@@ -12,10 +12,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from miseg.data.checks import OF_DAMAGED, BadFileError, encode_png, load_picture, png_depth, read_bytes
-from miseg.data.folders.raster_bytes import RasterPixels, is_tiff, read_raster, tiff_bits
+from miseg.data.checks import (
+    OF_DAMAGED,
+    BadFileError,
+    encode_png,
+    load_picture,
+    png_depth,
+    read_bytes,
+    tiff_bands,
+    tiff_bits,
+)
+from miseg.data.folders.raster_bytes import RasterPixels, is_tiff, read_raster
 
 _ORIENTATION = 0x0112
+_OPACITY = ("RGBA", "LA", "PA", "La", "RGBa")
 _HEAD = 64
 _LARGEST = 1e9
 """Values beyond it are no measurements: rasters hold such numbers where there is no data."""
@@ -126,13 +136,15 @@ def _of_header(image: Path | bytes) -> tuple[int, str] | None:
         raise BadFileError(f"truncated or damaged ({error}): copy it again") from None
     with picture:
         if picture.format == "TIFF":
-            deep = tiff_bits(_all(image)) > 8
-            if deep or picture.mode not in ("1", "L", "P", "RGB", "YCbCr", "CMYK"):
+            if tiff_bits(picture) > 8 or tiff_bands(picture) != len(picture.getbands()) or picture.mode in _OPACITY:
                 return None
         elif picture.format == "PNG" and (png_depth(_head(image)) or 8) > 8:
             return None
         elif picture.mode in ("I", "F") or picture.mode.startswith("I;"):
             raise BadFileError(f"{picture.format} of more than 8 bits: save it as TIFF or PNG")
+        if picture.mode == "P":
+            colours = np.array(picture.getpalette("RGB") or [0], np.uint8).reshape(-1, 3)
+            return (1 if (colours == colours[:, :1]).all() else 3), "uint8"
         return (1 if picture.mode in ("1", "L", "LA", "La") else 3), "uint8"
 
 
@@ -191,7 +203,7 @@ def read_image(image: Path | bytes, pixels: PixelFormat, mask_size: tuple[int, i
     turned = _upright(picture, mask_size)
     as_it_is = turned is picture and picture.mode == "RGB" and picture.format in ("PNG", "JPEG")
     picture, valid = turned, None
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+    if picture.mode in _OPACITY or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         opaque = np.asarray(rgba)[..., 3] > 0
         valid = None if opaque.all() else opaque
@@ -264,10 +276,6 @@ def _values(raster: RasterPixels) -> tuple[np.ndarray, np.ndarray]:
 
 def _opaque(stored: np.ndarray) -> float:
     return float(np.iinfo(stored.dtype).max) if stored.dtype.kind in "iu" else 1.0
-
-
-def _all(image: Path | bytes) -> bytes:
-    return image if isinstance(image, bytes) else image.read_bytes()
 
 
 def _head(image: Path | bytes) -> bytes:

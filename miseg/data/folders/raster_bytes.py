@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from miseg.data.checks import OF_DAMAGED, BadFileError
+from miseg.data.checks import OF_DAMAGED, BadFileError, tiff_bits
 from miseg.extras import require
 
 _MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITS_PER_SAMPLE = 258
 _UNKNOWN = 64
 
 
@@ -22,13 +21,13 @@ def is_tiff(data: bytes) -> bool:
     return data[:4] in _MARKS
 
 
-def tiff_bits(data: bytes) -> int:
+def header_bits(data: bytes) -> int:
     """Bits a channel of a TIFF file, by its header; 64 where Pillow knows no such picture, 8 where it is damaged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(data))
-        return max(picture.tag_v2.get(_BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
+        return tiff_bits(picture)
     except UnidentifiedImageError:
         return _UNKNOWN
     except (*OF_DAMAGED, Image.DecompressionBombError):
