@@ -23,7 +23,7 @@ MOST_CLASSES = IGNORE_LABEL
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """What the user says of the masks; all of it may be left out.
+    """Options of reading masks: the user's word on what their values mean; all of it may be left out.
 
     Attributes:
         classes: K names in label order.
@@ -46,7 +46,7 @@ class MaskOptions:
 
 @dataclass(frozen=True)
 class MaskEncoding:
-    """How the masks of a data set are read, as `mask_survey.survey_masks` gives it or a description file says.
+    """Rule by which the masks of a data set become labels, from `mask_survey.survey_masks` or a description file.
 
     Attributes:
         kind: "ids" (grey values or a palette's indices), "threshold" (grey levels), "objects" (everything that is not

@@ -1,4 +1,4 @@
-"""What mask files hold, as it stands in them: ids, grey levels or colours, never scaled."""
+"""Content of mask files as it stands in them: ids, grey levels or colours, never scaled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ids of masks mean: the classes they become, or the one question that only the user can answer."""
+"""Meaning of the ids of masks: the classes they become, or the one question that only the user can answer."""
 
 from __future__ import annotations
 

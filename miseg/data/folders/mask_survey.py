@@ -1,4 +1,4 @@
-"""All masks of a data set looked at once: what their values mean, or the one question that only the user can answer."""
+"""Survey of all masks of a data set: the meaning of their values, or the question that only the user can answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def survey_masks(masks: Iterable[Path | tuple[Path, ...]], options: MaskOptions)
 
 
 class MaskSurvey:
-    """What masks hold, one after the other.
+    """Values and colours of all masks, added one after the other.
 
     Args:
         options: what the user says of them.

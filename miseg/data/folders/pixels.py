@@ -34,7 +34,7 @@ _SMALLEST = np.float32(1e-30)
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """What all images of a data set have in common; `DataSetInfo` has fields of these names.
+    """Bands, type and scale that all images of a data set share; `DataSetInfo` has fields of these names.
 
     Attributes:
         channels: channels C.
@@ -70,7 +70,7 @@ class ReadImage:
 
 @dataclass
 class _Seen:
-    """What images hold: (bands, type, whether the last band is marked as opacity) and a file of each, and more."""
+    """Formats of images: (bands, type, whether the last band is marked as opacity) and a file of each, and more."""
 
     kinds: dict[tuple[int, str, bool], str]
     highest: float = 0.0
@@ -200,9 +200,10 @@ def read_image(image: Path | bytes, pixels: PixelFormat, mask_size: tuple[int, i
     picture = load_picture(data)
     if picture.mode == "CMYK":
         raise BadFileError("CMYK colours: convert it to RGB with the profile that it was made for")
-    turned = _upright(picture, mask_size)
-    as_it_is = turned is picture and picture.mode == "RGB" and picture.format in ("PNG", "JPEG")
-    picture, valid = turned, None
+    # With an orientation the bytes would be turned, or refused, by whoever reads them next.
+    plain = picture.getexif().get(_ORIENTATION, 1) == 1
+    as_it_is = plain and picture.mode == "RGB" and picture.format in ("PNG", "JPEG")
+    picture, valid = _upright(picture, mask_size), None
     if picture.mode in _OPACITY or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         opaque = np.asarray(rgba)[..., 3] > 0

@@ -176,14 +176,14 @@ def test_pixels_without_data_are_told_and_left_out_of_the_statistics(tmp_path: P
 
 def test_a_band_that_is_called_opacity_and_is_none(tmp_path: Path) -> None:
     infrared = values("uint8", 4)
-    path = write_raster(tmp_path / "a.tif", infrared, photometric="RGB")
+    path = write_raster(tmp_path / "a.tif", infrared, photometric="RGB", alpha="yes")
     form = survey_images([path])
     assert form.channels == 4 and not form.opacity and "taken as a band" in form.notes[0]
     assert np.array_equal(read_image(path, form).image, infrared)
     opaque = infrared.copy()
     opaque[..., 3] = 255
     opaque[2, :, 3] = 0
-    path = write_raster(tmp_path / "b.tif", opaque, photometric="RGB")
+    path = write_raster(tmp_path / "b.tif", opaque, photometric="RGB", alpha="yes")
     form = survey_images([path])
     image = read_image(path, form)
     assert form.channels == 3 and form.opacity and image.valid is not None
@@ -208,7 +208,7 @@ def test_an_exif_orientation_follows_the_mask_s_size(orientation: int, tmp_path:
         assert upright.image == path.read_bytes()
     elif orientation >= 5:
         as_stored = read_image(path, form, (21, 16))
-        assert as_stored.image == path.read_bytes() and as_stored.size == (21, 16)
+        assert np.array_equal(pixels_of(as_stored.image), stored) and as_stored.size == (21, 16)
         turned = read_image(path, form, (16, 21))
         assert turned.image == upright.image and np.array_equal(
             np.sort(pixels_of(turned.image), None), np.sort(stored, None)
@@ -240,8 +240,8 @@ def test_a_raster_of_more_pixels_than_a_picture_may_have_is_refused(tmp_path: Pa
     import rasterio
     from rasterio.transform import Affine
 
-    shape = {"height": 200_000, "width": 200_000, "count": 1, "dtype": "uint16", "transform": Affine(1, 0, 0, 0, -1, 9)}
-    with rasterio.open(path, "w", driver="GTiff", tiled=True, sparse_ok=True, bigtiff="yes", **shape):
+    shape = {"height": 12_000, "width": 12_000, "count": 1, "dtype": "uint16", "transform": Affine(1, 0, 0, 0, -1, 9)}
+    with rasterio.open(path, "w", driver="GTiff", tiled=True, sparse_ok=True, **shape):
         pass
     with pytest.raises(ValueError, match=r"a\.tif: too large"):
         survey_images([path])
