@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from miseg.data.listing import is_picture, read_lines
 from miseg.data.samples import DataSetInfo, Rejection, Sample
-from miseg.data.sources.listing import is_picture, read_lines
 from miseg.data.sources.voc import colour
 
 NUMBER_OF_CLASSES = 150

@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from miseg.data.listing import halved, is_picture, read_lines
 from miseg.data.samples import DataSetInfo, Rejection, Sample
-from miseg.data.sources.listing import halved, is_picture, read_lines
 
 CLASSES = (
     "sky",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from miseg.data.listing import is_picture
 from miseg.data.samples import DataSetInfo, Rejection, Sample
-from miseg.data.sources.listing import is_picture
 
 # Number in the label id pictures, name, colour: those of cityscapesScripts' labels.py with a train id, in its order.
 _LABELS = (

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from miseg.data.checks import BadFileError, check_labels, encode_png, read_bytes
+from miseg.data.listing import is_picture
 from miseg.data.samples import Rejection, Sample
-from miseg.data.sources.listing import is_picture
 from miseg.data.sources.voc import SPLITS, Voc, pair, read_ids, voc_pair
 
 _FOLDERS = ("benchmark_RELEASE/dataset", "dataset", "sbd/benchmark_RELEASE/dataset", "sbd/dataset", "sbd")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from miseg.data.listing import halved
 from miseg.data.packed.chips import labels_png, scene_chips
 from miseg.data.raster.grid import Grid, Window
 from miseg.data.raster.rasters import grid_of, open_raster
@@ -16,7 +17,6 @@ from miseg.data.raster.scene_files import SceneOptions, open_scene
 from miseg.data.raster.scenes import Scene, read_labels
 from miseg.data.raster.sentinel2 import QUANTIFICATION, date_in
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
-from miseg.data.sources.listing import halved
 
 AERIAL = ("red", "green", "blue", "near infrared")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from miseg.data.listing import halved, read_lines
 from miseg.data.samples import DataSetInfo, Rejection, Sample
-from miseg.data.sources.listing import halved, read_lines
 
 CLASSES = (
     "background",

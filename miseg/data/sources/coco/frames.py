@@ -15,9 +15,9 @@ import numpy as np
 
 from miseg.data.checks import BadFileError, check_image, check_sizes, encode_png, read_bytes
 from miseg.data.configs import Augmentation
+from miseg.data.listing import is_picture
 from miseg.data.loading.augmentation import prepare, window
 from miseg.data.samples import IGNORE_LABEL, Rejection, Sample
-from miseg.data.sources.listing import is_picture
 
 SPLITS = ("train", "val")
 MIN_SIDE = 360

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from miseg.data.checks import BadFileError, check_mask, read_bytes
+from miseg.data.listing import read_lines
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
 from miseg.data.sources.coco.frames import MIN_SIDE, SPLITS, Frame, first_folder, image_folders, pictures
 from miseg.data.sources.coco.labels import LABELS, STUFF, STUFF_LABELS
-from miseg.data.sources.listing import read_lines
 
 CLASSES = tuple(STUFF)
 COLOURS = (
