@@ -1,0 +1,1 @@
+"""From names of files and folders, and lists of them, to images with masks, splits and groups."""

@@ -1,0 +1,72 @@
+"""Places of images, masks and splits, as the user gives them and as they were found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from miseg.data.samples import Rejection
+
+WithoutMask = Literal["reject", "leave-out", "unlabelled"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Patterns of images and masks, and rules for splits and groups.
+
+    Attributes:
+        images: patterns, folders or files; none where lists name the images.
+        masks: likewise; none for images without labels, or where lists name the masks.
+        valid: likewise, of masks that are not 0 where a pixel counts.
+        lists: patterns of list files, one a split; where there are any, images that none names are left out.
+        group: regular expression whose first group, in an image's name, is what belongs together: a patient, a clip.
+        split_folders: whether folders named train, val or test say the split.
+        without_mask: what becomes of an image without mask where others have one.
+        several_masks: whether an image may have several masks, one an object.
+    """
+
+    images: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    valid: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+    group: str | None = None
+    split_folders: bool = True
+    without_mask: WithoutMask = "reject"
+    several_masks: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image with what belongs to it.
+
+    Attributes:
+        name: unique among the data set's images; with the split before it, the sample's id.
+        image: its file.
+        masks: the files of its mask; several where each is an object, none without labels.
+        valid: the mask of its pixels that count.
+        split: None where splits are still to be drawn.
+        group: what it belongs to; None where nothing says.
+    """
+
+    name: str
+    image: Path
+    masks: tuple[Path, ...] = ()
+    valid: Path | None = None
+    split: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """All of a data set's images.
+
+    Attributes:
+        records: in the order of lists, else by name.
+        rejections: files that are not packed, by split; by None where no split is known.
+        sentences: what was understood, to be printed.
+    """
+
+    records: tuple[Record, ...]
+    rejections: dict[str | None, tuple[Rejection, ...]] = field(default_factory=dict)
+    sentences: tuple[str, ...] = ()
