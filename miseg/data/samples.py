@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,8 @@ class DataSetInfo:
         nodata: value that all bands of a pixel without data hold; None where every pixel has data.
         dtype: type of stored pixels: "uint8", "uint16" or "float32"; None: uint8 where the full scale is 255, uint16
             for others.
+        drawn: splits that the reader drew, with their seed and groups, of what JSON knows; None where the publisher's
+            are taken. It goes into the sidecar.
     """
 
     name: str
@@ -41,6 +43,7 @@ class DataSetInfo:
     full_scale: int = 255
     nodata: int | None = None
     dtype: str | None = None
+    drawn: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.label_values is not None and len(self.label_values) != len(self.classes):

@@ -135,7 +135,8 @@ def test_coco_stuff_by_rule_by_list_and_whole(tmp_path, run):
 
 
 def test_every_data_set_can_be_asked_for(run):
-    assert get_args(get_type_hints(prepare_data.PrepareData)["data"]) == tuple(DATA_SETS)
+    names, nothing = get_args(get_type_hints(prepare_data.PrepareData)["data"])
+    assert get_args(names) == tuple(DATA_SETS) and nothing is type(None)
 
 
 def test_potsdam_s_three_classes_have_the_folder_of_the_six(tmp_path, run):

@@ -77,7 +77,7 @@ def pack(
     out = Path(out).expanduser().absolute()
     if not splits or len(set(splits)) != len(splits):
         raise ValueError(f"splits = {', '.join(splits) or 'none'}: name at least one split, each once")
-    _check_target(out)
+    check_target(out)
     with folder_beside(out, several=True) as work:
         writer = _ShardWriter(work, source.info, min_size, shard_bytes)
         for split in splits:
@@ -217,6 +217,8 @@ class _ShardWriter:
             sidecar["dtype"] = self.info.dtype
         if self.info.nodata is not None:
             sidecar["nodata"] = self.info.nodata
+        if self.info.drawn is not None:
+            sidecar["drawn"] = self.info.drawn
         if self._dates:
             sidecar["dates"] = {series: self._of_dates(dates) for series, dates in sorted(self._dates.items())}
         lines = [json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in self.rejected]
@@ -239,7 +241,12 @@ def _first(rejected: list[Rejection]) -> str:
     return f"{rejected[0].file}: {rejected[0].reason}"
 
 
-def _check_target(out: Path) -> None:
+def check_target(out: Path) -> None:
+    """Refuses a place that a packed data set cannot take.
+
+    Raises:
+        ValueError: `out` is a file, or a folder that holds something that is no packed data set.
+    """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder to pack into")
     if out.is_dir() and any(out.iterdir()) and not (out / SIDECAR).is_file():

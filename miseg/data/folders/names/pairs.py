@@ -140,13 +140,10 @@ def _by_key(
                 f"({rule}): write into both patterns what tells them apart, such as {{split}} or a folder"
             )
     partners: dict[MatchedFile, list[MatchedFile]] = {image: [] for image in images}
-    left = []
+    left = [other for other in others if key(other) not in ours]
     for other in others:
-        image = ours.get(key(other))
-        if image is None:
-            left.append(other)
-        else:
-            partners[image].append(other)
+        if key(other) in ours:
+            partners[ours[key(other)]].append(other)
     return _checked(partners, left, side, rule)
 
 

@@ -1,0 +1,201 @@
+"""The reader of own images and masks: from a description to samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from miseg.data.checks import BadFileError, encode_png
+from miseg.data.folders.description import Description
+from miseg.data.folders.encoding import MaskEncoding
+from miseg.data.folders.mask_survey import survey_masks
+from miseg.data.folders.names.arrange import arrange
+from miseg.data.folders.names.belonging import counted
+from miseg.data.folders.names.layout import Arrangement, Record
+from miseg.data.folders.names.splits import draw_splits, in_order, leaks, shares_of
+from miseg.data.folders.pixels import PixelFormat, read_image, survey_images
+from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
+
+DEFAULT_SHARES = (0.7, 0.15, 0.15)
+"""Of train, val and test, where there are no splits."""
+VALIDATION_SHARES = (0.85, 0.15)
+"""Of train and val, where there are splits but none to validate on."""
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Own images and masks, all of whose splits are known; made by `open_folders`.
+
+    Attributes:
+        info: name, classes, colours and channels.
+        records: the images, each with its split.
+        rejections: by split, files that are not packed.
+        encoding: how masks are read; None where there are none.
+        pixels: how images are read.
+        sentences: what was understood without being told, to be printed.
+    """
+
+    info: DataSetInfo
+    records: tuple[Record, ...]
+    rejections: dict[str | None, tuple[Rejection, ...]]
+    encoding: MaskEncoding | None
+    pixels: PixelFormat
+    sentences: tuple[str, ...]
+
+    def available(self) -> tuple[str, ...]:
+        """The splits that have images, train first."""
+        return in_order(record.split for record in self.records if record.split is not None)
+
+    def samples(self, split: str) -> Iterator[Sample | Rejection]:
+        """The split's images in order of lists, else of names; before them what cannot be paired.
+
+        Raises:
+            ValueError: no such split.
+        """
+        splits = self.available()
+        if split not in splits:
+            raise ValueError(f"split {split!r}: {self.info.name} has {', '.join(splits)}")
+        yield from self.rejections.get(split, ())
+        if split == splits[0]:
+            # Those whose split nobody knows are told once.
+            for other, rejections in self.rejections.items():
+                yield from rejections if other not in splits else ()
+        for record in self.records:
+            if record.split == split:
+                yield self._sample(record, split)
+
+    def _sample(self, record: Record, split: str) -> Sample | Rejection:
+        labels = None
+        try:
+            if record.masks and self.encoding is not None:
+                labels = _labels(self.encoding, record)
+        except BadFileError as error:
+            return Rejection(str(record.masks[0]), str(error))
+        try:
+            image = read_image(record.image, self.pixels, None if labels is None else labels.shape[:2])
+        except BadFileError as error:
+            return Rejection(str(record.image), str(error))
+        if labels is not None and image.valid is not None and image.valid.shape == labels.shape:
+            labels[~image.valid] = IGNORE_LABEL
+        mask = None if labels is None else encode_png(labels)
+        return Sample(f"{split}/{record.name}", split, image.image, mask)
+
+
+def open_folders(description: Description, root: Path) -> FolderSource:
+    """The reader of what `description` describes, with splits drawn where there are none.
+
+    Args:
+        description: what lies where and what masks hold.
+        root: folder that its relative paths start from.
+
+    Raises:
+        ValueError: files that cannot be found, paired or understood, in one sentence with the mend.
+    """
+    shares = shares_of(description.split) if description.split else None
+    arrangement = arrange(description.layout, root)
+    if not arrangement.records:
+        first = next(iter(rejection for some in arrangement.rejections.values() for rejection in some))
+        raise ValueError(f"not one image can be packed; {first.file}: {first.reason}")
+    pixels = survey_images(record.image for record in arrangement.records)
+    encoding = description.encoding
+    masks = [record.masks for record in arrangement.records if record.masks]
+    if encoding is None and masks:
+        several = any(len(files) > 1 for files in masks)
+        encoding = survey_masks((files if several else files[0] for files in masks), description.options)
+    records, drawn, drawing = _with_splits(arrangement, encoding, shares, description.seed)
+    sentences = (*arrangement.sentences, *drawing, *pixels.notes, *(encoding.notes if encoding is not None else ()))
+    info = DataSetInfo(
+        description.name,
+        encoding.classes if encoding is not None else (),
+        encoding.colours if encoding is not None else (),
+        channels=pixels.channels,
+        full_scale=pixels.full_scale,
+        nodata=pixels.nodata,
+        dtype=pixels.dtype,
+        drawn=drawn,
+    )
+    return FolderSource(info, records, arrangement.rejections, encoding, pixels, sentences)
+
+
+def _labels(encoding: MaskEncoding, record: Record) -> np.ndarray:
+    masks = record.masks if len(record.masks) > 1 else record.masks[0]
+    return encoding.labels(masks, record.valid)
+
+
+def _with_splits(
+    arrangement: Arrangement, encoding: MaskEncoding | None, shares: dict[str, float] | None, seed: int
+) -> tuple[tuple[Record, ...], dict | None, list[str]]:
+    """Records with their splits, what was drawn, and sentences on it."""
+    records = arrangement.records
+    splits = {record.name: record.split for record in records if record.split is not None}
+    undrawn = [record for record in records if record.split is None]
+    sentences = []
+    if undrawn:
+        labelled = any(record.masks for record in undrawn)
+        shares = shares or (shares_of(DEFAULT_SHARES) if labelled else {"train": 1.0})
+    elif "train" in splits.values() and "val" not in splits.values() and encoding is not None:
+        if shares is not None and "test" in shares:
+            raise ValueError(_has_splits(splits, "--split takes the shares of train and val alone, as test is there"))
+        undrawn = [record for record in records if record.split == "train"]
+        shares = shares or shares_of(VALIDATION_SHARES)
+    elif shares is not None:
+        raise ValueError(_has_splits(splits, "leave --split out"))
+    else:
+        shares = {}
+    drawn = None
+    if len(shares) > 1:
+        members: dict[str, list[str]] = {}
+        for record in undrawn:
+            members.setdefault(record.name if record.group is None else record.group, []).append(record.name)
+        by_group = draw_splits(members, _shown_classes(undrawn, encoding), shares, seed)
+        by_name = {name: by_group[group] for group, names in members.items() for name in names}
+        drawn = {
+            "seed": seed,
+            "shares": shares,
+            "ids": {split: sorted(name for name in by_name if by_name[name] == split) for split in shares},
+        }
+        if any(record.group is not None for record in undrawn):
+            drawn["groups"] = {group: by_group[group] for group in sorted(by_group)}
+        splits |= by_name
+        sentences.append(
+            f"splits drawn with seed {seed} ({' '.join(f'{share:g}' for share in shares.values())}"
+            f"{', by groups' if 'groups' in drawn else ''}, each class in its share): {counted(by_name.values())}"
+        )
+    else:
+        splits |= {record.name: next(iter(shares), "train") for record in records if record.name not in splits}
+    sentences += _leaks(records, splits)
+    return tuple(replace(record, split=splits[record.name]) for record in records), drawn, sentences
+
+
+def _has_splits(splits: Mapping[str, str], mend: str) -> str:
+    return (
+        f"--split is for images without splits, and these have some ({counted(splits.values())}): {mend}, or say "
+        "--no-split-folders where folders give them"
+    )
+
+
+def _shown_classes(records: list[Record], encoding: MaskEncoding | None) -> dict[str, frozenset[int]]:
+    """Classes that each image's mask shows, by its name; none where the mask cannot be read: packing rejects it."""
+    shown = {}
+    for record in records:
+        shown[record.name] = frozenset[int]()
+        if encoding is None or not record.masks:
+            continue
+        try:
+            labels = _labels(encoding, record)
+        except BadFileError:
+            continue
+        counts = np.bincount(labels.ravel(), minlength=IGNORE_LABEL + 1)[:IGNORE_LABEL]
+        shown[record.name] = frozenset(np.flatnonzero(counts).tolist())
+    return shown
+
+
+def _leaks(records: tuple[Record, ...], splits: Mapping[str, str]) -> list[str]:
+    groups = {record.name: record.group for record in records if record.group is not None}
+    shared = leaks(groups, splits)
+    if not shared:
+        return []
+    return [f"{len(shared)} groups are in several splits, such as {shared[0]}: scores would flatter the model"]
