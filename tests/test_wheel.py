@@ -109,7 +109,7 @@ def test_it_runs_in_an_empty_folder(call: Callable[..., str], environment: Path,
 def test_its_files_are_found_by_what_uses_them(call: Callable[..., str], environment: Path) -> None:
     code = """
 import json
-from miseg.losses import compiled
+from miseg.losses.information import compiled
 from miseg.resources import resource
 from miseg.service.cloud.monitor import Monitor
 from miseg.service.labelling import http

@@ -1,17 +1,17 @@
 """Losses: tensors in, a scalar out. Nothing here knows of networks, methods or trainers."""
 
-from miseg.losses.affinity_field import AffinityFieldLoss, AffinityFieldParts, affinity_field_parts
-from miseg.losses.binary_cross_entropy import binary_cross_entropy_parts
-from miseg.losses.cross_entropy import cross_entropy_parts
-from miseg.losses.divergence import divergence_from_logits_parts, mutual_learning_parts
-from miseg.losses.invariant_information import iic_segmentation_loss
-from miseg.losses.jensen_shannon import jensen_shannon_mutual_information, jensen_shannon_parts
-from miseg.losses.region_mutual_information import (
+from miseg.losses.information.divergence import divergence_from_logits_parts, mutual_learning_parts
+from miseg.losses.information.invariant_information import iic_segmentation_loss
+from miseg.losses.information.jensen_shannon import jensen_shannon_mutual_information, jensen_shannon_parts
+from miseg.losses.information.region_mutual_information import (
     RegionMutualInformationLoss,
     RegionMutualInformationParts,
     region_mutual_information_parts,
     region_vectors,
 )
+from miseg.losses.pixels.binary_cross_entropy import binary_cross_entropy_parts
+from miseg.losses.pixels.cross_entropy import cross_entropy_parts
+from miseg.losses.shapes.affinity_field import AffinityFieldLoss, AffinityFieldParts, affinity_field_parts
 
 __all__ = [
     "AffinityFieldLoss",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from miseg.interface import Batch, Method, Step, Task
 from miseg.losses import affinity_field_parts, cross_entropy_parts
-from miseg.losses.affinity_field import decay
+from miseg.losses.shapes.affinity_field import decay
 from miseg.methods.configs import AffinityField
 from miseg.networks import build_network
 

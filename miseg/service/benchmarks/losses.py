@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.losses import RegionMutualInformationLoss, compiled
+from miseg.losses import RegionMutualInformationLoss
+from miseg.losses.information import compiled
 from miseg.service.benchmarks.rows import BenchmarkRow, device, peak_bytes_of
 
 CLASSES, SIDE = 21, 513

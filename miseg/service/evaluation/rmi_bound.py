@@ -21,7 +21,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation.estimates import Followed, followed_figure
 from miseg.information import ESTIMATORS, gaussian_label_bound, label_entropy
 from miseg.losses import region_vectors
-from miseg.losses.region_mutual_information import Downsampling
+from miseg.losses.information.region_mutual_information import Downsampling
 from miseg.methods import METHODS
 from miseg.methods.configs import RegionMutualInformation
 from miseg.recipes.experiment import Experiment

@@ -10,7 +10,8 @@ import torch
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
-from miseg.losses import RegionMutualInformationLoss, compiled
+from miseg.losses import RegionMutualInformationLoss
+from miseg.losses.information import compiled
 from miseg.recipes import streets
 from miseg.service.benchmarks import benchmark, data, losses
 from miseg.service.benchmarks.rows import BenchmarkRow

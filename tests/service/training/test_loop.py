@@ -190,7 +190,7 @@ def test_a_cholesky_that_fails_is_named_with_its_step_and_images(
     def fails(sums_BDD: Tensor) -> Any:
         return real(-sums_BDD if loop.step == 1 else sums_BDD)
 
-    monkeypatch.setattr("miseg.losses.region_covariance.torch.linalg.cholesky_ex", fails)
+    monkeypatch.setattr("miseg.losses.information.region_covariance.torch.linalg.cholesky_ex", fails)
     named = r"the loss is nan at step 1 \(learning rate .*, images image-1-0, image-1-1, image-1-2, image-1-3\)"
     if policy == "stop":
         with pytest.raises(NonFiniteLossError, match=named):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from miseg.losses import AffinityFieldLoss, affinity_field_parts
-from miseg.losses.affinity_field import decay
+from miseg.losses.shapes.affinity_field import decay
 
 NEIGHBOURS = [offset for offset in itertools.product((-1, 0, 1), repeat=2) if offset != (0, 0)]
 

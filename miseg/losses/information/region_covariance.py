@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from miseg.losses import compiled
+from miseg.losses.information import compiled
 
 _LOG_FLOOR = 1e-8
 

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from miseg.losses import RegionMutualInformationLoss, compiled
+from miseg.losses import RegionMutualInformationLoss
+from miseg.losses.information import compiled
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler on this machine")
 
 LOSS = """
 import torch
-from miseg.losses import RegionMutualInformationLoss, compiled
+from miseg.losses import RegionMutualInformationLoss
+from miseg.losses.information import compiled
 torch.manual_seed(0)
 loss = RegionMutualInformationLoss(3)(torch.randn(1, 3, 24, 24), torch.randint(0, 3, (1, 24, 24)))
 print(compiled.available(), loss.item())

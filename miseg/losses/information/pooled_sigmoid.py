@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from miseg.losses import compiled
+from miseg.losses.information import compiled
 
 PROBABILITY_FLOOR = 1e-6
 

@@ -14,10 +14,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from miseg.interface import IGNORE_INDEX
-from miseg.losses.binary_cross_entropy import masked_binary_cross_entropy_sum
+from miseg.losses.information.pooled_sigmoid import (
+    PROBABILITY_FLOOR,
+    cross_entropy_and_pooled,
+    pooled_gradient,
+    short_labels,
+)
+from miseg.losses.information.region_covariance import half_log_det, half_log_det_and_gradient
 from miseg.losses.labels import at_least_single, check_logits_and_labels, one_hot, valid_pixels
-from miseg.losses.pooled_sigmoid import PROBABILITY_FLOOR, cross_entropy_and_pooled, pooled_gradient, short_labels
-from miseg.losses.region_covariance import half_log_det, half_log_det_and_gradient
+from miseg.losses.pixels.binary_cross_entropy import masked_binary_cross_entropy_sum
 
 Downsampling = Literal["average", "max", "interpolation"]
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from miseg.losses import RegionMutualInformationLoss, compiled, pooled_sigmoid, region_mutual_information_parts
+from miseg.losses import RegionMutualInformationLoss, region_mutual_information_parts
+from miseg.losses.information import compiled, pooled_sigmoid
 
 MANNERS = ("average", "max", "interpolation")
 

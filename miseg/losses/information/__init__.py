@@ -1,0 +1,1 @@
+"""Losses of mutual information and divergences."""

@@ -1,0 +1,1 @@
+"""Losses of shapes: edges, distances to them, and centre lines."""
