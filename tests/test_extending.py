@@ -35,7 +35,7 @@ def test_a_method_takes_one_short_file() -> None:
     assert len(BLOCKS["miseg/methods/dice.py"].splitlines()) < 40
     assert set(BLOCKS) == {
         "miseg/methods/dice.py", "miseg/recipes/streets.py", "tests", "commands",
-        "pyproject.toml", "miseg_example/focal.py", "miseg_example/recipes.py",
+        "pyproject.toml", "miseg_example/gce.py", "miseg_example/recipes.py",
     }  # fmt: skip
 
 

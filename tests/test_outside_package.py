@@ -36,12 +36,12 @@ from miseg.recipes.study_growth import Asked, grown
 from miseg.service.training import streams
 from miseg.service.training.loop import Loop
 
-experiment = RECIPES["discs-focal"](seed=3)
+experiment = RECIPES["discs-gce"](seed=3)
 assert from_dict(json.loads(json.dumps(to_dict(experiment)))) == experiment
-assert type(experiment.method) in METHODS and CONTENDERS["focal"].rows[0] == "focal loss tuned"
+assert type(experiment.method) in METHODS and CONTENDERS["gce"].rows[0] == "generalised CE tuned"
 assert type(experiment.method.network) in registered()
-(table,) = grown((), Asked(data=("discs",), methods=("focal",)), {"trials": 2, "confirm_seeds": 1})
-assert [cell.recipe for cell in table.cells] == ["discs-focal"]
+(table,) = grown((), Asked(data=("discs",), methods=("gce",)), {"trials": 2, "confirm_seeds": 1})
+assert [cell.recipe for cell in table.cells] == ["discs-gce"]
 
 dataset = PackedDataset.open(pack(open_source("discs"), tempfile.mkdtemp(), DATA_SETS and ("train", "val")).path)
 loop, convert = Loop(experiment, streams.task_of(dataset)), streams.Converter(dataset, experiment)
@@ -95,18 +95,27 @@ def test_its_recipe_builds_from_plain_data_trains_and_is_in_a_study_and_its_esti
 
 
 def test_its_recipe_is_a_command_of_train_with_the_method_s_settings(run: Run) -> None:
-    assert "discs-focal" in run("-m", "miseg", "train", "--help")
-    options = run("-m", "miseg", "train", "discs-focal", "--help")
-    assert "--method.gamma" in options and "--method.network.features" in options
+    assert "discs-gce" in run("-m", "miseg", "train", "--help")
+    options = run("-m", "miseg", "train", "discs-gce", "--help")
+    assert "--method.q" in options and "--method.network.features" in options
 
 
 def test_the_contract_covers_its_method(run: Run) -> None:
-    text = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/methods/test_method_contract.py", "-k", "Focal")
+    text = run(
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/methods/test_method_contract.py",
+        "-k",
+        "GeneralisedCrossEntropy",
+    )
     assert " passed" in text and "failed" not in text
 
 
 def test_settings_of_both_kinds_cost_no_torch(run: Run) -> None:
-    code = "import sys, miseg.recipes.catalog as c; print('discs-focal' in c.RECIPES, 'torch' in sys.modules)"
+    code = "import sys, miseg.recipes.catalog as c; print('discs-gce' in c.RECIPES, 'torch' in sys.modules)"
     assert "True False" in run("-c", code)
 
 
@@ -124,7 +133,7 @@ def test_a_broken_package_breaks_nothing_but_what_it_adds(installed: Path, run: 
     assert "embedded-rmi" in text
     warned = [line for line in text.splitlines() if line.startswith("left out:")]
     assert len(warned) == len(set(warned)) and len(warned) >= 1
-    assert "'discs-focal' of miseg-example 0.1 (miseg_example.recipes:discs_focal) cannot be loaded" in text
+    assert "'discs-gce' of miseg-example 0.1 (miseg_example.recipes:discs_gce) cannot be loaded" in text
     assert "RuntimeError: written for another version); mend or uninstall that package" in text
     asked = "from miseg.data.sources.registry import open_source\ntry: open_source('discs')\nexcept ValueError as e: "
     assert "'discs' of miseg-example 0.1" in broken("-c", f"{asked}print(e)")

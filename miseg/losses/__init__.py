@@ -9,23 +9,33 @@ from miseg.losses.information.region_mutual_information import (
     region_mutual_information_parts,
     region_vectors,
 )
+from miseg.losses.mixed import MixedLoss
+from miseg.losses.overlap.jaccard import jaccard_parts
+from miseg.losses.overlap.lovasz import lovasz_softmax_parts
+from miseg.losses.overlap.tversky import tversky_parts
 from miseg.losses.pixels.binary_cross_entropy import binary_cross_entropy_parts
 from miseg.losses.pixels.cross_entropy import cross_entropy_parts
+from miseg.losses.pixels.focal import focal_parts
 from miseg.losses.shapes.affinity_field import AffinityFieldLoss, AffinityFieldParts, affinity_field_parts
 
 __all__ = [
     "AffinityFieldLoss",
     "AffinityFieldParts",
+    "MixedLoss",
     "RegionMutualInformationLoss",
     "RegionMutualInformationParts",
     "affinity_field_parts",
     "binary_cross_entropy_parts",
     "cross_entropy_parts",
     "divergence_from_logits_parts",
+    "focal_parts",
     "iic_segmentation_loss",
+    "jaccard_parts",
     "jensen_shannon_mutual_information",
     "jensen_shannon_parts",
+    "lovasz_softmax_parts",
     "mutual_learning_parts",
     "region_mutual_information_parts",
     "region_vectors",
+    "tversky_parts",
 ]

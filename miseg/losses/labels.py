@@ -43,3 +43,25 @@ def one_hot(labels_NHW: Tensor, valid_NHW: Tensor, num_classes: int, dtype: torc
 def at_least_single(logits_NKHW: Tensor) -> Tensor:
     """The logits in float32, or in float64 where they already are."""
     return logits_NKHW if logits_NKHW.dtype == torch.float64 else logits_NKHW.float()
+
+
+def shares_and_truth(
+    logits_NKHW: Tensor, labels_NHW: Tensor, ignore_index: int = IGNORE_INDEX
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Softmax probabilities and labels as maps of a class each, both 0 at pixels that do not count.
+
+    Logits of pixels that do not count have no gradient and change nothing, be they NaN or infinite.
+
+    Returns:
+        probabilities [N, K, H, W], float32 (float64 for float64 logits) under autocast too; one-hot labels [N, K, H, W]
+        and valid pixels [N, H, W], both bool.
+
+    Raises:
+        ValueError: a shape or type other than `check_logits_and_labels` takes.
+    """
+    check_logits_and_labels(logits_NKHW, labels_NHW)
+    valid_NHW = valid_pixels(labels_NHW, logits_NKHW.shape[1], ignore_index)
+    valid_N1HW = valid_NHW.unsqueeze(1)
+    with torch.autocast(logits_NKHW.device.type, enabled=False):
+        probabilities_NKHW = at_least_single(logits_NKHW).masked_fill(~valid_N1HW, 0).softmax(1) * valid_N1HW
+    return probabilities_NKHW, one_hot(labels_NHW, valid_NHW, logits_NKHW.shape[1], torch.bool), valid_NHW

@@ -19,6 +19,7 @@ from miseg.methods.configs import (
     RegionMutualInformation,
 )
 from miseg.methods.dice import Dice
+from miseg.methods.loss_configs import Focal, Jaccard, LovaszSoftmax, Tversky
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 
@@ -51,6 +52,26 @@ def embedded_mutual(seed: int = 0) -> Experiment:
 def embedded_dice(seed: int = 0) -> Experiment:
     """Soft Dice on the embedded scenes: `embedded-dice`."""
     return _embedded(Dice(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def embedded_jaccard(seed: int = 0) -> Experiment:
+    """Soft Jaccard on the embedded scenes: `embedded-jaccard`."""
+    return _embedded(Jaccard(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def embedded_lovasz(seed: int = 0) -> Experiment:
+    """Lovász-softmax on the embedded scenes: `embedded-lovasz`."""
+    return _embedded(LovaszSoftmax(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def embedded_tversky(seed: int = 0) -> Experiment:
+    """Tversky loss on the embedded scenes: `embedded-tversky`."""
+    return _embedded(Tversky(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def embedded_focal(seed: int = 0) -> Experiment:
+    """Focal loss on the embedded scenes: `embedded-focal`."""
+    return _embedded(Focal(UNet(EMBEDDED_FEATURES)), seed)
 
 
 def camvid_ce(seed: int = 0) -> Experiment:
@@ -90,6 +111,26 @@ def camvid_mutual(seed: int = 0) -> Experiment:
 def camvid_dice(seed: int = 0) -> Experiment:
     """Soft Dice on CamVid at 240x176: `camvid-dice`."""
     return _camvid(Dice(UNet(16)), seed)
+
+
+def camvid_jaccard(seed: int = 0) -> Experiment:
+    """Soft Jaccard on CamVid at 240x176: `camvid-jaccard`."""
+    return _camvid(Jaccard(UNet(16)), seed)
+
+
+def camvid_lovasz(seed: int = 0) -> Experiment:
+    """Lovász-softmax on CamVid at 240x176: `camvid-lovasz`."""
+    return _camvid(LovaszSoftmax(UNet(16)), seed)
+
+
+def camvid_tversky(seed: int = 0) -> Experiment:
+    """Tversky loss on CamVid at 240x176: `camvid-tversky`."""
+    return _camvid(Tversky(UNet(16)), seed)
+
+
+def camvid_focal(seed: int = 0) -> Experiment:
+    """Focal loss on CamVid at 240x176: `camvid-focal`."""
+    return _camvid(Focal(UNet(16)), seed)
 
 
 def ce(data: str, seed: int = 0) -> Experiment:
@@ -151,11 +192,19 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "embedded-affinity": embedded_affinity,
     "embedded-mutual": embedded_mutual,
     "embedded-dice": embedded_dice,
+    "embedded-jaccard": embedded_jaccard,
+    "embedded-lovasz": embedded_lovasz,
+    "embedded-tversky": embedded_tversky,
+    "embedded-focal": embedded_focal,
     "camvid-ce": camvid_ce,
     "camvid-bce": camvid_bce,
     "camvid-rmi": camvid_rmi,
     "camvid-affinity": camvid_affinity,
     "camvid-mutual": camvid_mutual,
     "camvid-dice": camvid_dice,
+    "camvid-jaccard": camvid_jaccard,
+    "camvid-lovasz": camvid_lovasz,
+    "camvid-tversky": camvid_tversky,
+    "camvid-focal": camvid_focal,
 }
 """Every recipe by the name that the command line knows it by."""

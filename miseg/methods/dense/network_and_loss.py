@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from miseg.interface import Batch, Method, Step, Task
+from miseg.losses import cross_entropy_parts
 from miseg.losses.labels import at_least_single, check_logits_and_labels, valid_pixels
+from miseg.methods import registry
+from miseg.methods.mixture import CrossEntropyMixture
 from miseg.networks import Network, build_network
 
 
@@ -34,7 +37,8 @@ class NetworkAndLoss(Protocol):
 class NetworkAndLossMethod(Method):
     """The network that the settings name, trained on the settings' own `loss`, in single precision under autocast too.
 
-    The ignore index and labels outside 0..K-1 do not count.
+    Settings below `CrossEntropyMixture` mix it with softmax cross-entropy. The ignore index and labels outside 0..K-1
+    do not count.
     """
 
     supervision: ClassVar[Literal["dense", "few", "none"]] = "dense"
@@ -47,7 +51,13 @@ class NetworkAndLossMethod(Method):
         self.network = build_network(config.network, task.in_channels, task.num_classes)
 
     def forward(self, batch: Batch) -> Step:
-        """One term: the settings' loss. Raises ValueError for a batch without labels."""
+        """One term, the settings' loss; or two, λ · CE over valid pixels and (1 − λ) · the loss.
+
+        Of two, the scalars `ce` and the method's short name are the terms without λ.
+
+        Raises:
+            ValueError: a batch without labels.
+        """
         if batch.labels_NHW is None:
             raise ValueError(f"a batch without labels: {type(self.config).__name__} learns from labels alone")
         logits_NKHW = self.network(batch.images_NCHW)
@@ -55,7 +65,18 @@ class NetworkAndLossMethod(Method):
         valid_NHW = valid_pixels(batch.labels_NHW, self.task.num_classes, self.task.ignore_index)
         with torch.autocast(logits_NKHW.device.type, enabled=False):
             total, count = self.config.loss(at_least_single(logits_NKHW), batch.labels_NHW, valid_NHW)
-        return Step(total.view(1), count.detach().view(1))
+        if not isinstance(self.config, CrossEntropyMixture) or self.config.weight == 0:
+            return Step(total.view(1), count.detach().view(1))
+        ce_sum, valid = cross_entropy_parts(logits_NKHW, batch.labels_NHW, ignore_index=self.task.ignore_index)
+        weight = self.config.share(self.progress)
+        return Step(
+            total=torch.stack((weight * ce_sum, (1 - weight) * total)),
+            count=torch.stack((valid, count.detach())),
+            scalars={
+                "ce": ce_sum.detach() / valid.clamp_min(1),
+                registry.of(self.config).key: total.detach() / count.detach().clamp_min(1),
+            },
+        )
 
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """Softmax probabilities, float32 [N, K, H, W], that sum to 1 over K; the largest decides.

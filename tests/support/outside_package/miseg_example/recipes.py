@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from miseg.data.configs import Augmentation
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg_example.focal import Focal
+from miseg_example.gce import GeneralisedCrossEntropy
 from miseg_example.plain import Plain
 
 
-def discs_focal(seed: int = 0) -> Experiment:
-    """Focal loss on drawn discs: `discs-focal`."""
+def discs_gce(seed: int = 0) -> Experiment:
+    """Generalised cross-entropy on drawn discs: `discs-gce`."""
     return Experiment(
-        method=Focal(Plain(8)),
+        method=GeneralisedCrossEntropy(Plain(8)),
         data="discs",
         optimiser=Optimiser(learning_rate=1e-2, warmup_steps=0),
         augmentation=Augmentation(flip=0.5),

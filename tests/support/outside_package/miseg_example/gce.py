@@ -1,4 +1,4 @@
-"""Focal loss: Lin, Goyal, Girshick, He and Dollár, ICCV 2017 (arXiv:1708.02002)."""
+"""Generalised cross-entropy, for labels that are partly wrong: Zhang and Sabuncu, NeurIPS 2018 (arXiv:1805.07836)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("focal", label="focal loss", space={"method.gamma": Uniform(0, 5), **LEARNING_RATE})
+@register("gce", label="generalised CE", space={"method.q": Uniform(0.1, 1), **LEARNING_RATE})
 @dataclass(frozen=True)
-class Focal(MethodConfig):
-    """−(1 − p)^γ log p of the softmax probability p of the right class, averaged over valid pixels."""
+class GeneralisedCrossEntropy(MethodConfig):
+    """(1 − p^q) / q of the softmax probability p of the labelled class, averaged over valid pixels."""
 
     network: Network = field(default_factory=UNet)
-    gamma: float = 2.0
-    """γ, 0 or more: how little a pixel counts that is right already; 0 is cross-entropy."""
+    q: float = 0.7
+    """In 0..1, above 0: towards 0 it is cross-entropy, and 1 is the absolute error, which forgives wrong labels."""
 
     def __post_init__(self) -> None:
-        if not self.gamma >= 0:
-            raise ValueError(f"γ (gamma) = {self.gamma}: use 0 or more; the paper uses 2")
+        if not 0 < self.q <= 1:
+            raise ValueError(f"q = {self.q}: use a value in 0..1, above 0; the paper uses 0.7")
 
     def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
         """The sum over valid pixels, and their number."""
         labels_N1HW = labels_NHW.where(valid_NHW, 0).long()[:, None]
         log_NHW = logits_NKHW.log_softmax(1).gather(1, labels_N1HW)[:, 0]
-        loss_NHW = -((1 - log_NHW.exp()) ** self.gamma) * log_NHW
+        loss_NHW = (1 - (self.q * log_NHW).exp()) / self.q
         return (loss_NHW * valid_NHW).sum(), valid_NHW.sum(dtype=loss_NHW.dtype)

@@ -1,0 +1,108 @@
+"""Settings of the methods that are a network and a loss of its logits, beside Dice. No torch here: see `register`.
+
+A value out of range raises ValueError with the value, the range and the mend: a bad argument fails before Ray starts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from miseg.methods.mixture import MIXTURE, CrossEntropyMixture
+from miseg.methods.ranges import Uniform
+from miseg.methods.registry import register
+from miseg.networks.configs import Network, UNet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The losses are imported inside functions, because they bring torch along. What does not count has label -1 for them.
+
+
+@register("jaccard", label="Jaccard", space=MIXTURE)
+@dataclass(frozen=True)
+class Jaccard(CrossEntropyMixture):
+    """1 − soft Jaccard index (Rahman and Wang 2016), averaged over each image's classes."""
+
+    network: Network = field(default_factory=UNet)
+
+    def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over images and the classes that each shows, and their number."""
+        from miseg.losses import jaccard_parts  # brings torch along
+
+        return jaccard_parts(logits_NKHW, labels_NHW.where(valid_NHW, -1))
+
+
+@register("lovasz", label="Lovász", space=MIXTURE)
+@dataclass(frozen=True)
+class LovaszSoftmax(CrossEntropyMixture):
+    """Lovász extension of the Jaccard loss (Berman et al. 2018), averaged over each image's classes."""
+
+    network: Network = field(default_factory=UNet)
+
+    def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over images and the classes that each shows, and their number."""
+        from miseg.losses import lovasz_softmax_parts  # brings torch along
+
+        return lovasz_softmax_parts(logits_NKHW, labels_NHW.where(valid_NHW, -1))
+
+
+@register(
+    "tversky",
+    label="Tversky",
+    space={
+        "method.alpha": Uniform(0.1, 1.0),
+        "method.beta": Uniform(0.1, 1.0),
+        "method.gamma": Uniform(0.75, 2.0),
+        **MIXTURE,
+    },
+)
+@dataclass(frozen=True)
+class Tversky(CrossEntropyMixture):
+    """1 − Tversky index (Salehi et al. 2017), averaged over each image's classes; the defaults are the paper's best."""
+
+    network: Network = field(default_factory=UNet)
+    alpha: float = 0.3
+    """α, 0 or more: the weight of false positives. α = β = ½ is Dice, α = β = 1 Jaccard."""
+    beta: float = 0.7
+    """β, above 0: the weight of false negatives."""
+    gamma: float = 1.0
+    """γ, above 0: the loss is taken to the power 1/γ; 4/3 is the focal form of Abraham and Khan (2019)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(f"α (alpha) = {self.alpha}: use 0 or more; the paper's best is 0.3")
+        if not 0 < self.beta < math.inf:
+            raise ValueError(f"β (beta) = {self.beta}: use a value above 0; the paper's best is 0.7")
+        if not 0 < self.gamma < math.inf:
+            raise ValueError(f"γ (gamma) = {self.gamma}: use a value above 0; 1 is no exponent, 4/3 the focal form's")
+
+    def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over images and the classes that each shows, and their number."""
+        from miseg.losses import tversky_parts  # brings torch along
+
+        labels_NHW = labels_NHW.where(valid_NHW, -1)
+        return tversky_parts(logits_NKHW, labels_NHW, alpha=self.alpha, beta=self.beta, gamma=self.gamma)
+
+
+@register("focal", label="focal", space={"method.gamma": Uniform(0.0, 5.0), **MIXTURE})
+@dataclass(frozen=True)
+class Focal(CrossEntropyMixture):
+    """−(1 − p)^γ log p of the right class's softmax probability p (Lin et al. 2017), averaged over valid pixels."""
+
+    network: Network = field(default_factory=UNet)
+    gamma: float = 2.0
+    """γ, 0 or more: how little a pixel counts that is right already; 0 is cross-entropy."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"γ (gamma) = {self.gamma}: use 0 (cross-entropy) or more; the paper uses 2")
+
+    def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over valid pixels, and their number."""
+        from miseg.losses import focal_parts  # brings torch along
+
+        return focal_parts(logits_NKHW, labels_NHW.where(valid_NHW, -1), gamma=self.gamma)
