@@ -58,7 +58,7 @@ def lovasz_softmax_parts(
 def _slopes(errors_BP: Tensor, truth_BP: Tensor, valid_BP: Tensor) -> Tensor:
     """[B, P]: Δ(i) − Δ(i − 1) of the i at which each pixel comes in the order of errors; 0 where it is not valid."""
     # Behind all others, where they change no difference of these.
-    order_BP = errors_BP.masked_fill(~valid_BP, -1).argsort(1, descending=True, stable=True)
+    order_BP = errors_BP.masked_fill(~valid_BP, -1).argsort(dim=1, descending=True, stable=True)
     truth_BP, valid_BP = truth_BP.gather(1, order_BP), valid_BP.gather(1, order_BP)
     wrong_BP = (valid_BP & ~truth_BP).cumsum(1, dtype=torch.int32)
     missed_BP = truth_BP.cumsum(1, dtype=torch.int32)
