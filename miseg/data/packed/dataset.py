@@ -39,7 +39,7 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class PackedRow:
-    """One packed image: encoded bytes with the size (pixels) they decode to; no `mask` where there are no labels."""
+    """One packed image: encoded bytes with the size (pixels) and channels they decode to; no `mask` without labels."""
 
     id: str
     image: bytes
@@ -49,6 +49,7 @@ class PackedRow:
     series: str | None = None
     date: str | None = None
     georeference: str | None = None
+    channels: int = 3
 
 
 class PackedDataset:
@@ -279,7 +280,7 @@ def decode(row: PackedRow) -> tuple[np.ndarray, np.ndarray | None]:
         mask = None if row.mask is None else np.asarray(Image.open(io.BytesIO(row.mask)))
     except OF_DAMAGED as error:
         raise ValueError(f"{row.id}: cannot be decoded ({error}); pack the data set again") from None
-    image = image[..., None] if image.ndim == 2 else image
+    image = image[..., None] if image.ndim == 2 and row.channels == 1 else image
     size = (row.height, row.width)
     if image.ndim != 3 or image.shape[:2] != size or (mask is not None and mask.shape != size):
         shapes = f"image {image.shape}, mask {None if mask is None else mask.shape}"
