@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from miseg.methods.ranges import LEARNING_RATE, Choice
-from miseg.methods.registry import MethodConfig, register
+from miseg.methods.mixture import MIXTURE, CrossEntropyMixture
+from miseg.methods.ranges import Choice
+from miseg.methods.registry import register
 from miseg.networks.configs import Network, UNet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("dice", label="Dice", space={"method.squared": Choice((True, False)), **LEARNING_RATE})
+@register("dice", label="Dice", space={"method.squared": Choice((True, False)), **MIXTURE})
 @dataclass(frozen=True)
-class Dice(MethodConfig):
+class Dice(CrossEntropyMixture):
     """1 − Dice coefficient of softmax probabilities and labels, averaged over each image's classes."""
 
     network: Network = field(default_factory=UNet)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from miseg.methods.ranges import LEARNING_RATE, Range, Uniform
 from miseg.methods.registry import MethodConfig
+from miseg.settings import ADDED_LATER
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class CrossEntropyMixture(MethodConfig):
     Both are means over all ranks, each of what it is a mean of: cross-entropy of pixels, the loss of what it counts.
     """
 
-    weight: float = field(default=0.0, kw_only=True)
+    weight: float = field(default=0.0, kw_only=True, metadata=ADDED_LATER)
     """λ in 0..1: the share of softmax cross-entropy. 0 is the loss alone."""
 
     def __post_init__(self) -> None:
@@ -29,4 +30,4 @@ class CrossEntropyMixture(MethodConfig):
 
 
 MIXTURE: Mapping[str, Range] = {"method.weight": Uniform(0.0, 1.0, name="lambda"), **LEARNING_RATE}
-"""What is searched of all of them alike: λ and the learning rate."""
+"""Searched settings of all of them alike: λ and the learning rate."""

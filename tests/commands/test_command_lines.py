@@ -229,7 +229,11 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune", "embedded-ce --trials 0", "--trials 0: use 1 or more"),
         ("tune", "embedded-ce --steps 0", "steps = 0: use 1 or more"),
         ("tune", "embedded-ce --selection objective", "embedded-ce learns from labels, which are what compares it"),
-        ("tune", "embedded-dice --space method.weight=0..1", "Dice has no setting weight; it has network, squared"),
+        (
+            "tune",
+            "embedded-dice --space method.smooth=0..1",
+            "Dice has no setting smooth; it has weight, network, squared",
+        ),
         ("tune", "embedded-rmi --space method.weight=0..2", "--space method.weight=0..2: λ (weight) = 2.0: it lies in"),
         ("tune", "embedded-rmi --space augmentation.flip=1", "give two or more values with commas between them"),
         (

@@ -7,18 +7,32 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from miseg.losses import MixedLoss, focal_parts, jaccard_parts, lovasz_softmax_parts, tversky_parts
+from miseg.losses.labels import valid_pixels
 from miseg.methods import METHODS, build_method, registry
 from miseg.methods.configs import CrossEntropy
+from miseg.methods.dice import Dice
 from miseg.methods.loss_configs import Focal, Jaccard, LovaszSoftmax, Tversky
 from miseg.methods.mixture import CrossEntropyMixture
 from miseg.recipes.catalog import RECIPES
-from miseg.recipes.experiment import Experiment
+from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from tests.support.tiny_methods import TASK, learnable_batch, tiny, tiny_config
 
+
+def dice_parts(logits: Tensor, labels: Tensor, *, ignore_index: int) -> tuple[Tensor, Tensor]:
+    return Dice().loss(logits, labels, valid_pixels(labels, logits.shape[1], ignore_index))
+
+
 MIXTURES = [kind for kind in METHODS if issubclass(kind, CrossEntropyMixture)]
-PARTS = {Jaccard: jaccard_parts, LovaszSoftmax: lovasz_softmax_parts, Tversky: tversky_parts, Focal: focal_parts}
+PARTS: dict[type, Any] = {
+    Dice: dice_parts,
+    Jaccard: jaccard_parts,
+    LovaszSoftmax: lovasz_softmax_parts,
+    Tversky: tversky_parts,
+    Focal: focal_parts,
+}
 each = pytest.mark.parametrize("kind", MIXTURES, ids=lambda kind: kind.__name__)
 
 
@@ -53,7 +67,8 @@ def test_the_share_is_searched_and_decides_what_experiment_it_is(kind: type) -> 
     space = registry.registered()[kind].space
     assert {"method.weight", "optimiser.learning_rate"} <= set(space.ranges)
     base = Experiment(kind())
-    assert base.id != replace(base, method=replace(base.method, weight=0.5)).id
+    other = replace(base, method=replace(base.method, weight=0.5))
+    assert base.id != other.id and from_dict(to_dict(other)) == other
 
 
 @each

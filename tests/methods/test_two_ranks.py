@@ -111,6 +111,7 @@ def test_two_ranks_equal_one(config_type: type, two_ranks: dict, monkeypatch: py
             gradients_of_two[name],
             parameter.grad,
             rtol=1e-5,
-            atol=1e-5 * scale,
+            # Of a bias in front of a normalisation little is left, and rounding is a good part of that.
+            atol=5e-5 * scale,
             msg=lambda m, name=name: f"{name}: {m}",
         )
