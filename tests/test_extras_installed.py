@@ -23,6 +23,7 @@ CORE = "core"
 
 BROUGHT: dict[str, set[str]] = {
     "networks": {"PIL", "packaging", "safetensors", "yaml"},
+    "weights": {"PIL", "packaging", "safetensors", "yaml"},
     "service": {"jsonschema", "starlette", "uvicorn"},
     "label": {"jsonschema", "uvicorn"},
 }
@@ -45,6 +46,7 @@ WITHOUT = {
 PARTS = {
     "geo": {"data"},
     "networks": {"information"},
+    "weights": {"information", "networks"},
     "service": {"information", "networks", "data", "geo", "serving"},
     "label": {"information", "networks", "data", "geo", "serving", "service"},
 }

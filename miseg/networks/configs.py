@@ -6,10 +6,8 @@ import math
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from miseg.networks.architectures import ARCHITECTURES, ArchitectureName, check
 from miseg.networks.registry import Network, register_network
-
-IMAGENET = "imagenet"
-"""Stands, in place of a file, for the ImageNet weights of timm's hub."""
 
 
 @register_network("miseg.networks.unet:UNet")
@@ -40,7 +38,8 @@ class DeepLab(Network):
     encoder: Literal["resnet18d", "resnet50", "resnet50d", "resnet101", "resnet101d"] = "resnet101d"
     """The ResNet by timm's name; d: three 3x3 convolutions in place of the 7x7 one, as the RMI paper has it."""
     weights: str | None = None
-    """imagenet (fetched from the hub), a file of timm's weights for this encoder, or random ones if left out."""
+    """imagenet (fetched from the hub), a file of this encoder's weights, package:NAME for a Python package that carries
+    one, or random ones if left out."""
     output_stride: Literal[8, 16] = 16
     """Input pixels for each pixel of the encoder's last features, in training and inference."""
     decoder_rate: float = 1.0
@@ -55,6 +54,45 @@ class DeepLab(Network):
             raise ValueError(
                 f"batch_norm_momentum = {self.batch_norm_momentum}: it lies in 0..1, 0 excluded; the RMI code uses 0.05"
             )
+
+
+@register_network("miseg.networks.encoder_decoder:EncoderDecoder")
+@dataclass(frozen=True)
+class EncoderDecoder(Network):
+    """A network of segmentation-models-pytorch on an encoder of timm: docs/networks.md says which take which."""
+
+    PACKAGES: ClassVar = ("segmentation-models-pytorch", "timm")
+    """Distributions that it needs beside torch."""
+
+    architecture: ArchitectureName = "unet"
+    """The decoder with its head."""
+    encoder: str = "resnet34"
+    """The encoder by timm's name, with the tag of its weights or without (resnet50, resnet50.a1_in1k), or mit_b0 to
+    mit_b5, those of SegFormer."""
+    weights: str | None = None
+    """Weights of the encoder: imagenet (from timm's hub), a file, package:NAME for a Python package that carries one,
+    or random ones if left out."""
+    output_stride: Literal[8, 16, 32] | None = None
+    """Input pixels for each pixel of the encoder's last features, of DeepLabV3, DeepLabV3+ and PAN. Default: 8, 16 and
+    16; others have 32."""
+    encoder_rate: float = 1.0
+    """Learning rate of the encoder, as a multiple of that of everything after it, above 0."""
+    frozen: int | Literal["all"] = 0
+    """Halvings of the image from the first, up to which the encoder keeps its weights and the statistics of its batch
+    norm (of a ViT, quarters of its blocks), or all of the encoder."""
+    frozen_batch_norm: bool = False
+    """Whether every batch norm of the encoder keeps its weights and statistics."""
+
+    def __post_init__(self) -> None:
+        for name in ("architecture", "output_stride"):
+            choices = ARCHITECTURES if name == "architecture" else (None, 8, 16, 32)
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: use one of {', '.join(map(str, choices))}")
+        check(self.architecture, self.encoder, self.output_stride)
+        if not 0 < self.encoder_rate < math.inf:
+            raise ValueError(f"encoder_rate = {self.encoder_rate}: use a value above 0, or frozen=all for none")
+        if self.frozen != "all" and self.frozen not in range(6):
+            raise ValueError(f"frozen = {self.frozen!r}: use 0 (nothing) to 5 halvings, or all")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ decoder of V3+ is the library's, with separable convolutions as in Chen et al.
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
@@ -17,11 +16,20 @@ from torch import Tensor, nn
 
 from miseg.extras import require
 from miseg.networks import configs
+from miseg.networks.encoders.sources import IMAGENET
+from miseg.networks.encoders.table import find
 
 require("networks", "DeepLab", "segmentation_models_pytorch", "timm")
 
 import segmentation_models_pytorch as smp  # noqa: E402  (after the sentence that names the extra)
 import timm  # noqa: E402
+
+from miseg.networks.encoders.timm_weights import (  # noqa: E402
+    check_loaded,
+    overlay,
+    unreachable,
+    weights_for,
+)
 
 MULTIPLE = 16
 """segmentation-models-pytorch refuses sides that are no multiple of it."""
@@ -85,28 +93,19 @@ def load_encoder(encoder: nn.Module, config: configs.DeepLab, in_channels: int) 
         ValueError: they cannot be had; the encoder is as it was.
     """
     assert config.weights is not None
-    overlay = None
-    if config.weights != configs.IMAGENET:
-        path = Path(config.weights).expanduser()
-        if not path.is_file():
-            raise ValueError(
-                f"weights = {config.weights!r}: there is no such file; give imagenet, or a file of timm's weights "
-                f"for {config.encoder}"
-            )
-        overlay = {"file": str(path)}
+    known, settings = find(config.encoder), {}
+    fitted = None if config.weights == IMAGENET else weights_for(config.weights, config.encoder, known)
+    if fitted is not None:
+        settings["pretrained_cfg_overlay"] = overlay(fitted, config.encoder, known)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            pretrained = timm.create_model(
-                config.encoder, pretrained=True, in_chans=in_channels, pretrained_cfg_overlay=overlay
-            )
+            pretrained = timm.create_model(config.encoder, pretrained=True, in_chans=in_channels, **settings)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        mend = (
-            f"timm could not fetch {config.encoder} from the hub; without a connection, give weights=FILE"
-            if overlay is None
-            else f"the file does not hold timm's weights for {config.encoder}"
-        )
-        raise ValueError(f"weights = {config.weights!r}: {mend} ({reason})") from error
+        if fitted is not None:
+            raise
+        raise unreachable(config.weights, config.encoder, error) from error
     weights = pretrained.state_dict()
     encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
+    if fitted is not None:
+        check_loaded(encoder, fitted, in_channels, config.weights)

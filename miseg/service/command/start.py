@@ -22,7 +22,8 @@ from miseg.data.sources.catalog import ensure_packed
 from miseg.data.sources.registry import DATA_SETS
 from miseg.data.storage import file_system, listed, patiently
 from miseg.methods import METHODS
-from miseg.networks.configs import IMAGENET, networks_of
+from miseg.networks.configs import networks_of
+from miseg.networks.encoders.sources import IMAGENET
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster import ray_cluster
 from miseg.service.command.options import JobOptions, check_no_keys

@@ -1,0 +1,1 @@
+"""Encoders of timm: what each gives a decoder, and where their weights come from."""
