@@ -22,8 +22,8 @@ CORE = "core"
 """Stands for no extra."""
 
 BROUGHT: dict[str, set[str]] = {
-    "networks": {"PIL", "packaging", "safetensors", "yaml"},
-    "weights": {"PIL", "packaging", "safetensors", "yaml"},
+    "networks": {"PIL", "packaging", "yaml"},
+    "weights": {"PIL", "packaging", "yaml"},
     "service": {"jsonschema", "starlette", "uvicorn"},
     "label": {"jsonschema", "uvicorn"},
 }
@@ -45,8 +45,8 @@ WITHOUT = {
 
 PARTS = {
     "geo": {"data"},
-    "networks": {"information"},
-    "weights": {"information", "networks"},
+    "networks": {"information", "serving"},
+    "weights": {"information", "networks", "serving"},
     "service": {"information", "networks", "data", "geo", "serving"},
     "label": {"information", "networks", "data", "geo", "serving", "service"},
 }

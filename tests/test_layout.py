@@ -28,7 +28,7 @@ def test_a_class_has_a_name_of_its_own() -> None:
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(str(path))
     shared = {name: found for name, found in places.items() if len(found) > 1}
-    for name in ("DeepLab", "InfoSegNetwork", "PatchEncoder", "UNet"):
+    for name in ("DeepLab", "EncoderDecoder", "InfoSegNetwork", "PatchEncoder", "UNet"):
         assert len(found := shared.pop(name)) == 2 and "miseg/networks/configs.py" in found
     assert shared == {}
 

@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from miseg.networks.architectures import ARCHITECTURES, ArchitectureName, check
+from miseg.networks.encoders.table import Colours, standardisation
 from miseg.networks.registry import Network, register_network
 
 
@@ -93,6 +94,11 @@ class EncoderDecoder(Network):
             raise ValueError(f"encoder_rate = {self.encoder_rate}: use a value above 0, or frozen=all for none")
         if self.frozen != "all" and self.frozen not in range(6):
             raise ValueError(f"frozen = {self.frozen!r}: use 0 (nothing) to 5 halvings, or all")
+
+    @property
+    def colours(self) -> Colours | None:
+        """Mean and deviation of the images that the weights were trained on; None for random weights."""
+        return None if self.weights is None else standardisation(self.encoder)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def load_encoder(encoder: nn.Module, config: configs.DeepLab, in_channels: int) 
         ValueError: they cannot be had; the encoder is as it was.
     """
     assert config.weights is not None
-    known, settings = find(config.encoder), {}
+    known, settings = find(config.encoder), dict[str, Any]()
     fitted = None if config.weights == IMAGENET else weights_for(config.weights, config.encoder, known)
     if fitted is not None:
         settings["pretrained_cfg_overlay"] = overlay(fitted, config.encoder, known)

@@ -54,6 +54,7 @@ class EncoderDecoder(nn.Module):
 
     def __init__(self, config: configs.EncoderDecoder, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.model: Any
         self.config = config
         encoder = check(config.architecture, config.encoder, config.output_stride)
         self.model = _model(config, encoder, in_channels, out_channels)
@@ -84,7 +85,7 @@ class EncoderDecoder(nn.Module):
         return logits[..., :height, :width]
 
     def train(self, mode: bool = True) -> EncoderDecoder:
-        """As of any module, but that what is frozen stays as it is in evaluation."""
+        """Training or evaluation mode, as of any module, but that what is frozen stays as it is in evaluation."""
         super().train(mode)
         for name in self._in_evaluation:
             self.model.encoder.get_submodule(name).eval()
@@ -167,7 +168,7 @@ def _model(config: configs.EncoderDecoder, encoder: Encoder, in_channels: int, o
         return _of_the_hub(config, lambda: _built(config, f"tu-{config.encoder}", True, settings))
     fitted = weights_for(weights, config.encoder, encoder)
     settings |= {"pretrained_cfg_overlay": overlay(fitted, config.encoder, encoder)}
-    model = _built(config, f"tu-{config.encoder}", True, settings)
+    model: Any = _built(config, f"tu-{config.encoder}", True, settings)
     check_loaded(model.encoder.model, fitted, in_channels, weights)
     return model
 
@@ -198,7 +199,7 @@ def _own(config: configs.EncoderDecoder, encoder: Encoder, settings: dict[str, A
         build = partial(_built, config, encoder.name, config.weights, settings)
         return build() if config.weights is None else _of_the_hub(config, build)
     fitted = weights_for(config.weights, encoder.name, encoder)
-    model = _built(config, encoder.name, None, settings | {"in_channels": RGB})
+    model: Any = _built(config, encoder.name, None, settings | {"in_channels": RGB})
     model.encoder.load_state_dict(dict(fitted.tensors))
     model.encoder.set_in_channels(settings["in_channels"], pretrained=True)
     return model

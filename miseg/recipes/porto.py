@@ -19,7 +19,8 @@ from functools import partial
 
 from miseg.data.configs import Augmentation
 from miseg.methods.configs import CrossEntropy, MethodConfig, MutualLearning, RegionMutualInformation
-from miseg.networks.configs import IMAGENET, DeepLab, UNet
+from miseg.networks.configs import DeepLab, UNet
+from miseg.networks.encoders.sources import IMAGENET
 from miseg.recipes.experiment import Experiment, Optimiser
 
 EPOCHS = 200

@@ -24,7 +24,8 @@ from miseg.methods.configs import (
     MethodConfig,
     RegionMutualInformation,
 )
-from miseg.networks.configs import IMAGENET, DeepLab
+from miseg.networks.configs import DeepLab
+from miseg.networks.encoders.sources import IMAGENET
 from miseg.recipes.experiment import Experiment, Optimiser
 
 Version = Literal["v3", "v3+"]

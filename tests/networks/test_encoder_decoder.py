@@ -14,6 +14,7 @@ from miseg.methods import build_method
 from miseg.methods.configs import CrossEntropy
 from miseg.networks import build_network
 from miseg.networks.architectures import ARCHITECTURES
+from miseg.networks.blocks import with_shared_batch_norm
 from miseg.networks.configs import EncoderDecoder, without_weights
 from miseg.networks.encoder_decoder import pad
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
@@ -176,6 +177,18 @@ def test_frozen_batch_norm_keeps_its_weights_and_statistics() -> None:
     of_norms = {name for name in before if name.rpartition(".")[0] in norms}
     assert of_norms and not moved(before, after) & of_norms
     assert moved(before, after) == {name for name in before if name not in of_norms}
+
+
+def test_batch_norm_over_several_gpus_keeps_activations_and_what_is_frozen() -> None:
+    """timm's own batch norms hold an activation: torch's conversion drops it, and nothing fails."""
+    network = network_of(EncoderDecoder("fpn", "test_efficientnet", frozen_batch_norm=True)).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = network(images)
+        converted = with_shared_batch_norm(network)
+        torch.testing.assert_close(converted(images), before)
+    norms = [m for m in converted.train().model.encoder.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert norms and not any(norm.training for norm in norms)
 
 
 def test_nothing_frozen_moves_all() -> None:

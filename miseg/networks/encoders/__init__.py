@@ -1,1 +1,1 @@
-"""Encoders of timm: what each gives a decoder, and where their weights come from."""
+"""Encoders of timm: a table of the features that each gives a decoder, and the sources of their weights."""

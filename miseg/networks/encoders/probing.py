@@ -1,4 +1,4 @@
-"""What an encoder of timm gives a decoder, found by building it on the meta device, where tensors have no memory."""
+"""Encoders of timm, measured: each is built on the meta device, where tensors have no memory."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def _halves(name: str) -> bool:
     try:
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")
-            reductions = timm.create_model(name, features_only=True).feature_info.reduction()
+            encoder: Any = timm.create_model(name, features_only=True)
+            reductions = encoder.feature_info.reduction()
     except Exception:  # whatever timm raises for a name that has no such features
         return False
     return reductions[-1] == 2**DEPTH

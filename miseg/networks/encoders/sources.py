@@ -1,4 +1,4 @@
-"""Where weights come from: timm's hub, a file, or a Python package that carries one. No torch here."""
+"""Sources of weights: timm's hub, a file, or a Python package that carries one. No torch here."""
 
 from __future__ import annotations
 

@@ -63,12 +63,19 @@ def find(name: str) -> Encoder:
     known = encoders()
     encoder = known.get(stem) or _of_another_timm(stem)
     if encoder is None:
-        nearest = ", ".join(difflib.get_close_matches(stem, known, n=5, cutoff=0.5)) or "resnet34, mit_b0"
+        nearest = ", ".join(_nearest(stem, known)) or "resnet34, mit_b0"
         raise ValueError(f"encoder = {name!r}: there is no such encoder in timm; the nearest are {nearest}")
     if tag and tag not in encoder.weights:
         tags = ", ".join(f"{stem}.{other}" for other in encoder.weights) or "none"
         raise ValueError(f"encoder = {name!r}: there are no such weights of {stem}; there are {tags}")
     return encoder
+
+
+def _nearest(name: str, known: Mapping[str, Encoder]) -> list[str]:
+    """Up to five names: those that go on as this one begins, the shortest first, then those that differ least."""
+    longer = sorted((other for other in known if other.startswith(name)), key=lambda other: (len(other), other))[:3]
+    close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    return list(dict.fromkeys([*longer, *close]))[:5]
 
 
 def standardisation(name: str) -> Colours:

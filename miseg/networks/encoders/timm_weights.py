@@ -44,7 +44,7 @@ def weights_for(weights: str, name: str, encoder: Encoder) -> Fitted:
         if encoder.own:
             whole = smp.encoders.get_encoder(encoder.name, weights=None).state_dict()
             return fit(file, whole, list(whole), name)
-        classifier = timm.create_model(name, **keywords(encoder))
+        classifier: Any = timm.create_model(name, **keywords(encoder))
         part = classifier
         if encoder.kind != "plain":
             part = timm.create_model(name, features_only=True, **keywords(encoder))

@@ -24,8 +24,10 @@ LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"
 COUNTER = "num_batches_tracked"
 """Counter of batches that old checkpoints lack, and that nothing here depends on."""
 
-_UNREADABLE = (ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError)
-_UNREADABLE += (TypeError, ValueError, Warning, pickle.UnpicklingError)
+_UNREADABLE: tuple[type[Exception], ...] = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
+    *(TypeError, ValueError, Warning, pickle.UnpicklingError),
+)
 
 Tensors = Mapping[str, Tensor]
 

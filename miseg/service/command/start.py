@@ -22,15 +22,13 @@ from miseg.data.sources.catalog import ensure_packed
 from miseg.data.sources.registry import DATA_SETS
 from miseg.data.storage import file_system, listed, patiently
 from miseg.methods import METHODS
-from miseg.networks.configs import networks_of
-from miseg.networks.encoders.sources import IMAGENET
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster import ray_cluster
 from miseg.service.command.options import JobOptions, check_no_keys
 from miseg.service.journal import copies, journal, sender
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.tracking.run_store import Workspace
-from miseg.service.training import decoded_cache
+from miseg.service.training import decoded_cache, pretrained
 
 START_PATIENCE = 15.0
 """Seconds for which a job tries to write to storage behind a network before it says that it cannot."""
@@ -117,6 +115,9 @@ def prepare(
     dataset = PackedDataset.open(data)
     for experiment in experiments:
         check_fits(experiment, dataset, splits)
+    if "train" in splits:
+        for line in dict.fromkeys(line for e in experiments for line in pretrained.sentences(e, dataset.info)):
+            print(line, flush=True)
     uri = mlflow_runs.tracking_uri(storage, options.offline)
     mlflow_runs.check(uri, storage)
     sender.sync(journal.journal_folder(storage), uri)
@@ -195,12 +196,7 @@ def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[
             raise ValueError(f"{dataset.uri} has no classes: say how many clusters {kind} gives (--method.clusters)")
     for split in splits:
         dataset.size(experiment.validation_split(dataset.splits) if split == "val" else split)
-    for network in networks_of(experiment.method):
-        weights = getattr(network, "weights", None)
-        if weights not in (None, IMAGENET) and not Path(weights).expanduser().is_file():
-            raise ValueError(
-                f"weights = {weights!r}: there is no such file; give imagenet, or a file of timm's weights"
-            )
+    pretrained.check_sources(experiment)
     augmentation, channels = experiment.augmentation, dataset.info.channels
     if augmentation.mean is not None and len(augmentation.mean) != channels:
         raise ValueError(f"augmentation.mean has {len(augmentation.mean)} values for images of {channels} channels")

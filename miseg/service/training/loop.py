@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from miseg.interface import Batch, Task, combine
 from miseg.methods import build_method
+from miseg.networks.blocks import with_shared_batch_norm
 from miseg.recipes.experiment import Experiment, Optimiser
 from miseg.service.training.scoring import Evaluation, Scoring, evaluate
 
@@ -83,7 +84,7 @@ class Loop:
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         if self.world > 1 and self.device.type == "cuda":
             # Torch has it for GPUs alone: on the CPU each rank's batch norm sees its own share.
-            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+            method = with_shared_batch_norm(method)
         self.method = method.to(device=self.device).to(memory_format=self.memory_format)
         self.model: nn.Module = self.method
         if self.world > 1:

@@ -23,6 +23,7 @@ from miseg.service.training import system_metrics
 from miseg.service.training.artifacts import log_evaluation, watch_collapse
 from miseg.service.training.background import BackgroundWriter, WriterBusyError
 from miseg.service.training.loop import Loop, StepRecord
+from miseg.service.training.pretrained import augmentation_of
 from miseg.service.training.scoring import Evaluation
 
 CLOSING_TRIES = 3
@@ -156,7 +157,7 @@ class Recorder:
                 print(f"warning: the pictures of step {taken.step} are not kept: {error}", flush=True)
 
     def _data_description(self, experiment: Experiment, match_K: Tensor | None) -> dict[str, Any]:
-        mean_C, std_C = standardisation(experiment.augmentation, self.dataset.info)
+        mean_C, std_C = standardisation(augmentation_of(experiment, self.dataset.info), self.dataset.info)
         described = {
             "mean": [float(value) for value in mean_C],
             "std": [float(value) for value in std_C],

@@ -24,6 +24,7 @@ from miseg.interface import Batch, Task
 from miseg.recipes.experiment import LABELLED_PIXELS, Experiment
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_data import quiet_data_context
+from miseg.service.training.pretrained import augmentation_of
 
 CHUNK_BYTES = 16 * 2**20
 """Decoded bytes a task makes: large enough to hide its start, small enough that a few fit in the object store."""
@@ -104,7 +105,7 @@ def training_plan(
         training_batches,
         dataset,
         "train",
-        experiment.augmentation,
+        augmentation_of(experiment, dataset.info),
         seed=experiment.seed,
         order=experiment.order,
         batch_size=experiment.batch_size,
@@ -182,7 +183,7 @@ class Converter:
     """
 
     def __init__(self, dataset: PackedDataset, experiment: Experiment) -> None:
-        mean_C, std_C = standardisation(experiment.augmentation, dataset.info)
+        mean_C, std_C = standardisation(augmentation_of(experiment, dataset.info), dataset.info)
         self.constants = torch.as_tensor(mean_C).view(1, -1, 1, 1), torch.as_tensor(std_C).view(1, -1, 1, 1)
 
     def __call__(self, columns: dict[str, Any]) -> Batch:
