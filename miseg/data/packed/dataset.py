@@ -91,9 +91,8 @@ class PackedDataset:
                 "pack one with `miseg prepare-data`"
             ) from None
         info = parse_sidecar(sidecar, name)
-        shards = [shard.file for split in info.splits.values() for shard in split]
+        paths = [f"{folder}/{shard.file}" for split in info.splits.values() for shard in split]
         try:
-            paths = [f"{folder}/{file}" for file in shards]
             there = patiently(system, lambda: system.get_file_info(paths), _PATIENCE)
         except OSError as error:
             raise ValueError(f"{name} lists a shard that cannot be there ({_short(error)}): pack again") from None
@@ -198,7 +197,13 @@ class PackedDataset:
         return size * sum(taken) // max(1, len(taken))
 
     def index(self, split: str) -> list[tuple[str, str | None, str | None]]:
-        """(id, series, date) of the split's images, in order; reads these columns alone, once.
+        """(id, series, date) of the split's images, in order; read once. Errors as in `columns`."""
+        if split not in self._index:
+            self._index[split] = self.columns(split, "id", "series", "date")
+        return list(self._index[split])
+
+    def columns(self, split: str, *names: str) -> list[tuple[Any, ...]]:
+        """Values of these columns, such as height and width, for each of the split's images; reads no other column.
 
         Raises:
             ValueError: unknown split, or a shard that is damaged or disagrees with the sidecar.
@@ -206,15 +211,12 @@ class PackedDataset:
         self.size(split)
         if self._pid != os.getpid():
             self._reset()
+        rows: list[tuple[Any, ...]] = []
         with self._lock:
-            if split not in self._index:
-                rows: list[tuple[str, str | None, str | None]] = []
-                columns = ["id", "series", "date"]
-                for shard in self.info.splits[split]:
-                    table = self._from(shard, "", lambda file: file.read(columns, use_threads=False))
-                    rows += zip(*(table[name].to_pylist() for name in columns), strict=True)
-                self._index[split] = rows
-            return list(self._index[split])
+            for shard in self.info.splits[split]:
+                table = self._from(shard, "", lambda file: file.read(list(names), use_threads=False))
+                rows += zip(*(table[name].to_pylist() for name in names), strict=True)
+        return rows
 
     def verify(self) -> None:
         """Reads every shard and compares its checksum with the sidecar's.
@@ -232,8 +234,7 @@ class PackedDataset:
                 raise ValueError(f"{self.uri}/{shard.file}: its SHA-256 is not the sidecar's; copy it again")
 
     def __getstate__(self) -> dict[str, Any]:
-        left = ("_files", "_lock", "_pid", "_at", "_index")
-        return {key: value for key, value in self.__dict__.items() if key not in left}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_files", "_lock", "_pid", "_at", "_index")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -243,7 +244,7 @@ class PackedDataset:
         self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._index: dict[str, list[tuple[str, str | None, str | None]]] = {}
+        self._index: dict[str, list[tuple[Any, ...]]] = {}
         self._at: tuple[fs.FileSystem, str] | None = None
 
     @property

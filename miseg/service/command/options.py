@@ -69,6 +69,15 @@ class JobOptions:
         return int(value * 2**30)
 
 
+def check_data(name: str, storage: str) -> None:
+    """Raise ValueError where the data set `name` is neither known nor packed: at once, before a job's slow imports."""
+    # Only now: it brings Arrow along.
+    from miseg.data.sources.catalog import check_known
+
+    check_no_keys("data", name)
+    check_known(name, storage)
+
+
 def check_no_keys(option: str, uri: str) -> None:
     """Raise ValueError where a URI holds a key and its secret: it is printed, and kept with the runs."""
     login, _, host = (urlsplit(uri).netloc if "://" in uri else "").rpartition("@")

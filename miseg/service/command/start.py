@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SIDECAR
-from miseg.data.sources.catalog import ensure_packed
+from miseg.data.sources.catalog import ensure_packed, is_description
 from miseg.data.sources.registry import DATA_SETS
 from miseg.data.storage import file_system, listed, patiently
 from miseg.methods import METHODS
@@ -166,13 +166,25 @@ def check_writable(storage: str) -> None:
 def packed(name: str, storage: str) -> str:
     """The packed data set called `name`, packed into `storage` on first use; a folder or URI stands for itself."""
     check_no_keys("data", name)
-    if "://" not in storage or name not in DATA_SETS:
+    if "://" not in storage or not (name in DATA_SETS or is_description(name)):
         return ensure_packed(name, storage)
+    if name in DATA_SETS and (uri := _if_packed(name, storage)):
+        return uri
+    local = Path(ensure_packed(name, Path("~/.miseg").expanduser()))
+    if uri := _if_packed(local.name, storage):
+        return uri
+    uri = f"{storage.rstrip('/')}/data/{local.name}"
+    upload(local, uri)
+    return uri
+
+
+def _if_packed(name: str, storage: str) -> str:
+    """The URI of the packed data set of this name in a storage; "" where there is none."""
     uri = f"{storage.rstrip('/')}/data/{name}"
     try:
         PackedDataset.open(uri)
     except ValueError:
-        upload(Path(ensure_packed(name, Path("~/.miseg").expanduser())), uri)
+        return ""
     return uri
 
 
