@@ -1,22 +1,27 @@
-"""Train one recipe, or the experiment of an MLflow run again.
+"""Train one recipe, a method on any data, or the experiment of an MLflow run again.
 
 miseg train embedded-rmi
 miseg train camvid-rmi --method.weight 0.3 --seed 1 --workers 2
+miseg train rmi --data pets
 miseg train --from-run 3f0c9d…
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from miseg.recipes.catalog import RECIPES
+from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
+from miseg.recipes.planning.given import named_settings
+from miseg.recipes.planning.plan import PLAN
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
-from miseg.service.command.options import JobOptions, execute
+from miseg.service.command.options import JobOptions, check_data, execute
 
 
 @dataclass
@@ -54,6 +59,13 @@ class Train(How):
 
 
 @dataclass
+class TrainMethod(Train):
+    """Train a method on any data set (--data). What is not given of crop, batch, schedule and augmentation, and of the
+    method what depends on the size of images, is planned from the data and the memory, and printed with the reasons;
+    the defaults below are of the rest."""
+
+
+@dataclass
 class Again(How):
     """Train the experiment of an MLflow run once more, from its record alone."""
 
@@ -61,9 +73,17 @@ class Again(How):
     """Id of the MLflow run."""
 
 
-def run(arguments: Train | Again) -> int:
-    """Train, and say how it ended; status 1 where it did not get to its last step."""
+def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
+    """Train, and say how it ended; status 1 where it did not get to its last step.
+
+    Args:
+        arguments: what to train.
+        command: the command line that they are from: what it names is not planned.
+    """
+    if isinstance(arguments, Train):
+        check_data(arguments.experiment.data, arguments.root)
     # Not at the top: --help must not wait for them.
+    from miseg.service.command.planning import planned
     from miseg.service.command.start import prepare
     from miseg.service.tracking import mlflow_runs, queries, registry
     from miseg.service.tracking.claims import claimed
@@ -79,9 +99,17 @@ def run(arguments: Train | Again) -> int:
     else:
         labels = arguments.labelled_images, arguments.labelled_pixels_per_class
         experiment = arguments.experiment.with_labels(*labels)
+    plan = None
+    if isinstance(arguments, TrainMethod):
+        given = named_settings(command, experiment)
+        ((experiment, plan),) = planned(arguments, [experiment], given, arguments.workers)
+        arguments.decoded_gib = plan.decoded_gib
+        print(plan.table(), flush=True)
     job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=True)
     name = arguments.name or f"{experiment.id}-{job.stamp}"
-    again = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
+    tags = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
+    if plan is not None:
+        tags[PLAN] = plan.json()
 
     def register(run_id: str) -> None:
         if arguments.register is not None:
@@ -89,7 +117,7 @@ def run(arguments: Train | Again) -> int:
             print(registry.describe_best(job.tracking_uri, arguments.register))
 
     # A name, and --from-run, ask for it once more.
-    first = arguments.name is None and not again
+    first = arguments.name is None and not isinstance(arguments, Again)
     if first and (earlier_run := repeats.trained(job.tracking_uri, experiment, job.data)) is not None:
         print(repeats.training_message(earlier_run))
         register(earlier_run.info.run_id)
@@ -106,7 +134,7 @@ def run(arguments: Train | Again) -> int:
                 job.tracking_uri,
                 job.resources,
                 display=arguments.name or f"{type(experiment.method).__name__} seed {experiment.seed}",
-                tags=again,
+                tags=tags,
                 keep_all=arguments.keep_all,
                 when_storage_fails=arguments.when_storage_fails,
             ),
@@ -126,14 +154,19 @@ def command_line(arguments: list[str]) -> list[str]:
 
 
 def recipe_type() -> type:
-    """One subcommand a recipe, and `again`."""
+    """One subcommand a recipe, one a method, and `again`."""
+    recipes = {name: Train(experiment=recipe()) for name, recipe in RECIPES.items()}
+    methods = {key: of for key, of in CONTENDERS.items() if key not in RECIPES}
+    by_name = {key: TrainMethod(experiment=Experiment(method=of.settings())) for key, of in methods.items()}
     trains = tyro.extras.subcommand_type_from_defaults(
-        {name: Train(experiment=recipe()) for name, recipe in RECIPES.items()},
-        {name: (recipe.__doc__ or "").strip().partition("\n")[0] for name, recipe in RECIPES.items()},
+        by_name | recipes,
+        {key: f"{of.label} on any data set: `{key} --data NAME`." for key, of in methods.items()}
+        | {name: (recipe.__doc__ or "").strip().partition("\n")[0] for name, recipe in RECIPES.items()},
     )
     return trains | Annotated[Again, tyro.conf.subcommand("again")]  # type: ignore[return-value]
 
 
 def main() -> None:
     """Run the command that sys.argv holds, and exit with its status."""
-    execute(recipe_type(), run, __doc__, command_line(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    execute(recipe_type(), lambda options: run(options, arguments), __doc__, command_line(arguments))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from miseg.methods.ranges import LEARNING_RATE, Around, Multiples, Space
 from miseg.methods.registry import MethodConfig, Supervision, register
@@ -68,6 +68,11 @@ class InvariantInformation(MethodConfig):
         _check_jitter(self.jitter)
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip = {self.flip}: a probability lies in 0..1")
+
+    def fitted(self, height: int, width: int) -> dict[str, tuple[Any, str]]:
+        """The share of an image's shorter side that the paper's window has: 10 of 128 pixels, and no more than that."""
+        displacement = max(1, min(self.displacement, min(height, width) * 10 // 128))
+        return {"displacement": (displacement, "the paper's 10 pixels of 128, at most")}
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError where the window of displacements is larger than an image of height x width."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from miseg.methods.cluster_configs import CoOccurrence, InfoSeg, InvariantInformation, PixelKMeans, RelativePosition
 from miseg.methods.few_configs import DeepInfoMax, MutualInformationSimilarity, PatchAutoencoder
@@ -31,6 +31,9 @@ __all__ = [
     "RegionMutualInformation",
     "RelativePosition",
 ]
+
+REGIONS = 20
+"""Regions of an image, for each pixel of a region, that a covariance of these pixels is estimated from at least."""
 
 
 @register(
@@ -101,6 +104,16 @@ class RegionMutualInformation(MethodConfig):
         if self.downsampling not in ("average", "max", "interpolation"):
             raise ValueError(f"downsampling = {self.downsampling!r}: use average, max or interpolation")
 
+    def fitted(self, height: int, width: int) -> dict[str, tuple[Any, str]]:
+        """The largest DF and R, up to the settings' own, that leave `REGIONS` regions for each of a region's pixels."""
+        for size in range(self.region_size, 0, -1):
+            for factor in range(self.downsampling_factor, 0, -1):
+                regions = max(0, height // factor - size + 1) * max(0, width // factor - size + 1)
+                if regions >= REGIONS * size**2 or factor == size == 1:
+                    reason = f"{regions:,} regions of {size}x{size} an image"
+                    return {"downsampling_factor": (factor, reason), "region_size": (size, reason)}
+        raise AssertionError
+
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError where an image of height x width leaves no region at this DF and R."""
         smallest = self.downsampling_factor * self.region_size
@@ -148,6 +161,11 @@ class AffinityField(MethodConfig):
             raise ValueError(f"margin = {self.margin}: use a value above 0 (nats); both papers use 3")
         if self.stride < 1:
             raise ValueError(f"stride = {self.stride}: use 1 (full resolution) or more; the RMI paper uses 8")
+
+    def fitted(self, height: int, width: int) -> dict[str, tuple[Any, str]]:
+        """The largest stride, up to the settings' own, that leaves 32 pixels along the shorter side."""
+        stride = max(1, min(self.stride, min(height, width) // 32))
+        return {"stride": (stride, f"{height // stride}x{width // stride} pixels are compared")}
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError where an image of height x width leaves no pair of pixels at this stride."""

@@ -32,6 +32,13 @@ class MethodConfig:
     learns_from_pairs: ClassVar[bool] = False
     """Whether it learns from pairs of patches of its `encoder`'s size, cut from scenes, rather than from images."""
 
+    def fitted(self, height: int, width: int) -> dict[str, tuple[Any, str]]:
+        """Settings that follow from the size in pixels of training images: by name, each with the reason for it.
+
+        A plan from the data takes them; the default is none.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class Registered:

@@ -45,7 +45,9 @@ def parsed(texts: Sequence[str], base: Experiment) -> Space:
         if path in ranges:
             raise ValueError(f"--space {text}: {path} has a range already; name each setting once")
         try:
-            parsed_range = _range(within, *_setting(path, base))
+            if path in ALIKE:
+                raise ValueError(f"all trials share {', '.join(ALIKE)}; the job's own options change them")
+            parsed_range = _range(within, *setting_at(path, base))
         except ValueError as error:
             raise ValueError(f"--space {text}: {error}") from None
         ranges[path] = dataclasses.replace(parsed_range, name=usual[path].name if path in usual else "")
@@ -62,8 +64,12 @@ def check(space: Space, base: Experiment) -> list[Experiment]:
         raise ValueError(f"--space {error}") from None
 
 
-def _setting(path: str, base: Experiment) -> tuple[Any, Any]:
-    """The annotation of a setting and its value; ValueError where there is none that can be searched."""
+def setting_at(path: str, base: Experiment) -> tuple[Any, Any]:
+    """The annotation of a setting and its value.
+
+    Raises:
+        ValueError: no single setting is at the path.
+    """
     hint: Any = None
     value: Any = base
     name = ""
@@ -77,8 +83,6 @@ def _setting(path: str, base: Experiment) -> tuple[Any, Any]:
     if dataclasses.is_dataclass(value):
         inside = ", ".join(f"{path}.{part}" for part in _hints(value))
         raise ValueError(f"{name} is a group of settings; name one of {inside}")
-    if path in ALIKE:
-        raise ValueError(f"all trials share {', '.join(ALIKE)}; the job's own options change them")
     return hint, value
 
 
@@ -90,14 +94,14 @@ def _hints(settings: Any) -> dict[str, Any]:
 def _range(text: str, hint: Any, own: Any) -> Range:
     """The range that is written."""
     kinds = [kind for kind in _members(hint) if kind is not type(None)]
-    number = next((kind for kind in (float, int) if kind in kinds), None)
+    number = _number_kind(kinds)
     if text.startswith("x") and number is not None:
         return _around(text, number, own)
     if ".." in text:
         if number is None:
             raise ValueError(f"it takes no numbers; give {_allowed(kinds)}")
         return _between(text, number)
-    values = tuple(_value(value, kinds, number) for value in text.split(","))
+    values = tuple(single_value(value, kinds) for value in text.split(","))
     if len(set(values)) < max(2, len(values)):
         raise ValueError("give two or more values with commas between them, each once, or two ends as 1..5")
     return Choice(values)
@@ -128,8 +132,13 @@ def _between(text: str, number: type) -> Range:
     return Uniform(low, high, log=True)
 
 
-def _value(text: str, kinds: Sequence[Any], number: type | None) -> Any:
-    """A single value of a setting."""
+def single_value(text: str, kinds: Sequence[Any]) -> Any:
+    """A single value of a setting that takes these kinds: types, and literals.
+
+    Raises:
+        ValueError: none of its values.
+    """
+    number = _number_kind(kinds)
     words = [word for kind in kinds if typing.get_origin(kind) is Literal for word in typing.get_args(kind)]
     by_text = {str(word): word for word in words} | ({"true": True, "false": False} if bool in kinds else {})
     if text in by_text:
@@ -139,6 +148,10 @@ def _value(text: str, kinds: Sequence[Any], number: type | None) -> Any:
     if str in kinds:
         return text
     raise ValueError(f"{text!r} is none of its values; give {_allowed(kinds)}")
+
+
+def _number_kind(kinds: Sequence[Any]) -> type | None:
+    return next((kind for kind in (float, int) if kind in kinds), None)
 
 
 def _allowed(kinds: Sequence[Any]) -> str:

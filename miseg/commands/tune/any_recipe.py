@@ -1,6 +1,7 @@
-"""Tune any recipe in any of its settings, then confirm the winner on fresh seeds.
+"""Tune any recipe, or a method on any data, in any of its settings, then confirm the winner on fresh seeds.
 
 miseg tune embedded-dice
+miseg tune rmi --data pets --baselines ce dice
 miseg tune camvid-rmi --space method.weight=0.1..0.9 optimiser.learning_rate=1e-4..1e-2:log --trials 32
 miseg tune embedded-affinity --space method.stride=1,2,4 method.weight=x10 --baselines embedded-ce
 """
@@ -14,10 +15,13 @@ from typing import Literal
 import tyro
 
 from miseg.recipes.catalog import RECIPES
+from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
+from miseg.recipes.planning.given import with_settings
+from miseg.recipes.planning.plan import TrainingPlan
 from miseg.recipes.space_text import parsed
 from miseg.recipes.spaces import at_its_point
-from miseg.service.command.options import execute
+from miseg.service.command.options import check_data, execute
 from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
@@ -26,16 +30,22 @@ class TuneAnyRecipe(TuningOptions):
     """Search settings of a recipe by TPE with ASHA, then confirm the winner beside the recipe on fresh seeds."""
 
     recipe: tyro.conf.Positional[str] = field(kw_only=True)
-    """The recipe to tune, such as embedded-dice."""
+    """The recipe to tune, such as embedded-dice; or a method, such as rmi, whose settings on --data are planned from
+    it, and printed with the reasons."""
     space: tuple[str, ...] | None = None
     """Ranges to search, each as SETTING=RANGE with the setting's path in the recipe: method.weight=0.1..0.9 (two ends),
     optimiser.learning_rate=1e-4..1e-2:log (on a log scale), optimiser.learning_rate=x10 (from a tenth of the recipe's
     own value to ten times it), method.downsampling=average,max (one of these). Default: what is registered for the
     recipe's method."""
     data: str | None = None
-    """A name that `miseg prepare-data` knows, or the folder or URI of a packed data set. Default: the recipe's."""
+    """A name that `miseg prepare-data` knows or packed, or the folder or URI of a packed data set. Default: the
+    recipe's; of a method embedded."""
+    set: tuple[str, ...] | None = None
+    """Settings that all trials have in place of the recipe's or of what is planned, each as SETTING=VALUE:
+    batch_size=4, augmentation.crop=256,256."""
     baselines: tuple[str, ...] = ()
-    """Recipes that the winner and the recipe itself are confirmed against, such as embedded-ce."""
+    """Recipes that the winner and the recipe itself are confirmed against, such as embedded-ce; beside a method other
+    methods, with the same plan."""
     selection: Literal["objective", "labels"] | None = None
     """Score of the trials of a method without labels: its objective on held-out images, or mean IoU. Default:
     objective; other methods have labels alone."""
@@ -48,21 +58,62 @@ def run(arguments: TuneAnyRecipe) -> int:
         ValueError: a recipe that is not there, a range that is none, or a selection that the method does not have.
     """
     arguments.check()
-    base = at_its_point(_recipe("recipe", arguments.recipe, arguments))
-    rivals = {name: _recipe("baselines", name, arguments) for name in arguments.baselines}
+    if arguments.data is not None:
+        check_data(arguments.data, arguments.root)
+    plan = None
+    if arguments.recipe not in RECIPES and arguments.recipe in CONTENDERS:
+        base, rivals, plan = _of_methods(arguments)
+    else:
+        base = _recipe("recipe", arguments.recipe, arguments)
+        rivals = {name: _recipe("baselines", name, arguments) for name in arguments.baselines}
+    base = at_its_point(base)
     if arguments.selection == "objective" and base.supervision != "none":
         raise ValueError(f"--selection objective: {arguments.recipe} learns from labels, which are what compares it")
     default: Literal["objective", "labels"] = "objective" if base.supervision == "none" else "labels"
     typed = parsed(arguments.space, base) if arguments.space is not None else None
     selection = arguments.selection or default
-    return search(arguments, TuningRequest(f"tune-{arguments.recipe}", base, rivals, typed, selection=selection))
+    stem = (
+        f"tune-{arguments.recipe}"
+        if plan is None
+        else f"tune-{arguments.recipe}-{base.data.rstrip('/').rsplit('/', 1)[-1]}"
+    )
+    planned = "" if plan is None else plan.json()
+    return search(arguments, TuningRequest(stem, base, rivals, typed, selection=selection, plan=planned))
+
+
+def _of_methods(arguments: TuneAnyRecipe) -> tuple[Experiment, dict[str, Experiment], TrainingPlan]:
+    """The experiment to tune and its baselines, with what is planned from the data for all of them alike."""
+    # Not at the top: --help must not wait for them.
+    from miseg.service.command.planning import planned
+
+    names = [arguments.recipe, *arguments.baselines]
+    if recipes := [name for name in names if name in RECIPES or name not in CONTENDERS]:
+        raise ValueError(
+            f"--baselines {' '.join(recipes)}: {arguments.recipe} is planned from the data, and so must they be: name "
+            f"methods, such as ce; there are {', '.join(CONTENDERS)}"
+        )
+    unplanned = [Experiment(CONTENDERS[name].settings(), seed=arguments.seed) for name in names]
+    if arguments.data is not None:
+        unplanned = [replace(experiment, data=arguments.data) for experiment in unplanned]
+    given = {} if arguments.steps is None else {"steps": arguments.steps}
+    texts = arguments.set or ()
+    changed = [with_settings(experiment, texts) for experiment in unplanned]
+    given |= changed[0][1]
+    of_data = planned(arguments, [experiment for experiment, _ in changed], given, arguments.workers_per_trial)
+    (base, plan), *others = of_data
+    arguments.decoded_gib = plan.decoded_gib
+    print(plan.table(), flush=True)
+    rivals = {name: experiment for name, (experiment, _) in zip(arguments.baselines, others, strict=True)}
+    return base, rivals, plan
 
 
 def _recipe(option: str, name: str, arguments: TuneAnyRecipe) -> Experiment:
     if name not in RECIPES:
-        close = ", ".join(difflib.get_close_matches(name, RECIPES, n=5, cutoff=0.4)) or ", ".join(RECIPES)
+        known = [*CONTENDERS, *RECIPES]
+        close = ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.4)) or ", ".join(known)
         raise ValueError(f"--{option} {name}: there is no such recipe; the nearest are {close}")
     experiment = arguments.shortened(RECIPES[name](seed=arguments.seed))
+    experiment, _ = with_settings(experiment, arguments.set or ())
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)
 
 

@@ -72,6 +72,8 @@ class TuningRequest:
     """Values that each parameter runs through, in place of a search."""
     selection: Selection = "labels"
     """Score by which trials are compared; methods with labels have mean IoU alone."""
+    plan: str = ""
+    """JSON text of the plan that `base` was made by; "": a recipe."""
 
     @property
     def space(self) -> Space:
@@ -144,6 +146,7 @@ def _tuning(name: str, arguments: TuningOptions, request: TuningRequest, job: Jo
         selection=request.selection,
         grid=request.grid,
         when_storage_fails=arguments.when_storage_fails,
+        plan=request.plan,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from miseg.recipes.experiment import Experiment
+from miseg.recipes.planning.plan import PLAN
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs, registry, views
 from miseg.service.tracking.description import parameter_name
@@ -35,6 +36,7 @@ def open_run(tuning: Tuning) -> str:
             repeats.SETTINGS: repeats.settings_of(tuning),
             views.SEARCHED: ",".join(parameter_name(knob, tuning.base) for knob in tuning.grid or tuning.default_point),
         }
+        | ({PLAN: tuning.plan} if tuning.plan else {})
         | dict(tuning.tags),
         params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
         | {"selection": tuning.selection},

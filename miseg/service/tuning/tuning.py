@@ -48,6 +48,8 @@ class Tuning:
     """See `train.Run`."""
     parent: str | None = None
     """The MLflow run that the tuning is a part of."""
+    plan: str = ""
+    """JSON text of the plan that `base` was made by from the data; "": a recipe."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Further tags of the tuning and of its trials."""
 

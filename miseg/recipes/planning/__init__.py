@@ -1,0 +1,1 @@
+"""Settings planned from the data, as nnU-Net plans them: see `rules`."""

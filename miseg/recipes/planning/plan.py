@@ -1,0 +1,121 @@
+"""A plan: settings by their paths in an experiment, each with the reason for it, and what was given instead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from miseg.methods.ranges import changed
+from miseg.recipes.experiment import Experiment
+
+PLAN = "miseg.plan"
+"""Tag of a run whose settings were planned: the plan as JSON."""
+
+JOB_OPTIONS = ("decoded_gib",)
+"""Settings of a plan that are the job's and not the experiment's."""
+
+GIVEN = "given"
+"""Reason of a setting that the command line names."""
+
+
+@dataclass(frozen=True)
+class PlannedSetting:
+    """One setting of a plan."""
+
+    path: str
+    """From the experiment, such as augmentation.crop; or the name of a job's option."""
+    value: Any
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """The value as the command line takes it."""
+        if isinstance(self.value, tuple):
+            return " ".join(map(str, self.value))
+        return f"{self.value:g}" if isinstance(self.value, float) else str(self.value)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Settings for one data set and machine, with what they were planned from."""
+
+    data: str
+    """The data set in words."""
+    machine: str
+    """Device and memory in words."""
+    settings: tuple[PlannedSetting, ...]
+
+    def __getitem__(self, path: str) -> Any:
+        return next(setting.value for setting in self.settings if setting.path == path)
+
+    @property
+    def decoded_gib(self) -> float | None:
+        """GiB of decoded images that each machine keeps; None: what the job says."""
+        return next((setting.value for setting in self.settings if setting.path == "decoded_gib"), None)
+
+    def applied(self, experiment: Experiment) -> Experiment:
+        """The experiment with the planned settings.
+
+        Raises:
+            ValueError: a value that was given does not fit the others.
+        """
+        return changed(experiment, {s.path: s.value for s in self.settings if s.path not in JOB_OPTIONS})
+
+    def table(self) -> str:
+        """The plan for the terminal: a line for each setting, with the option that changes it."""
+        names = [f"--{setting.path.replace('_', '-')}" for setting in self.settings]
+        widths = max(map(len, names)), max(len(setting.text) for setting in self.settings)
+        lines = [
+            f"  {name:<{widths[0]}}  {setting.text:<{widths[1]}}  {setting.reason}"
+            for name, setting in zip(names, self.settings, strict=True)
+        ]
+        return "\n".join([f"planned from {self.data}, for {self.machine}:", *lines])
+
+    def json(self) -> str:
+        """The plan as JSON text: data, machine, and by path the value and reason of each setting."""
+        settings = {s.path: {"value": s.value, "reason": s.reason} for s in self.settings}
+        return json.dumps({"data": self.data, "machine": self.machine, "settings": settings}, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Memory that one training may take, and where."""
+
+    memory: int
+    """Bytes."""
+    gpu: bool
+    workers: int = 1
+    """Processes that share each batch."""
+    room: int = 0
+    """Bytes of the machine's memory that decoded images may take."""
+
+    def __str__(self) -> str:
+        kind = "GPU memory" if self.gpu else "memory, no GPU"
+        workers = f", {self.workers} workers" if self.workers > 1 else ""
+        return f"{self.memory / 2**30:.3g} GiB of {kind}{workers}"
+
+
+@dataclass(frozen=True)
+class MemoryNeeds:
+    """Memory that a training takes, as measured on its networks."""
+
+    per_pixel: float
+    """Bytes for each pixel of a batch in a training step."""
+    per_pixel_evaluated: float
+    """Bytes for each pixel of a batch that is predicted."""
+    fixed: float
+    """Bytes of weights, gradients and the optimiser's state."""
+
+    def pixels(self, memory: int) -> int:
+        """Pixels of a batch that so many bytes hold in training, 0 or more."""
+        return max(0, int((memory - self.fixed) / self.per_pixel))
+
+    def evaluated_pixels(self, memory: int) -> int:
+        """Likewise in prediction."""
+        return max(0, int((memory - self.fixed) / self.per_pixel_evaluated))
+
+
+Given = Mapping[str, Any]
+"""Settings that the command line names, by their paths: they always win, and the others are planned around them."""
