@@ -43,6 +43,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "miseg/evaluation/report_figures.py": ("service",),
     "miseg/data": ("data",),
     "miseg/data/configs.py": (),
+    "miseg/data/folders/raster_bytes.py": ("geo",),
     "miseg/data/labels": ("geo",),
     "miseg/data/packed/chips.py": ("geo",),
     "miseg/data/raster": ("geo",),
