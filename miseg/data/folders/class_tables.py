@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from miseg.data.folders.mask_files import Colour
+from miseg.data.listing import read_lines
 from miseg.files import read_text
 
 _BETWEEN = r"\s*[,;\t ]\s*"
@@ -42,6 +43,20 @@ def read_ids(path: Path) -> dict[int, str]:
         ValueError: it cannot be read, a line is neither, or an id stands twice.
     """
     return _read(path, 1, lambda numbers: numbers[0])
+
+
+def read_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of classes in label order, or those that a text file (.txt), given in their place, has one a line.
+
+    Raises:
+        ValueError: it cannot be read, or names none.
+    """
+    if len(names) != 1 or Path(names[0]).suffix.lower() != ".txt":
+        return names
+    listed = tuple(name for _, name in read_lines(Path(names[0]).expanduser()))
+    if not listed:
+        raise ValueError(f"{names[0]} names no class: write one a line")
+    return listed
 
 
 def _read(path: Path, columns: int, key_of: Callable[[tuple[int, ...]], Key]) -> dict[Key, str]:

@@ -17,7 +17,7 @@ from miseg.files import read_text, replacing
 DESCRIPTION = "dataset.yaml"
 
 _HEAD = "# Images and masks of a data set: miseg prepare-data --description FILE packs them again.\n"
-_PATTERNS = ("images", "masks", "valid", "lists")
+_PATTERNS = ("images", "masks", "valid", "coco", "parquet", "lists")
 _FILES = ("colours", "ids")
 
 
@@ -80,6 +80,8 @@ def write_description(description: Description, path: Path, root: Path) -> None:
         if patterns:
             content[name] = patterns
     layout, default = description.layout, Layout()
+    if layout.columns:
+        content["columns"] = list(layout.columns)
     for name in ("group", "split_folders", "without_mask"):
         if getattr(layout, name) != getattr(default, name):
             content[name] = getattr(layout, name)
@@ -88,6 +90,9 @@ def write_description(description: Description, path: Path, root: Path) -> None:
     content["seed"] = description.seed
     if description.options.instances:
         content["instances"] = True
+    if layout.coco and description.options.ignore:
+        # No encoding says it: categories are read anew.
+        content["ignore"] = list(description.options.ignore)
     if description.encoding is not None:
         content["encoding"] = description.encoding.to_dict()
     with replacing(path) as unfinished:
@@ -164,6 +169,9 @@ _KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "images": ("layout", _texts),
     "masks": ("layout", _texts),
     "valid": ("layout", _texts),
+    "coco": ("layout", _texts),
+    "parquet": ("layout", _texts),
+    "columns": ("layout", _texts),
     "lists": ("layout", _texts),
     "group": ("layout", _text),
     "split_folders": ("layout", _flag),

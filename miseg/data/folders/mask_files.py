@@ -14,6 +14,7 @@ Colour = tuple[int, int, int]
 
 _AT_ONCE = 2**20
 _ORIENTATION = 0x0112
+_ARRAYS = {b"MATLAB": "MATLAB", b"\x93NUMPY": "NumPy", b"\x89HDF": "HDF5"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def read_mask(data: bytes) -> MaskPixels:
     Raises:
         BadFileError: no picture, too large a one or a damaged one; transparent pixels; CMYK.
     """
+    if program := next((name for mark, name in _ARRAYS.items() if data.startswith(mark)), None):
+        raise BadFileError(f"file of {program}: save the map of ids in it as a PNG or TIFF of whole numbers")
     if is_tiff(data) and header_bits(data) > 8:
         tiff = read_raster(data)
         if tiff.pixels.shape[2] != 1 or tiff.pixels.dtype.kind not in "iuf":

@@ -22,6 +22,7 @@ from miseg.data.checks import (
     tiff_bands,
     tiff_bits,
 )
+from miseg.data.folders.hf_parquet import ParquetCell, content
 from miseg.data.folders.raster_bytes import RasterPixels, is_tiff, read_raster
 
 _ORIENTATION = 0x0112
@@ -78,7 +79,7 @@ class _Seen:
     missing: bool = False
 
 
-def survey_images(images: Iterable[Path | bytes]) -> PixelFormat:
+def survey_images(images: Iterable[Path | bytes | ParquetCell]) -> PixelFormat:
     """The format of a data set's images. Headers are read, and pixels where there are more than 8 bits, or bands.
 
     A file that cannot be read is passed over: packing lists it among the rejected.
@@ -88,9 +89,9 @@ def survey_images(images: Iterable[Path | bytes]) -> PixelFormat:
     """
     seen, unreadable = _Seen({}), ""
     for number, image in enumerate(images, 1):
-        name = str(image) if isinstance(image, Path) else f"image {number}"
+        name = f"image {number}" if isinstance(image, bytes) else str(image)
         try:
-            _add(seen, image, name)
+            _add(seen, content(image), name)
         except BadFileError as error:
             unreadable = unreadable or f"{name}: {error}"
     if not seen.kinds:

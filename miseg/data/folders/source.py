@@ -11,10 +11,12 @@ import numpy as np
 from miseg.data.checks import BadFileError, encode_png
 from miseg.data.folders.description import Description
 from miseg.data.folders.encoding import MaskEncoding
-from miseg.data.folders.mask_survey import survey_masks
+from miseg.data.folders.hf_parquet import content
+from miseg.data.folders.label_readers import LabelReader, RememberedLabels, mask_name, read_masks, read_outlines
 from miseg.data.folders.names.arrange import arrange
 from miseg.data.folders.names.belonging import counted
-from miseg.data.folders.names.layout import Arrangement, Record
+from miseg.data.folders.names.exports import arrange_coco, arrange_parquet
+from miseg.data.folders.names.layout import Arrangement, Layout, Record
 from miseg.data.folders.names.splits import draw_splits, in_order, leaks, shares_of
 from miseg.data.folders.pixels import PixelFormat, read_image, survey_images
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
@@ -33,6 +35,7 @@ class FolderSource:
         info: name, classes, colours and channels.
         records: the images, each with its split.
         rejections: by split, files that are not packed.
+        labels: how labels are read; None where there are none.
         encoding: how masks are read; None where there are none.
         pixels: how images are read.
         sentences: what was understood without being told, to be printed.
@@ -41,6 +44,7 @@ class FolderSource:
     info: DataSetInfo
     records: tuple[Record, ...]
     rejections: dict[str | None, tuple[Rejection, ...]]
+    labels: LabelReader | None
     encoding: MaskEncoding | None
     pixels: PixelFormat
     sentences: tuple[str, ...]
@@ -70,14 +74,20 @@ class FolderSource:
     def _sample(self, record: Record, split: str) -> Sample | Rejection:
         labels = None
         try:
-            if record.masks and self.encoding is not None:
-                labels = _labels(self.encoding, record)
+            # Without an object, labels are as large as the image, which is read first.
+            if self.labels is not None and record.labelled and record.masks != ():
+                labels = self.labels.labels(record)
         except BadFileError as error:
-            return Rejection(str(record.masks[0]), str(error))
+            return Rejection(mask_name(record), str(error))
         try:
-            image = read_image(record.image, self.pixels, None if labels is None else labels.shape[:2])
+            image = read_image(content(record.image), self.pixels, None if labels is None else labels.shape[:2])
         except BadFileError as error:
             return Rejection(str(record.image), str(error))
+        try:
+            if self.labels is not None and record.masks == ():
+                labels = self.labels.labels(record, image.size)
+        except BadFileError as error:
+            return Rejection(str(record.valid), str(error))
         if labels is not None and image.valid is not None and image.valid.shape == labels.shape:
             labels[~image.valid] = IGNORE_LABEL
         mask = None if labels is None else encode_png(labels)
@@ -95,38 +105,39 @@ def open_folders(description: Description, root: Path) -> FolderSource:
         ValueError: files that cannot be found, paired or understood, in one sentence with the mend.
     """
     shares = shares_of(description.split) if description.split else None
-    arrangement = arrange(description.layout, root)
-    if not arrangement.records:
+    arrangement = _arrange(description.layout, root)
+    records = arrangement.records
+    if not records:
         first = next(iter(rejection for some in arrangement.rejections.values() for rejection in some))
         raise ValueError(f"not one image can be packed; {first.file}: {first.reason}")
-    pixels = survey_images(record.image for record in arrangement.records)
-    encoding = description.encoding
-    masks = [record.masks for record in arrangement.records if record.masks]
-    if encoding is None and masks:
-        several = any(len(files) > 1 for files in masks)
-        encoding = survey_masks((files if several else files[0] for files in masks), description.options)
-    records, drawn, drawing = _with_splits(arrangement, encoding, shares, description.seed)
+    pixels = survey_images(record.image for record in records)
+    masks = None if arrangement.coco else read_masks(records, description.options, description.encoding)
+    reader = read_outlines(arrangement.coco, description.options) if arrangement.coco else masks
+    encoding = None if masks is None else masks.encoding
+    labels = None if reader is None else RememberedLabels(reader)
+    records, drawn, drawing = _with_splits(arrangement, labels, shares, description.seed)
     sentences = (*arrangement.sentences, *drawing, *pixels.notes, *(encoding.notes if encoding is not None else ()))
     info = DataSetInfo(
         description.name,
-        encoding.classes if encoding is not None else (),
-        encoding.colours if encoding is not None else (),
+        labels.classes if labels is not None else (),
+        labels.colours if labels is not None else (),
         channels=pixels.channels,
         full_scale=pixels.full_scale,
         nodata=pixels.nodata,
         dtype=pixels.dtype,
         drawn=drawn,
     )
-    return FolderSource(info, records, arrangement.rejections, encoding, pixels, sentences)
+    return FolderSource(info, records, arrangement.rejections, labels, encoding, pixels, sentences)
 
 
-def _labels(encoding: MaskEncoding, record: Record) -> np.ndarray:
-    masks = record.masks if len(record.masks) > 1 else record.masks[0]
-    return encoding.labels(masks, record.valid)
+def _arrange(layout: Layout, root: Path) -> Arrangement:
+    if layout.coco:
+        return arrange_coco(layout, root)
+    return arrange_parquet(layout, root) if layout.parquet else arrange(layout, root)
 
 
 def _with_splits(
-    arrangement: Arrangement, encoding: MaskEncoding | None, shares: dict[str, float] | None, seed: int
+    arrangement: Arrangement, reader: RememberedLabels | None, shares: dict[str, float] | None, seed: int
 ) -> tuple[tuple[Record, ...], dict | None, list[str]]:
     """Records with their splits, what was drawn, and sentences on it."""
     records = arrangement.records
@@ -134,9 +145,9 @@ def _with_splits(
     undrawn = [record for record in records if record.split is None]
     sentences = []
     if undrawn:
-        labelled = any(record.masks for record in undrawn)
+        labelled = any(record.labelled for record in undrawn)
         shares = shares or (shares_of(DEFAULT_SHARES) if labelled else {"train": 1.0})
-    elif "train" in splits.values() and "val" not in splits.values() and encoding is not None:
+    elif "train" in splits.values() and "val" not in splits.values() and reader is not None:
         if shares is not None and "test" in shares:
             raise ValueError(_has_splits(splits, "--split takes the shares of train and val alone, as test is there"))
         undrawn = [record for record in records if record.split == "train"]
@@ -150,7 +161,7 @@ def _with_splits(
         members: dict[str, list[str]] = {}
         for record in undrawn:
             members.setdefault(record.name if record.group is None else record.group, []).append(record.name)
-        by_group = draw_splits(members, _shown_classes(undrawn, encoding), shares, seed)
+        by_group = draw_splits(members, _shown_classes(undrawn, reader), shares, seed)
         by_name = {name: by_group[group] for group, names in members.items() for name in names}
         drawn = {
             "seed": seed,
@@ -166,6 +177,11 @@ def _with_splits(
         )
     else:
         splits |= {record.name: next(iter(shares), "train") for record in records if record.name not in splits}
+    if "train" not in splits.values():
+        sentences.append(
+            f"no split is train ({counted(splits.values())}), and all that trains needs one: take in "
+            "its images, or leave {split} out and give --no-split-folders to draw splits"
+        )
     sentences += _leaks(records, splits)
     return tuple(replace(record, split=splits[record.name]) for record in records), drawn, sentences
 
@@ -177,15 +193,19 @@ def _has_splits(splits: Mapping[str, str], mend: str) -> str:
     )
 
 
-def _shown_classes(records: list[Record], encoding: MaskEncoding | None) -> dict[str, frozenset[int]]:
-    """Classes that each image's mask shows, by its name; none where the mask cannot be read: packing rejects it."""
+def _shown_classes(records: list[Record], reader: RememberedLabels | None) -> dict[str, frozenset[int]]:
+    """Classes that each image's labels show, by its name; none where they cannot be read: packing rejects it."""
     shown = {}
     for record in records:
         shown[record.name] = frozenset[int]()
-        if encoding is None or not record.masks:
+        if reader is None or not record.labelled:
+            continue
+        if record.masks == ():
+            # No object: all of it is background, the first class.
+            shown[record.name] = frozenset([0])
             continue
         try:
-            labels = _labels(encoding, record)
+            labels = reader.look(record)
         except BadFileError:
             continue
         counts = np.bincount(labels.ravel(), minlength=IGNORE_LABEL + 1)[:IGNORE_LABEL]

@@ -88,6 +88,50 @@ def infer_affixes(images: Sequence[str], others: Sequence[str]) -> tuple[Affixes
     return tuple(ways.values())
 
 
+@dataclass(frozen=True)
+class SharedWords:
+    """Words that all images' names have, and words that all others' have; without them names are compared."""
+
+    image: frozenset[str]
+    other: frozenset[str]
+
+    def image_key(self, name: str) -> tuple[str, ...]:
+        """Words and numbers of an image's name that are compared."""
+        return _without(name, self.image)
+
+    def other_key(self, name: str) -> tuple[str, ...]:
+        """Words and numbers of the other's name that are compared."""
+        return _without(name, self.other)
+
+
+def infer_shared_words(images: Sequence[str], others: Sequence[str]) -> SharedWords | None:
+    """The words to leave out so that each image fits just one other and the other way round; None where it is not so.
+
+    Args:
+        images: names of images without ending: `circle_image_0`.
+        others: names of what is to be paired with them, likewise: `circle_mask_0`.
+    """
+    sides = [frozenset.intersection(*(_words(name) for name in names)) for names in (images, others)]
+    words = SharedWords(sides[0] - sides[1], sides[1] - sides[0])
+    ours, theirs = {words.image_key(name) for name in images}, {words.other_key(name) for name in others}
+    complete = ours == theirs and len(ours) == len(images) == len(others) and () not in ours
+    return words if complete and len(images) > 1 else None
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(part for part in _PART.findall(name) if part.isalpha())
+
+
+def _without(name: str, words: frozenset[str]) -> tuple[str, ...]:
+    return tuple(part for part in _PART.findall(name) if part.isalnum() and part not in words)
+
+
+def starts_name(image: str, other: str) -> bool:
+    """Whether `other` begins with `image` and ends there or goes on with another word, number or sign."""
+    ends = {match.end() for match in _PART.finditer(other)}
+    return other.startswith(image) and len(image) in ends
+
+
 def _length(affixes: Affixes) -> tuple[int, str, str]:
     sides = (affixes.image, affixes.other)
     return sum(len(side.before) + len(side.behind) for side in sides), affixes.image_pattern, affixes.other_pattern

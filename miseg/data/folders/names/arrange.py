@@ -26,14 +26,14 @@ UNLABELLED = "unlabelled"
 """Split of images without mask, where they are packed among others that have one."""
 
 _NO_MASK = (
-    "image without mask: add the mask, remove the image, or say --without-mask leave-out, or unlabelled to pack it "
-    "in a split of its own"
+    "image without mask: add the mask, remove the image, or say --without-mask leave-out, unlabelled to pack it in a "
+    "split of its own, or background where it shows no object"
 )
 _NO_IMAGE = "mask without image: add the image, or remove the mask"
 
 
 def arrange(layout: Layout, root: Path) -> Arrangement:
-    """The images of `layout`, whose relative paths start from `root`.
+    """The images of `layout` in files of their own, whose relative paths start from `root`.
 
     Raises:
         ValueError: a pattern that matches nothing; pairs, splits or groups that are not clear.
@@ -161,7 +161,7 @@ class _Arranging:
         labelled = any(self.partners.values())
         names = unique_names(self.files)
         records = []
-        left_out = 0
+        left_out = bare = 0
         for file in self.files:
             masks, valid = self.partners.get(file, ()), self.valid_of.get(file)
             split = self.splits.get(file)
@@ -175,10 +175,16 @@ class _Arranging:
                 if self.layout.without_mask == "reject":
                     self._reject(split, file.path, _NO_MASK)
                     continue
-                split = UNLABELLED
-            paths = tuple(mask.path for mask in masks)
+                if self.layout.without_mask == "unlabelled":
+                    split = UNLABELLED
+                else:
+                    bare += 1
+            background = labelled and split != UNLABELLED
+            paths = tuple(mask.path for mask in masks) if masks or background else None
             group = self.groups.get(file)
             records.append(Record(names[file], file.path, paths, valid.path if valid else None, split, group))
+        if bare:
+            self.sentences.append(f"{bare} images without mask are background")
         if left_out:
             self.sentences.append(f"{left_out} images without mask are left out")
         rejections = {split: tuple(some) for split, some in self.rejections.items()}

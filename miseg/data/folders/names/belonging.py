@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from miseg.data.folders.names.patterns import MatchedFile
 from miseg.data.folders.names.splits import check_split, in_order, split_name
@@ -78,19 +79,22 @@ def groups_of(files: Sequence[MatchedFile], expression: str | None) -> dict[Matc
     """
     if expression is None:
         return {file: file.fields["group"] for file in files if "group" in file.fields}
+    return {file: group_of(file.name, expression, file.path) for file in files}
+
+
+def group_of(name: str, expression: str, origin: Path | str) -> str:
+    """The group of an image by a regular expression on its name.
+
+    Raises:
+        ValueError: no regular expression, or one that does not match; the message names the image's `origin`.
+    """
     try:
-        regex = re.compile(expression)
+        match = re.compile(expression).search(name)
     except re.error as error:
         raise ValueError(f"--group {expression!r} is no regular expression: {error}") from None
-    groups = {}
-    for file in files:
-        match = regex.search(file.name)
-        if match is None:
-            raise ValueError(
-                f"--group {expression!r} matches nothing in {file.name!r} ({file.path}): correct the expression"
-            )
-        groups[file] = match[1] if regex.groups and match[1] is not None else match[0]
-    return groups
+    if match is None:
+        raise ValueError(f"--group {expression!r} matches nothing in {name!r} ({origin}): correct the expression")
+    return match[1] if match.re.groups and match[1] is not None else match[0]
 
 
 def describe_groups(groups: Iterable[str]) -> str:

@@ -8,7 +8,12 @@ The rules, of which the first that applies is taken:
 3. In a folder, names without their ending are equal.
 4. Or they are equal but for a beginning and an end that are the same in all names of a side: `21_training.tif` and
    `21_manual1.gif`. Names are cut only between words, numbers and signs, so that `img_1` is no part of `img_10`.
-5. Or each folder holds one image and one mask.
+5. Or they are equal but for words that all names of a side have, and none is left over: `circle_image_0.png` and
+   `circle_mask_0.png`.
+6. Or each folder holds one image and one mask.
+
+Where an image may have several masks, one an object, they are those of its folder, or those whose names begin with its
+own.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from miseg.data.folders.names.affixes import Affixes, infer_affixes
+from miseg.data.folders.names.affixes import Affixes, infer_affixes, infer_shared_words, starts_name
 from miseg.data.folders.names.patterns import FileSet, MatchedFile
 from miseg.data.folders.names.splits import split_name
 
@@ -169,15 +174,48 @@ def _in_place(images: list[MatchedFile], others: list[MatchedFile], side: Side) 
     if {file.stem for file in images} & {file.stem for file in others}:
         rule = f"{side.what} of an image: the same name but for the ending"
         return _by_key(images, others, lambda file: file.stem, side, rule)
+    if side.several and (pairs := _by_beginnings(images, others, side)) is not None:
+        return pairs
     # Of one image beside several masks, any may resemble it by chance.
     enough = len(images) > 1 or len(others) == 1
-    affixes = infer_affixes([file.stem for file in images], [file.stem for file in others]) if enough else None
+    names = [file.stem for file in images], [file.stem for file in others]
+    affixes = infer_affixes(*names) if enough else None
+    complete = affixes is not None and len(affixes) == 1 and _is_complete(affixes[0], *names)
+    if not complete and (words := infer_shared_words(*names)) is not None:
+        theirs = {words.other_key(file.stem): file for file in others}
+        listed = [" ".join(sorted(some)) for some in (words.image, words.other)]
+        rule = f"{side.what} of an image: the same words and numbers but for '{listed[0]}' ↔ '{listed[1]}'"
+        return Pairing((rule,), {image: (theirs[words.image_key(image.stem)],) for image in images}, ())
     if affixes is None:
         return Pairing((), dict.fromkeys(images, ()), tuple(others))
     if len(affixes) > 1:
         raise ValueError(_two_ways(affixes, images, others, side))
     (found,) = affixes
     return _by_affixes(found, images, others, side)
+
+
+def _by_beginnings(images: list[MatchedFile], others: list[MatchedFile], side: Side) -> Pairing | None:
+    """Each mask is the image's whose name it begins with, the longest of such; None where none does."""
+    partners: dict[MatchedFile, list[MatchedFile]] = {image: [] for image in images}
+    by_stem = {image.stem: image for image in images}
+    left = []
+    for other in others:
+        lengths = range(len(other.stem), 0, -1)
+        stems = (other.stem[:length] for length in lengths if other.stem[:length] in by_stem)
+        stem = next((stem for stem in stems if starts_name(stem, other.stem)), None)
+        if stem is None:
+            left.append(other)
+        else:
+            partners[by_stem[stem]].append(other)
+    if not any(partners.values()) or len(by_stem) < len(images):
+        return None
+    rule = f"{side.what}s of an image: those whose names begin with its own"
+    return Pairing((rule,), {image: tuple(some) for image, some in partners.items()}, tuple(left))
+
+
+def _is_complete(affixes: Affixes, images: Sequence[str], others: Sequence[str]) -> bool:
+    ours, theirs = {affixes.image_key(name) for name in images}, {affixes.other_key(name) for name in others}
+    return ours == theirs and None not in ours and len(ours) == len(images) == len(others)
 
 
 def _by_affixes(affixes: Affixes, images: list[MatchedFile], others: list[MatchedFile], side: Side) -> Pairing:

@@ -100,7 +100,10 @@ def _matching(pattern: str, root: Path, option: str) -> FileSet:
     if start.is_dir():
         files = [_matched(path, start) for path in _walk(start, ["**"]) if is_picture(path)]
         if not files:
-            raise ValueError(f"{option} {pattern}: no picture in this folder or below it: {_holds(start)}")
+            raise ValueError(
+                f"{option} {pattern}: no picture (PNG, TIFF, JPEG, GIF, BMP or WebP) in this folder or below it: it "
+                f"{_holds(start)}"
+            )
         return _set(pattern, (), files)
     parts = start.parts
     first = next((number for number, part in enumerate(parts) if _WILD.search(part)), len(parts))

@@ -82,7 +82,7 @@ def test_a_pattern_without_a_match_says_what_is_there(tree, pattern, reason):
 
 def test_a_folder_without_a_picture(tree):
     root = tree("images/a.txt")
-    with pytest.raises(ValueError, match=r"no picture in this folder or below it"):
+    with pytest.raises(ValueError, match=r"no picture \(PNG, .*\) in this folder or below it: it holds a\.txt"):
         find_files(["images"], root, "--masks")
 
 

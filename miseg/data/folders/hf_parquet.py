@@ -1,0 +1,174 @@
+"""Own images in Parquet with the bytes of image and mask a row, as `datasets` of Hugging Face writes them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from miseg.data.checks import BadFileError
+
+_IMAGES = ("image", "images", "img", "pixel_values")
+_MASKS = ("mask", "masks", "annotation", "annotations", "label", "labels", "segmentation_mask", "segmentation", "seg")
+_GROUPS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class ParquetCell:
+    """A picture in a Parquet file.
+
+    Attributes:
+        path: the file.
+        column: its column.
+        group: number of the row group.
+        row: row in the group.
+        number: row in the file.
+    """
+
+    path: Path
+    column: str
+    group: int
+    row: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, row {self.number}, column {self.column}"
+
+    def read(self) -> bytes:
+        """The picture's bytes.
+
+        Raises:
+            BadFileError: the cell is empty, names a file in place of bytes, or the Parquet file is damaged.
+        """
+        try:
+            state = self.path.stat()
+            value = _column(self.path, self.column, self.group, (state.st_mtime_ns, state.st_size))[self.row].as_py()
+        except (OSError, pa.ArrowException) as error:
+            raise BadFileError(f"the Parquet file is damaged ({_short(error)}): copy it again") from None
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if data is None and isinstance(value, dict) and value.get("path"):
+            raise BadFileError(
+                f"names the file {value['path']} and holds no bytes: write the data set with its pictures"
+            )
+        if not data:
+            raise BadFileError("holds no picture: leave the row out, or add it")
+        return bytes(data)
+
+
+def content(file: Path | bytes | ParquetCell) -> Path | bytes:
+    """A file or bytes as they are, and of a cell its bytes.
+
+    Raises:
+        BadFileError: a cell without picture.
+    """
+    return file.read() if isinstance(file, ParquetCell) else file
+
+
+@dataclass(frozen=True)
+class ParquetRow:
+    """A row of a Parquet file.
+
+    Attributes:
+        name: of the picture's own file where the row has it, without ending; else of file and row.
+        image: the image.
+        mask: its mask; None where the file has none, or the cell is empty.
+    """
+
+    name: str
+    image: ParquetCell
+    mask: ParquetCell | None
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> tuple[ParquetRow, ...]:
+    """The rows of a Parquet file; pictures are read later, as they are needed.
+
+    Args:
+        path: the file.
+        columns: of the image, and of the mask if there is one; none: those with the usual names.
+
+    Raises:
+        ValueError: no Parquet, no picture in it, or columns of which it is not clear what they are.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            image, mask = _columns(path, file.schema_arrow, columns)
+            rows: list[ParquetRow] = []
+            for group in range(file.num_row_groups):
+                names = _names(file, group, image)
+                empty = _empty(file, group, mask)
+                for row, name in enumerate(names):
+                    number = len(rows)
+                    cells = [ParquetCell(path, column, group, row, number) for column in (image, mask) if column]
+                    label = cells[1] if mask is not None and not empty[row] else None
+                    rows.append(ParquetRow(name or f"{path.stem}-{number:06d}", cells[0], label))
+            return tuple(rows)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({_short(error)}): check the file and its permissions") from None
+    except pa.ArrowException as error:
+        raise ValueError(f"{path} is damaged or no Parquet ({_short(error)}): copy or export it again") from None
+
+
+def _columns(path: Path, schema: pa.Schema, columns: Sequence[str]) -> tuple[str, str | None]:
+    pictures = [field.name for field in schema if _holds_pictures(field.type)]
+    listed = ", ".join(pictures)
+    if columns:
+        if len(columns) > 2:
+            raise ValueError(f"--columns {' '.join(columns)}: name the image's column, and the mask's if there is one")
+        if unknown := [name for name in columns if name not in pictures]:
+            raise ValueError(f"--columns {unknown[0]}: {path} has pictures in {listed or 'no column'}")
+        return columns[0], columns[1] if len(columns) == 2 else None
+    if not pictures:
+        names = ", ".join(schema.names)
+        raise ValueError(f"{path}: no column holds pictures' bytes ({names}): write the data set with its pictures")
+    images = [name for name in pictures if name.lower() in _IMAGES] or (pictures if len(pictures) == 1 else [])
+    masks = [name for name in pictures if name.lower() in _MASKS and name not in images]
+    if len(images) != 1 or len(masks) > 1 or len(pictures) > len(images) + len(masks):
+        raise ValueError(
+            f"{path}: columns {listed} hold pictures: say which is the image and which the mask, such as --columns "
+            f"{' '.join(pictures[:2])}, or the image's alone for images without labels"
+        )
+    return images[0], masks[0] if masks else None
+
+
+def _holds_pictures(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_pictures(kind.field("bytes").type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _names(file: pq.ParquetFile, group: int, column: str) -> list[str]:
+    """Names of the group's images by the path that Hugging Face keeps beside their bytes; empty where it does not."""
+    kind = file.schema_arrow.field(column).type
+    if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0:
+        return [""] * file.metadata.row_group(group).num_rows
+    paths = file.read_row_group(group, columns=[f"{column}.path"], use_threads=False)
+    values = (value and value.get("path") for value in paths.column(column).to_pylist())
+    return [PurePosixPath((value or "").replace("\\", "/")).stem for value in values]
+
+
+def _empty(file: pq.ParquetFile, group: int, column: str | None) -> list[bool]:
+    """Whether each of the group's masks is missing."""
+    if column is None:
+        return [True] * file.metadata.row_group(group).num_rows
+    kind = file.schema_arrow.field(column).type
+    # Of a picture with its path, that alone says whether there is one, and costs no reading of pictures.
+    part = f"{column}.path" if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0 else column
+    nulls: list[bool] = (
+        file.read_row_group(group, columns=[part], use_threads=False).column(column).is_null().to_pylist()
+    )
+    return nulls
+
+
+@functools.lru_cache(maxsize=_GROUPS_AT_ONCE)
+def _column(path: Path, column: str, group: int, state: tuple[int, int]) -> pa.ChunkedArray:
+    # Rows of a group are asked for one after the other, and read together. A file that changed has another `state`.
+    with pq.ParquetFile(path) as file:
+        return file.read_row_group(group, columns=[column], use_threads=False).column(column)
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
