@@ -48,6 +48,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "miseg/data/packed/chips.py": ("geo",),
     "miseg/data/raster": ("geo",),
     "miseg/data/samples.py": (),
+    "miseg/data/survey/picture.py": ("service",),
     "miseg/service": ("service",),
     "miseg/service/checkpoints/checkpoint.py": ("serving",),
     "miseg/service/checkpoints/checkpoint_files.py": ("serving",),
