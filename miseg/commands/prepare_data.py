@@ -274,12 +274,15 @@ def report(packing: Packing, max_rejected: int) -> int:
     """Prints the summary and returns the exit code."""
     # Not at the top: --help must not wait for them.
     from miseg.data.packed.packing import REJECTED
+    from miseg.data.survey.report import report_on
 
     for split, rows in packing.rows.items():
         print(f"{split}: {rows} images packed, {packing.rejected_by_split.get(split, 0)} rejected")
     print(f"packed data set: {packing.path}")
     if packing.rejected:
         print(f"rejected files and reasons: {packing.path / REJECTED}")
+    for line in report_on(packing.path):
+        print(line)
     if len(packing.rejected) > max_rejected:
         print(
             f"error: {len(packing.rejected)} files rejected, {max_rejected} allowed (--max-rejected); first: "
