@@ -1,4 +1,4 @@
-"""Tune any recipe, or a method on any data, in any of its settings, then confirm the winner on fresh seeds.
+"""Tune any recipe, or a method on any data, then confirm the winner on fresh seeds.
 
 miseg tune embedded-dice
 miseg tune rmi --data pets --baselines ce dice
