@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from miseg.data.folders.description import Description, read_description, write_description
+from miseg.data.folders.mask_files import read_mask
 from miseg.data.folders.mask_survey import MaskOptions
 from miseg.data.folders.names.layout import Layout
 from miseg.data.folders.source import open_folders
@@ -180,3 +181,21 @@ def test_a_description_that_is_none(tmp_path, text, reason):
     (tmp_path / "dataset.yaml").write_text(text)
     with pytest.raises(ValueError, match=reason):
         open_folders(read_description(tmp_path / "dataset.yaml"), tmp_path)
+
+
+def test_masks_are_read_once_to_draw_splits_and_to_pack(tmp_path, monkeypatch):
+    for n in range(6):
+        pair(tmp_path, f"i/{n}.png", f"m/{n}.png", number=n)
+    description = Description("own", Layout(("i",), ("m",)))
+    encoding = open_folders(description, tmp_path).encoding
+    calls = []
+    monkeypatch.setattr(
+        "miseg.data.folders.encoding.read_mask", lambda data, read=read_mask: calls.append(data) or read(data)
+    )
+    source = open_folders(replace(description, encoding=encoding), tmp_path)
+    pack(source, tmp_path / "out", source.available())
+    assert len(calls) == 6
+    pack(source, tmp_path / "again", source.available())
+    assert len(calls) == 12, "what was kept is given once"
+    first, again = (json.loads((tmp_path / name / "dataset.json").read_text()) for name in ("out", "again"))
+    assert first == again
