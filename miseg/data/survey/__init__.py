@@ -1,4 +1,4 @@
-"""What a packed data set holds, and what looks wrong in it."""
+"""The report on a packed data set: its numbers, and what looks wrong in it."""
 
 from miseg.extras import require
 

@@ -49,7 +49,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Series:
+class NameSeries:
     """Names that number a series, such as frames of clips or slices of a stack: neighbours are alike.
 
     Attributes:
@@ -80,7 +80,7 @@ def find_copies(measures: Mapping[str, Sequence[ImageMeasures]]) -> tuple[Copy, 
     return tuple(sorted(copies, key=lambda copy: (-copy.likeness, copy.ids)))
 
 
-def find_series(measures: Mapping[str, Sequence[ImageMeasures]]) -> Series | None:
+def find_series(measures: Mapping[str, Sequence[ImageMeasures]]) -> NameSeries | None:
     """The series that the names number, in all splits together; None where neighbours are no more alike than others."""
     images = sorted(
         ((_key(image.id, split), split, image) for split, images in measures.items() for image in images),
@@ -104,7 +104,7 @@ def find_series(measures: Mapping[str, Sequence[ImageMeasures]]) -> Series | Non
         for (_, split, image), (_, neighbour_split, neighbour) in itertools.permutations(images[number : number + 2]):
             if neighbour_split == reference and split != reference:
                 beside[split].setdefault(image.id, neighbour.id)
-    return Series(round(float(alike.mean()), 3), {split: tuple(pairs.items()) for split, pairs in beside.items()})
+    return NameSeries(round(float(alike.mean()), 3), {split: tuple(pairs.items()) for split, pairs in beside.items()})
 
 
 def _detail(images: Sequence[ImageMeasures]) -> np.ndarray:

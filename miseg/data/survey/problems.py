@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from miseg.data.survey.duplicates import Copy, Series
+from miseg.data.survey.duplicates import Copy, NameSeries
 from miseg.data.survey.splits import SplitSummary
 from miseg.data.survey.table import percent
 
@@ -24,7 +24,7 @@ _LISTED = 5
 
 
 def find_problems(
-    classes: Sequence[str], splits: dict[str, SplitSummary], copies: Sequence[Copy], series: Series | None
+    classes: Sequence[str], splits: dict[str, SplitSummary], copies: Sequence[Copy], series: NameSeries | None
 ) -> tuple[str, ...]:
     """The sentences, the gravest first; none where nothing looks wrong."""
     labelled = {name: split for name, split in splits.items() if split.masks}
@@ -146,7 +146,7 @@ def _of_copies(splits: dict[str, SplitSummary], copies: Sequence[Copy]) -> Itera
         )
 
 
-def _of_series(splits: dict[str, SplitSummary], series: Series | None) -> Iterator[str]:
+def _of_series(splits: dict[str, SplitSummary], series: NameSeries | None) -> Iterator[str]:
     if series is None:
         return
     reference = next(iter(splits))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.data.survey.duplicates import Copy, Series, find_copies, find_series
+from miseg.data.survey.duplicates import Copy, NameSeries, find_copies, find_series
 from miseg.data.survey.examples import choose_examples
 from miseg.data.survey.measures import ImageMeasures
 from miseg.data.survey.problems import find_problems
@@ -20,7 +20,7 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Survey:
-    """What a packed data set holds.
+    """The numbers of a packed data set, and what looks wrong in it.
 
     Attributes:
         name: the data set's.
@@ -36,7 +36,7 @@ class Survey:
     classes: tuple[str, ...]
     splits: dict[str, SplitSummary]
     copies: tuple[Copy, ...]
-    series: Series | None
+    series: NameSeries | None
     examples: tuple[tuple[str, int], ...]
     problems: tuple[str, ...]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from miseg.data.survey.duplicates import Copy, Series
+from miseg.data.survey.duplicates import Copy, NameSeries
 from miseg.data.survey.splits import SplitSummary
 
 _ROWS = 60
@@ -55,8 +55,8 @@ def copy_lines(copies: Sequence[Copy]) -> list[str]:
     return lines
 
 
-def series_lines(series: Series | None, splits: dict[str, SplitSummary]) -> list[str]:
-    """What is known of a series; nothing where there is none."""
+def series_lines(series: NameSeries | None, splits: dict[str, SplitSummary]) -> list[str]:
+    """Images of a series that have a neighbour in the first split; nothing where there is none."""
     if series is None:
         return []
     reference = next(iter(splits))
