@@ -1,6 +1,7 @@
 """Joint geometry of image and mask.
 
-Images leave as uint8: the trainer standardises on the device, and a byte a value is a quarter of what float32 ships.
+Images leave as they are stored: the trainer standardises on the device, and a byte a value is a quarter of what float32
+ships.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ class Statistics(Protocol):
         """Channels C of an image."""
 
     @property
+    def full_scale(self) -> int:
+        """Stored value that stands for 1.0."""
+
+    @property
+    def dtype(self) -> str:
+        """Type of stored values: "uint8", "uint16" or "float32"."""
+
+    @property
     def mean(self) -> tuple[float, ...]:
         """C means, 0..1."""
 
@@ -41,7 +50,7 @@ def augment(
     mask_HW: np.ndarray | None,
     config: Augmentation,
     rng: np.random.Generator,
-    pad_colour: Sequence[int] | np.ndarray,
+    pad_colour: Sequence[float] | np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """One random view of an image with its mask: resize, random scale, crop with padding, flip.
 
@@ -49,14 +58,14 @@ def augment(
     places where it is inside the image or, along an axis where the image is smaller, around it.
 
     Args:
-        image_HWC: uint8 [H, W, C].
+        image_HWC: uint8, uint16 or float32 [H, W, C].
         mask_HW: uint8 [H, W], or None.
         config: what to do.
         rng: where the randomness comes from; see `miseg.data.loading.order.augmentation_generator`.
-        pad_colour: C values, 0..255, beside an image that is smaller than the crop; the mask has 255 there.
+        pad_colour: C stored values beside an image that is smaller than the crop; the mask has 255 there.
 
     Returns:
-        uint8 image [h, w, C] and mask [h, w] (or None), contiguous.
+        Image [h, w, C] of the same type and mask uint8 [h, w] (or None), contiguous.
 
     Raises:
         ValueError: mask and image differ in size.
@@ -73,7 +82,7 @@ def augment(
     part = slice(max(top, 0), min(top + crop[0], height)), slice(max(left, 0), min(left + crop[1], width))
     image, mask = _resample(image_HWC, mask_HW, (height, width), part)
     top, left = min(top, 0), min(left, 0)
-    image = window(image, top, left, crop, np.asarray(pad_colour, np.uint8))
+    image = window(image, top, left, crop, np.asarray(pad_colour).astype(image.dtype))
     mask = None if mask is None else window(mask, top, left, crop, np.uint8(IGNORE_LABEL))
     if rng.random() < config.flip:
         image, mask = _flipped(image), None if mask is None else mask[:, ::-1]
@@ -105,12 +114,14 @@ def standardisation(config: Augmentation, info: Statistics) -> tuple[np.ndarray,
 
 
 def padding_colour(config: Augmentation, info: Statistics) -> np.ndarray:
-    """The mean colour, uint8 [C]: what padding looks like, close to 0 once standardised.
+    """The mean colour, stored values [C]: what padding looks like, close to 0 once standardised.
 
     Raises:
         ValueError: as `standardisation`.
     """
-    return np.rint(standardisation(config, info)[0] * 255).clip(0, 255).astype(np.uint8)
+    kind = np.dtype(info.dtype)
+    colour = standardisation(config, info)[0] * info.full_scale
+    return colour if kind.kind == "f" else np.rint(colour).clip(0, np.iinfo(kind).max).astype(kind)
 
 
 def target_size(height: int, width: int, resize: tuple[int, int] | int | None) -> tuple[int, int]:
@@ -124,7 +135,7 @@ def target_size(height: int, width: int, resize: tuple[int, int] | int | None) -
 
 
 def window(pixels: np.ndarray, top: int, left: int, size: tuple[int, int], fill: np.ndarray | np.uint8) -> np.ndarray:
-    """The part of `pixels` (uint8 [H, W] or [H, W, C]) of `size` = (height, width) whose corner is at (top, left).
+    """The part of `pixels` ([H, W] or [H, W, C]) of `size` = (height, width) whose corner is at (top, left).
 
     Either of which may be negative, and the part may reach beyond the other end: `fill`, one value or C, is beside the
     picture.
@@ -132,7 +143,7 @@ def window(pixels: np.ndarray, top: int, left: int, size: tuple[int, int], fill:
     inside = pixels[max(top, 0) : max(top + size[0], 0), max(left, 0) : max(left + size[1], 0)]
     if inside.shape[:2] == size:
         return inside
-    result = np.empty((*size, *pixels.shape[2:]), np.uint8)
+    result = np.empty((*size, *pixels.shape[2:]), pixels.dtype)
     result[...] = fill
     y, x = max(-top, 0), max(-left, 0)
     result[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
@@ -151,7 +162,7 @@ def _resample(
     rows, columns = part or (slice(0, size[0]), slice(0, size[1]))
     if image.shape[:2] == size:
         return image[rows, columns], None if mask is None else mask[rows, columns]
-    if image.shape[2] == 3:
+    if image.shape[2] == 3 and image.dtype == np.uint8:
         resampled = _bilinear(image, size, rows, columns)
     else:
         # PIL takes four channels for colour and alpha and would weight one by the other.
@@ -171,7 +182,9 @@ def _flipped(image: np.ndarray) -> np.ndarray:
 
 
 def _bilinear(pixels: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
-    """A part of `pixels` ([H, W] or [H, W, 3]) at `size`, bit for bit what PIL's resampling of the whole has there.
+    """A part of `pixels` ([H, W], or uint8 [H, W, 3]) at `size`, bit for bit what PIL's resampling of all has there.
+
+    Values of more than 8 bits are resampled as float32, which holds each of 16, and rounded once.
 
     PIL resamples columns, rounds, and resamples rows, so a row of the first pass depends on no other: those that the
     part is not made of are left out of it, and columns beside the part out of the second.
@@ -179,11 +192,23 @@ def _bilinear(pixels: np.ndarray, size: tuple[int, int], rows: slice, columns: s
     height = pixels.shape[0]
     first, last = _made_of(height, size[0], rows)
     width = columns.stop - columns.start
-    wide = Image.fromarray(pixels[first:last]).resize((size[1], last - first), Image.Resampling.BILINEAR)
+    wide = Image.fromarray(resampled_as(pixels[first:last])).resize((size[1], last - first), Image.Resampling.BILINEAR)
     tall = Image.new(wide.mode, (width, height))
     tall.paste(wide.crop((columns.start, 0, columns.stop, last - first)), (0, first))
     tall = tall.resize((width, size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(tall.crop((0, rows.start, width, rows.stop)))
+    return stored_as(np.asarray(tall.crop((0, rows.start, width, rows.stop))), pixels.dtype)
+
+
+def resampled_as(pixels: np.ndarray) -> np.ndarray:
+    """The pixels in a type that PIL interpolates: bytes as they are, others as float32."""
+    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+
+
+def stored_as(pixels: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Interpolated pixels in the type that they had before; whole numbers rounded."""
+    if kind == pixels.dtype:
+        return pixels
+    return pixels.astype(kind) if kind.kind == "f" else np.rint(pixels).astype(kind)
 
 
 def _made_of(have: int, want: int, part: slice) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from miseg.data.loading.augmentation import augment, padding_colour, prepare
 from miseg.data.loading.order import augmentation_generator, budget_subset, draw
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.decoded import Pixels
+from miseg.data.packed.sidecar import PackedInfo
 from miseg.data.samples import IGNORE_LABEL
 
 View = tuple[str, np.ndarray, np.ndarray, bool]
@@ -55,16 +56,15 @@ def training_batches(
         labelled_images: how many of the split's images are used; None uses all.
 
     Returns:
-        An iterator over {"step": int, "images": uint8 [n, H, W, C], "labels": uint8 [n, H, W] (255 ignored; all 255
-        for an image without a mask), "masked": bool [n], which images have a mask, "ids": list of n strings} with n =
-        batch_size / world.
+        An iterator over {"step": int, "images": [n, H, W, C] as they are stored (uint8, uint16 or float32), "labels":
+        uint8 [n, H, W] (255 ignored; all 255 for an image without a mask), "masked": bool [n], which images have a
+        mask, "ids": list of n strings} with n = batch_size / world.
 
     Raises:
         ValueError: at once for settings that do not fit together; while iterating, when augmentation leaves a batch's
             images with different sizes, or a row cannot be read.
     """
     share = shared_among(batch_size, rank, world)
-    _check_depth(dataset)
     if not 0 <= start_step <= stop_step:
         raise ValueError(f"steps [{start_step}, {stop_step}): use 0 <= start_step <= stop_step")
     size = dataset.size(split)
@@ -73,7 +73,7 @@ def training_batches(
     colour = padding_colour(augmentation, dataset.info)
 
     def view(index: int, position: int) -> View:
-        name, image, mask = dataset.pixels(split, index)
+        name, image, mask = _without_holes(dataset.pixels(split, index), dataset.info, colour)
         image, mask = augment(image, mask, augmentation, augmentation_generator(seed, position), colour)
         return name, image, _labels(image, mask), mask is not None
 
@@ -116,14 +116,15 @@ def evaluation_batches(
         ValueError: at once for settings that do not fit together; while iterating, when a row cannot be read.
     """
     check_share(batch_size, rank, world)
-    _check_depth(dataset)
+    colour = padding_colour(augmentation, dataset.info)
     size = dataset.size(split)
     mine = range(size * rank // world, size * (rank + 1) // world)
 
     def batches() -> Iterator[dict[str, Any]]:
         waiting: list[View] = []
         for index in mine:
-            view = _evaluation_view(dataset.pixels(split, index), augmentation)
+            pixels = _without_holes(dataset.pixels(split, index), dataset.info, colour)
+            view = _evaluation_view(pixels, augmentation)
             if waiting and (len(waiting) == batch_size or view[1].shape != waiting[0][1].shape):
                 yield _stack(waiting)
                 waiting = []
@@ -137,6 +138,21 @@ def evaluation_batches(
 def _evaluation_view(pixels: Pixels, augmentation: Augmentation) -> View:
     image, mask = prepare(pixels.image, pixels.mask, augmentation)
     return pixels.id, image, _labels(image, mask), mask is not None
+
+
+def _without_holes(pixels: Pixels, info: PackedInfo, colour: np.ndarray) -> Pixels:
+    """The image with the mean colour, and no label, where there is no data; images of 8 bits stay as they are.
+
+    The value that stands for no data may lie far from all others, and resampling would mix it with its neighbours.
+    """
+    if info.nodata is None or pixels.image.dtype == np.uint8:
+        return pixels
+    holes = (pixels.image == info.nodata).all(2)
+    if not holes.any():
+        return pixels
+    image = np.where(holes[..., None], colour.astype(pixels.image.dtype), pixels.image)
+    mask = None if pixels.mask is None else np.where(holes, np.uint8(IGNORE_LABEL), pixels.mask)
+    return Pixels(pixels.id, image, mask)
 
 
 def _labels(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -175,11 +191,3 @@ def check_share(batch_size: int, rank: int, world: int) -> None:
         raise ValueError(f"batch_size = {batch_size}: use 1 or more")
     if world < 1 or not 0 <= rank < world:
         raise ValueError(f"rank {rank} of {world} workers: ranks are 0..world-1")
-
-
-def _check_depth(dataset: PackedDataset) -> None:
-    if dataset.info.full_scale != 255:
-        raise ValueError(
-            f"{dataset.uri} has values of full scale {dataset.info.full_scale}, these batches are of 8 bits: train a "
-            "method on it that reads scenes"
-        )

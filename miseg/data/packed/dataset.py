@@ -193,7 +193,8 @@ class PackedDataset:
         """
         size = self.size(split)
         rows = [self.read(split, index) for index in range(0, size, max(1, size // sample))]
-        taken = [row.height * row.width * (self.info.channels + (row.mask is not None)) for row in rows]
+        of_pixel = self.info.channels * np.dtype(self.info.dtype).itemsize
+        taken = [row.height * row.width * (of_pixel + (row.mask is not None)) for row in rows]
         return size * sum(taken) // max(1, len(taken))
 
     def index(self, split: str) -> list[tuple[str, str | None, str | None]]:

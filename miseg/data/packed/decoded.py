@@ -39,12 +39,14 @@ FULLEST_DISK = 0.9
 """Share of the disk that may be in use after a record is written: Ray spills nothing beyond 0.95."""
 
 _END = struct.Struct("<q")
-_ENTRY = struct.Struct("<qiiBBHB3x")
+_ENTRY = struct.Struct("<qiiBBHBB2x")
+_KINDS = ("uint8", "uint16", "float32")
+_MOST_CHANNELS = 255
 _EMPTY, _BEGUN, _READY = range(3)
 
 
 class Pixels(NamedTuple):
-    """A decoded image: its id, uint8 or uint16 [H, W, C], and its mask uint8 [H, W] (255 ignored) where it has one."""
+    """A decoded image: its id, uint8, uint16 or float32 [H, W, C], and its mask uint8 [H, W] where it has one."""
 
     id: str
     image: np.ndarray
@@ -52,7 +54,7 @@ class Pixels(NamedTuple):
 
 
 class DecodedImages:
-    """The decoded 8-bit images that this machine keeps in a folder.
+    """The decoded images that this machine keeps in a folder.
 
     It can be pickled and sent to other processes and machines, each of which uses the folder of this name on its disk.
 
@@ -86,25 +88,26 @@ class DecodedImages:
     def put(self, data: str, split: int, size: int, index: int, pixels: Pixels) -> None:
         """Keep an image, where there is room and it is not kept yet; arguments as of `get`."""
         image, mask, name = pixels.image, pixels.mask, pixels.id.encode()
-        if self._broken or image.dtype != np.uint8:
+        if self._broken or image.dtype.name not in _KINDS or image.shape[2] > _MOST_CHANNELS:
             return
         parts = [_flat(image), b"" if mask is None else _flat(mask), name]
         length = sum(map(len, parts))
         try:
             file = self._file(data, split, size)
+            kind = _KINDS.index(image.dtype.name)
             with self._locked():
-                offset, *_, state = _entry(file, index)
+                offset, *_, state, _ = _entry(file, index)
                 if state == _READY or (state == _EMPTY and not self._has_room(data, length)):
                     return
                 if state == _EMPTY:
                     (offset,) = _END.unpack(os.pread(file, _END.size, 0))
                     os.pwrite(file, _END.pack(offset + length), 0)
                 entry = (offset, *image.shape, mask is not None, len(name))
-                os.pwrite(file, _ENTRY.pack(*entry, _BEGUN), _entry_offset(index))
+                os.pwrite(file, _ENTRY.pack(*entry, _BEGUN, kind), _entry_offset(index))
             # Outside the lock, so that processes write at the same time. One that was killed left its record begun, and
             # the next writes it again; two that write it at once write the same bytes.
             if os.pwritev(file, parts, offset) == length:
-                os.pwrite(file, _ENTRY.pack(*entry, _READY), _entry_offset(index))
+                os.pwrite(file, _ENTRY.pack(*entry, _READY, kind), _entry_offset(index))
         except OSError as error:
             self._give_up(error)
 
@@ -208,16 +211,16 @@ def _taken(path: Path) -> int:
         return 0
 
 
-def _entry(file: int, index: int) -> tuple[int, int, int, int, int, int, int]:
-    """Offset, height, width, channels, whether there is a mask, bytes of the id, state."""
+def _entry(file: int, index: int) -> tuple[int, int, int, int, int, int, int, int]:
+    """Offset, height, width, channels, whether there is a mask, bytes of the id, state, number of the pixels' type."""
     return _ENTRY.unpack(os.pread(file, _ENTRY.size, _entry_offset(index)))
 
 
 def _read(file: int, index: int) -> Pixels | None:
-    offset, height, width, channels, masked, name_bytes, state = _entry(file, index)
+    offset, height, width, channels, masked, name_bytes, state, kind = _entry(file, index)
     if state != _READY:
         return None
-    image = np.empty((height, width, channels), np.uint8)
+    image = np.empty((height, width, channels), _KINDS[kind])
     mask = np.empty((height, width), np.uint8) if masked else None
     name = bytearray(name_bytes)
     parts = [_flat(image), bytearray() if mask is None else _flat(mask), name]
@@ -227,5 +230,5 @@ def _read(file: int, index: int) -> Pixels | None:
 
 
 def _flat(values: np.ndarray) -> memoryview:
-    """The bytes of an array of bytes, without a copy where they lie in one piece."""
+    """The bytes of an array, without a copy where they lie in one piece."""
     return np.ascontiguousarray(values).data.cast("B")

@@ -1,10 +1,11 @@
-"""8-bit images of any size, read by window, for the methods that learn from images; and at another size."""
+"""Images of any size, read by window, for the methods that learn from images; and at another size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,30 @@ SMALL = 2**22
 """Pixels up to which PNG and JPEG files are read whole, as packing reads them; larger ones are read row by row."""
 
 
+@dataclass(frozen=True)
+class StoredPixels:
+    """Type of the images that a model was trained on.
+
+    Attributes:
+        dtype: "uint8", "uint16" or "float32".
+        nodata: value that all bands of a pixel without data hold, beside the file's own; None where there is none.
+        fill: C stored values that stand where there is no data; none: what the file has there. Of 8 bits always that.
+    """
+
+    dtype: str = "uint8"
+    nodata: int | None = None
+    fill: tuple[float, ...] = ()
+
+
+EIGHT_BITS = StoredPixels()
+_TYPES = {
+    "uint8": ("uint8",),
+    "uint16": ("uint16",),
+    "float32": ("float32", "float64", "int16", "int32", "uint32", "int8"),
+}
+"""Types of files that readers of own images pack as each type."""
+
+
 class Picture(Protocol):
     """An open image.
 
@@ -32,7 +57,7 @@ class Picture(Protocol):
     grid: Grid
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels uint8 [h, w, C], and which have data, bool [h, w].
+        """Pixels [h, w, C] of the model's type, and which have data, bool [h, w].
 
         Raises:
             ValueError: the file is truncated or damaged.
@@ -40,26 +65,31 @@ class Picture(Protocol):
 
 
 @contextmanager
-def open_picture(path: Path, channels: int) -> Iterator[Picture]:
-    """The image of `channels` channels in a PNG, JPEG or TIFF file.
+def open_picture(path: Path, channels: int, stored: StoredPixels = EIGHT_BITS) -> Iterator[Picture]:
+    """The image of `channels` channels in a PNG, JPEG or TIFF file, with pixels as `stored` says.
 
     Small PNG and JPEG files are understood as packing understands them. Of others, which GDAL reads, grey becomes three
     equal channels, and a further channel that is marked as alpha says where there is data, as the nodata value does
     that all channels of a pixel hold.
 
     Raises:
-        ValueError: no such file; no raster, truncated or damaged; other than 8 bits; another number of channels.
+        ValueError: no such file; no raster, truncated or damaged; of another type; another number of channels.
     """
     with open_raster(path) as source:
         grid = grid_of(source)
-        if channels == 3 and source.driver in ("PNG", "JPEG") and grid.height * grid.width <= SMALL:
+        if (
+            stored == EIGHT_BITS
+            and channels == 3
+            and source.driver in ("PNG", "JPEG")
+            and grid.height * grid.width <= SMALL
+        ):
             try:
                 yield _Whole(grid, check_image(path.read_bytes())[1])
             except BadFileError as error:
                 raise ValueError(f"{path}: {error}") from None
             return
-        _check(path, source, channels)
-        yield _Opened(path, source, grid, channels)
+        _check(path, source, channels, stored)
+        yield _Opened(path, source, grid, channels, stored)
 
 
 class _Whole:
@@ -78,8 +108,8 @@ class _Opened:
     """An image that stays in its file. GDAL keeps the rows that it read last, so that tiles beside each other, and the
     row of tiles below, do not begin again where a format is read from its top."""
 
-    def __init__(self, path: Path, source: DatasetReader, grid: Grid, channels: int) -> None:
-        self.path, self.source, self.grid, self.channels = path, source, grid, channels
+    def __init__(self, path: Path, source: DatasetReader, grid: Grid, channels: int, stored: StoredPixels) -> None:
+        self.path, self.source, self.grid, self.channels, self.stored = path, source, grid, channels, stored
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         # Not at the top: images alone need no extra 'geo'.
@@ -88,27 +118,35 @@ class _Opened:
         row, column, height, width = window
         # Else what fails in writing beside it would be told as this file's.
         with errors_naming(self.path):
-            stored = self.source.read(window=windows.Window(column, row, width, height))
-        values = np.repeat(stored[:1], self.channels, 0) if len(stored) < self.channels else stored[: self.channels]
-        valid = np.ones((height, width), bool) if len(stored) <= self.channels else stored[self.channels] > 0
+            layers = self.source.read(window=windows.Window(column, row, width, height))
+        values = np.repeat(layers[:1], self.channels, 0) if len(layers) < self.channels else layers[: self.channels]
+        valid = np.ones((height, width), bool) if len(layers) <= self.channels else layers[self.channels] > 0
         if self.source.nodata is not None:
             valid &= (values != self.source.nodata).any(0)
+        if self.stored.dtype != "uint8":
+            valid &= np.isfinite(values).all(0)
+            if self.stored.nodata is not None:
+                valid &= (values != self.stored.nodata).any(0)
+            values = np.where(valid, values, np.zeros((), values.dtype)).astype(self.stored.dtype)
+            if self.stored.fill:
+                values[:, ~valid] = np.asarray(self.stored.fill)[:, None].astype(values.dtype)
         return np.ascontiguousarray(values.transpose(1, 2, 0)), valid
 
 
-def _check(path: Path, source: DatasetReader, channels: int) -> None:
+def _check(path: Path, source: DatasetReader, channels: int, stored: StoredPixels) -> None:
     # Not at the top: images alone need no extra 'geo'.
     from rasterio.enums import ColorInterp
 
     kinds = sorted(set(source.dtypes))
-    if kinds != ["uint8"]:
+    if len(kinds) > 1 or kinds[0] not in _TYPES[stored.dtype]:
+        trained = {"uint8": "8 bits", "uint16": "16 bits (uint16)", "float32": "float"}[stored.dtype]
         raise ValueError(
-            f"{path}: pixels of type {', '.join(kinds)}: the model was trained on 8 bits; convert it to 8 bits as its "
-            "training images were"
+            f"{path}: pixels of type {', '.join(kinds)}: the model was trained on {trained}; convert it to {trained} "
+            "as its training images were"
         )
     if source.colorinterp[0] is ColorInterp.palette:
         raise ValueError(f"{path}: a palette's numbers: save it as RGB")
-    grey = source.count == 1 and channels == 3
+    grey = source.count == 1 and channels == 3 and stored.dtype == "uint8"
     masked = source.count == channels + 1 and source.colorinterp[-1] is ColorInterp.alpha
     if source.count != channels and not grey and not masked:
         raise ValueError(f"{path}: {source.count} channels, the model takes {channels}: save it with those alone")
@@ -147,14 +185,15 @@ class Resized:
         box = (column * across - left, row * down - top, (column + width) * across - left, (row + height) * down - top)
         # Rounding may lie a little outside.
         box = (max(box[0], 0), max(box[1], 0), min(box[2], right - left), min(box[3], bottom - top))
-        layers = [pixels] if pixels.shape[2] == 3 else np.moveaxis(pixels, 2, 0)
-        resized = [
-            np.asarray(Image.fromarray(np.ascontiguousarray(layer)).resize((width, height), _BILINEAR, box))
-            for layer in layers
-        ]
+        as_colours = pixels.shape[2] == 3 and pixels.dtype == np.uint8
+        layers = [pixels] if as_colours else np.moveaxis(pixels, 2, 0)
+        # Of more than 8 bits as float32, which holds each of 16, and rounded once, as `augmentation.prepare` does.
+        floats = [np.ascontiguousarray(layer if pixels.dtype == np.uint8 else layer.astype("f4")) for layer in layers]
+        resized = [np.asarray(Image.fromarray(layer).resize((width, height), _BILINEAR, box)) for layer in floats]
         rows = ((row + np.arange(height) + 0.5) * down).astype(int) - top
         columns = ((column + np.arange(width) + 0.5) * across).astype(int) - left
         image = (resized[0] if len(resized) == 1 else np.stack(resized, -1)).reshape(height, width, -1)
+        image = (np.rint(image) if pixels.dtype.kind == "u" else image).astype(pixels.dtype)
         return image, valid[np.ix_(rows, columns)]
 
 

@@ -64,10 +64,12 @@ def refine(
         match: the class of each cluster, where the method emits clusters.
 
     Raises:
-        ValueError: images of other than three channels.
+        ValueError: images of other than three channels of 8 bits.
     """
     if dataset.info.channels != 3:
         raise ValueError(f"{dataset.uri} has {dataset.info.channels} channels: the dense CRF takes colours, 3 channels")
+    if dataset.info.dtype != "uint8":
+        raise ValueError(f"{dataset.uri} has values of {dataset.info.dtype}: the dense CRF takes colours of 8 bits")
     task, experiment = ingest.task_of(dataset), checkpoint_files.experiment_in(files)
     predicted = ingest.evaluation_data(dataset, split, experiment).map_batches(
         ProbabilityActor,

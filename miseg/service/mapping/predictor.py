@@ -15,7 +15,7 @@ from miseg.data.loading.augmentation import target_size
 from miseg.data.loading.tiles import StandardScene
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.maps import MAX_CLASSES, default_colours
-from miseg.data.raster.pictures import Picture, Resized, open_picture
+from miseg.data.raster.pictures import EIGHT_BITS, Picture, Resized, StoredPixels, open_picture
 from miseg.data.raster.scene_files import SceneOptions, open_scene
 from miseg.evaluation.clusters import of_classes
 from miseg.evaluation.tiled import Read, Tiling, Window
@@ -43,9 +43,10 @@ class OpenedImage:
 class MapPredictor:
     """Predictor of a checkpoint: images in, class probabilities out.
 
-    A method that learns from images sees them in 8 bits, at the size at which evaluation does, standardised with what
-    its checkpoint says; clusters are the classes that they were matched with when the checkpoint was taken, or, where
-    none was made, themselves. A few-label method sees scenes, standardised by the statistics of their own date.
+    A method that learns from images sees them in its training images' type, at the size at which evaluation does,
+    standardised with what its checkpoint says; clusters are the classes that they were matched with when the checkpoint
+    was taken, or, where none was made, themselves. A few-label method sees scenes, standardised by the statistics of
+    their own date.
 
     Args:
         folder: the checkpoint.
@@ -78,6 +79,7 @@ class MapPredictor:
         self.resize = experiment.augmentation.resize
         self.precision = resolve_precision(experiment.precision, device)
         data = checkpoint_files.verify(folder)["data"]
+        self.full_scale, self.stored = float(data.get("full_scale", 255)), EIGHT_BITS
         self.match: Tensor | None = None
         self.method: Method
         if self.of_scenes:
@@ -97,6 +99,9 @@ class MapPredictor:
             try:
                 constants = (torch.tensor(data[name], device=device).view(-1, 1, 1) for name in ("mean", "std"))
                 self.mean, self.std = constants
+                if "dtype" in data:
+                    colour = (np.asarray(data["mean"]) * self.full_scale).round(0 if data["dtype"] == "uint16" else 9)
+                    self.stored = StoredPixels(data["dtype"], data["nodata"], tuple(colour))
             except KeyError as error:
                 raise ValueError(f"{folder} does not say how images are standardised ({error}): train again") from None
         self.channels = task.in_channels
@@ -112,7 +117,7 @@ class MapPredictor:
         """Probabilities, float32 [N, K, H, W] on the device, of what `open` reads."""
         images = images_NCHW.to(self.device)
         if not self.of_scenes:
-            images = (images.float().div_(255) - self.mean) / self.std
+            images = (images.float() / self.full_scale - self.mean) / self.std
             images = images.contiguous(memory_format=torch.channels_last)
         autocast = self.precision is not torch.float32 and not self.of_scenes
         with torch.autocast(self.device.type, self.precision, enabled=autocast):
@@ -150,13 +155,15 @@ class MapPredictor:
 
             yield OpenedImage(grid, (grid.height, grid.width), tile)
             return
-        with open_picture(path, self.channels) as picture:
+        with open_picture(path, self.channels, self.stored) as picture:
             grid = picture.grid
             size = target_size(grid.height, grid.width, self.resize)
             resized: Picture = picture if size == (grid.height, grid.width) else Resized(picture, size)
 
             def read(window: Window) -> tuple[Tensor, Tensor]:
                 pixels, valid = resized.read(window)
+                # torch computes little with uint16.
+                pixels = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
                 return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")), torch.from_numpy(valid)
 
             yield OpenedImage(grid, size, read)

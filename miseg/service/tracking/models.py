@@ -65,7 +65,7 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
         _save(
             model_folder,
             weights,
-            manifest["task"],
+            manifest["task"] | {"dtype": manifest.get("data", {}).get("dtype", "uint8")},
             wheel.requirements(checkpoint_files.read_experiment(folder).method),
             Model(
                 logged_model.artifact_location, run_id, model_uuid=logged_model.model_id, model_id=logged_model.model_id
@@ -94,7 +94,7 @@ def _save(
 ) -> None:
     # Without names: MLflow would hand `predict` a named tensor as a dict of object arrays.
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, task["in_channels"]))]),
+        inputs=Schema([TensorSpec(np.dtype(task["dtype"]), (-1, -1, -1, task["in_channels"]))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, task["num_classes"], -1, -1))]),
     )
     code = wheel.write(checkpoint.parent)

@@ -175,7 +175,7 @@ def _model_description(tags: Mapping[str, str], metric: str) -> str:
     return (
         f"{tags.get('miseg.method', 'Models')} on {tags.get('miseg.data', 'their data')}. The alias `{BEST}` stands at "
         f"the version of the highest {metric} on one state of the data (tag `{DATA}`).\n\n"
-        "Takes uint8 images [N, H, W, C] and answers class probabilities [N, K, H, W]."
+        "Takes images [N, H, W, C], of the type in its signature, and answers class probabilities [N, K, H, W]."
     )
 
 

@@ -24,7 +24,7 @@ class ServedMethod(PythonModel):
         self.predictor = serving.load(context.artifacts["checkpoint"])
 
     def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict | None = None) -> np.ndarray:
-        """Probabilities [N, K, H, W] float32 of uint8 images [N, H, W, C]."""
+        """Probabilities [N, K, H, W] float32 of images [N, H, W, C] of the training's type."""
         return self.predictor.predict(model_input)
 
 

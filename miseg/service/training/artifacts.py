@@ -86,8 +86,9 @@ def log_evaluation(
     for batch, prediction_NHW in evaluation.samples:
         if batch.labels_NHW is None:
             continue
-        if experiment.learns_from_pairs:
-            shown_NCHW = _stretched(batch.images_NCHW.cpu())  # scenes, each standardised by itself
+        if experiment.learns_from_pairs or info.dtype != "uint8":
+            # Scenes are standardised each by itself; of 16 bits or float nobody knows what is white.
+            shown_NCHW = _stretched(batch.images_NCHW.cpu())
         else:
             shown_NCHW = batch.images_NCHW.cpu() * std_C + mean_C
         images_NHWC = (shown_NCHW * 255).round().clamp(0, 255).to(torch.uint8)

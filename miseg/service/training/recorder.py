@@ -142,7 +142,7 @@ class Recorder:
         tried: threading.Event,
     ) -> None:
         try:
-            described = self._data_description(taken.experiment, match_K)
+            described = data_description(self.dataset, taken.experiment, match_K)
             started = time.perf_counter()
             with self._failures.at(taken.step):
                 self.store.add(taken.step, partial(checkpoint.write, taken=taken, metrics=metrics, data=described))
@@ -155,16 +155,6 @@ class Recorder:
                 log_evaluation(self.journal, self.dataset, taken.experiment, evaluation, step=taken.step)
             except OSError as error:  # no reason to stop a training
                 print(f"warning: the pictures of step {taken.step} are not kept: {error}", flush=True)
-
-    def _data_description(self, experiment: Experiment, match_K: Tensor | None) -> dict[str, Any]:
-        mean_C, std_C = standardisation(augmentation_of(experiment, self.dataset.info), self.dataset.info)
-        described = {
-            "mean": [float(value) for value in mean_C],
-            "std": [float(value) for value in std_C],
-            "colours": [list(colour) for colour in self.dataset.info.colours],
-            "fingerprint": self.dataset.fingerprint,
-        }
-        return described if match_K is None else described | {"match": match_K.tolist()}
 
     def finish(self) -> None:
         """Until all is written.
@@ -189,3 +179,24 @@ class Recorder:
     def _storage_failed(self, tags: Mapping[str, str]) -> None:
         self.journal.tags(tags)
         self.metrics.fault("storage")
+
+
+def data_description(dataset: PackedDataset, experiment: Experiment, match_K: Tensor | None = None) -> dict[str, Any]:
+    """The part of a checkpoint's manifest on its data: what whoever predicts with it has to know of images and classes.
+
+    Args:
+        dataset: the training's.
+        experiment: whose settings may give another standardisation than the data set's.
+        match_K: the class of each of K clusters; None where the method emits none.
+    """
+    info = dataset.info
+    mean_C, std_C = standardisation(augmentation_of(experiment, info), info)
+    described = {
+        "mean": [float(value) for value in mean_C],
+        "std": [float(value) for value in std_C],
+        "colours": [list(colour) for colour in info.colours],
+        "fingerprint": dataset.fingerprint,
+    }
+    if info.dtype != "uint8":
+        described |= {"dtype": info.dtype, "full_scale": info.full_scale, "nodata": info.nodata}
+    return described if match_K is None else described | {"match": match_K.tolist()}

@@ -49,7 +49,7 @@ def training_stream(
     else:
         row = dataset.read("train", 0)
         size = experiment.training_size or (row.height, row.width)
-        example_bytes = size[0] * size[1] * (dataset.info.channels + 1)
+        example_bytes = size[0] * size[1] * (dataset.info.channels * np.dtype(dataset.info.dtype).itemsize + 1)
     steps = chunks(start_step, experiment.steps, max(1, CHUNK_BYTES // max(1, local * example_bytes)))
     plan = training_plan(dataset, experiment, rank, world)
     convert = Converter(dataset, experiment)
@@ -130,7 +130,7 @@ def evaluation_stream(
 def evaluation_data(
     dataset: PackedDataset, split: str, experiment: Experiment, *, rank: int = 0, world: int = 1
 ) -> ray.data.Dataset:
-    """This rank's share of a split as rows of decoded `images` (uint8), `labels` (uint8, where there are) and `ids`."""
+    """This rank's share of a split as rows of decoded `images`, `labels` (uint8, where there are) and `ids`."""
     parts = max(1, min(4, dataset.size(split) // (world * experiment.batch_size)))
     plan = evaluation_plan(dataset, split, experiment)
 
@@ -179,16 +179,17 @@ def examples(
 class Converter:
     """From a task's columns to a `Batch`: bytes are standardised here, since they are a quarter of the floats to ship.
 
-    Float columns, [N, C, H, W], are standardised already: the chips of scenes and the patches cut from them.
+    Chips of scenes and the patches cut from them, [N, C, H, W], are standardised already; they have no `masked`.
     """
 
     def __init__(self, dataset: PackedDataset, experiment: Experiment) -> None:
         mean_C, std_C = standardisation(augmentation_of(experiment, dataset.info), dataset.info)
+        self.full_scale = dataset.info.full_scale
         self.constants = torch.as_tensor(mean_C).view(1, -1, 1, 1), torch.as_tensor(std_C).view(1, -1, 1, 1)
 
     def __call__(self, columns: dict[str, Any]) -> Batch:
         ids = tuple(str(value) for value in columns["ids"])
-        if columns["images"][0].dtype == np.float32:
+        if columns["images"][0].dtype == np.float32 and "masked" not in columns:
             views = torch.from_numpy(dense(columns["views"])) if "views" in columns else None
             labels = torch.from_numpy(dense(columns["labels"])).long() if "labels" in columns else None
             return Batch(torch.from_numpy(dense(columns["images"])), labels, ids, views)
@@ -196,7 +197,7 @@ class Converter:
         packed_labels = dense(columns["labels"]) if "labels" in columns else None
         mean, std = self.constants
         return Batch(
-            (images.float().div_(255) - mean) / std,
+            (images.to(torch.float32, copy=True).div_(self.full_scale) - mean) / std,
             None if packed_labels is None else torch.from_numpy(packed_labels).long(),
             ids,
             masked_N=torch.from_numpy(dense(columns["masked"])) if "masked" in columns else None,

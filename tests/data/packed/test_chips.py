@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from miseg.data.checks import encode_png
-from miseg.data.configs import Augmentation
-from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.packed.chips import decode_chip, encode_chip, store
 from miseg.data.packed.dataset import PackedDataset, PackedRow, decode
 from miseg.data.packed.packing import pack
@@ -159,15 +157,6 @@ def test_damaged_chips_name_the_id():
     for bad in (data[:-200], data[:10], data):
         with pytest.raises(ValueError, match=r"the id: .*pack the data set again"):
             decode(PackedRow("the id", bad, None, 12, 17 if bad is data else 16))
-
-
-def test_batches_of_8_bits_refuse_reflectance(tmp_path):
-    dataset = PackedDataset.open(pack(Chips(INFO, [sample("a", chip(0))]), tmp_path / "out", ["train"]).path)
-    steps = {"seed": 0, "order": "shuffle", "batch_size": 1, "start_step": 0, "stop_step": 1}
-    with pytest.raises(ValueError, match="full scale 10000, these batches are of 8 bits"):
-        training_batches(dataset, "train", Augmentation(), **steps)
-    with pytest.raises(ValueError, match="full scale 10000, these batches are of 8 bits"):
-        evaluation_batches(dataset, "train", Augmentation(), batch_size=1)
 
 
 def test_storing_is_exact_and_keeps_nodata_apart():

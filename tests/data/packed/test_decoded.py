@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from miseg.data.configs import Augmentation
 from miseg.data.loading.batches import evaluation_batches, training_batches
@@ -161,9 +162,20 @@ def test_a_folder_that_cannot_be_made_costs_time_and_nothing_else(small, tmp_pat
     assert same(training(kept), training(small))
 
 
-def test_pixels_of_16_bits_are_not_kept(tmp_path):
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_pixels_of_any_type_and_bands_are_kept(tmp_path, kind):
     images = DecodedImages(tmp_path, PLENTY)
-    images.put("data", 0, 1, 0, Pixels("a", np.zeros((8, 8, 4), np.uint16), None))
+    image = (np.random.default_rng(0).random((8, 9, 5)) * 255).astype(kind)
+    for index, mask in enumerate((None, np.arange(72, dtype=np.uint8).reshape(8, 9))):
+        images.put("data", 0, 2, index, Pixels("a", image, mask))
+        name, found, labels = images.get("data", 0, 2, index)
+        assert name == "a" and found.dtype == kind and np.array_equal(found, image)
+        assert labels is None if mask is None else np.array_equal(labels, mask)
+
+
+def test_pixels_of_more_bands_than_a_record_holds_are_not_kept(tmp_path):
+    images = DecodedImages(tmp_path, PLENTY)
+    images.put("data", 0, 1, 0, Pixels("a", np.zeros((8, 8, 300), np.uint16), None))
     assert images.get("data", 0, 1, 0) is None
 
 
