@@ -252,6 +252,8 @@ def class_labels(files: Iterable[CocoFile], ignore: Sequence[str]) -> tuple[tupl
         if other.categories != first.categories:
             raise ValueError(f"{other.path} has other categories than {first.path}: export both from one project")
     names = list(first.categories.values())
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{first.path}: {names.count(twice)} categories are named {twice!r}: give each its own name")
     own = [name for name in (BACKGROUND, *(name for name in names if name.lower() != BACKGROUND)) if name not in ignore]
     if unknown := set(ignore) - {BACKGROUND, *names}:
         raise ValueError(f"--ignore {min(unknown)}: {first.path} has no category of that name")

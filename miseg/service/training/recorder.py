@@ -123,7 +123,7 @@ class Recorder:
         except WriterBusyError as error:
             self._failures.failed(loop.step, error)
             return
-        described = self._data_description(loop.experiment, None)
+        described = data_description(self.dataset, loop.experiment, None)
         taken = checkpoint.snapshot(loop)
         write = partial(checkpoint.write, taken=taken, metrics={"step": loop.step}, data=described)
         with self._failures.at(loop.step):

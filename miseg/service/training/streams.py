@@ -148,7 +148,11 @@ def evaluation_plan(
         # Clouds have no class: maps of chips that training would not draw cost as much and say little.
         return functools.partial(scene_batches, dataset, split, min_valid=experiment.pairs.min_valid)
     return functools.partial(
-        evaluation_batches, dataset, split, experiment.augmentation, batch_size=experiment.batch_size
+        evaluation_batches,
+        dataset,
+        split,
+        augmentation_of(experiment, dataset.info),
+        batch_size=experiment.batch_size,
     )
 
 

@@ -31,6 +31,7 @@ def arrange_coco(layout: Layout, root: Path) -> Arrangement:
     records: list[Record] = []
     rejections: dict[str | None, list[Rejection]] = {}
     contents: list[CocoFile] = []
+    listed: dict[Path, Path] = {}
     for file, folder in zip(files, folders, strict=True):
         content = read_coco(file.path, pictures[folder])
         there = [outlined for outlined in content.images if outlined.image is not None]
@@ -45,6 +46,11 @@ def arrange_coco(layout: Layout, root: Path) -> Arrangement:
                 reason = f"is not under {folder}, and {file.path} names it: add it, or leave it out of the export"
                 rejections.setdefault(split, []).append(Rejection(outlined.name, reason))
                 continue
+            if (first := listed.setdefault(outlined.image, file.path)) != file.path:
+                raise ValueError(
+                    f"{outlined.image} is in {first} and in {file.path}: list each image once, in one split; where "
+                    "files name other images alike, give the folder of each with --images"
+                )
             name = str(PurePosixPath(outlined.name.lstrip("/")).with_suffix(""))
             records.append(Record(name, outlined.image, split=split, outlined=outlined))
         contents.append(content)
