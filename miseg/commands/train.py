@@ -3,6 +3,7 @@
 miseg train embedded-rmi
 miseg train camvid-rmi --method.weight 0.3 --seed 1 --workers 2
 miseg train rmi --data pets
+miseg train rmi --data pets --network segformer --encoder mit_b0
 miseg train --from-run 3f0c9d…
 """
 
@@ -21,6 +22,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.given import named_settings
 from miseg.recipes.planning.plan import PLAN
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
+from miseg.service.command.networks import NetworkOptions, check_named_once
 from miseg.service.command.options import JobOptions, check_data, execute
 
 
@@ -46,7 +48,7 @@ class How(JobOptions):
 
 
 @dataclass
-class Train(How):
+class Train(NetworkOptions, How):
     """Train one recipe; every field of the recipe is an option."""
 
     experiment: Annotated[tyro.conf.AvoidSubcommands[Experiment], tyro.conf.arg(name="")] = field(
@@ -82,6 +84,8 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
     """
     if isinstance(arguments, Train):
         check_data(arguments.experiment.data, arguments.root)
+        check_named_once(arguments, command)
+        arguments.experiment = arguments.applied(arguments.experiment)
     # Not at the top: --help must not wait for them.
     from miseg.service.command.planning import planned
     from miseg.service.command.start import prepare

@@ -2,6 +2,7 @@
 
 miseg tune embedded-dice
 miseg tune rmi --data pets --baselines ce dice
+miseg tune rmi --data pets --network segformer --encoder mit_b0
 miseg tune camvid-rmi --space method.weight=0.1..0.9 optimiser.learning_rate=1e-4..1e-2:log --trials 32
 miseg tune embedded-affinity --space method.stride=1,2,4 method.weight=x10 --baselines embedded-ce
 """
@@ -21,12 +22,13 @@ from miseg.recipes.planning.given import with_settings
 from miseg.recipes.planning.plan import TrainingPlan
 from miseg.recipes.space_text import parsed
 from miseg.recipes.spaces import at_its_point
+from miseg.service.command.networks import NetworkOptions
 from miseg.service.command.options import check_data, execute
 from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
 @dataclass
-class TuneAnyRecipe(TuningOptions):
+class TuneAnyRecipe(NetworkOptions, TuningOptions):
     """Search settings of a recipe by TPE with ASHA, then confirm the winner beside the recipe on fresh seeds."""
 
     recipe: tyro.conf.Positional[str] = field(kw_only=True)
@@ -95,6 +97,7 @@ def _of_methods(arguments: TuneAnyRecipe) -> tuple[Experiment, dict[str, Experim
     unplanned = [Experiment(CONTENDERS[name].settings(), seed=arguments.seed) for name in names]
     if arguments.data is not None:
         unplanned = [replace(experiment, data=arguments.data) for experiment in unplanned]
+    unplanned = [arguments.applied(experiment) for experiment in unplanned]
     given = {} if arguments.steps is None else {"steps": arguments.steps}
     texts = arguments.set or ()
     changed = [with_settings(experiment, texts) for experiment in unplanned]
@@ -112,7 +115,7 @@ def _recipe(option: str, name: str, arguments: TuneAnyRecipe) -> Experiment:
         known = [*CONTENDERS, *RECIPES]
         close = ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.4)) or ", ".join(known)
         raise ValueError(f"--{option} {name}: there is no such recipe; the nearest are {close}")
-    experiment = arguments.shortened(RECIPES[name](seed=arguments.seed))
+    experiment = arguments.shortened(arguments.applied(RECIPES[name](seed=arguments.seed)))
     experiment, _ = with_settings(experiment, arguments.set or ())
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)
 

@@ -4,6 +4,7 @@ The published setting and BCE are confirmed beside it.
 
 miseg tune-rmi
 miseg tune-rmi --data camvid --trials 64 --concurrent 8
+miseg tune-rmi --data camvid --network deeplabv3+ --encoder resnet50
 miseg tune-rmi --name street --resume
 miseg tune-rmi --recipe voc-v3-rmi --grid.downsampling-factor 1 2 4 --grid.region-size 1 2 3
 """
@@ -18,12 +19,13 @@ from miseg.networks.configs import UNet
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
+from miseg.service.command.networks import NetworkOptions
 from miseg.service.command.options import execute
 from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
 @dataclass
-class TuneRmi(TuningOptions):
+class TuneRmi(NetworkOptions, TuningOptions):
     """Search λ, DF, R, the manner of downsampling and the learning rate by TPE with ASHA, then confirm."""
 
     data: str | None = None
@@ -79,7 +81,7 @@ def _of_recipe(loss: str, arguments: TuneRmi) -> Experiment:
 
 def adapt(experiment: Experiment, arguments: TuneRmi) -> Experiment:
     """The experiment with the options that the command line changes."""
-    experiment = arguments.shortened(experiment)
+    experiment = arguments.applied(arguments.shortened(experiment))
     if arguments.size is not None:
         augmentation = replace(experiment.augmentation, resize=arguments.size, crop=None)
         experiment = replace(experiment, augmentation=augmentation)
