@@ -53,7 +53,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "manet": Architecture("MAnet", "MAnet", _ALL, "resnet34"),
     "linknet": Architecture("Linknet", "Linknet", _FROM_HALF, "resnet34"),
     "fpn": Architecture("FPN", "FPN", _ALL, "resnet34"),
-    "pspnet": Architecture("PSPNet", "PSPNet", _ALL, "resnet34", normalises_pooled=True),
+    "pspnet": Architecture("PSPNet", "PSPNet", _ALL, "resnet34"),
     "pan": Architecture("PAN", "PAN", _ALL, "resnet34", (16, 32), 8, True),
     "deeplabv3": Architecture("DeepLabV3", "DeepLabV3", _ALL, "resnet34", (8, 16), normalises_pooled=True),
     "deeplabv3+": Architecture("DeepLabV3+", "DeepLabV3Plus", _ALL, "resnet34", (16, 8), normalises_pooled=True),

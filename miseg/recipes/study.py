@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from miseg.networks.choice import parsed, with_network
 from miseg.networks.configs import UNet
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, STEMS, Contender, Supervision
@@ -103,6 +104,8 @@ class StudyTable:
     """Seeds the searches and their trials; confirmations have the seeds that follow."""
     selection: Selection = "objective"
     """Score by which trials of methods without labels are compared: their objective on held-out images, or mean IoU."""
+    network: str = ""
+    """Network of all its methods, as `miseg.networks.choice.parsed` reads it; "": the recipes'."""
     cells: tuple[StudyCell, ...] = ()
 
     def __post_init__(self) -> None:
@@ -144,8 +147,8 @@ class StudyTable:
 
     @property
     def id(self) -> str:
-        """Data, budget and supervision."""
-        return f"{self.name}/{self.budget_text}, supervision {self.supervision}"
+        """Data, network where it is not the recipes', budget and supervision."""
+        return f"{self._start}, supervision {self.supervision}"
 
     @property
     def data(self) -> str:
@@ -164,8 +167,14 @@ class StudyTable:
         return CONTENDERS[next((key for key in wanted if key in self.methods), self.methods[0])].rows[0]
 
     def cell_id(self, cell: StudyCell) -> str:
-        """`<data>/<budget>/<method>`."""
-        return f"{self.name}/{self.budget_text}/{cell.method}"
+        """`<data>/<budget>/<method>`, or of a chosen network `<data>/<budget>/<network>/<method>`."""
+        return f"{self._start}/{cell.method}"
+
+    @property
+    def _start(self) -> str:
+        # Weights may be a path, and an id's parts are divided by slashes.
+        network = f"/{self.network.replace('/', '-')}" if self.network else ""
+        return f"{self.name}/{self.budget_text}{network}"
 
     def filled(self, methods: Sequence[str]) -> StudyTable:
         """The table with a cell for each of the methods that has a recipe here and is not in it yet."""
@@ -182,5 +191,7 @@ def _cell(table: StudyTable, method: str) -> StudyCell | None:
     base = RECIPES[recipe](seed=table.seed)
     if of_folder or table.dataset in STEMS:
         base = replace(base, data=table.dataset)
+    if table.network:
+        base = replace(base, method=with_network(base.method, parsed(table.network)))
     base = table.changes.of(at_its_point(base), supervision)
     return StudyCell(method, recipe, replace(base, label_budget=table.budget))

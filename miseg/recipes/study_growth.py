@@ -30,6 +30,8 @@ class Asked:
     """ "all", or numbers, in place of `budgets` where methods learn from images."""
     labelled_pixels_per_class: tuple[int, ...] | None = None
     """In place of `budgets` where methods are given a few labelled pixels."""
+    networks: tuple[str, ...] | None = None
+    """Networks of methods that learn from dense labels, as `miseg.networks.choice.parsed` reads them."""
 
     def label_budgets(self, supervision: Supervision) -> Sequence[str | int] | None:
         """The budgets of a kind of supervision, as they are asked for."""
@@ -50,7 +52,7 @@ def grown(known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]
     """
     tables = {table.id: table for table in known}
     datasets = asked.data or tuple(dict.fromkeys(table.dataset for table in known)) or ("embedded",)
-    for option in ("data", "methods", "budgets", "labelled_images", "labelled_pixels_per_class"):
+    for option in ("data", "methods", "budgets", "labelled_images", "labelled_pixels_per_class", "networks"):
         values = getattr(asked, option) or ()
         if len(set(values)) < len(values):
             raise ValueError(f"--{option.replace('_', '-')} {' '.join(map(str, values))}: name each once")
@@ -67,6 +69,10 @@ def grown(known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]
             filled = (wanted if table is None else _agreed(table, asked)).filled(methods)
             if filled.cells:
                 tables[wanted.id] = filled
+    if asked.networks and not any(table.network for table in tables.values()):
+        raise ValueError(
+            f"--networks {' '.join(asked.networks)}: only methods that learn from dense labels take them, such as ce"
+        )
     _check_compared(datasets, asked, tables)
     return tuple(tables.values())
 
@@ -76,11 +82,19 @@ def _wanted(dataset: str, known: Sequence[StudyTable], asked: Asked, defaults: M
     given = {name: getattr(asked, name) for name in ("trials", "confirm_seeds", "baseline", "seed", "selection")}
     settings = dict(defaults) | {name: value for name, value in given.items() if value is not None}
     tables = []
+    of_data = [table for table in known if table.dataset == dataset]
     for supervision in BASELINES:
-        planned = [table.budget for table in known if (table.dataset, table.supervision) == (dataset, supervision)]
+        planned = list(dict.fromkeys(table.budget for table in of_data if table.supervision == supervision))
         texts = asked.label_budgets(supervision)
         budgets = planned if texts is None and planned else _budgets(supervision, texts or ())
-        tables += [StudyTable(dataset, supervision, budget, changes=asked.changes, **settings) for budget in budgets]
+        networks = dict.fromkeys(table.network for table in of_data if table.supervision == supervision)
+        if supervision == "dense" and asked.networks is not None:
+            networks = dict.fromkeys(asked.networks)
+        tables += [
+            StudyTable(dataset, supervision, budget, changes=asked.changes, network=network, **settings)
+            for network in networks or ("",)
+            for budget in budgets
+        ]
     return tables
 
 

@@ -20,7 +20,7 @@ from miseg.data.sources.registry import Embedded, open_source
 from miseg.data.sources.textures import Textures
 from miseg.methods import build_method
 from miseg.methods.configs import PixelKMeans
-from miseg.networks.configs import VGG, DeepLab, InfoSegNetwork, PatchEncoder, UNet, networks_of
+from miseg.networks.configs import VGG, DeepLab, EncoderDecoder, InfoSegNetwork, PatchEncoder, UNet, networks_of
 from miseg.recipes import rmi_paper
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
@@ -129,6 +129,8 @@ def smaller(settings: Any) -> Any:
         return replace(settings, patch=5, features=(4, 4))
     if isinstance(settings, DeepLab):
         return replace(settings, encoder="resnet18d", weights=None)
+    if isinstance(settings, EncoderDecoder):
+        return replace(settings, encoder="test_resnet", weights=None)
     if isinstance(settings, tuple):
         return tuple(map(smaller, settings))
     if not is_dataclass(settings):

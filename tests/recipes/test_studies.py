@@ -11,6 +11,7 @@ import optuna
 import pytest
 
 from miseg.methods import METHODS
+from miseg.networks.configs import EncoderDecoder
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, default_methods
@@ -263,3 +264,36 @@ def test_the_baseline_can_be_chosen(known) -> None:
 def test_settings_out_of_range_are_told(make, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()
+
+
+# Networks
+
+
+def test_methods_are_compared_on_each_network_in_a_table_of_its_own() -> None:
+    asked = Asked(methods=("ce", "rmi", "kmeans"), networks=("unet:resnet18", "segformer:mit_b0"))
+    tables = grown((), asked, DEFAULTS)
+    dense = [table for table in tables if table.supervision == "dense"]
+    assert [table.network for table in dense] == ["unet:resnet18", "segformer:mit_b0"]
+    networks = [EncoderDecoder("unet", "resnet18"), EncoderDecoder("segformer", "mit_b0")]
+    for table, network in zip(dense, networks, strict=True):
+        assert [cell.base.method.network for cell in table.cells] == [network] * 2  # type: ignore[attr-defined]
+    ids = [table.cell_id(cell) for table in tables for cell in table.cells]
+    assert ids[0] == "embedded/all/unet:resnet18/ce" and len(set(ids)) == len(ids) == 5
+    # What is asked for later goes into every table of the study, and a further network is one more.
+    grown_tables = grown(tables, Asked(methods=("bce",)), DEFAULTS)
+    assert [table.methods for table in grown_tables if table.network] == [["ce", "rmi", "bce"]] * 2
+    further = grown(tables, Asked(networks=("paper-unet",)), DEFAULTS)
+    assert [table.network for table in further if table.supervision == "dense"][-1] == "paper-unet"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (Asked(methods=("kmeans",), networks=("unet",)), "only methods that learn from dense labels"),
+        (Asked(methods=("ce",), networks=("unett",)), "the nearest are unet"),
+        (Asked(methods=("ce",), networks=("unet", "unet")), "name each once"),
+    ],
+)
+def test_networks_that_do_not_fit_are_told(asked: Asked, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        grown((), asked, DEFAULTS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from miseg.networks.architectures import ARCHITECTURES
 from miseg.networks.choice import NetworkChoice, parsed, with_network
+from miseg.networks.configs import DeepLab, EncoderDecoder, networks_of
 from miseg.recipes.experiment import Experiment
 
 
@@ -53,3 +55,27 @@ def check_named_once(options: NetworkOptions, command: Sequence[str]) -> None:
         raise ValueError(
             f"{own[0]} is a setting of the network that --network {options.network} replaces: leave one of the two out"
         )
+
+
+def check_batch_norm(experiment: Experiment, workers: int, *, shared: bool) -> None:
+    """Raise ValueError where batch norm would see a single image whose features are pooled to one pixel: no variance.
+
+    Args:
+        experiment: what is trained.
+        workers: processes that share a batch.
+        shared: whether their batch norms see the images of all of them, as over GPUs.
+    """
+    seen = experiment.batch_size // (1 if shared else workers)
+    for network in networks_of(experiment.method):
+        if isinstance(network, EncoderDecoder):
+            architecture = ARCHITECTURES[network.architecture]
+            title, normalises_pooled = architecture.title, architecture.normalises_pooled
+        else:
+            title, normalises_pooled = type(network).__name__, isinstance(network, DeepLab)
+        if normalises_pooled and seen < 2:
+            others = ", ".join(name for name, other in ARCHITECTURES.items() if not other.normalises_pooled)
+            raise ValueError(
+                f"batch_size = {experiment.batch_size} over {workers} {'worker' if workers == 1 else 'workers'}: "
+                f"{title} needs two images or more a worker, for its batch norm sees features pooled to one pixel; "
+                f"raise --batch-size, or use one of {others}"
+            )

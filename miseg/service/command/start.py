@@ -24,6 +24,7 @@ from miseg.data.storage import file_system, listed, patiently
 from miseg.methods import METHODS
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster import ray_cluster
+from miseg.service.command.networks import check_batch_norm
 from miseg.service.command.options import JobOptions, check_no_keys
 from miseg.service.journal import copies, journal, sender
 from miseg.service.tracking import mlflow_runs, views
@@ -109,6 +110,9 @@ def prepare(
         METHODS[type(experiment.method)]  # a package's class that is not there is told of before Ray starts
         if workers < 1 or experiment.batch_size % workers:
             raise ValueError(f"{workers} workers cannot share batches of {experiment.batch_size}: use a divisor of it")
+        # Whether there are GPUs, over which batch norm is shared, only the cluster says.
+        if "train" in splits and workers == 1:
+            check_batch_norm(experiment, workers, shared=False)
     storage, decoded_bytes = options.root, options.decoded_bytes
     check_writable(storage)
     data = packed(experiments[0].data, storage)
@@ -124,6 +128,9 @@ def prepare(
     copies.sync(storage, uri)
     ray_cluster.connect(options.address, show_workers)
     share = replace(ray_cluster.resources(workers, concurrency), decoded_bytes=decoded_bytes)
+    if "train" in splits:
+        for experiment in experiments:
+            check_batch_norm(experiment, workers, shared=share.use_gpu)
     if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):
         print(line, flush=True)
     return Job(storage, uri, share, str(data), unique())

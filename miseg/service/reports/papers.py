@@ -67,5 +67,8 @@ def beside(rows: Sequence[Result]) -> dict[str, list[Beside]]:
 def _same(row: Result, published: Published) -> bool:
     # Few-label tables of papers are of 50 points a class.
     return (
-        row.line.method == published.method and row.table.data == published.data and row.table.budget in ("all", "50")
+        row.line.method == published.method
+        and row.table.data == published.data
+        and row.table.budget in ("all", "50")
+        and not row.table.network
     )

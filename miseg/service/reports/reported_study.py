@@ -78,11 +78,15 @@ class ReportedTable:
     split: str = "val"
     missing: list[str] = field(default_factory=list)
     """Parts of the plan that MLflow does not have, in words."""
+    network: str = ""
+    """Network of all its methods, as the study was asked for it; "": the recipes'."""
 
     @property
     def labels(self) -> dict[str, str]:
-        """The unit of the label budget, for tables: images with labels, or labelled pixels of each class."""
+        """The unit of the label budget, for tables: images with labels, or labelled pixels of each class; and the
+        network that a study was asked for."""
         return {
+            "network": self.network,
             "budget": self.budget,
             "labelled_images": self.budget if self.supervision == "dense" else "",
             "labelled_pixels_per_class": self.budget if self.supervision == "few" else "",

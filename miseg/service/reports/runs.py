@@ -61,7 +61,7 @@ def read(uri: str, study: str | None = None, tuning: str | None = None, baseline
 
 def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) -> ReportedStudy:
     study = ReportedStudy(name, "study", uri, [])
-    tables: dict[tuple[str, str, str], ReportedTable] = {}
+    tables: dict[tuple[str, str, str, str], ReportedTable] = {}
     plans = [plan for parent in reversed(parents) if (plan := _plan(client, parent))]
     if not plans:
         ids = ", ".join(parent.info.run_id for parent in parents)
@@ -72,7 +72,8 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
     for plan in plans:
         study.created = min(filter(None, (study.created, plan.created)), default="")
         for planned in plan.tables:
-            table = ReportedTable(planned.data, str(planned.budget), planned.supervision, planned.baseline)
+            labels = planned.data, str(planned.budget), planned.supervision
+            table = ReportedTable(*labels, planned.baseline, network=planned.network)
             study.cost.setdefault(table.data, dict(plan.cost))
             table.cells += [
                 ReportedCell(
@@ -80,7 +81,7 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
                 )
                 for cell in planned.cells
             ]
-            tables.setdefault((table.data, table.budget, table.supervision), table)
+            tables.setdefault((*labels, table.network), table)
     experiment_ids = list({parent.info.experiment_id for parent in parents})
     runs = [
         run for run in _runs(client, experiment_ids, "tags.`miseg.study` != ''") if run.data.tags["miseg.study"] == name

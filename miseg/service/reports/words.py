@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from miseg.networks.architectures import ARCHITECTURES
 from miseg.recipes.published import claims
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable
 
@@ -29,7 +30,11 @@ NETWORKS = {
 
 
 def data_and_labels(table: ReportedTable) -> str:
-    """The data and the labels, in words."""
+    """The data and the labels, in words, and the network where a study was asked for one."""
+    return _data_and_labels(table) + (f" on {table.network}" if table.network else "")
+
+
+def _data_and_labels(table: ReportedTable) -> str:
     name = NAMES.get(table.data, table.data.rstrip("/").rsplit("/", 1)[-1])
     if table.supervision == "none":
         return f"{name} without labels"
@@ -48,6 +53,9 @@ def system(line: ReportedRow, table: ReportedTable) -> str:
             name = NETWORKS.get(params[key], params[key])
             if name == "DeepLab":
                 name = f"DeepLab{params.get('network.version', '').upper()}, {params.get('network.encoder', 'ResNet')}"
+            elif name == "EncoderDecoder":
+                architecture = ARCHITECTURES.get(params.get("network.architecture", ""))
+                name = f"{architecture.title if architecture else name}, {params.get('network.encoder', '')}"
             parts.append(name)
             break
     steps = params.get("steps") or next((cell.steps for cell in table.cells if cell.id == line.cell), None)

@@ -220,6 +220,7 @@ def _planned_table(plan: StudyPlan, table: StudyTable, seconds: Mapping[str, flo
         seed=table.seed,
         selection=table.selection,
         changes=asdict(table.changes),
+        network=table.network,
         cells=tuple(cells),
     )
 
@@ -253,6 +254,7 @@ def from_file(file: PlanFile) -> StudyPlan:
                 baseline=planned.baseline_method,
                 seed=planned.seed,
                 selection=cast(Selection, planned.selection),
+                network=planned.network,
                 cells=tuple(cells),
             )
         )

@@ -44,6 +44,10 @@ class Options(JobOptions):
     """Label budgets of methods that learn from images alone: all, or numbers of labelled images. Default: --budgets."""
     labelled_pixels_per_class: tuple[int, ...] | None = None
     """Label budgets of few-label methods alone: numbers of labelled pixels of each class. Default: --budgets."""
+    networks: tuple[str, ...] | None = None
+    """Networks on which methods that learn from dense labels are compared, a table each: ARCHITECTURE,
+    ARCHITECTURE:ENCODER or ARCHITECTURE:ENCODER:WEIGHTS, such as unet:resnet18 segformer:mit_b0, or paper-unet.
+    Default: the recipes', or with --resume those of the study."""
     trials: int | None = None
     """Trials of every method; the first is the paper's default. Default: 6, or 32 on a cluster with GPUs."""
     confirm_seeds: int | None = None
@@ -86,6 +90,7 @@ class Options(JobOptions):
             self.selection,
             self.labelled_images,
             self.labelled_pixels_per_class,
+            self.networks,
         )
 
     def check(self) -> None:

@@ -21,7 +21,7 @@ class PlannedCell:
     """One method of a table. The names of the attributes are the keys of the file.
 
     Attributes:
-        id: `<data>/<budget>/<key>`.
+        id: `<data>/<budget>/<key>`, or with a network before the key.
         method: class of the method's settings.
         rows: names of the rows that are confirmed.
         key: the method's key in `CONTENDERS`.
@@ -58,6 +58,7 @@ class PlannedTable:
         baseline_method: its method, as the study was asked for it.
         trials, confirm_seeds, seed, selection: of all cells.
         changes: fields of `Changes`.
+        network: of all cells, as the study was asked for it; "": the recipes'.
     """
 
     data: str
@@ -71,6 +72,7 @@ class PlannedTable:
     seed: int = 0
     selection: str = "objective"
     changes: Mapping[str, Any] = field(default_factory=dict)
+    network: str = ""
     cells: tuple[PlannedCell, ...] = ()
 
 
