@@ -1,5 +1,6 @@
 """Losses: tensors in, a scalar out. Nothing here knows of networks, methods or trainers."""
 
+from miseg.losses.information.complex_wavelet import complex_wavelet_mutual_information_parts
 from miseg.losses.information.divergence import divergence_from_logits_parts, mutual_learning_parts
 from miseg.losses.information.invariant_information import iic_segmentation_loss
 from miseg.losses.information.jensen_shannon import jensen_shannon_mutual_information, jensen_shannon_parts
@@ -26,6 +27,7 @@ __all__ = [
     "RegionMutualInformationParts",
     "affinity_field_parts",
     "binary_cross_entropy_parts",
+    "complex_wavelet_mutual_information_parts",
     "cross_entropy_parts",
     "divergence_from_logits_parts",
     "focal_parts",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from miseg.methods.mixture import MIXTURE, CrossEntropyMixture
-from miseg.methods.ranges import Uniform
+from miseg.methods.ranges import Choice, Uniform
 from miseg.methods.registry import register
 from miseg.networks.configs import Network, UNet
 
@@ -106,3 +106,48 @@ class Focal(CrossEntropyMixture):
         from miseg.losses import focal_parts  # brings torch along
 
         return focal_parts(logits_NKHW, labels_NHW.where(valid_NHW, -1), gamma=self.gamma)
+
+
+@register("cwmi", label="CWMI", space={"method.orientations": Choice((4, 8)), **MIXTURE})
+@dataclass(frozen=True)
+class ComplexWaveletMutualInformation(CrossEntropyMixture):
+    """λ · CE + (1 − λ) · complex wavelet mutual information (Lu 2025), averaged over each image's classes."""
+
+    network: Network = field(default_factory=UNet)
+    weight: float = field(default=9 / 19, kw_only=True)
+    """λ in 0..1: the share of softmax cross-entropy. The paper's 0.9 · CE + CWMI is 1.9 times the default."""
+    levels: int = 4
+    """Of the steerable pyramid, at least 1; images have sides longer than 2^levels."""
+    orientations: int = 4
+    """Bands of a level, at least 2."""
+    ridge: float = 1e-6
+    """Above 0: the share of the labels' energy that keeps the determinant away from 0."""
+    warmup: float = 0.02
+    """Share of the training steps, 0..1, that are cross-entropy alone; the authors' code: the first of 50 epochs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.levels < 1:
+            raise ValueError(f"levels = {self.levels}: use 1 or more; the paper uses 4")
+        if self.orientations < 2:
+            raise ValueError(f"orientations = {self.orientations}: use 2 or more; the paper uses 4")
+        if not 0 < self.ridge < math.inf:
+            raise ValueError(f"ridge = {self.ridge}: use a value above 0, such as 1e-6")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup = {self.warmup}: it is a share of the steps, 0..1; the paper's is 0.02")
+
+    def share(self, progress: float) -> float:
+        """1 in the warm-up, then λ. Without cross-entropy (λ = 0) there is no warm-up."""
+        return 1.0 if progress < self.warmup and self.weight > 0 else self.weight
+
+    def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over images and the classes that each shows, and their number."""
+        from miseg.losses import complex_wavelet_mutual_information_parts  # brings torch along
+
+        return complex_wavelet_mutual_information_parts(
+            logits_NKHW,
+            labels_NHW.where(valid_NHW, -1),
+            levels=self.levels,
+            orientations=self.orientations,
+            ridge=self.ridge,
+        )

@@ -19,7 +19,7 @@ from miseg.methods.configs import (
     RegionMutualInformation,
 )
 from miseg.methods.dice import Dice
-from miseg.methods.loss_configs import Focal, Jaccard, LovaszSoftmax, Tversky
+from miseg.methods.loss_configs import ComplexWaveletMutualInformation, Focal, Jaccard, LovaszSoftmax, Tversky
 from miseg.networks.configs import EncoderDecoder, UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 
@@ -84,6 +84,11 @@ def embedded_lite0_rmi(seed: int = 0) -> Experiment:
     return _embedded(RegionMutualInformation(LITE0), seed)
 
 
+def embedded_cwmi(seed: int = 0) -> Experiment:
+    """Complex wavelet mutual information on the embedded scenes: `embedded-cwmi`."""
+    return _embedded(ComplexWaveletMutualInformation(UNet(EMBEDDED_FEATURES)), seed)
+
+
 def camvid_ce(seed: int = 0) -> Experiment:
     """Softmax cross-entropy on CamVid at 240x176: `camvid-ce`.
 
@@ -141,6 +146,11 @@ def camvid_tversky(seed: int = 0) -> Experiment:
 def camvid_focal(seed: int = 0) -> Experiment:
     """Focal loss on CamVid at 240x176: `camvid-focal`."""
     return _camvid(Focal(UNet(16)), seed)
+
+
+def camvid_cwmi(seed: int = 0) -> Experiment:
+    """Complex wavelet mutual information on CamVid at 240x176: `camvid-cwmi`."""
+    return _camvid(ComplexWaveletMutualInformation(UNet(16)), seed)
 
 
 def ce(data: str, seed: int = 0) -> Experiment:
@@ -210,6 +220,7 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "embedded-focal": embedded_focal,
     "embedded-lite0-ce": embedded_lite0_ce,
     "embedded-lite0-rmi": embedded_lite0_rmi,
+    "embedded-cwmi": embedded_cwmi,
     "camvid-ce": camvid_ce,
     "camvid-bce": camvid_bce,
     "camvid-rmi": camvid_rmi,
@@ -220,5 +231,6 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "camvid-lovasz": camvid_lovasz,
     "camvid-tversky": camvid_tversky,
     "camvid-focal": camvid_focal,
+    "camvid-cwmi": camvid_cwmi,
 }
 """Every recipe by the name that the command line knows it by."""

@@ -9,12 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from miseg.losses import MixedLoss, focal_parts, jaccard_parts, lovasz_softmax_parts, tversky_parts
+from miseg.losses import (
+    MixedLoss,
+    complex_wavelet_mutual_information_parts,
+    focal_parts,
+    jaccard_parts,
+    lovasz_softmax_parts,
+    tversky_parts,
+)
 from miseg.losses.labels import valid_pixels
 from miseg.methods import METHODS, build_method, registry
 from miseg.methods.configs import CrossEntropy
 from miseg.methods.dice import Dice
-from miseg.methods.loss_configs import Focal, Jaccard, LovaszSoftmax, Tversky
+from miseg.methods.loss_configs import ComplexWaveletMutualInformation, Focal, Jaccard, LovaszSoftmax, Tversky
 from miseg.methods.mixture import CrossEntropyMixture
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
@@ -32,6 +39,7 @@ PARTS: dict[type, Any] = {
     LovaszSoftmax: lovasz_softmax_parts,
     Tversky: tversky_parts,
     Focal: focal_parts,
+    ComplexWaveletMutualInformation: complex_wavelet_mutual_information_parts,
 }
 each = pytest.mark.parametrize("kind", MIXTURES, ids=lambda kind: kind.__name__)
 
@@ -49,7 +57,8 @@ def test_the_loss_is_that_of_a_plain_loop(kind: type, weight: float) -> None:
     torch.testing.assert_close(step.loss(), MixedLoss(PARTS[kind], config.share(0))(logits, batch.labels_NHW))
     assert len(step.total) == (1 if weight == 0 else 2)
     if weight:
-        mixed = weight * step.scalars["ce"] + (1 - weight) * step.scalars[registry.of(config).key]
+        share = config.share(0)
+        mixed = share * step.scalars["ce"] + (1 - share) * step.scalars[registry.of(config).key]
         torch.testing.assert_close(step.loss().detach(), mixed)
 
 
@@ -92,6 +101,9 @@ def test_it_has_a_recipe_on_both_street_scenes(kind: type) -> None:
         (Tversky, {"alpha": -0.1}, r"α \(alpha\) = -0.1: use 0 or more"),
         (Tversky, {"beta": 0.0}, r"β \(beta\) = 0.0: use a value above 0"),
         (Tversky, {"gamma": 0.0}, r"γ \(gamma\) = 0.0: use a value above 0"),
+        (ComplexWaveletMutualInformation, {"levels": 0}, "levels = 0: use 1 or more"),
+        (ComplexWaveletMutualInformation, {"orientations": 1}, "orientations = 1: use 2 or more"),
+        (ComplexWaveletMutualInformation, {"ridge": 0.0}, "ridge = 0.0: use a value above 0"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_settings_and_loss_alike(kind: Any, settings: dict, reason: str) -> None:
@@ -99,3 +111,11 @@ def test_settings_out_of_range_are_refused_by_settings_and_loss_alike(kind: Any,
         kind(**settings)
     with pytest.raises(ValueError, match=reason):
         PARTS[kind](torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.long), **settings)
+
+
+def test_cwmi_warms_up_with_cross_entropy_alone() -> None:
+    config = ComplexWaveletMutualInformation(weight=0.3, warmup=0.1)
+    assert [config.share(progress) for progress in (0, 0.09, 0.1, 1)] == [1, 1, 0.3, 0.3]
+    assert replace(config, weight=0.0).share(0) == replace(config, warmup=0.0).share(0) - 0.3 == 0
+    with pytest.raises(ValueError, match="warmup = 1.5: it is a share of the steps"):
+        replace(config, warmup=1.5)

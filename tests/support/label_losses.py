@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from miseg.losses import focal_parts, jaccard_parts, lovasz_softmax_parts, tversky_parts
+from miseg.losses import complex_wavelet_mutual_information_parts, focal_parts, jaccard_parts, lovasz_softmax_parts, tversky_parts
 
 Parts = Callable[..., tuple[Tensor, Tensor]]
 
@@ -79,6 +80,61 @@ def slow_focal(logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, in
     return sum((-((1 - p) ** gamma) * torch.log(p) for p in every), logits.sum() * 0), len(every)
 
 
+def slow_cwmi(
+    logits: Tensor, labels: Tensor, levels: int = 4, orientations: int = 4, ridge: float = 1e-6
+) -> tuple[Tensor, int]:
+    """½ Σ log det of the real 2A x 2A matrices: each band is made by a transform of its own, in float64."""
+    total, count = logits.sum() * 0, 0
+    for n, k in itertools.product(*map(range, logits.shape[:2])):
+        counted = (labels[n] >= 0) & (labels[n] < logits.shape[1])
+        truth = (labels[n] == k).double()
+        if len(truth.unique()) == 1:
+            continue
+        probabilities = logits[n].where(counted, 0).softmax(0)[k].double() * counted
+        for level in range(1, levels + 1):
+            y, p = (_band_rows(values, level, orientations) for values in (truth, probabilities))
+            y, p = (rows - rows.mean(1, keepdim=True) for rows in (y, p))
+            eye = torch.eye(2 * orientations, dtype=torch.float64)
+            inverse = torch.linalg.inv(p @ p.T + 5e-4 * eye)
+            posterior = y @ y.T - y @ p.T @ inverse @ p @ y.T
+            energy = (y @ y.T).diagonal().mean().clamp_min(5e-4)
+            total = total + torch.logdet(posterior + ridge * energy * eye) / 2
+        count += 1
+    return total, count
+
+
+def _band_rows(values: Tensor, level: int, orientations: int) -> Tensor:
+    """[2A, 2 pixels]: a level's complex bands at the map's size, whose sums of squares are a band's of 4^(1−l) pixels."""
+    bands = []
+    for band in _filters(values.shape[0], values.shape[1], level, orientations):
+        bands.append(2 ** (level - 1) * torch.fft.ifft2(torch.fft.fft2(values) * band).flatten())
+    z = torch.stack(bands)
+    return torch.cat((torch.cat((z.real, z.imag)), torch.cat((-z.imag, z.real))), 1)
+
+
+def _filters(height: int, width: int, level: int, orientations: int) -> Tensor:
+    """float64 [A, height, width], frequency by frequency, as the paper's recursion multiplies low and high passes."""
+    a, filters = orientations, torch.zeros(orientations, height, width, dtype=torch.float64)
+    alpha = 2 ** (a - 1) * math.factorial(a - 1) / math.sqrt(a * math.factorial(2 * (a - 1)))
+
+    def falling(r: float, start: float) -> float:
+        return 1.0 if r <= start else 0.0 if r >= 2 * start else math.cos(math.pi / 2 * math.log2(r / start))
+
+    def rising(r: float, end: float) -> float:
+        return 1.0 if r >= end else 0.0 if r <= end / 2 else math.cos(math.pi / 2 * math.log2(r / end))
+
+    for i, j in itertools.product(range(height), range(width)):
+        x, y = (math.tau * ((f + n // 2) % n - n // 2) / n for f, n in ((i, height), (j, width)))
+        r, theta = math.hypot(x, y), math.atan2(y, x)
+        radial = falling(r, math.pi / 2)
+        for passed in range(1, level):
+            radial *= falling(r, math.pi / 2 / 2**passed)
+        radial *= rising(r, math.pi / 2 / 2 ** (level - 1))
+        for k in range(a):
+            filters[k, i, j] = 2 * alpha * radial * max(0.0, math.cos(theta - math.pi * k / a)) ** (a - 1)
+    return filters
+
+
 def _tversky(**settings: float) -> LabelLoss:
     return LabelLoss(partial(tversky_parts, **settings), partial(over_shown, loss=partial(slow_tversky, **settings)))
 
@@ -89,6 +145,10 @@ LABEL_LOSSES = {
     "tversky": _tversky(alpha=0.3, beta=0.7, gamma=1.0),
     "focal-tversky": _tversky(alpha=0.4, beta=0.9, gamma=4 / 3),
     "focal": LabelLoss(focal_parts, partial(slow_focal, gamma=2.0)),
+    "cwmi": LabelLoss(
+        partial(complex_wavelet_mutual_information_parts, levels=2, orientations=3),
+        partial(slow_cwmi, levels=2, orientations=3),
+    ),
     "focal-0.5": LabelLoss(partial(focal_parts, gamma=0.5), partial(slow_focal, gamma=0.5)),
 }
 """Each by a name for tests."""
