@@ -80,6 +80,18 @@ class Batch:
             None if self.masked_N is None else self.masked_N.to(device, non_blocking=True),
         )
 
+    def parts(self, number: int) -> list[Batch]:
+        """The batch cut into `number` parts, equal but for the last ones, in the order of its images."""
+        if number == 1:
+            return [self]
+        size = -(-len(self.images_NCHW) // number)
+        cuts = [slice(start, start + size) for start in range(0, len(self.images_NCHW), size)]
+
+        def cut(value: Any, part: slice) -> Any:
+            return None if value is None else value[part]
+
+        return [Batch(**{name: cut(value, part) for name, value in vars(self).items()}) for part in cuts]
+
     def without_labels(self, ignore_index: int = IGNORE_INDEX) -> Batch:
         """The batch as an unsupervised method sees it: which pixels have a label (without a mask, all), not which."""
         if self.labels_NHW is None:
@@ -139,9 +151,20 @@ class Method(nn.Module, ABC):
     progress: float = 0.0
     """Share of the training steps done, 0..1, for losses that change with it; the trainer sets it before each step."""
 
+    micro_batches: int = 1
+    """Parts into which this rank's share of a step's batch is cut, each a call of `forward`; the trainer sets it."""
+
     @abstractmethod
     def forward(self, batch: Batch) -> Step:
         """The training loss of one batch."""
+
+    def counts(self, batch: Batch) -> Tensor | None:
+        """`Step.count` as `forward` gives it, from the batch alone; None, the default: it takes a forward pass.
+
+        A step whose batch is cut into parts divides each part's sums by the whole batch's counts, and so needs these
+        first. Where this gives None a pass without gradient comes before the one that learns.
+        """
+        return None
 
     @abstractmethod
     def predict(self, images_NCHW: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
-"""Marks on the fields of settings classes: methods, networks, data and experiments alike have them."""
+"""Fields of settings classes, which methods, networks, data and experiments alike are described by."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 ADDED_LATER: Mapping[str, bool] = MappingProxyType({"added_later": True})
 """Metadata of a field that a class got after experiments with it were trained.
@@ -21,3 +23,20 @@ def as_before(field: dataclasses.Field, value: Any) -> bool:
         return False
     made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
     return bool(value == made)
+
+
+@functools.cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """The settings that a dataclass has, by name, with their annotations."""
+    return {name: hint for name, hint in typing.get_type_hints(kind).items() if typing.get_origin(hint) is not ClassVar}
+
+
+def check_choices(description: Any) -> None:
+    """Raise ValueError where a field of a dataclass holds none of the choices that its annotation lists."""
+    if not dataclasses.is_dataclass(description):
+        return
+    kind: type = type(description)
+    for name, hint in hints_of(kind).items():
+        choices, value = typing.get_args(hint), getattr(description, name)
+        if typing.get_origin(hint) is Literal and value not in choices:
+            raise ValueError(f"{name} = {value!r}: use one of {', '.join(map(str, choices))}")

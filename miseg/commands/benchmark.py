@@ -19,6 +19,10 @@ RowName = Literal[
     "data-memory",
     "step",
     "step-memory",
+    "accumulate",
+    "accumulate-memory",
+    "average",
+    "compile",
     "loop",
     "scaling",
     "trial",
@@ -46,6 +50,9 @@ class Benchmark(JobOptions):
     data-path-cached: the same from the second epoch on, with decoded images kept;
     data-memory: streaming ten times the data beside the data, MiB at the peak.
     step, step-memory: a training step with RMI beside BCE, ms and MiB at the peak;
+    accumulate, accumulate-memory: a batch in parts of two images beside the same at once, ms and MiB at the peak;
+    average: a step that an average of the weights follows beside one without, ms;
+    compile: a step with the network compiled beside the same as it is written, ms;
     loop: a step with all that a run has beside a bare PyTorch loop, ms;
     scaling: two workers of a thread each beside one, ms of a worker's time;
     trial: one of a tuning, from its start to the next one's, beside its compute, s.

@@ -46,6 +46,7 @@ class InvariantInformation(MethodConfig):
     """Invariant information clustering for segmentation, IIC (Ji et al. 2019), with an over-clustering head."""
 
     supervision: ClassVar[Supervision] = "none"
+    micro_batch: ClassVar[int | None] = None
 
     network: VGG = field(default_factory=VGG)
     clusters: int | None = None
@@ -102,6 +103,7 @@ class InfoSeg(MethodConfig):
     """Mutual information of local features and the features of their cluster (Harb and Knöbelreiter 2021)."""
 
     supervision: ClassVar[Supervision] = "none"
+    micro_batch: ClassVar[int | None] = 2
 
     network: InfoSegNetwork = field(default_factory=InfoSegNetwork)
     clusters: int | None = None

@@ -42,6 +42,7 @@ class MutualInformationSimilarity(MethodConfig):
 
     supervision: ClassVar[Supervision] = "few"
     learns_from_pairs: ClassVar[bool] = True
+    micro_batch: ClassVar[int | None] = 2
 
     encoder: PatchEncoder = field(default_factory=PatchEncoder)
     hidden: int = 128
@@ -82,6 +83,7 @@ class DeepInfoMax(MethodConfig):
 
     supervision: ClassVar[Supervision] = "few"
     learns_from_pairs: ClassVar[bool] = True
+    micro_batch: ClassVar[int | None] = 2
 
     encoder: PatchEncoder = field(default_factory=PatchEncoder)
     hidden: int = 128

@@ -31,6 +31,9 @@ class MethodConfig:
     supervision: ClassVar[Supervision] = "dense"
     learns_from_pairs: ClassVar[bool] = False
     """Whether it learns from pairs of patches of its `encoder`'s size, cut from scenes, rather than from images."""
+    micro_batch: ClassVar[int | None] = 1
+    """Number of which the images of a part of a step's batch must be a multiple, such as 2 where images are compared in
+    twos; None: the loss is one of the whole batch, which cannot be cut into parts."""
 
     def fitted(self, height: int, width: int) -> dict[str, tuple[Any, str]]:
         """Settings that follow from the size in pixels of training images: by name, each with the reason for it.

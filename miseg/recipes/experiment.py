@@ -7,15 +7,13 @@ what a run is.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
-import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from miseg import plugins
 from miseg.data.configs import Augmentation, Order, Pairs
@@ -24,7 +22,10 @@ from miseg.methods.configs import CrossEntropy, MethodConfig
 from miseg.methods.registry import Supervision
 from miseg.networks import registry as networks
 from miseg.networks.configs import Network
-from miseg.settings import ADDED_LATER, as_before
+from miseg.optimisation.configs import Optimiser
+from miseg.settings import ADDED_LATER, as_before, check_choices, hints_of
+
+__all__ = ["LABELLED_PIXELS", "VALIDATIONS", "Experiment", "Optimiser", "from_dict", "to_dict", "with_steps"]
 
 LABELLED_PIXELS = 50
 """Labelled pixels of each class that a few-label method is given where no label budget says otherwise."""
@@ -32,42 +33,6 @@ LABELLED_PIXELS = 50
 
 VALIDATIONS = 5
 """Validations of a training whose steps are asked for: ASHA can then compare trials of any length."""
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """The optimiser and its learning-rate schedule: linear warm-up, then lr · (1 − step / steps)^power."""
-
-    name: Literal["adam", "sgd"] = "adam"
-    """Adam, or SGD with momentum."""
-    learning_rate: float = 1e-3
-    """Learning rate after the warm-up, above 0."""
-    momentum: float = 0.9
-    """Momentum of SGD, 0..1; Adam ignores it."""
-    weight_decay: float = 0.0
-    """L2 penalty, 0 or more."""
-    clip: float | None = None
-    """Largest L2 norm of the gradient; None does not clip."""
-    warmup_steps: int = 50
-    """Steps over which the learning rate rises linearly to its full value."""
-    power: float = 0.9
-    """Exponent of the polynomial decay; 0 keeps the rate constant."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        # Written so that nan fails too.
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate = {self.learning_rate}: use a value above 0, such as 1e-3")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum = {self.momentum}: it lies in 0..1, 1 excluded")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay = {self.weight_decay}: use 0 or more")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip = {self.clip}: a gradient norm is above 0; leave it out to clip nothing")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps = {self.warmup_steps}: use 0 or more")
-        if not 0 <= self.power < math.inf:
-            raise ValueError(f"power = {self.power}: use 0 (constant rate) or more; the RMI paper uses 0.9")
 
 
 @dataclass(frozen=True)
@@ -85,6 +50,9 @@ class Experiment:
     """Optimiser steps of the whole training."""
     batch_size: int = 8
     """Images a step, over all workers together."""
+    accumulate: int = field(default=1, metadata=ADDED_LATER)
+    """Equal parts into which each worker's share of a step's batch is cut, one after the other, so that memory holds
+    the activations of one part; loss and gradient are the whole batch's, but batch norm sees a part at a time."""
     order: Order = "shuffle"
     """Manner of drawing training images."""
     label_budget: int | None = None
@@ -98,6 +66,9 @@ class Experiment:
     """Treatment of a step whose loss or gradient is NaN or infinite: stop ends the training there; skip leaves
     weights and optimiser as they were and goes on, for at most 20 such steps in a row. skip reads from the device at
     every step."""
+    compile: bool = field(default=False, metadata=ADDED_LATER)
+    """Whether the networks are compiled for training (torch.compile), which takes a minute or so at the start; without
+    a compiler on the machine training goes on without."""
     seed: int = 0
     """Seeds weights, order and augmentation alike."""
 
@@ -107,6 +78,7 @@ class Experiment:
         for name in ("steps", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: use 1 or more")
+        self.check_shares()
         if self.label_budget is not None and self.label_budget < 1:
             few = f"labelled pixels of each class, or leave it out for {LABELLED_PIXELS}"
             what = few if self.takes_labelled_pixels else "labelled images, or leave it out for all"
@@ -116,6 +88,29 @@ class Experiment:
         check_size, crop = getattr(self.method, "check_size", None), self.training_size
         if check_size is not None and crop is not None:
             check_size(*crop)
+
+    def check_shares(self, workers: int = 1) -> None:
+        """Raise ValueError where a step's batch cannot be cut as `accumulate` and so many workers ask for."""
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate = {self.accumulate}: use 1 (a step's batch is not cut) or more parts")
+        among = f" on {workers} workers" if workers > 1 else ""
+        if workers < 1 or self.batch_size % workers:
+            raise ValueError(f"{workers} workers cannot share batches of {self.batch_size}: use a divisor of it")
+        share = self.batch_size // workers
+        if share % self.accumulate:
+            parts = f"use a divisor of {share} (batch_size = {self.batch_size}{among})"
+            raise ValueError(f"accumulate = {self.accumulate}: a step's batch is cut into equal parts; {parts}")
+        multiple, kind = self.method.micro_batch, type(self.method).__name__
+        if self.accumulate > 1 and multiple is None:
+            raise ValueError(
+                f"accumulate = {self.accumulate}: the loss of {kind} is one of the whole batch, not of its images; "
+                "leave it out, and lower batch_size where memory is short"
+            )
+        if self.accumulate > 1 and multiple is not None and share // self.accumulate % multiple:
+            raise ValueError(
+                f"accumulate = {self.accumulate}: {kind} takes images by {multiple}, and batch_size = "
+                f"{self.batch_size}{among} gives parts of {share // self.accumulate}"
+            )
 
     @property
     def training_size(self) -> tuple[int, int] | None:
@@ -239,23 +234,6 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
         elif key != "type":
             values[key] = value
     return kind(**values)
-
-
-def check_choices(description: Any) -> None:
-    """Raise ValueError where a field of a dataclass holds none of the choices that its annotation lists."""
-    if not dataclasses.is_dataclass(description):
-        return
-    kind: type = type(description)
-    for name, hint in hints_of(kind).items():
-        choices, value = typing.get_args(hint), getattr(description, name)
-        if typing.get_origin(hint) is Literal and value not in choices:
-            raise ValueError(f"{name} = {value!r}: use one of {', '.join(map(str, choices))}")
-
-
-@functools.cache
-def hints_of(kind: type) -> dict[str, Any]:
-    """The settings that a dataclass has, by name, with their annotations."""
-    return {name: hint for name, hint in typing.get_type_hints(kind).items() if typing.get_origin(hint) is not ClassVar}
 
 
 def _is_real(hint: Any) -> bool:

@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from miseg.methods.ranges import Around, Choice, Range, Space, Uniform, Whole
 from miseg.methods.registry import registered
-from miseg.recipes.experiment import Experiment, hints_of
+from miseg.recipes.experiment import Experiment
+from miseg.settings import hints_of
 
 EXAMPLE = "such as method.weight=0.1..0.9"
 

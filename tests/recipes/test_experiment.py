@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from miseg.data.configs import Augmentation, Pairs
-from miseg.methods.cluster_configs import PixelKMeans
+from miseg.methods.cluster_configs import InfoSeg, InvariantInformation, PixelKMeans
 from miseg.methods.configs import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -45,6 +45,8 @@ CHANGES: dict[str, Callable[[Experiment], Experiment]] = {
     "data": lambda e: replace(e, data="camvid"),
     "non_finite": lambda e: replace(e, non_finite="skip"),
     "steps": lambda e: replace(e, steps=1001),
+    "accumulate": lambda e: replace(e, accumulate=2),
+    "compile": lambda e: replace(e, compile=True),
     "batch_size": lambda e: replace(e, batch_size=4),
     "order": lambda e: replace(e, order="replacement"),
     "label_budget": lambda e: replace(e, label_budget=10),
@@ -58,6 +60,9 @@ CHANGES: dict[str, Callable[[Experiment], Experiment]] = {
     "optimiser.clip": lambda e: replace(e, optimiser=Optimiser(clip=1.0)),
     "optimiser.warmup_steps": lambda e: replace(e, optimiser=Optimiser(warmup_steps=0)),
     "optimiser.power": lambda e: replace(e, optimiser=Optimiser(power=1.0)),
+    "optimiser.schedule": lambda e: replace(e, optimiser=Optimiser(schedule="cosine")),
+    "optimiser.decayed": lambda e: replace(e, optimiser=Optimiser(decayed="weights")),
+    "optimiser.ema_decay": lambda e: replace(e, optimiser=Optimiser(ema_decay=0.99)),
     "augmentation.resize": lambda e: replace(e, augmentation=Augmentation(resize=234)),
     "augmentation.resize to a size": lambda e: replace(e, augmentation=Augmentation(resize=(176, 240))),
     "augmentation.scale": lambda e: replace(e, augmentation=Augmentation(scale=(0.5, 2.0))),
@@ -111,6 +116,20 @@ class Outer:
     several: tuple[Inner, ...] = ()
     more: Inner = field(default_factory=Inner, metadata=ADDED_LATER)
     size: int | None = field(default=None, metadata=ADDED_LATER)
+
+
+def test_workers_and_parts_share_a_batch_equally() -> None:
+    for workers, accumulate in [(1, 8), (2, 4), (4, 2), (8, 1)]:
+        replace(BASE, batch_size=8, accumulate=accumulate).check_shares(workers)
+    with pytest.raises(ValueError, match="3 workers cannot share batches of 8: use a divisor of it"):
+        replace(BASE, batch_size=8).check_shares(3)
+    with pytest.raises(ValueError, match=r"accumulate = 4: .* use a divisor of 2 \(batch_size = 8 on 4 workers\)"):
+        replace(BASE, batch_size=8, accumulate=4).check_shares(4)
+    pairs = replace(
+        BASE, method=MutualInformationSimilarity(), augmentation=Augmentation(), batch_size=12, accumulate=2
+    )
+    with pytest.raises(ValueError, match=r"takes images by 2, and batch_size = 12 on 2 workers gives parts of 3"):
+        pairs.check_shares(2)
 
 
 def test_a_field_that_was_added_later_counts_where_it_is_not_at_its_default() -> None:
@@ -224,7 +243,11 @@ NAN, INFINITY = math.nan, math.inf
         (lambda: RegionMutualInformation(downsampling_factor=0), "0", r"use 1 \(none\) or more"),
         (lambda: RegionMutualInformation(downsampling="median"), "median", "average, max or interpolation"),
         (lambda: UNet(0), "0", "use 1 or more"),
-        (lambda: Optimiser(name="rmsprop"), "rmsprop", "use one of adam, sgd"),
+        (lambda: Optimiser(name="rmsprop"), "rmsprop", "use one of adam, sgd, adamw"),
+        (lambda: Optimiser(schedule="step"), "step", "use one of polynomial, cosine"),
+        (lambda: Optimiser(decayed="none"), "none", "use one of all, weights"),
+        (lambda: Optimiser(ema_decay=1.0), "1.0", "between 0 and 1, such as 0.999"),
+        (lambda: Optimiser(ema_decay=NAN), "nan", "between 0 and 1, such as 0.999"),
         (lambda: Optimiser(learning_rate=0.0), "0.0", "above 0, such as 1e-3"),
         (lambda: Optimiser(learning_rate=NAN), "nan", "above 0, such as 1e-3"),
         (lambda: Optimiser(learning_rate=INFINITY), "inf", "above 0, such as 1e-3"),
@@ -237,6 +260,18 @@ NAN, INFINITY = math.nan, math.inf
         (lambda: Optimiser(power=-0.9), "-0.9", r"use 0 \(constant rate\) or more"),
         (lambda: Experiment(steps=0), "0", "use 1 or more"),
         (lambda: Experiment(batch_size=0), "0", "use 1 or more"),
+        (lambda: Experiment(accumulate=0), "0", r"use 1 \(a step's batch is not cut\) or more parts"),
+        (lambda: Experiment(accumulate=3), "3", r"equal parts; use a divisor of 8 \(batch_size = 8\)"),
+        (
+            lambda: Experiment(InvariantInformation(), accumulate=2),
+            "2",
+            "is one of the whole batch, .* lower batch_size",
+        ),
+        (
+            lambda: Experiment(InfoSeg(), accumulate=8),
+            "8",
+            "InfoSeg takes images by 2, and batch_size = 8 gives parts of 1",
+        ),
         (lambda: Experiment(validate_every=0), "0", "use 1 or more"),
         (lambda: Experiment(label_budget=0), "0", "use 1 or more labelled images, or leave it out for all"),
         (lambda: Experiment(PatchAutoencoder(), label_budget=0), "0", "1 or more labelled pixels of each class, .* 50"),

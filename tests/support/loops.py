@@ -19,7 +19,8 @@ from miseg.methods.configs import (
 )
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
-from miseg.service.training.loop import Loop, StepRecord
+from miseg.service.training.loop import Loop
+from miseg.service.training.records import StepRecord
 
 TASK = Task(num_classes=3)
 NETWORK = UNet(2, "group")

@@ -39,12 +39,14 @@ class AffinityFieldMethod(Method):
         """
         if batch.labels_NHW is None:
             raise ValueError("a batch without labels: the affinity field learns from labels alone")
-        logits_NKHW = self.network(batch.images_NCHW)
+        return self._step(self.network(batch.images_NCHW), batch.labels_NHW)
+
+    def _step(self, logits_NKHW: Tensor, labels_NHW: Tensor) -> Step:
         ignore_index = self.task.ignore_index
-        ce_sum, valid = cross_entropy_parts(logits_NKHW, batch.labels_NHW, ignore_index=ignore_index)
+        ce_sum, valid = cross_entropy_parts(logits_NKHW, labels_NHW, ignore_index=ignore_index)
         parts = affinity_field_parts(
             logits_NKHW,
-            batch.labels_NHW,
+            labels_NHW,
             margin=self.config.margin,
             stride=self.config.stride,
             ignore_index=ignore_index,
@@ -59,6 +61,16 @@ class AffinityFieldMethod(Method):
                 "regions": parts.region_sum.detach() / parts.regions.clamp_min(1),
             },
         )
+
+    def counts(self, batch: Batch) -> Tensor | None:
+        """Valid pixels, and the entries of edges and regions, which the labels alone decide."""
+        if batch.labels_NHW is None:
+            return None
+        images, _, height, width = batch.images_NCHW.shape
+        logits_NKHW = batch.images_NCHW.new_zeros(images, self.task.num_classes, height, width)
+        with torch.no_grad():
+            step = self._step(logits_NKHW, batch.labels_NHW)
+        return step.count
 
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """Softmax probabilities, float32 [N, K, H, W], that sum to 1 over K; the largest decides.

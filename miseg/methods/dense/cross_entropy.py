@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from miseg.interface import Batch, Method, Step, Task
 from miseg.losses import cross_entropy_parts
+from miseg.losses.labels import valid_pixels
 from miseg.methods.configs import CrossEntropy
 from miseg.networks import build_network
 
@@ -33,6 +35,13 @@ class CrossEntropyMethod(Method):
         logits_NKHW = self.network(batch.images_NCHW)
         ce_sum, valid = cross_entropy_parts(logits_NKHW, batch.labels_NHW, ignore_index=self.task.ignore_index)
         return Step(ce_sum.view(1), valid.view(1))
+
+    def counts(self, batch: Batch) -> Tensor | None:
+        """Valid pixels."""
+        if batch.labels_NHW is None:
+            return None
+        valid_NHW = valid_pixels(batch.labels_NHW, self.task.num_classes, self.task.ignore_index)
+        return valid_NHW.sum(dtype=torch.float32).view(1)
 
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """Softmax probabilities, float32 [N, K, H, W], that sum to 1 over K; the largest decides.

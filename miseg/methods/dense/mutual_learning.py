@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from miseg.interface import Batch, Method, Step, Task
 from miseg.losses import cross_entropy_parts, divergence_from_logits_parts, mutual_learning_parts
+from miseg.losses.labels import valid_pixels
 from miseg.methods.configs import MutualLearning
 from miseg.networks import build_network
 
@@ -56,6 +57,16 @@ class MutualLearningMethod(Method):
             scalars[f"divergence_{k + 1}"] = divergence_M[k].detach() / count.clamp_min(1)
         totals = torch.stack((ce_M, self.config.weight * divergence_M), 1)
         return Step(totals.flatten(), torch.stack((valid, count)).repeat(len(logits)), scalars)
+
+    def counts(self, batch: Batch) -> Tensor | None:
+        """Of each network the valid pixels, and what its divergence is counted in."""
+        if batch.labels_NHW is None:
+            return None
+        valid_NHW = valid_pixels(batch.labels_NHW, self.task.num_classes, self.task.ignore_index)
+        valid = valid_NHW.sum(dtype=torch.float32)
+        elements = valid.new_full((), valid_NHW.numel() * self.task.num_classes)
+        divergences = elements if self.config.target == "logits" else valid
+        return torch.stack((valid, divergences)).repeat(len(self.networks))
 
     def _as_published(self, logits: list[Tensor], labels_NHW: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Cross-entropies and the Porto code's divergences of all networks, and the counts of both."""

@@ -29,8 +29,8 @@ class NetworkAndLoss(Protocol):
             valid_NHW: bool, the pixels that count.
 
         Returns:
-            Two scalars of the logits' type: the differentiable sum, and the number without gradient. Sums and numbers
-            of several processes are added up.
+            Two scalars of the logits' type: the differentiable sum, and the number without gradient, which depends on
+            labels and sizes alone. Sums and numbers of several processes, and of the parts of a batch, are added up.
         """
 
 
@@ -60,14 +60,25 @@ class NetworkAndLossMethod(Method):
         """
         if batch.labels_NHW is None:
             raise ValueError(f"a batch without labels: {type(self.config).__name__} learns from labels alone")
-        logits_NKHW = self.network(batch.images_NCHW)
-        check_logits_and_labels(logits_NKHW, batch.labels_NHW)
-        valid_NHW = valid_pixels(batch.labels_NHW, self.task.num_classes, self.task.ignore_index)
+        return self._step(self.network(batch.images_NCHW), batch.labels_NHW)
+
+    def counts(self, batch: Batch) -> Tensor | None:
+        """The number that the settings' loss gives for logits of 0: it depends on the labels alone."""
+        if batch.labels_NHW is None:
+            return None
+        images, _, height, width = batch.images_NCHW.shape
+        with torch.no_grad():
+            zeros_NKHW = batch.images_NCHW.new_zeros(images, self.task.num_classes, height, width)
+            return self._step(zeros_NKHW, batch.labels_NHW).count
+
+    def _step(self, logits_NKHW: Tensor, labels_NHW: Tensor) -> Step:
+        check_logits_and_labels(logits_NKHW, labels_NHW)
+        valid_NHW = valid_pixels(labels_NHW, self.task.num_classes, self.task.ignore_index)
         with torch.autocast(logits_NKHW.device.type, enabled=False):
-            total, count = self.config.loss(at_least_single(logits_NKHW), batch.labels_NHW, valid_NHW)
+            total, count = self.config.loss(at_least_single(logits_NKHW), labels_NHW, valid_NHW)
         if not isinstance(self.config, CrossEntropyMixture) or self.config.weight == 0:
             return Step(total.view(1), count.detach().view(1))
-        ce_sum, valid = cross_entropy_parts(logits_NKHW, batch.labels_NHW, ignore_index=self.task.ignore_index)
+        ce_sum, valid = cross_entropy_parts(logits_NKHW, labels_NHW, ignore_index=self.task.ignore_index)
         weight = self.config.share(self.progress)
         return Step(
             total=torch.stack((weight * ce_sum, (1 - weight) * total)),

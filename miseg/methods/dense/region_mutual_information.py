@@ -9,6 +9,7 @@ from torch import Tensor
 
 from miseg.interface import Batch, Method, Step, Task
 from miseg.losses import region_mutual_information_parts
+from miseg.losses.labels import valid_pixels
 from miseg.methods.configs import RegionMutualInformation
 from miseg.methods.dense.binary_cross_entropy import pixels_plus_one
 from miseg.networks import build_network
@@ -48,12 +49,22 @@ class RegionMutualInformationMethod(Method):
         weight = self.config.weight
         return Step(
             total=torch.stack((weight * parts.bce_sum, (1 - weight) * parts.rmi_sum)),
-            count=torch.stack((pixels_plus_one(parts.valid_pixels), parts.valid_pixels.new_full((), parts.images))),
+            count=self._counts(parts.valid_pixels, parts.images),
             scalars={
                 "bce": parts.bce_sum.detach() / (parts.valid_pixels + 1),
                 "rmi": parts.rmi_sum.detach() / parts.images,
             },
         )
+
+    def counts(self, batch: Batch) -> Tensor | None:
+        """Valid pixels with this call's share of 1, and images."""
+        if batch.labels_NHW is None:
+            return None
+        valid_NHW = valid_pixels(batch.labels_NHW, self.task.num_classes, self.task.ignore_index)
+        return self._counts(valid_NHW.sum(dtype=torch.float32), len(valid_NHW))
+
+    def _counts(self, valid: Tensor, images: int) -> Tensor:
+        return torch.stack((pixels_plus_one(valid, self.micro_batches), valid.new_full((), images)))
 
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """Sigmoid probabilities, float32 [N, K, H, W]: each class alone, they need not sum to 1; the largest decides.

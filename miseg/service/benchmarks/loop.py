@@ -21,6 +21,7 @@ from torch import Tensor
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch, combine
+from miseg.optimisation.optimisers import build_optimiser
 from miseg.recipes import streets
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service.benchmarks.rows import BenchmarkRow, device
@@ -30,7 +31,7 @@ from miseg.service.journal.journal import journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import streams as ingest
-from miseg.service.training.loop import Loop, build_optimiser
+from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import Recorder
 
 BATCHES = 4
@@ -126,7 +127,7 @@ def _beside_a_bare_loop(config: dict[str, Any]) -> dict[str, list[float]]:
     dataset = PackedDataset.open(config["data"])
     trained = Loop(experiment, ingest.task_of(dataset), get_device())
     bare = copy.deepcopy(trained.method)
-    optimiser = build_optimiser(bare.param_groups(experiment.optimiser.learning_rate), experiment)
+    optimiser = build_optimiser(bare.param_groups(experiment.optimiser.learning_rate), experiment.optimiser)
     recorder = Recorder(dataset, CheckpointStore(config["kept_in"]), config["tracking"])
 
     def validate() -> None:

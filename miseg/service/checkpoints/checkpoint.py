@@ -45,7 +45,7 @@ class Snapshot:
 
 def snapshot(loop: Loop) -> Snapshot:
     """A copy of all that a checkpoint of `loop` holds."""
-    weights = {name: _copied(value).contiguous() for name, value in loop.method.state_dict().items()}
+    weights = {name: _copied(value).contiguous() for name, value in loop.evaluated.state_dict().items()}
     return Snapshot(loop.step, loop.experiment, loop.task, weights, _copied(loop.state()))
 
 
@@ -126,7 +126,7 @@ def load(folder: str | Path, loop: Loop) -> None:
         raise CheckpointError(
             f"{folder / 'training.pt'} cannot be read ({_reason(error)}): nothing was loaded"
         ) from error
-    load_weights(folder, loop.method)
+    load_weights(folder, loop.evaluated)
     try:
         loop.load_state(state)
     except _OF_ALTERED as error:

@@ -65,7 +65,8 @@ def check_batch_norm(experiment: Experiment, workers: int, *, shared: bool) -> N
         workers: processes that share a batch.
         shared: whether their batch norms see the images of all of them, as over GPUs.
     """
-    seen = experiment.batch_size // (1 if shared else workers)
+    # Of a step in several passes, each pass alone.
+    seen = experiment.batch_size // experiment.accumulate // (1 if shared else workers)
     for network in networks_of(experiment.method):
         if isinstance(network, EncoderDecoder):
             architecture = ARCHITECTURES[network.architecture]
@@ -75,7 +76,8 @@ def check_batch_norm(experiment: Experiment, workers: int, *, shared: bool) -> N
         if normalises_pooled and seen < 2:
             others = ", ".join(name for name, other in ARCHITECTURES.items() if not other.normalises_pooled)
             raise ValueError(
-                f"batch_size = {experiment.batch_size} over {workers} {'worker' if workers == 1 else 'workers'}: "
+                f"batch_size = {experiment.batch_size} over {workers} {'worker' if workers == 1 else 'workers'}"
+                f"{f', in {experiment.accumulate} parts' if experiment.accumulate > 1 else ''}: "
                 f"{title} needs two images or more a worker, for its batch norm sees features pooled to one pixel; "
                 f"raise --batch-size, or use one of {others}"
             )

@@ -108,8 +108,7 @@ def prepare(
     """
     for experiment in experiments:
         METHODS[type(experiment.method)]  # a package's class that is not there is told of before Ray starts
-        if workers < 1 or experiment.batch_size % workers:
-            raise ValueError(f"{workers} workers cannot share batches of {experiment.batch_size}: use a divisor of it")
+        experiment.check_shares(workers)
         # Whether there are GPUs, over which batch norm is shared, only the cluster says.
         if "train" in splits and workers == 1:
             check_batch_norm(experiment, workers, shared=False)

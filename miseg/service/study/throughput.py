@@ -22,7 +22,8 @@ from miseg.service.study.plan import Throughput
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters
 from miseg.service.training import streams as ingest
-from miseg.service.training.loop import Loop, NonFiniteLossError
+from miseg.service.training.loop import Loop
+from miseg.service.training.records import NonFiniteLossError
 from miseg.service.training.run import FINISHED
 
 WARM_UP, TIMED = 2, 5
@@ -124,7 +125,7 @@ def _measure(experiment: Experiment, dataset: PackedDataset) -> Throughput:
 
 def _validation_seconds(loop: Loop, dataset: PackedDataset) -> float:
     """By a few batches of the split: the time of each image, times as many as a validation passes through."""
-    experiment, method = loop.experiment, loop.method
+    experiment, method = loop.experiment, loop.evaluated
     split = experiment.validation_split(dataset.splits)
     shown = list(itertools.islice(_shown(dataset, split, experiment), BATCHES))
     images = sum(len(batch.ids) for batch in shown)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -13,51 +13,24 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from miseg.interface import Batch, Task, combine
+from miseg.interface import Batch, Method, Step, Task, combine
 from miseg.methods import build_method
 from miseg.networks.blocks import with_shared_batch_norm
-from miseg.recipes.experiment import Experiment, Optimiser
+from miseg.optimisation.accumulation import copied_buffers, counts_of, restore_buffers, sum_of
+from miseg.optimisation.averaging import WeightAverage
+from miseg.optimisation.compilation import as_written, compile_networks
+from miseg.optimisation.optimisers import build_optimiser, learning_rate_factor
+from miseg.recipes.experiment import Experiment
+from miseg.service.checkpoints.random_state import random_state, seed_everything, set_random_state
+from miseg.service.training.records import PendingStep, StepRecord, records_of
 from miseg.service.training.scoring import Evaluation, Scoring, evaluate
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss became NaN or infinite; the message names the step, the images and the learning rate.
-
-    Attributes:
-        records: of the steps before it that were not flushed yet.
-    """
-
-    def __init__(self, message: str, records: Iterable[StepRecord] = ()) -> None:
-        super().__init__(message)
-        self.records = tuple(records)
-
 
 SKIPS_IN_A_ROW = 20
 """Steps that may be left out one after the other: a network that is itself broken has no finite loss any more."""
 
 
-@dataclass(frozen=True)
-class StepRecord:
-    """Log of one step: `values` by metric name, why it was left out, if it was, and whether it was empty."""
-
-    step: int
-    values: dict[str, float]
-    skipped: str = ""
-    empty: str = ""
-
-
-@dataclass
-class _Pending:
-    """A step's results while they are still on the device: reading them at once would stall it."""
-
-    step: int
-    ids: tuple[str, ...]
-    learning_rate: float
-    total: Tensor
-    count: Tensor
-    scalars: dict[str, Tensor]
-    counted: Tensor
-    skipped: bool = False
+COUNTS_AGREE = 1e-5
+"""Relative difference between what a method says that it will count and what it counts: rounding, and no more."""
 
 
 class Loop:
@@ -71,6 +44,9 @@ class Loop:
 
     With torch.distributed initialised, every rank runs the same steps on its share of each global batch, and the
     losses and gradients are those of one worker with the whole batch (batch norm aside).
+
+    Attributes:
+        not_compiled: why the networks are not compiled though the experiment asks for it; "" where they are.
     """
 
     def __init__(
@@ -86,25 +62,34 @@ class Loop:
             # Torch has it for GPUs alone: on the CPU each rank's batch norm sees its own share.
             method = with_shared_batch_norm(method)
         self.method = method.to(device=self.device).to(memory_format=self.memory_format)
+        self.method.micro_batches = experiment.accumulate
+        decay = experiment.optimiser.ema_decay
+        self.average = None if decay is None else WeightAverage(self.method, decay)
+        # The networks and not the method, so that the names of the weights stay, and losses run as they are written.
+        self.not_compiled = compile_networks(self.method, self.device) if experiment.compile else ""
         self.model: nn.Module = self.method
         if self.world > 1:
             ids = [self.device.index or 0] if self.device.type == "cuda" else None
             self.model = DistributedDataParallel(self.method, device_ids=ids)
-        self.optimiser = build_optimiser(self.method.param_groups(experiment.optimiser.learning_rate), experiment)
+        groups = self.method.param_groups(experiment.optimiser.learning_rate)
+        self.optimiser = build_optimiser(groups, experiment.optimiser)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.precision = resolve_precision(experiment.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
         self.step = 0
-        self._pending: list[_Pending] = []
+        self._pending: list[PendingStep] = []
         self._skips_in_a_row = 0
+
+    @property
+    def evaluated(self) -> Method:
+        """The method with the weights that are evaluated, kept and served: their average, where there is one."""
+        averaged: Any = self.method if self.average is None else self.average.module
+        return averaged
 
     def train_step(self, batch: Batch) -> None:
         """One optimiser step; its losses wait on the device for `flush`."""
-        # What a step draws depends on nothing but these: ranks draw differently, and a resumed run draws the same.
-        origin = np.random.SeedSequence((self.experiment.seed, self.step, self.rank))
-        torch.manual_seed(int(origin.generate_state(1)[0]))
         self.method.train()
-        self.method.progress = self.step / self.experiment.steps
+        self.method.progress = self.evaluated.progress = self.step / self.experiment.steps
         batch = batch.to(self.device, memory_format=self.memory_format)
         if self.method.supervision == "none":
             batch = batch.without_labels(self.task.ignore_index)
@@ -112,42 +97,81 @@ class Loop:
         for group, base in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = base * factor
         may_skip = self.experiment.non_finite == "skip" and self._skips_in_a_row < SKIPS_IN_A_ROW
-        buffers = [buffer.clone() for buffer in self.method.buffers()] if may_skip else []
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
-            result = self.model(batch)
-        count = result.count.detach().clone()
-        if self.world > 1:
-            dist.all_reduce(count)
-        # DDP averages gradients over ranks, so that each rank's share of the global sum is multiplied back.
-        loss = self.world * combine(result.total, count)
-        self.scaler.scale(loss).backward()
-        skipped = may_skip and not self._finite(result.total.detach())
-        if skipped:
+        buffers = copied_buffers(self.method) if may_skip else []
+        pending = self._backward(batch)
+        pending.skipped = may_skip and not self._finite(pending.total)
+        if pending.skipped:
             # What a batch norm saw of these images must not stay either.
-            for buffer, before in zip(self.method.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            restore_buffers(self.method, buffers)
         else:
             if self.experiment.optimiser.clip is not None:
                 self.scaler.unscale_(self.optimiser)
                 self._clip(self.experiment.optimiser.clip)
             self.scaler.step(self.optimiser)
             self.scaler.update()
-        self._skips_in_a_row = self._skips_in_a_row + 1 if skipped else 0
+            if self.average is not None:
+                self.average.update(self.method)
+        self._skips_in_a_row = self._skips_in_a_row + 1 if pending.skipped else 0
         self.optimiser.zero_grad(set_to_none=True)
-        rate = self.optimiser.param_groups[0]["lr"]
-        self._pending.append(
-            _Pending(
-                self.step,
-                batch.ids,
-                rate,
-                result.total.detach(),
-                count,
-                result.scalars,
-                self._any_counts(batch),
-                skipped,
-            )
-        )
+        self._pending.append(pending)
         self.step += 1
+
+    def _backward(self, batch: Batch) -> PendingStep:
+        """Leave the gradient of the loss of all ranks' batches in the parameters."""
+        parts = batch.parts(self.experiment.accumulate)
+        own = count = None
+        if len(parts) > 1:
+            with self._as_written():
+                own = counts_of(self.method, parts, lambda number: self._forward(self.method, parts, number))
+            count = self._summed(own)
+        results: list[Step] = []
+        for number in range(len(parts)):
+            with self._gradients_joined(number == len(parts) - 1):
+                result = self._forward(self.model, parts, number)
+                if count is None:
+                    count = self._summed(result.count)
+                # DDP averages gradients over ranks, so that each rank's share of the global sum is multiplied back.
+                loss = self.world * combine(result.total, count.to(result.total.dtype))
+                self.scaler.scale(loss).backward()
+            results.append(Step(result.total.detach(), result.count, result.scalars))
+        assert count is not None
+        counted = sum_of([result.count for result in results])
+        differs = torch.zeros_like(count) if own is None else (counted - own).abs() > COUNTS_AGREE * own.abs()
+        return PendingStep(
+            self.step,
+            batch.ids,
+            self.optimiser.param_groups[0]["lr"],
+            sum_of([result.total for result in results]),
+            count,
+            {name: sum_of([result.scalars[name] for result in results]) / len(results) for name in results[0].scalars},
+            self._any_counts(batch),
+            differs.any().float(),
+        )
+
+    def _forward(self, model: nn.Module, parts: Sequence[Batch], number: int) -> Step:
+        """The step of one part of this rank's batch."""
+        # What a part draws depends on nothing but these: ranks draw differently, and a resumed run draws the same.
+        origin = (self.experiment.seed, self.step, self.rank, number)[: 4 if number else 3]
+        torch.manual_seed(int(np.random.SeedSequence(origin).generate_state(1)[0]))
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+            return model(parts[number])
+
+    def _gradients_joined(self, now: bool) -> AbstractContextManager[None]:
+        """Summation of gradients over the ranks, which waits for the last part of a batch: `now` is false till then."""
+        if now or not isinstance(self.model, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.model.no_sync()
+
+    def _as_written(self) -> AbstractContextManager[None]:
+        """Nothing is compiled for modes and sizes that training does not have."""
+        return as_written() if self.experiment.compile else contextlib.nullcontext()
+
+    def _summed(self, count: Tensor) -> Tensor:
+        """A copy of the counts, summed over the ranks."""
+        count = count.detach().clone()
+        if self.world > 1:
+            dist.all_reduce(count)
+        return count
 
     def _any_counts(self, batch: Batch) -> Tensor:
         """1 where any pixel of this rank's batch counts, else 0; it stays on the device."""
@@ -182,96 +206,45 @@ class Loop:
         if not self._pending:
             return []
         pending, self._pending = self._pending, []
-        totals = torch.stack([item.total.double() for item in pending])
-        names = list(pending[0].scalars)
-        scalars = (
-            torch.stack([torch.stack([item.scalars[n].double() for n in names]) for item in pending]) if names else None
-        )
-        counted = torch.stack([item.counted for item in pending])
-        if self.world > 1:
-            dist.all_reduce(totals)
-            dist.all_reduce(counted)
-            if scalars is not None:
-                dist.all_reduce(scalars)
-                scalars /= self.world
-        records: list[StepRecord] = []
-        for row, item in enumerate(pending):
-            loss = combine(totals[row], item.count.double()).item()
-            if item.skipped or not np.isfinite(loss):
-                where = f"at step {item.step} (learning rate {item.learning_rate:.3g}, images "
-                where += ", ".join(self._ids_of_all_ranks(item.ids)) + ")"
-                if item.skipped:
-                    fault = "gradient is not finite" if np.isfinite(loss) else f"loss is {loss}"
-                    problem = f"the {fault} {where}: the step is left out"
-                    records.append(StepRecord(item.step, {"train/skipped": 1.0}, problem))
-                    continue
-                raise NonFiniteLossError(
-                    f"the loss is {loss} {where}: lower the learning rate, clip the gradient or look at these images",
-                    records,
-                )
-            parts = {f"train/{n}": scalars[row, i].item() for i, n in enumerate(names)} if scalars is not None else {}
-            empty = ""
-            if not counted[row]:
-                ids = ", ".join(self._ids_of_all_ranks(item.ids))
-                empty = f"no pixel counts at step {item.step} (images {ids}): it teaches nothing"
-            values = {"train/loss": loss, "train/learning_rate": item.learning_rate} | parts
-            records.append(StepRecord(item.step, values, empty=empty))
-        return records
-
-    def _ids_of_all_ranks(self, ids: tuple[str, ...]) -> list[str]:
-        """The whole batch's ids in rank order: the image at fault may be another rank's. Every rank must ask."""
-        shares: list[tuple[str, ...]] = [ids] * self.world
-        if self.world > 1:
-            dist.all_gather_object(shares, ids)
-        return [name for share in shares for name in share]
+        return records_of(pending, type(self.method).__name__, self.world)
 
     def evaluate(self, batches: Iterable[Batch], keep: int = 0, *, objective: bool = True) -> Evaluation:
         """The scores over all ranks' batches, and this rank's first `keep` images with their predictions."""
         scoring = Scoring(keep=keep, objective=objective)
-        return evaluate(self.method, self.task, batches, self.device, self.precision, scoring)
+        with self._as_written():
+            return evaluate(self.evaluated, self.task, batches, self.device, self.precision, scoring)
+
+    def share_buffers(self) -> None:
+        """Give what is evaluated rank 0's buffers, which are what a checkpoint keeps; every rank must call it.
+
+        On CPUs each rank's batch norm sees its own images.
+        """
+        for buffer in self.evaluated.buffers() if self.world > 1 else ():
+            dist.broadcast(buffer, 0)
 
     def state(self) -> dict[str, Any]:
-        """All but the weights that the next step depends on; safe to read back with `torch.load(weights_only=True)`."""
+        """All but the weights of `evaluated` that the next step depends on.
+
+        It is safe to read back with `torch.load(weights_only=True)`. With an average the trained weights are in it.
+        """
+        average = self.average
+        averaging = {} if average is None else {"trained": self.method.state_dict(), "averaged": average.updates}
         return {
             "step": self.step,
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": {
-                "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
-                "numpy": _numpy_state(),
-                "python": random.getstate(),
-            },
-        }
+            "random": random_state(self.device),
+        } | averaging
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.step = state["step"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"]["torch"].cpu())
-        if self.device.type == "cuda" and len(state["random"]["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([value.cpu() for value in state["random"]["cuda"]])
-        name, keys, *rest = state["random"]["numpy"]
-        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-        version, numbers, gauss = state["random"]["python"]
-        random.setstate((version, tuple(numbers), gauss))
-
-
-def learning_rate_factor(step: int, steps: int, settings: Optimiser) -> float:
-    """Share of the full learning rate at `step`: linear warm-up times (1 − step / steps)^power (RMI paper, 4.1)."""
-    warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
-    return float(warmup * (1 - step / steps) ** settings.power)
-
-
-def build_optimiser(groups: list[dict], experiment: Experiment) -> torch.optim.Optimizer:
-    """The optimiser that the experiment names, over a method's parameter groups."""
-    settings = experiment.optimiser
-    if settings.name == "sgd":
-        return torch.optim.SGD(
-            groups, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
-    return torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        if self.average is not None:
+            self.method.load_state_dict(state["trained"])
+            self.average.updates = state["averaged"]
+        set_random_state(state["random"], self.device)
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
@@ -281,15 +254,3 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch, NumPy and Python alike."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-def _numpy_state() -> tuple:
-    name, keys, *rest = np.random.get_state()
-    return (name, [int(key) for key in keys], *rest)

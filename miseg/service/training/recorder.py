@@ -22,8 +22,9 @@ from miseg.service.journal.journal import Journal
 from miseg.service.training import system_metrics
 from miseg.service.training.artifacts import log_evaluation, watch_collapse
 from miseg.service.training.background import BackgroundWriter, WriterBusyError
-from miseg.service.training.loop import Loop, StepRecord
+from miseg.service.training.loop import Loop
 from miseg.service.training.pretrained import augmentation_of
+from miseg.service.training.records import StepRecord
 from miseg.service.training.scoring import Evaluation
 
 CLOSING_TRIES = 3
@@ -67,6 +68,11 @@ class Recorder:
             self.metrics.fault("empty_step")
             print(f"warning: {record.empty}", flush=True)
             self.journal.tags({"miseg.empty": f"the last of them: {record.empty}"})
+
+    def not_compiled(self, reason: str) -> None:
+        """Say that the networks are not compiled: to the user and as the tag `miseg.not_compiled`."""
+        print(f"warning: the networks are not compiled and train as they are: {reason}", flush=True)
+        self.journal.tags({"miseg.not_compiled": reason})
 
     def record_speed(self, loop: Loop, records: Sequence[StepRecord], steps: int, seconds: float) -> None:
         """Keep how fast `steps` steps were made, in so many seconds; `records` are theirs, as `step` has them."""

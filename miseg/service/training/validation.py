@@ -73,7 +73,8 @@ def validate(
 
 
 def _validated(loop: Loop, dataset: PackedDataset, watched: Watched) -> Evaluation:
-    split, method = loop.experiment.validation_split(dataset.splits), loop.method
+    split, method = loop.experiment.validation_split(dataset.splits), loop.evaluated
+    loop.share_buffers()
     if method.supervision == "few":
         method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
     elif method.supervision == "none" and type(method).fit_support is not Method.fit_support:

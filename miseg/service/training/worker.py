@@ -27,8 +27,9 @@ from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.training import decoded_cache
 from miseg.service.training import streams as ingest
 from miseg.service.training.agreement import Agreement
-from miseg.service.training.loop import Loop, NonFiniteLossError, StepRecord
+from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import Recorder
+from miseg.service.training.records import NonFiniteLossError, StepRecord
 from miseg.service.training.run import FINISHED, PLACEMENT_GROUP, Selection
 from miseg.service.training.validation import validate
 
@@ -96,6 +97,8 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
     recorder = Recorder(dataset, store, config["tracking"], storage_fails) if loop.rank == 0 else None
     if recorder is not None and resumed is not None:
         recorder.metrics.fault("restart")
+    if recorder is not None and loop.not_compiled:
+        recorder.not_compiled(loop.not_compiled)
     if recorder is not None and checkpoint_first:
         report = _after_checkpoint(recorder, report)
     try:

@@ -13,7 +13,7 @@ from miseg.interface import Batch
 from miseg.losses import RegionMutualInformationLoss
 from miseg.losses.information import compiled
 from miseg.recipes import streets
-from miseg.service.benchmarks import benchmark, data, losses
+from miseg.service.benchmarks import benchmark, data, losses, steps
 from miseg.service.benchmarks.rows import BenchmarkRow
 from miseg.service.training import streams as ingest
 
@@ -27,9 +27,34 @@ def test_ratios_are_the_first_variant_over_the_second_repetition_by_repetition()
 
 
 def test_a_step_is_timed_for_both_methods(small) -> None:
-    row = benchmark.step(small, batch_size=1, steps=1, repetitions=2)
+    row = benchmark.ROWS["step"](small, batch_size=1, steps=1, repetitions=2)
     assert list(row.values) == ["RMI and BCE", "BCE"]
     assert all(len(values) == 2 and min(values) > 0 for values in row.values.values())
+
+
+@pytest.mark.parametrize(
+    ("row", "variants"),
+    [("accumulate", ["in 2 parts", "at once"]), ("average", ["with an average", "without"])],
+)
+def test_an_option_of_a_step_is_timed_beside_a_step_without_it(small, row: str, variants: list[str]) -> None:
+    found = benchmark.ROWS[row](small, batch_size=4, steps=1, repetitions=2)
+    assert list(found.values) == variants
+    assert all(len(values) == 2 and min(values) > 0 for values in found.values.values())
+
+
+def test_a_batch_in_parts_takes_less_memory(small) -> None:
+    row = benchmark.ROWS["accumulate-memory"](small, batch_size=8, steps=1, repetitions=1)
+    assert list(row.values) == ["in 4 parts", "at once"] and row.ratios[0] < 0.8
+
+
+def test_nothing_is_timed_as_compiled_that_is_not(small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function: no_compiler)
+    with pytest.raises(RuntimeError, match="the networks are not compiled"):
+        benchmark.ROWS["compile"](small, batch_size=1, steps=1, repetitions=1)
+
+
+def no_compiler(values: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("no compiler of this name")
 
 
 def test_the_peak_grows_with_the_batch(small) -> None:
@@ -37,7 +62,7 @@ def test_the_peak_grows_with_the_batch(small) -> None:
     columns = next(ingest.training_plan(small, replace(experiment, batch_size=2))(start_step=0, stop_step=1))
     two = ingest.Converter(small, experiment)(columns)
     one = Batch(two.images_NCHW[:1], two.labels_NHW[:1], two.ids[:1])
-    difference = benchmark.peak_bytes(experiment, task, two) - benchmark.peak_bytes(experiment, task, one)
+    difference = steps.peak_bytes(experiment, task, two) - steps.peak_bytes(experiment, task, one)
     # Four feature maps of full resolution are kept for the backward pass, of the image that only one batch has.
     height, width = two.images_NCHW.shape[-2:]
     assert difference > 4 * 16 * height * width * 4

@@ -23,8 +23,9 @@ from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import streams as ingest
 from miseg.service.training import worker
-from miseg.service.training.loop import Loop, StepRecord
+from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import Recorder
+from miseg.service.training.records import StepRecord
 from miseg.service.training.run import TrainingRun
 from miseg.service.tuning import metrics as tuning_metrics
 

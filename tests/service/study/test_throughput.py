@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.study import throughput
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.description import parameters
 from miseg.service.tracking.run_store import RunStore
 from miseg.service.training.loop import Loop
 
@@ -66,3 +68,14 @@ def test_earlier_runs_of_the_same_work_tell(small, tiny, uri) -> None:
     assert found is not None and found.source == "2 earlier runs"
     assert found.images_per_second == 8.0 and found.validation_seconds == pytest.approx((20 - 12) / 4)
     assert found.seconds(tiny) == pytest.approx(20.0)
+
+
+def test_a_run_from_before_a_setting_was_there_trained_with_its_default(small, tiny, uri, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(mlflow_runs, "parameters", partial(parameters, later_defaults=False))
+        record(uri, small, tiny, "before", [8.0])
+    place = MlflowClient(uri).get_experiment_by_name(mlflow_runs.experiment_name(tiny.data))
+    (run,) = MlflowClient(uri).search_runs([place.experiment_id])
+    assert "accumulate" not in run.data.params
+    assert throughput.recorded(uri, tiny, use_gpu=False) is not None
+    assert throughput.recorded(uri, replace(tiny, accumulate=2), use_gpu=False) is None

@@ -16,26 +16,32 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from miseg.evaluation import ConfusionMatrix
+from miseg.evaluation import ConfusionMatrix, match_clusters
 from miseg.interface import Batch, Method, Step
 from miseg.methods.configs import (
     BinaryCrossEntropy,
     CrossEntropy,
+    InfoSeg,
     MethodConfig,
+    PixelKMeans,
 )
-from miseg.networks.configs import UNet
+from miseg.networks.configs import InfoSegNetwork, UNet
+from miseg.optimisation.averaging import WeightAverage
+from miseg.optimisation.optimisers import learning_rate_factor
 from miseg.recipes.experiment import Optimiser
 from miseg.service.checkpoints import checkpoint
+from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.training import loop as loop_module
-from miseg.service.training.loop import SKIPS_IN_A_ROW, Loop, NonFiniteLossError, learning_rate_factor
+from miseg.service.training.loop import SKIPS_IN_A_ROW, Loop
+from miseg.service.training.records import NonFiniteLossError
 from tests.support.loops import EXPERIMENT, METHODS, NETWORK, TASK, batch_of, broken, every_method, losses, run
 
 # Resuming
 
 
 def through_memory(stopped: Loop, fresh: Loop, folder: Path) -> None:
-    weights, state = copy.deepcopy((stopped.method.state_dict(), stopped.state()))
-    fresh.method.load_state_dict(weights)
+    weights, state = copy.deepcopy((stopped.evaluated.state_dict(), stopped.state()))
+    fresh.evaluated.load_state_dict(weights)
     fresh.load_state(state)
 
 
@@ -44,31 +50,48 @@ def through_disk(stopped: Loop, fresh: Loop, folder: Path) -> None:
     checkpoint.load(folder / "checkpoint", fresh)
 
 
+ADAMW = Optimiser("adamw", 1e-2, weight_decay=0.1, warmup_steps=3, schedule="cosine", decayed="weights")
+
+
 @pytest.mark.parametrize(
-    "optimiser",
-    [Optimiser(learning_rate=1e-2, warmup_steps=3), Optimiser("sgd", learning_rate=1e-2, weight_decay=1e-3, clip=0.5)],
-    ids=lambda optimiser: optimiser.name,
+    "settings",
+    [
+        {"optimiser": Optimiser(learning_rate=1e-2, warmup_steps=3)},
+        {"optimiser": Optimiser("sgd", learning_rate=1e-2, weight_decay=1e-3, clip=0.5)},
+        {"optimiser": ADAMW},
+        {"optimiser": replace(ADAMW, ema_decay=0.9)},
+        {"optimiser": replace(ADAMW, clip=0.5), "accumulate": 2},
+        {"optimiser": replace(ADAMW, ema_decay=0.9), "accumulate": 4, "non_finite": "skip"},
+    ],
+    ids=["adam", "sgd", "adamw", "average", "parts", "average and parts"],
 )
-@pytest.mark.parametrize("normalisation", ["batch", "group"])
-@pytest.mark.parametrize("transfer", [through_memory, through_disk])
+@pytest.mark.parametrize(
+    ("transfer", "stop", "normalisation"),
+    [(through_memory, 3, "group"), (through_disk, 1, "batch"), (through_disk, 7, "batch")],
+)
 def test_a_resumed_run_equals_one_never_stopped_bit_for_bit(
-    optimiser: Optimiser, normalisation: Literal["batch", "group"], transfer: Callable[..., None], tmp_path: Path
+    settings: dict[str, Any],
+    transfer: Callable[..., None],
+    stop: int,
+    normalisation: Literal["batch", "group"],
+    tmp_path: Path,
 ) -> None:
-    experiment = replace(EXPERIMENT, method=CrossEntropy(UNet(2, normalisation)), optimiser=optimiser)
+    experiment = replace(EXPERIMENT, method=CrossEntropy(UNet(2, normalisation)), **settings)
     whole = Loop(experiment, TASK)
     expected = run(whole, 8)
 
     stopped = Loop(experiment, TASK)
-    first = run(stopped, 3)
+    first = run(stopped, stop)
     resumed = Loop(replace(experiment), TASK)
     transfer(stopped, resumed, tmp_path)
     second = run(resumed, 8)
 
     assert [record.step for record in first + second] == list(range(8))
     assert first + second == expected
-    weights = resumed.method.state_dict()
-    differing = [name for name, value in whole.method.state_dict().items() if not torch.equal(value, weights[name])]
-    assert not differing
+    for of_whole, of_resumed in ((whole.method, resumed.method), (whole.evaluated, resumed.evaluated)):
+        weights = of_resumed.state_dict()
+        differing = [name for name, value in of_whole.state_dict().items() if not torch.equal(value, weights[name])]
+        assert not differing
     assert len(set(losses(expected))) == 8, "a loss that never changes would prove nothing"
 
 
@@ -225,22 +248,6 @@ def test_records_carry_the_losss_parts_and_the_learning_rate() -> None:
 # Learning rate and gradient
 
 
-def test_learning_rate_rises_linearly_and_decays_as_a_polynomial() -> None:
-    settings = Optimiser(warmup_steps=4, power=0.9)
-    factors = [learning_rate_factor(step, 100, settings) for step in range(101)]
-    assert factors[0] == 0.25
-    assert factors[1] == pytest.approx(0.5 * 0.99**0.9)
-    assert factors[3] == pytest.approx(0.97**0.9)  # the first at its full share
-    assert factors[50] == pytest.approx(0.5**0.9)
-    assert factors[99] == pytest.approx(0.01**0.9) and factors[100] == 0
-    assert np.argmax(factors) == 3 and all(np.diff(factors[3:]) < 0)
-
-
-def test_power_0_without_warm_up_keeps_the_learning_rate() -> None:
-    settings = Optimiser(warmup_steps=0, power=0)
-    assert {learning_rate_factor(step, 10, settings) for step in range(10)} == {1.0}
-
-
 def test_training_follows_the_schedule() -> None:
     rates = [record.values["train/learning_rate"] for record in run(Loop(EXPERIMENT, TASK), 8)]
     expected = [1e-2 * learning_rate_factor(step, 8, EXPERIMENT.optimiser) for step in range(8)]
@@ -260,6 +267,75 @@ def test_clip_bounds_the_update() -> None:
     free = change_of_first_step(None)
     assert change_of_first_step(free / 10) == pytest.approx(free / 10, rel=1e-3)
     assert change_of_first_step(free * 10) == pytest.approx(free, rel=1e-6)
+
+
+# The average of the weights
+
+AVERAGED = replace(
+    EXPERIMENT,
+    method=CrossEntropy(UNet(2, "batch")),
+    optimiser=Optimiser(learning_rate=3e-2, warmup_steps=0, ema_decay=0.9),
+    steps=100,
+)
+
+
+def test_the_average_is_what_is_evaluated_kept_and_served(tmp_path: Path) -> None:
+    without = replace(AVERAGED.optimiser, ema_decay=None)
+    loop, plain = Loop(AVERAGED, TASK), Loop(replace(AVERAGED, optimiser=without), TASK)
+    by_hand = WeightAverage(loop.method, 0.9)
+    for step in range(12):
+        loop.train_step(batch_of(step))
+        by_hand.update(loop.method)
+    assert losses(loop.flush()) == losses(run(plain, 12)), "training itself sees nothing of the average"
+    checkpoint.save(tmp_path / "checkpoint", loop, {})
+    served, *_ = checkpoint.open_method(tmp_path / "checkpoint")
+    trained = loop.method.state_dict()
+    for name, value in by_hand.module.state_dict().items():
+        assert torch.equal(value, served.state_dict()[name]) and torch.equal(value, loop.evaluated.state_dict()[name])
+        assert name.endswith("num_batches_tracked") or not torch.equal(value, trained[name])
+    batches = [batch_of(7), batch_of(8)]
+    expected = ConfusionMatrix(3)
+    with torch.no_grad():
+        for batch in batches:
+            assert batch.labels_NHW is not None
+            images = batch.images_NCHW.contiguous(memory_format=torch.channels_last)
+            expected.update(served.predict(images).argmax(1), batch.labels_NHW)
+    assert torch.equal(loop.evaluate(batches).matrix.counts, expected.counts)
+    assert not torch.equal(plain.evaluate(batches).matrix.counts, expected.counts)
+
+
+def test_a_step_that_is_left_out_leaves_the_average_as_it_was() -> None:
+    loop = Loop(replace(AVERAGED, non_finite="skip"), TASK)
+    run(loop, 3)
+    before, updates = copy.deepcopy(loop.evaluated.state_dict()), loop.average and loop.average.updates
+    loop.train_step(broken(batch_of(3), 1))
+    assert loop.flush()[0].skipped
+    assert all(torch.equal(value, before[name]) for name, value in loop.evaluated.state_dict().items())
+    assert updates == 3 and loop.average is not None and loop.average.updates == 3
+
+
+def test_a_checkpoint_without_the_average_cannot_go_on_with_one(tmp_path: Path) -> None:
+    plain = Loop(replace(AVERAGED, optimiser=Optimiser(learning_rate=1e-2)), TASK)
+    checkpoint.save(tmp_path / "checkpoint", plain, {})
+    with pytest.raises(CheckpointError, match="resume it with the settings it had"):
+        checkpoint.load(tmp_path / "checkpoint", Loop(AVERAGED, TASK))
+
+
+@pytest.mark.parametrize(
+    "method", [PixelKMeans(samples=100), InfoSeg(InfoSegNetwork(8, 2))], ids=["k-means", "infoseg"]
+)
+def test_clusters_are_those_of_the_average(method: MethodConfig) -> None:
+    loop = Loop(replace(AVERAGED, method=method), TASK)
+    run(loop, 2)
+    trained = copy.deepcopy(loop.method.state_dict())
+    loop.evaluated.fit_support([batch_of(7).without_labels()])
+    assert all(torch.equal(value, trained[name]) for name, value in loop.method.state_dict().items())
+    score = loop.evaluate([batch_of(7)], keep=4)
+    assert score.clusters is not None and score.objective is not None and np.isfinite(score.objective)
+    with torch.no_grad():
+        expected = loop.evaluated.predict(batch_of(7).images_NCHW).argmax(1)
+    match_K = match_clusters(score.clusters.counts)
+    assert torch.equal(score.samples[0][1], match_K[expected])
 
 
 # What a method may see

@@ -11,13 +11,17 @@ import torch
 import torch.distributed as dist
 
 from miseg.interface import Batch
-from miseg.methods.configs import MethodConfig
+from miseg.methods.configs import CrossEntropy, MethodConfig
+from miseg.networks.configs import UNet
+from miseg.recipes.experiment import Optimiser
 from miseg.service.training.agreement import Agreement
-from miseg.service.training.loop import Loop, NonFiniteLossError
+from miseg.service.training.loop import Loop
+from miseg.service.training.records import NonFiniteLossError
 from tests.support.loops import EXPERIMENT, METHODS, TASK, batch_of, broken, every_method, losses, run
 
 SHARES = (slice(0, 1), slice(1, 4))
 RANK_STEPS = 5
+AVERAGED = Optimiser("sgd", learning_rate=1e-2, warmup_steps=0, ema_decay=0.9)
 WANTED_AT = 4
 """The step at which one rank alone learns that it is preempted."""
 
@@ -26,6 +30,10 @@ def share_of(batch: Batch, rank: int) -> Batch:
     assert batch.labels_NHW is not None
     part = SHARES[rank]
     return Batch(batch.images_NCHW[part], batch.labels_NHW[part], batch.ids[part])
+
+
+def half_of(batch: Batch, rank: int) -> Batch:
+    return batch.parts(2)[rank]
 
 
 def one_of_two(rank: int, folder: str) -> None:
@@ -51,6 +59,16 @@ def one_of_two(rank: int, folder: str) -> None:
     loop.train_step(share_of(broken(batch_of(0), 2), rank))
     loop.train_step(share_of(batch_of(1), rank))
     found["skip"] = (loop.flush(), copy.deepcopy(loop.method.state_dict()))
+    loop = Loop(replace(EXPERIMENT, accumulate=2, optimiser=AVERAGED), TASK)
+    for step in range(RANK_STEPS):
+        loop.train_step(half_of(batch_of(step), rank))
+    found["parts"] = (losses(loop.flush()), *copy.deepcopy((loop.method.state_dict(), loop.evaluated.state_dict())))
+    batch_norm = replace(EXPERIMENT, method=CrossEntropy(UNet(2, "batch")), optimiser=AVERAGED)
+    loop = Loop(batch_norm, TASK)
+    loop.train_step(half_of(batch_of(0), rank))
+    before = copy.deepcopy(loop.evaluated.state_dict())
+    loop.share_buffers()
+    found["buffers"] = (before, loop.evaluated.state_dict())
     loop = Loop(replace(EXPERIMENT, steps=40), TASK)
     stop = Agreement(loop, lambda: rank == 1 and loop.step >= WANTED_AT, most=10)
     while not stop():
@@ -110,6 +128,28 @@ def test_both_ranks_leave_out_the_step_of_one_rank_s_broken_image(two_ranks: lis
     assert [record.skipped for record in records] == [record.skipped for record in expected]
     assert expected[0].skipped and records[1].values["train/loss"] == pytest.approx(losses(expected[1:])[0], rel=1e-5)
     assert all(torch.equal(value, other_weights[name]) for name, value in weights.items())
+
+
+@pytest.mark.slow
+def test_two_ranks_whose_shares_are_cut_equal_one_with_the_whole_batch(two_ranks: list[dict[str, Any]]) -> None:
+    one = Loop(replace(EXPERIMENT, optimiser=AVERAGED), TASK)
+    expected = losses(run(one, RANK_STEPS))
+    (first, weights, average), (second, others, other_average) = (found["parts"] for found in two_ranks)
+    assert first == pytest.approx(expected, rel=1e-5) and second == first
+    for of_first, of_second, of_one in ((weights, others, one.method), (average, other_average, one.evaluated)):
+        for name, value in of_one.state_dict().items():
+            assert torch.equal(of_first[name], of_second[name]), f"the ranks differ in {name}"
+            torch.testing.assert_close(of_first[name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_ranks_evaluate_with_the_statistics_of_the_first(two_ranks: list[dict[str, Any]]) -> None:
+    (own, shared), (other, other_shared) = (found["buffers"] for found in two_ranks)
+    statistics = [name for name in own if name.endswith("running_mean")]
+    assert statistics and all(not torch.equal(own[name], other[name]) for name in statistics)
+    assert all(
+        torch.equal(value, shared[name]) and torch.equal(value, other_shared[name]) for name, value in own.items()
+    )
 
 
 @pytest.mark.slow
