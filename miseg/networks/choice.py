@@ -18,7 +18,7 @@ OF_PAPERS: Mapping[str, type[Network]] = {"paper-unet": UNet, "paper-deeplab": D
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """What options say of a network; None leaves what a method's settings have."""
+    """Choice of a network by options; None leaves that of a method's settings."""
 
     network: str | None = None
     """An architecture's name, or one of `OF_PAPERS`."""

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from miseg.data.packed.dataset import PackedDataset, PackedRow
+from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SIDECAR, pack
+from miseg.data.packed.row import PackedRow
 from miseg.data.sources.registry import Embedded
 
 

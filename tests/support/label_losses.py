@@ -11,7 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from miseg.losses import complex_wavelet_mutual_information_parts, focal_parts, jaccard_parts, lovasz_softmax_parts, tversky_parts
+from miseg.losses import (
+    complex_wavelet_mutual_information_parts,
+    focal_parts,
+    jaccard_parts,
+    lovasz_softmax_parts,
+    tversky_parts,
+)
 
 Parts = Callable[..., tuple[Tensor, Tensor]]
 

@@ -17,7 +17,8 @@ from scipy.ndimage import minimum_filter
 from miseg.data.configs import Pairs
 from miseg.data.loading.batches import check_share, shared_among
 from miseg.data.loading.order import pair_generator
-from miseg.data.packed.dataset import PackedDataset, PackedRow, decode
+from miseg.data.packed.dataset import PackedDataset, decode
+from miseg.data.packed.row import PackedRow
 from miseg.data.samples import IGNORE_LABEL
 
 GROUP = 32

@@ -10,7 +10,6 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from miseg.data.checks import OF_DAMAGED
 from miseg.data.packed.chips import decode_chip, is_chip
 from miseg.data.packed.decoded import DecodedImages, Pixels
 from miseg.data.packed.packing import SIDECAR
+from miseg.data.packed.row import PackedRow
 from miseg.data.packed.shards import open_shard
 from miseg.data.packed.sidecar import PackedInfo, Shard, parse_sidecar
 from miseg.data.storage import file_system, patiently
@@ -35,21 +35,6 @@ _OF_DAMAGED_SHARD = (*OF_DAMAGED, pa.ArrowException)
 
 _PATIENCE = 30.0
 """Seconds for which a read from storage behind a network is tried again; a damaged shard there is told after them."""
-
-
-@dataclass(frozen=True)
-class PackedRow:
-    """One packed image: encoded bytes with the size (pixels) and channels they decode to; no `mask` without labels."""
-
-    id: str
-    image: bytes
-    mask: bytes | None
-    height: int
-    width: int
-    series: str | None = None
-    date: str | None = None
-    georeference: str | None = None
-    channels: int = 3
 
 
 class PackedDataset:

@@ -9,8 +9,9 @@ import pytest
 
 from miseg.data.checks import encode_png
 from miseg.data.packed.chips import decode_chip, encode_chip, store
-from miseg.data.packed.dataset import PackedDataset, PackedRow, decode
+from miseg.data.packed.dataset import PackedDataset, decode
 from miseg.data.packed.packing import pack
+from miseg.data.packed.row import PackedRow
 from miseg.data.samples import DataSetInfo, Sample
 
 INFO = DataSetInfo("chips", ("a", "b"), ((0, 0, 0), (1, 1, 1)), channels=5, full_scale=10_000, nodata=0)

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from miseg.data.packed.dataset import PackedDataset, PackedRow, decode
+from miseg.data.packed.dataset import PackedDataset, decode
+from miseg.data.packed.row import PackedRow
 
 
 @pytest.fixture
