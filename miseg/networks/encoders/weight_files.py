@@ -66,7 +66,10 @@ def read(path: Path) -> FileOfWeights:
             warnings.simplefilter("error")
             content = _safe(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except _UNREADABLE as error:
+        # Of a pickle with more than tensors torch advises to run what is in it: that advice goes to no user.
+        code = "it holds more than tensors, and nothing in a file of weights is run: save the state_dict alone"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = code if isinstance(error, pickle.UnpicklingError) else reason
         raise ValueError(f"weights = {str(path)!r}: the file holds no weights that can be read ({reason})") from error
     while isinstance(content, Mapping):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)

@@ -23,13 +23,14 @@ from miseg.data.sources.registry import DATA_SETS
 from miseg.data.storage import file_system, listed, patiently
 from miseg.methods import METHODS
 from miseg.recipes.experiment import Experiment
+from miseg.service.checkpoints import pretrained
 from miseg.service.cluster import ray_cluster
 from miseg.service.command.networks import check_batch_norm
 from miseg.service.command.options import JobOptions, check_no_keys
 from miseg.service.journal import copies, journal, sender
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.tracking.run_store import Workspace
-from miseg.service.training import decoded_cache, pretrained
+from miseg.service.training import decoded_cache
 
 START_PATIENCE = 15.0
 """Seconds for which a job tries to write to storage behind a network before it says that it cannot."""

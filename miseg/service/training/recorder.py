@@ -16,6 +16,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.pretrained import augmentation_of
 from miseg.service.checkpoints.storage_failures import StorageFailures, WhenStorageFails
 from miseg.service.cluster.metrics import RunMetrics
 from miseg.service.journal.journal import Journal
@@ -23,7 +24,6 @@ from miseg.service.training import system_metrics
 from miseg.service.training.artifacts import log_evaluation, watch_collapse
 from miseg.service.training.background import BackgroundWriter, WriterBusyError
 from miseg.service.training.loop import Loop
-from miseg.service.training.pretrained import augmentation_of
 from miseg.service.training.records import StepRecord
 from miseg.service.training.scoring import Evaluation
 

@@ -22,9 +22,9 @@ from miseg.data.loading.pairs import pair_batches, scene_batches
 from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import LABELLED_PIXELS, Experiment
+from miseg.service.checkpoints.pretrained import augmentation_of
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_data import quiet_data_context
-from miseg.service.training.pretrained import augmentation_of
 
 CHUNK_BYTES = 16 * 2**20
 """Decoded bytes a task makes: large enough to hide its start, small enough that a few fit in the object store."""

@@ -59,7 +59,8 @@ def test_the_data_and_the_labels_are_put_in_words(data: str, budget: str, superv
     table = ReportedTable(data, budget, supervision, "")
     assert data_and_labels(table) == called
     images, pixels = budget if supervision == "dense" else "", budget if supervision == "few" else ""
-    assert table.labels == {"budget": budget, "labelled_images": images, "labelled_pixels_per_class": pixels}
+    labels = {"network": "", "budget": budget, "labelled_images": images, "labelled_pixels_per_class": pixels}
+    assert table.labels == labels
 
 
 def test_numbers() -> None:

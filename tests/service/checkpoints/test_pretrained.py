@@ -13,7 +13,7 @@ from miseg.data.configs import Augmentation
 from miseg.methods.configs import CrossEntropy, MutualLearning
 from miseg.networks.configs import DeepLab, EncoderDecoder, Network, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service.training.pretrained import augmentation_of, check_sources, sentences
+from miseg.service.checkpoints.pretrained import augmentation_of, check_sources, sentences
 
 HALF = EncoderDecoder("unet", "tf_efficientnet_lite0", "imagenet")
 IMAGENET = EncoderDecoder("unet", "resnet18", "imagenet")
