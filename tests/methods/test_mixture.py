@@ -117,5 +117,5 @@ def test_cwmi_warms_up_with_cross_entropy_alone() -> None:
     config = ComplexWaveletMutualInformation(weight=0.3, warmup=0.1)
     assert [config.share(progress) for progress in (0, 0.09, 0.1, 1)] == [1, 1, 0.3, 0.3]
     assert replace(config, weight=0.0).share(0) == replace(config, warmup=0.0).share(0) - 0.3 == 0
-    with pytest.raises(ValueError, match="warmup = 1.5: it is a share of the steps"):
+    with pytest.raises(ValueError, match=r"warmup = 1\.5: it is a share of the steps"):
         replace(config, warmup=1.5)

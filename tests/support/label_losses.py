@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -110,7 +111,7 @@ def slow_cwmi(
 
 
 def _band_rows(values: Tensor, level: int, orientations: int) -> Tensor:
-    """[2A, 2 pixels]: a level's complex bands at the map's size, whose sums of squares are a band's of 4^(1−l) pixels."""
+    """[2A, 2 pixels]: a level's complex bands at the map's size, scaled to the sums of squares of the smaller bands."""
     bands = []
     for band in _filters(values.shape[0], values.shape[1], level, orientations):
         bands.append(2 ** (level - 1) * torch.fft.ifft2(torch.fft.fft2(values) * band).flatten())
@@ -118,6 +119,7 @@ def _band_rows(values: Tensor, level: int, orientations: int) -> Tensor:
     return torch.cat((torch.cat((z.real, z.imag)), torch.cat((-z.imag, z.real))), 1)
 
 
+@functools.cache
 def _filters(height: int, width: int, level: int, orientations: int) -> Tensor:
     """float64 [A, height, width], frequency by frequency, as the paper's recursion multiplies low and high passes."""
     a, filters = orientations, torch.zeros(orientations, height, width, dtype=torch.float64)

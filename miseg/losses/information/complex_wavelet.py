@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,9 +48,10 @@ def complex_wavelet_mutual_information_parts(
     No band is computed: by Parseval, every Gram matrix is a weighted sum of the maps' spectra. So sides may be any that
     are longer than 2^levels; maps are periodic, as the Fourier transform takes them, and nothing is padded.
 
-    Other than in the authors' code: filters lie at the spectrum's frequencies, where the code's lie a bin beside them for
-    even sides; M has a ridge; a class that an image does not show, or shows everywhere, is left out of the mean, as its M
-    is 0 whatever the probabilities; pixels that do not count are 0 in both maps and have a gradient of exactly 0.
+    Other than in the authors' code: filters lie at the spectrum's frequencies, where the code's lie a bin beside them
+    for even sides; M has a ridge; a class that an image does not show, or shows everywhere, is left out of the mean,
+    as its M is 0 whatever the probabilities; pixels that do not count are 0 in both maps and have a gradient of
+    exactly 0.
     Spectra are taken in float32 (float64 for float64 logits), Gram matrices in float64, under autocast too.
 
     Args:
@@ -72,8 +74,8 @@ def complex_wavelet_mutual_information_parts(
     height, width = logits_NKHW.shape[2:]
     if min(height, width) <= 2**levels:
         raise ValueError(
-            f"an image of {height} x {width} pixels has no band at level {levels}: use sides of {2**levels + 1} or more, "
-            "or fewer levels"
+            f"an image of {height} x {width} pixels has no band at level {levels}: use sides of {2**levels + 1} or "
+            "more, or fewer levels"
         )
     probabilities_BHW, truth_BHW = probabilities_NKHW.flatten(0, 1), truth_NKHW.flatten(0, 1)
     pixels_B = truth_BHW.sum((1, 2))
@@ -94,7 +96,8 @@ def check_settings(levels: int, orientations: int, ridge: float) -> None:
         raise ValueError(f"ridge = {ridge}: use a value above 0, such as 1e-6")
 
 
-class _Level(NamedTuple):
+@dataclass
+class _Level:
     """Weights of a level's spectrum in the Gram matrices, for the frequencies of `block`.
 
     A frequency and its opposite, whose spectrum is the conjugate, are one row.
@@ -108,6 +111,15 @@ class _Level(NamedTuple):
     odd_FP: Tensor
     """Of its imaginary part."""
 
+    def __post_init__(self) -> None:
+        self._tables: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def table(self, name: str, dtype: torch.dtype) -> Tensor:
+        """Either of the weights in this precision, made once."""
+        if (name, dtype) not in self._tables:
+            self._tables[name, dtype] = (self.even_FP if name == "even" else self.odd_FP).to(dtype)
+        return self._tables[name, dtype]
+
     def block(self, spectra: Tensor) -> Tensor:
         """[…, F] of spectra […, H, W // 2 + 1]."""
         if not self.rows:
@@ -115,9 +127,9 @@ class _Level(NamedTuple):
         return torch.cat([spectra[..., rows, : self.columns] for rows in self._slices()], -2).flatten(-2)
 
     def add_to(self, spectra: Tensor, block: Tensor) -> None:
-        """Adds the block where it was taken from."""
+        """Adds the block where it was taken from; one that is the spectrum takes its place."""
         if not self.rows:
-            spectra += block.view_as(spectra)
+            spectra.copy_(block.view_as(spectra))
             return
         block = block.unflatten(-1, (-1, self.columns))
         positive, negative = self._slices()
@@ -152,9 +164,7 @@ def _pyramid(size_HW: tuple[int, int], levels: int, orientations: int, device: t
         energy_F1 = (radial_F.square() * 4 ** (level - 1) / (height * width)).unsqueeze(1)
         # The first column holds both a frequency and its opposite.
         energy_F1.view(-1, columns)[:, 0] /= 2
-        pyramid.append(
-            _Level(rows, columns, energy_F1 * (here_FP + opposite_FP), energy_F1 * (here_FP - opposite_FP))
-        )
+        pyramid.append(_Level(rows, columns, energy_F1 * (here_FP + opposite_FP), energy_F1 * (here_FP - opposite_FP)))
     return pyramid
 
 
@@ -201,16 +211,12 @@ class _LogDeterminants(torch.autograd.Function):
 
 def _gram_sums(spectra_2BHW: Tensor, levels: list[_Level]) -> Tensor:
     """float64 [4, B, levels, pairs]: G_P, G_E, and the real and the imaginary part of G_EP."""
-    p_BHW, e_BHW = torch.view_as_real(spectra_2BHW).double()
-    (p_re, p_im), (e_re, e_im) = p_BHW.unbind(-1), e_BHW.unbind(-1)
-    energies_4BHW = torch.stack(
-        (
-            p_re * p_re + p_im * p_im,
-            e_re * e_re + e_im * e_im,
-            e_re * p_re + e_im * p_im,
-            e_im * p_re - e_re * p_im,
-        )
-    )
+    (p_re, e_re), (p_im, e_im) = spectra_2BHW.real.double(), spectra_2BHW.imag.double()
+    energies_4BHW = p_re.new_empty((4, *p_re.shape))
+    torch.mul(p_re, p_re, out=energies_4BHW[0]).addcmul_(p_im, p_im)
+    torch.mul(e_re, e_re, out=energies_4BHW[1]).addcmul_(e_im, e_im)
+    torch.mul(e_re, p_re, out=energies_4BHW[2]).addcmul_(e_im, p_im)
+    torch.mul(e_im, p_re, out=energies_4BHW[3]).addcmul_(e_re, p_im, value=-1)
     sums = []
     for level in levels:
         energies_4BF = level.block(energies_4BHW)
@@ -247,16 +253,15 @@ def _log_det(grams_4BLP: Tensor, orientations: int, ridge: float) -> tuple[Tenso
 
 def _spectrum_gradient(spectra_2BHW: Tensor, of_grams_4BLP: Tensor, levels: list[_Level]) -> Tensor:
     """What the inverse transform takes: complex [B, H, W // 2 + 1]."""
-    of_energies_4BHW = torch.zeros((4, *spectra_2BHW.shape[1:]), dtype=of_grams_4BLP.dtype, device=spectra_2BHW.device)
-    for index, level in enumerate(levels):
-        even_PF, odd_PF = (table.to(of_grams_4BLP.dtype).mT for table in (level.even_FP, level.odd_FP))
-        of_grams_4BP = of_grams_4BLP[:, :, index]
-        level.add_to(of_energies_4BHW[:3], of_grams_4BP[:3] @ even_PF)
-        level.add_to(of_energies_4BHW[3:], of_grams_4BP[3:] @ odd_PF)
-    of_p, of_e, real, imaginary = of_energies_4BHW
-    p_BHW, e_BHW = spectra_2BHW
+    of_p, of_e, real, imaginary = of_grams_4BLP
     # dE = −dP. The inverse transform counts each column twice, for the opposite frequencies, but the first.
-    gradient_BHW = torch.complex(of_p - real / 2, -imaginary / 2) * p_BHW
-    gradient_BHW += torch.complex(real / 2 - of_e, -imaginary / 2) * e_BHW
+    even_2BLP, odd_BLP = torch.stack((of_p - real / 2, real / 2 - of_e)), imaginary / -2
+    size = spectra_2BHW.shape[1:]
+    real_2BHW, imaginary_BHW = even_2BLP.new_empty((2, *size)), even_2BLP.new_empty(size)
+    for index, level in enumerate(levels):
+        level.add_to(real_2BHW, even_2BLP[:, :, index] @ level.table("even", of_p.dtype).mT)
+        level.add_to(imaginary_BHW, odd_BLP[:, index] @ level.table("odd", of_p.dtype).mT)
+    gradient_BHW = torch.complex(real_2BHW[0], imaginary_BHW) * spectra_2BHW[0]
+    gradient_BHW += torch.complex(real_2BHW[1], imaginary_BHW) * spectra_2BHW[1]
     gradient_BHW[..., 0] *= 2
     return gradient_BHW
