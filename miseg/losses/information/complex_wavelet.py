@@ -252,7 +252,7 @@ def _log_det(grams_4BLP: Tensor, orientations: int, ridge: float) -> tuple[Tenso
 
 
 def _spectrum_gradient(spectra_2BHW: Tensor, of_grams_4BLP: Tensor, levels: list[_Level]) -> Tensor:
-    """What the inverse transform takes: complex [B, H, W // 2 + 1]."""
+    """Half spectrum for the inverse transform: complex [B, H, W // 2 + 1]."""
     of_p, of_e, real, imaginary = of_grams_4BLP
     # dE = −dP. The inverse transform counts each column twice, for the opposite frequencies, but the first.
     even_2BLP, odd_BLP = torch.stack((of_p - real / 2, real / 2 - of_e)), imaginary / -2
