@@ -7,17 +7,29 @@ trial (or as many seconds of the device). The first trial of each is its recipe,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from miseg.methods.ranges import changed
 from miseg.networks.choice import parsed, with_network
 from miseg.networks.configs import UNet
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, STEMS, Contender, Supervision
 from miseg.recipes.experiment import Experiment, with_steps
+from miseg.recipes.planning.given import with_settings
+from miseg.recipes.planning.plan import PlannedSetting, TrainingPlan
+from miseg.recipes.planning.rules import fitted
 from miseg.recipes.spaces import at_its_point
 
 Selection = Literal["objective", "labels"]
+
+OPTIONS = {
+    "steps": "--steps",
+    "label_budget": "--budgets",
+    "augmentation.resize": "--size",
+    "method.network.initial_features": "--initial-features",
+}
+"""Options of a study by the settings that they change."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,14 @@ class Changes:
     initial_features: int | None = None
     """U-Net features at full resolution, of methods that learn from dense labels. Default: the recipes'."""
 
+    set: tuple[str, ...] | None = None
+    """Settings that all methods have in place of the recipes' or of what is planned, each as SETTING=VALUE:
+    batch_size=4, augmentation.crop=256,256."""
+
     def __post_init__(self) -> None:
+        for text in self.set or ():
+            if (option := OPTIONS.get(text.partition("=")[0].replace("-", "_"))) is not None:
+                raise ValueError(f"--set {text}: {option} says it")
         if self.steps is not None and self.gpu_seconds is not None:
             raise ValueError("--steps and --gpu-seconds: equal steps or equal seconds, give one of the two")
         if self.gpu_seconds is not None and not self.gpu_seconds > 0:
@@ -49,6 +68,7 @@ class Changes:
         """
         if self.steps is not None:
             experiment = with_steps(experiment, self.steps)
+        experiment, _ = with_settings(experiment, self.set or ())
         if supervision != "dense":
             return experiment
         if self.size is not None:
@@ -65,6 +85,15 @@ class Changes:
             experiment = replace(experiment, method=replace(method, network=network))
         return experiment
 
+    def given(self, experiment: Experiment, supervision: Supervision) -> dict[str, Any]:
+        """Values of the settings that they change in an experiment, by path: a plan from the data keeps to them."""
+        _, given = with_settings(experiment, self.set or ())
+        if self.steps is not None:
+            given["steps"] = self.steps
+        if self.size is not None and supervision == "dense":
+            given |= {"augmentation.resize": self.size, "augmentation.crop": None}
+        return given
+
 
 @dataclass(frozen=True)
 class StudyCell:
@@ -73,8 +102,12 @@ class StudyCell:
     method: str
     """Its key in `CONTENDERS`."""
     recipe: str
+    """The recipe's name; the method's own where its settings are planned from the data; another method's on the same
+    data where it has none, and takes that one's settings."""
     base: Experiment
     """The recipe as the study runs it: the paper's default, and the first trial."""
+    planned: tuple[PlannedSetting, ...] = ()
+    """Settings of the method itself that follow from the table's plan."""
 
     @property
     def contender(self) -> Contender:
@@ -106,6 +139,8 @@ class StudyTable:
     """Score by which trials of methods without labels are compared: their objective on held-out images, or mean IoU."""
     network: str = ""
     """Network of all its methods, as `miseg.networks.choice.parsed` reads it; "": the recipes'."""
+    plan: TrainingPlan | None = None
+    """Settings that all its cells have from the data, without those of the methods; None: the recipes'."""
     cells: tuple[StudyCell, ...] = ()
 
     def __post_init__(self) -> None:
@@ -176,22 +211,77 @@ class StudyTable:
         network = f"/{self.network.replace('/', '-')}" if self.network else ""
         return f"{self.name}/{self.budget_text}{network}"
 
-    def filled(self, methods: Sequence[str]) -> StudyTable:
-        """The table with a cell for each of the methods that has a recipe here and is not in it yet."""
-        cells = (_cell(self, method) for method in methods if method not in self.methods)
+    @property
+    def is_of_own_data(self) -> bool:
+        """Whether its data set has no recipes: its settings are planned from the data."""
+        return not has_recipes(self.dataset)
+
+    def filled(self, methods: Sequence[str], *, named: bool = False) -> StudyTable:
+        """The table with a cell for each of the methods that is of its kind and not in it yet.
+
+        Args:
+            methods: the methods' keys in `CONTENDERS`.
+            named: whether somebody asked for just these: then those without a recipe here have another method's.
+        """
+        cells = (_cell(self, method, named) for method in methods if method not in self.methods)
         return replace(self, cells=(*self.cells, *(cell for cell in cells if cell is not None)))
 
 
-def _cell(table: StudyTable, method: str) -> StudyCell | None:
-    of_folder = "/" in table.dataset or "\\" in table.dataset
-    stem = "embedded" if of_folder else STEMS.get(table.dataset, table.dataset)
-    supervision, recipe = CONTENDERS[method].supervision, f"{stem}-{method}"
-    if recipe not in RECIPES or supervision != table.supervision:
+def has_recipes(dataset: str) -> bool:
+    """Whether a study has recipes for a data set: one that miseg knows, a start of recipes' names, or a folder."""
+    return _is_folder(dataset) or any(f"{STEMS.get(dataset, dataset)}-{key}" in RECIPES for key in CONTENDERS)
+
+
+def _is_folder(dataset: str) -> bool:
+    return "/" in dataset or "\\" in dataset
+
+
+def _cell(table: StudyTable, method: str, named: bool) -> StudyCell | None:
+    supervision = CONTENDERS[method].supervision
+    if supervision != table.supervision:
         return None
-    base = RECIPES[recipe](seed=table.seed)
-    if of_folder or table.dataset in STEMS:
-        base = replace(base, data=table.dataset)
+    if table.is_of_own_data:
+        recipe, base = method, Experiment(CONTENDERS[method].settings(), data=table.dataset, seed=table.seed)
+    else:
+        of_folder = _is_folder(table.dataset)
+        stem = "embedded" if of_folder else STEMS.get(table.dataset, table.dataset)
+        recipe = f"{stem}-{method}"
+        if recipe in RECIPES:
+            base = RECIPES[recipe](seed=table.seed)
+        elif named and (other := _with_settings_of_another(stem, method, table.seed)) is not None:
+            recipe, base = other
+        else:
+            return None
+        if of_folder or table.dataset in STEMS:
+            base = replace(base, data=table.dataset)
     if table.network:
         base = replace(base, method=with_network(base.method, parsed(table.network)))
-    base = table.changes.of(at_its_point(base), supervision)
-    return StudyCell(method, recipe, replace(base, label_budget=table.budget))
+    base = replace(table.changes.of(base, supervision), label_budget=table.budget)
+    planned: tuple[PlannedSetting, ...] = ()
+    if table.plan is not None:
+        base = table.plan.applied(base)
+        planned = tuple(fitted(base.method, base.augmentation.crop, table.changes.given(base, supervision)))
+        base = changed(base, {setting.path: setting.value for setting in planned})
+    return StudyCell(method, recipe, at_its_point(base), planned)
+
+
+def _with_settings_of_another(stem: str, method: str, seed: int) -> tuple[str, Experiment] | None:
+    """The first recipe on the same data of a method with the same labels, with this method in the other's place.
+
+    Its network is the other's, and what depends on the size of crops follows from the other's crop.
+    """
+    contender = CONTENDERS[method]
+    if "network" not in {item.name for item in fields(contender.settings)}:
+        return None
+    for key, other in CONTENDERS.items():
+        recipe = f"{stem}-{key}"
+        if other.supervision != contender.supervision or recipe not in RECIPES:
+            continue
+        base = RECIPES[recipe](seed=seed)
+        network = getattr(base.method, "network", None)
+        if network is not None:
+            settings: Any = contender.settings
+            base = replace(base, method=settings(network=network))
+            own = fitted(base.method, base.augmentation.crop, {})
+            return recipe, changed(base, {setting.path: setting.value for setting in own})
+    return None

@@ -66,7 +66,7 @@ def grown(known: Sequence[StudyTable], asked: Asked, defaults: Mapping[str, Any]
                     f"--data {table.dataset} {dataset}: both are called {table.name}; rename one of the two"
                 )
             methods = asked.methods or (_methods_on(dataset, known) if table is None else ())
-            filled = (wanted if table is None else _agreed(table, asked)).filled(methods)
+            filled = (wanted if table is None else _agreed(table, asked)).filled(methods, named=bool(asked.methods))
             if filled.cells:
                 tables[wanted.id] = filled
     if asked.networks and not any(table.network for table in tables.values()):

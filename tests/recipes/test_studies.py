@@ -15,6 +15,7 @@ from miseg.networks.configs import EncoderDecoder
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, default_methods
+from miseg.recipes.planning.plan import PlannedSetting, TrainingPlan
 from miseg.recipes.study import Changes, StudyTable
 from miseg.recipes.study_growth import Asked, grown
 from miseg.service.study.start import Method
@@ -229,7 +230,10 @@ def test_a_table_is_added_with_a_budget_of_its_own(known) -> None:
         (Asked(changes=Changes(steps=50)), "--steps 50: .* is planned with 40; choose a new --name"),
         (Asked(changes=Changes(gpu_seconds=2.0)), "--gpu-seconds 2.0: .* is planned with the recipes own"),
         (Asked(methods=("similarity",)), "--methods similarity: no recipe for embedded"),
-        (Asked(data=("nowhere",)), "--data nowhere: no recipe of ce, .*; there are some for .*camvid, "),
+        (
+            Asked(data=("camvid-v3plus",), methods=("similarity",)),
+            "--data camvid-v3plus: no recipe of similarity there; there are some for .*camvid, ",
+        ),
         (Asked(data=("embedded", "embedded")), "--data embedded embedded: name each once"),
         (Asked(data=("/x/embedded",)), "both are called embedded; rename one of the two"),
         (Asked(budgets=("0",)), "label budget 0: give all, or numbers"),
@@ -297,3 +301,73 @@ def test_methods_are_compared_on_each_network_in_a_table_of_its_own() -> None:
 def test_networks_that_do_not_fit_are_told(asked: Asked, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         grown((), asked, DEFAULTS)
+
+
+# Own data, and methods without a recipe
+
+
+PLAN = TrainingPlan(
+    "20 images",
+    "8 GiB of GPU memory",
+    (
+        PlannedSetting("augmentation.crop", (256, 192), "the median image"),
+        PlannedSetting("batch_size", 6, "at most what the memory holds"),
+        PlannedSetting("method.downsampling_factor", 9, "of another method's crop"),
+        PlannedSetting("steps", 700, "of √images"),
+        PlannedSetting("decoded_gib", 0.5, "holds all training images"),
+    ),
+)
+
+
+def test_methods_on_own_data_share_the_table_s_plan_also_those_that_come_later() -> None:
+    first = grown((), Asked(data=("pets",), methods=("ce", "dice")), DEFAULTS)
+    (table,) = (replace(table, plan=PLAN.of_data, cells=()).filled(table.methods) for table in first)
+    (table,) = grown((table,), Asked(methods=("rmi",)), DEFAULTS)
+    assert table.methods == ["ce", "dice", "rmi"] and [cell.recipe for cell in table.cells] == table.methods
+    for cell in table.cells:
+        assert (cell.base.data, cell.base.batch_size, cell.base.steps) == ("pets", 6, 700)
+        assert cell.base.augmentation.crop == (256, 192) and cell.base.augmentation.resize is None
+    rmi = table.cells[2]
+    planned = {setting.path: setting.value for setting in rmi.planned}
+    assert planned and planned["method.downsampling_factor"] == rmi.base.method.downsampling_factor != 9
+    assert rmi.base == CONTENDERS["rmi"].space(spaces.FixedTrial(CONTENDERS["rmi"].point(rmi.base)), rmi.base)
+
+
+def test_a_method_without_a_recipe_has_another_s_settings_on_the_same_data_where_it_is_named() -> None:
+    (table,) = grown((), Asked(data=("camvid-v3plus",), methods=("ce", "focal")), DEFAULTS)
+    ce, focal = table.cells
+    assert focal.recipe == ce.recipe == "camvid-v3plus-ce" and isinstance(
+        focal.base.method, CONTENDERS["focal"].settings
+    )
+    assert focal.base.method.network == ce.base.method.network
+    assert replace(focal.base, method=ce.base.method) == ce.base
+    (unnamed,) = grown((), Asked(data=("camvid-v3plus",)), DEFAULTS)
+    assert "focal" not in unnamed.methods
+
+
+def test_settings_of_the_command_line_are_of_all_methods() -> None:
+    changes = Changes(set=("batch_size=4", "augmentation.crop=96,96"))
+    tables = grown((), Asked(data=("camvid", "pets"), methods=("ce", "rmi"), changes=changes), DEFAULTS)
+    assert {cell.base.batch_size for table in tables for cell in table.cells} == {4}
+    assert {cell.base.augmentation.crop for table in tables for cell in table.cells} == {(96, 96)}
+    base = tables[1].cells[0].base
+    given = replace(changes, steps=9).given(base, "dense")
+    assert given == {"batch_size": 4, "augmentation.crop": (96, 96), "steps": 9}
+    assert Changes(size=(60, 80)).given(base, "dense") == {
+        "augmentation.resize": (60, 80),
+        "augmentation.crop": None,
+    }
+    with pytest.raises(ValueError, match=r"is planned with .*; choose a new --name"):
+        grown(tables, Asked(changes=Changes(set=("batch_size=2",))), DEFAULTS)
+    with pytest.raises(ValueError, match="--set steps=4: --steps says it"):
+        Changes(set=("steps=4",))
+    with pytest.raises(ValueError, match="--set batch_sice=4"):
+        grown((), Asked(changes=Changes(set=("batch_sice=4",))), DEFAULTS)
+
+
+def test_own_data_is_compared_on_each_network() -> None:
+    asked = Asked(data=("pets",), methods=("ce", "rmi"), networks=("unet:resnet18", "paper-unet"))
+    for table in grown((), asked, DEFAULTS):
+        filled = replace(table, plan=PLAN.of_data, cells=()).filled(table.methods)
+        networks = {cell.base.method.network for cell in filled.cells}  # type: ignore[attr-defined]
+        assert len(networks) == 1 and {cell.base.batch_size for cell in filled.cells} == {6}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from miseg.methods.ranges import changed
@@ -63,20 +63,44 @@ class TrainingPlan:
         """
         return changed(experiment, {s.path: s.value for s in self.settings if s.path not in JOB_OPTIONS})
 
-    def table(self) -> str:
-        """The plan for the terminal: a line for each setting, with the option that changes it."""
-        names = [f"--{setting.path.replace('_', '-')}" for setting in self.settings]
-        widths = max(map(len, names)), max(len(setting.text) for setting in self.settings)
+    @property
+    def of_data(self) -> TrainingPlan:
+        """The part that methods share which are compared with each other: all but the settings of a method itself."""
+        shared = tuple(setting for setting in self.settings if not setting.path.startswith("method."))
+        return replace(self, settings=shared)
+
+    def table(self, options: bool = True) -> str:
+        """The plan for the terminal: a line for each setting.
+
+        Args:
+            options: whether each setting is an option of the job, rather than a SETTING of --set SETTING=VALUE.
+        """
+        names = [f"--{s.path.replace('_', '-')}" if options else s.path for s in self.settings]
+        # A SETTING's values have commas between them.
+        values = [s.text if options else s.text.replace(" ", ",") for s in self.settings]
+        widths = max(map(len, names)), max(map(len, values))
         lines = [
-            f"  {name:<{widths[0]}}  {setting.text:<{widths[1]}}  {setting.reason}"
-            for name, setting in zip(names, self.settings, strict=True)
+            f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {setting.reason}"
+            for name, value, setting in zip(names, values, self.settings, strict=True)
         ]
         return "\n".join([f"planned from {self.data}, for {self.machine}:", *lines])
 
-    def json(self) -> str:
-        """The plan as JSON text: data, machine, and by path the value and reason of each setting."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: data, machine, and by path the value and reason of each setting."""
         settings = {s.path: {"value": s.value, "reason": s.reason} for s in self.settings}
-        return json.dumps({"data": self.data, "machine": self.machine, "settings": settings}, ensure_ascii=False)
+        return {"data": self.data, "machine": self.machine, "settings": settings}
+
+    def json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+
+def settings_from(data: Mapping[str, Any]) -> tuple[PlannedSetting, ...]:
+    """The settings of `TrainingPlan.to_dict`, read from JSON."""
+    return tuple(
+        PlannedSetting(path, tuple(value) if isinstance(value := of["value"], list) else value, of["reason"])
+        for path, of in data.items()
+    )
 
 
 @dataclass(frozen=True)

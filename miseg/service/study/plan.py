@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from miseg.recipes.contenders import CONTENDERS, Supervision
 from miseg.recipes.experiment import Experiment, from_dict, to_dict, with_steps
+from miseg.recipes.planning.plan import TrainingPlan, settings_from
 from miseg.recipes.study import Changes, Selection, StudyCell, StudyTable
 from miseg.service.tracking.study_plan import PlanFile, PlannedCell, PlannedTable
 
@@ -205,6 +206,7 @@ def _planned_table(plan: StudyPlan, table: StudyTable, seconds: Mapping[str, flo
             hours=devices.hours(seconds[name]),
             throughput=asdict(plan.throughput[name]),
             experiment=to_dict(cell.base),
+            planned={s.path: {"value": s.value, "reason": s.reason} for s in cell.planned},
         )
         for cell in table.cells
     ]
@@ -221,6 +223,7 @@ def _planned_table(plan: StudyPlan, table: StudyTable, seconds: Mapping[str, flo
         selection=table.selection,
         changes=asdict(table.changes),
         network=table.network,
+        plan={} if table.plan is None else table.plan.to_dict(),
         cells=tuple(cells),
     )
 
@@ -235,13 +238,19 @@ def from_file(file: PlanFile) -> StudyPlan:
     throughput = {}
     for planned in file.tables:
         changes = dict(planned.changes)
-        if changes["size"] is not None:
-            changes["size"] = tuple(changes["size"])
+        for name in ("size", "set"):
+            if changes.get(name) is not None:
+                changes[name] = tuple(changes[name])
+        plan = None
+        if planned.plan:
+            settings = settings_from(planned.plan["settings"])
+            plan = TrainingPlan(planned.plan["data"], planned.plan["machine"], settings)
         cells = []
         for cell in planned.cells:
             if cell.key not in CONTENDERS:
                 raise ValueError(f"study {file.study} compares {cell.key}, which this version does not know")
-            cells.append(StudyCell(cell.key, cell.recipe, from_dict(dict(cell.experiment))))
+            own = settings_from(cell.planned)
+            cells.append(StudyCell(cell.key, cell.recipe, from_dict(dict(cell.experiment)), own))
             throughput[cell.id] = Throughput(**cell.throughput)
         tables.append(
             StudyTable(
@@ -255,6 +264,7 @@ def from_file(file: PlanFile) -> StudyPlan:
                 seed=planned.seed,
                 selection=cast(Selection, planned.selection),
                 network=planned.network,
+                plan=plan,
                 cells=tuple(cells),
             )
         )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from miseg.recipes.contenders import CONTENDERS
-from miseg.recipes.study import Changes, StudyTable
+from miseg.recipes.contenders import CONTENDERS, STEMS
+from miseg.recipes.study import Changes, StudyTable, has_recipes
 from miseg.recipes.study_growth import Asked, grown
-from miseg.service.command.options import JobOptions
+from miseg.service.command.options import JobOptions, check_data
 
 if TYPE_CHECKING:
     from miseg.recipes.experiment import Experiment
@@ -32,11 +33,13 @@ class Options(JobOptions):
     """Tune, confirm and test methods x data sets x label budgets; a study that exists grows by what is added."""
 
     data: tuple[str, ...] | None = None
-    """Data sets by name, starts of recipes' names (camvid-v3plus, porto-voc), or folders or URIs of packed ones.
+    """Data sets by name, starts of recipes' names (camvid-v3plus, porto-voc), or folders or URIs of packed ones. Of
+    own data, by name or by their description, settings are planned from the data and printed with the reasons.
     Default: embedded, or with --resume those of the study."""
     methods: tuple[Method, ...] | None = None
-    """Methods to compare, as far as there are recipes for the data. Default: all but dice, relative-position,
-    co-occurrence and what other packages add, or with --resume those of the study."""
+    """Methods to compare; one that learns from labels and has no recipe for the data takes another method's settings.
+    Default: all but the losses of overlap, focal, relative-position, co-occurrence and what other packages add, as far
+    as there are recipes for the data, or with --resume those of the study."""
     budgets: tuple[str, ...] | None = None
     """Label budgets of all methods: all, or numbers, of labelled images, and for few-label methods of labelled pixels
     of each class. Default: all, and 50 pixels."""
@@ -114,11 +117,13 @@ def start(options: Options) -> Study:
         TrackingError: MLflow does not answer.
     """
     options.check()
+    _check_data(options)
     if not options.resume:
         grown((), options.asked, {"trials": 1, "confirm_seeds": 1})  # its errors need no server
     known = _known(options)
     # Only now: they bring torch, Ray and MLflow along.
     from miseg.service.command.start import prepare
+    from miseg.service.study import planning
     from miseg.service.study.plan import Devices, timed
     from miseg.service.study.study import Study
 
@@ -126,19 +131,51 @@ def start(options: Options) -> Study:
         return grown(known.tables, options.asked, {"trials": trials, "confirm_seeds": 3})
 
     jobs: dict[str, Job] = {}
-    planned = tables(6)
+    planned = planning.with_plans(options, tables(6))
+    if plans := planning.text(planned):
+        print(plans, flush=True)
     for data in dict.fromkeys(table.data for table in planned):
-        experiments = [cell.base for table in planned if table.data == data for cell in table.cells]
-        jobs[data] = prepare(options, experiments, concurrency=options.concurrent)
+        of_data = [table for table in planned if table.data == data]
+        experiments = [cell.base for table in of_data for cell in table.cells]
+        own_options = replace(options, decoded_gib=_decoded_gib(options, planning.decoded_gib(of_data)))
+        jobs[data] = prepare(own_options, experiments, concurrency=options.concurrent)
     resources = next(iter(jobs.values())).resources
     if resources.use_gpu:
-        planned = tables(32)
+        by_id = {table.id: table for table in planned}
+        planned = tuple(replace(table, plan=by_id[table.id].plan, cells=by_id[table.id].cells) for table in tables(32))
 
     def measure(experiment: Experiment) -> Throughput:
         return _throughput(options, experiment, jobs[experiment.data])
 
     devices = Devices(resources.use_gpu, resources.concurrency, options.price_per_hour)
     return Study(timed(known, planned, measure), jobs, devices)
+
+
+def _check_data(options: Options) -> None:
+    """Raise ValueError for an unknown data set; a description is replaced by the name of its data."""
+    if options.data is None:
+        return
+    names = []
+    for data in options.data:
+        if data in STEMS or (has_recipes(data) and "/" not in data and "\\" not in data):
+            names.append(data)
+            continue
+        check_data(data, options.root)
+        # Not at the top: --help must not wait for it.
+        from miseg.data.sources.catalog import is_description
+
+        if is_description(data):
+            from miseg.service.command.start import packed
+
+            data = packed(data, options.root).rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+        names.append(data)
+    options.data = tuple(names)
+
+
+def _decoded_gib(options: Options, planned: float | None) -> float | None:
+    """GiB of decoded images: what the command line or the environment says, or else what is planned."""
+    said = options.decoded_gib is not None or os.environ.get("MISEG_DECODED_GIB")
+    return options.decoded_gib if said else planned
 
 
 def _known(options: Options) -> StudyPlan:

@@ -30,6 +30,7 @@ class PlannedCell:
         hours: expected, of a GPU or of the machine.
         throughput: fields of `Throughput`.
         experiment: the recipe as the study runs it, as `to_dict` gives it.
+        planned: by path, value and reason of each setting of the method itself that follows from the table's plan.
     """
 
     id: str
@@ -43,6 +44,7 @@ class PlannedCell:
     hours: float | None = None
     throughput: Mapping[str, Any] = field(default_factory=dict)
     experiment: Mapping[str, Any] = field(default_factory=dict)
+    planned: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class PlannedTable:
         trials, confirm_seeds, seed, selection: of all cells.
         changes: fields of `Changes`.
         network: of all cells, as the study was asked for it; "": the recipes'.
+        plan: of own data, the settings of all cells that were planned from it, as `TrainingPlan.to_dict` gives them.
     """
 
     data: str
@@ -73,6 +76,7 @@ class PlannedTable:
     selection: str = "objective"
     changes: Mapping[str, Any] = field(default_factory=dict)
     network: str = ""
+    plan: Mapping[str, Any] = field(default_factory=dict)
     cells: tuple[PlannedCell, ...] = ()
 
 

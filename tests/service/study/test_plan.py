@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from miseg.recipes.experiment import Experiment
+from miseg.recipes.planning.plan import PlannedSetting, TrainingPlan
 from miseg.recipes.study import Changes, StudyTable
 from miseg.recipes.study_growth import Asked, grown
 from miseg.service.study import plan as plans
+from miseg.service.study import planning
 from miseg.service.study.plan import Devices, StudyPlan, Throughput
 from miseg.service.tracking import study_plan
 
@@ -131,3 +133,20 @@ def test_budgets_and_sizes_come_back_from_json() -> None:
     ]
     assert [part.tables for part in parts] == [found.of_data(data).tables for data in ("camvid", "sentinel2-flanders")]
     assert parts[1].tables[0].budget == 10 and parts[0].tables[0].changes == changes
+
+
+def test_a_plan_from_own_data_comes_back_from_json() -> None:
+    settings = (
+        PlannedSetting("augmentation.crop", (64, 96), "the median image"),
+        PlannedSetting("batch_size", 6, "what the memory holds"),
+    )
+    planned_from_data = TrainingPlan("20 images", "2 GiB", settings)
+    asked = Asked(data=("pets",), methods=("ce", "rmi"), changes=Changes(steps=5, set=("optimiser.power=0.5",)))
+    (table,) = grown((), asked, {"trials": 1, "confirm_seeds": 1})
+    table = replace(table, plan=planned_from_data, cells=()).filled(table.methods)
+    found = plans.timed(StudyPlan("own", "now", ()), (table,), lambda experiment: Throughput(1.0, 1.0, "said"))
+    written = json.loads(json.dumps(plans.to_file(found, "pets", Devices(False, 1), "val").to_json()))
+    assert plans.from_file(study_plan.from_json(written)) == found
+    assert found.tables[0].cells[1].planned and found.tables[0].cells[1].base.optimiser.power == 0.5
+    text = planning.text(found.tables)
+    assert "augmentation.crop  64,96  the median image" in text and "rmi: method.downsampling_factor" in text
