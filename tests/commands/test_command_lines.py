@@ -229,7 +229,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune_rmi", "--name nothing --resume", "no tuning called nothing under"),
         ("study", "--trials 0", "--trials 0: use 1 or more"),
         ("study", "--confirm-seeds 0", "--confirm-seeds 0: use 1 or more"),
-        ("study", "--data nowhere", "--data nowhere: no recipe of ce, bce, rmi, affinity, mutual, kmeans, iic"),
+        ("study", "--data nowhere", "data = 'nowhere' is neither a known data set"),
         ("study", "--data sentinel2-flanders --methods ce", "--data sentinel2-flanders: no recipe of ce there"),
         ("study", "--methods similarity", "--data embedded: no recipe of similarity there"),
         ("tune", "embedded-rim", "--recipe embedded-rim: there is no such recipe; the nearest are embedded-rmi"),
