@@ -14,6 +14,9 @@ def compile_networks(method: nn.Module, device: torch.device) -> str:
 
     What a method computes around its networks stays as it is written. Code is generated at the first call.
     """
+    # Trials that follow one another in a process share a limit of 8 versions of one function; past it torch goes on
+    # with nothing compiled, in a line of its log.
+    torch.compiler.reset()
     reason = _no_compiler(device)
     if not reason:
         for network in _networks(method):

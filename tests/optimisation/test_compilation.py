@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from miseg.methods.configs import CrossEntropy, MutualLearning
+from miseg.methods.dense.cross_entropy import CrossEntropyMethod
 from miseg.networks.configs import UNet
 from miseg.service.checkpoints import checkpoint
 from miseg.service.training.loop import Loop
@@ -45,6 +47,27 @@ def test_every_network_of_a_method_is_compiled_and_no_name_of_a_weight_changes(m
     assert [module for module in compiled if module is not None] == list(loop.method.networks)
     assert list(loop.method.state_dict()) == list(plain.method.state_dict())
     assert copy.deepcopy(loop.method).networks[0]._compiled_call_impl is None, "a copy can be sent and kept"
+
+
+@pytest.mark.slow
+def test_trials_one_after_the_other_are_compiled_and_only_their_training_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[torch.nn.Module] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    for width in range(1, 13):
+        before = len(graphs)
+        method = CrossEntropy(UNet(width, "group" if width % 2 == 0 else "batch"))
+        loop = Loop(replace(EXPERIMENT, method=method, compile=True, accumulate=2), TASK)
+        run(loop, 1)
+        assert len(graphs) == before + 2, "the function that is tried, and the network"
+    monkeypatch.setattr(CrossEntropyMethod, "counts", lambda self, batch: None)
+    loop.evaluate([batch_of(9)])
+    run(loop, 3)
+    assert len(graphs) == before + 2
 
 
 PROGRAM = """
