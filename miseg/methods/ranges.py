@@ -10,6 +10,9 @@ from typing import Any, Protocol, TypeVar
 
 E = TypeVar("E")
 
+_TRIED = 64
+"""Whole values of a range, at most, that are all tried before a search begins."""
+
 
 class Trial(Protocol):
     """Part of an Optuna trial that a search space needs."""
@@ -69,8 +72,9 @@ class Whole:
         return self.low if own is None else min(max(own, self.low), self.high)
 
     def ends(self, own: Any) -> tuple[Any, ...]:
-        """See `Uniform`."""
-        return self.low, self.high
+        """Every value where there are few: one between two good ends may be none, such as an even side of a patch."""
+        values = range(self.low, self.high + 1)
+        return tuple(values) if len(values) <= _TRIED else (self.low, self.high)
 
     def __str__(self) -> str:
         return f"{self.low}..{self.high}"

@@ -100,6 +100,7 @@ def test_another_range_is_another_space_and_the_registered_ones_are_as_they_were
         ("method.region_size=1.5..3", "'1.5' is no whole number"),
         ("method.region_size=1..8:log", "whole numbers have no log scale; give values with commas"),
         ("method.region_size=0..2", "region size = 0: use 1 or more"),
+        ("accumulate=1..4", "accumulate = 3: a step's batch is cut into equal parts"),
         ("method.downsampling=average,median", "'median' is none of its values; give some of average,max,interpol"),
         ("method.downsampling=1..2", "it takes no numbers; give some of average,max,interpolation"),
         ("optimiser.clip=x3", "x3 is around the recipe's own value, which is None; give two ends"),
