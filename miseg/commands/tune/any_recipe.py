@@ -105,7 +105,7 @@ def _of_methods(arguments: TuneAnyRecipe) -> tuple[Experiment, dict[str, Experim
     of_data = planned(arguments, [experiment for experiment, _ in changed], given, arguments.workers_per_trial)
     (base, plan), *others = of_data
     arguments.decoded_gib = plan.decoded_gib
-    print(plan.table(), flush=True)
+    print(f"change a setting with --set SETTING=VALUE; {plan.table(options=False)}", flush=True)
     rivals = {name: experiment for name, (experiment, _) in zip(arguments.baselines, others, strict=True)}
     return base, rivals, plan
 

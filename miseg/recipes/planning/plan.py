@@ -75,9 +75,11 @@ class TrainingPlan:
         Args:
             options: whether each setting is an option of the job, rather than a SETTING of --set SETTING=VALUE.
         """
-        names = [f"--{s.path.replace('_', '-')}" if options else s.path for s in self.settings]
+        as_option = [options or s.path in JOB_OPTIONS for s in self.settings]
+        pairs = list(zip(self.settings, as_option, strict=True))
+        names = [f"--{s.path.replace('_', '-')}" if option else s.path for s, option in pairs]
         # A SETTING's values have commas between them.
-        values = [s.text if options else s.text.replace(" ", ",") for s in self.settings]
+        values = [s.text if option else s.text.replace(" ", ",") for s, option in pairs]
         widths = max(map(len, names)), max(map(len, values))
         lines = [
             f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {setting.reason}"

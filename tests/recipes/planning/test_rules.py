@@ -180,3 +180,10 @@ def test_the_table_says_each_setting_s_option_value_and_reason() -> None:
     assert any(line.split() == ["--steps", "7", "given"] for line in lines)
     assert any(line.split()[:3] == ["--augmentation.crop", "256", "256"] for line in lines)
     assert all(line.startswith("  --") and len(line.split()) > 2 for line in lines)
+
+
+def test_a_job_with_set_shows_settings_as_it_takes_them() -> None:
+    made = plan(MEMBRANE, RegionMutualInformation(UNet()), NEEDS, CPU)
+    lines = [line.split()[:2] for line in made.table(options=False).splitlines()[1:]]
+    assert ["augmentation.crop", "256,256"] in lines
+    assert [name for name, _ in lines if name.startswith("--")] == ["--decoded-gib"], "which is no setting"
