@@ -82,7 +82,9 @@ def find(sources: Sequence[str], out: str, *, scenes: bool) -> tuple[list[ImageF
         of = images[name.removesuffix(_CONFIDENCE)].uri
         left_out[images.pop(name).uri] = f"its map would be the confidence of that of {of}: rename one of them"
     for name in [name for name, image in images.items() if not scenes and image.uri.endswith(SAFE)]:
-        left_out[images.pop(name).uri] = "bands of 16 bits, and the model was trained on 8-bit images: give such images"
+        left_out[images.pop(name).uri] = (
+            "a product of a file a band, and the model was trained on images of one file: give such images"
+        )
     return sorted(images.values(), key=lambda image: image.name), left_out
 
 

@@ -289,7 +289,7 @@ def test_the_job_maps_a_folder_and_makes_nothing_twice(dense, images, tmp_path, 
     assert not (tmp_path / "maps" / "left_out.jsonl").exists()
     products = SafeTree(tmp_path / "products").add().parent
     assert segment.run(segment.Segment(**common | {"images": (str(products),), "out": str(tmp_path / "none")})) == 1
-    assert "bands of 16 bits" in capsys.readouterr().err
+    assert "a file a band, and the model was trained on images of one file" in capsys.readouterr().err
 
 
 @pytest.mark.ray
