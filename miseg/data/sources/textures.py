@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from miseg.data.checks import encode_png
 from miseg.data.samples import DataSetInfo, Rejection, Sample
@@ -60,6 +59,9 @@ class Textures:
 def draw_textures(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Image number `index` of `seed`: uint8 [size, size, 3], and its classes, uint8 [size, size]."""
     rng = np.random.default_rng((seed, index))
+    # It takes a second to import, which no other data set should wait for.
+    from scipy.ndimage import gaussian_filter
+
     field_HW = gaussian_filter(rng.standard_normal((size, size)), size / 6, mode="wrap")
     # The median makes the two classes even, so that calling all one class is right half of the time.
     mask = (field_HW > np.median(field_HW)).astype(np.uint8)

@@ -48,7 +48,7 @@ def test_what_belongs_to_one_scene_is_one(tmp_path):
     # For a method that takes images each file is one, and a product is none.
     found, left_out = find([str(here)], str(tmp_path / "maps"), scenes=False)
     assert [one.name for one in found] == ["2019-07-20", "2019-08-24/B02", "2019-08-24/B03"]
-    assert list(left_out) == [str(product)] and "16 bits" in left_out[str(product)]
+    assert list(left_out) == [str(product)] and "images of one file" in left_out[str(product)]
 
 
 def test_two_images_of_one_map_and_names_that_meet_are_left_out(tmp_path):
