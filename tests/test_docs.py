@@ -109,6 +109,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_build_with_a_dead_link_fails(fault: str, tmp_path: Path) -> None:
     text, messages = BROKEN[fault]

@@ -98,6 +98,7 @@ def test_a_finished_tuning_that_is_resumed_trains_nothing(tmp_path: Path) -> Non
     assert {run.info.run_id for run in mlflow.MlflowClient(uri).search_runs(["1"])} == trained
 
 
+@pytest.mark.slow
 def test_a_finished_tuning_is_a_report(tmp_path: Path) -> None:
     """The page is made from MLflow alone."""
     restored(tmp_path)

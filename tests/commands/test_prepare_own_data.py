@@ -42,6 +42,7 @@ def run(monkeypatch, capsys):
 OWN = ("--images", "photos/*.jpg", "--masks", "masks/*_mask.png", "--foreground", "255")
 
 
+@pytest.mark.slow
 def test_a_name_for_every_job(pets, run):
     status, printed, errors = run(*OWN, "--classes", "background", "pet", "--out", "pets", "--seed", "2")
     assert status == 0, errors

@@ -88,7 +88,7 @@ def test_least_squares_of_many_ridges() -> None:
         np.testing.assert_allclose((H + ridge * np.eye(6)) @ alpha, h, rtol=1e-10)
 
 
-@pytest.mark.parametrize("estimator", ["mlmi", "lsmi"])
+@pytest.mark.parametrize("estimator", ["mlmi", pytest.param("lsmi", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "tolerance"),
     [
@@ -106,6 +106,7 @@ def test_near_the_truth_in_few_columns(estimator: str, name: str, tolerance: flo
     assert found == pytest.approx(distribution.mutual_information, abs=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     # ½ (∬ p² / p_x p_y − 1) by hand: 1 / (1 − ρ²) of Gaussians, (1 + 2ε) / 2ε of uniform noise.
     ("name", "squared_loss", "tolerance"),

@@ -29,6 +29,7 @@ def test_near_the_truth(name: str, distribution: str, tolerance: float) -> None:
     assert found == pytest.approx(DISTRIBUTIONS[distribution].mutual_information, abs=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEURAL)
 def test_order_of_x_and_y_and_of_samples_changes_little(name: str) -> None:
     x, y = DISTRIBUTIONS["normal-1x1-0.75"].sample(1000, 0)

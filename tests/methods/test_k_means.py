@@ -109,6 +109,7 @@ def _fit_on_rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_ranks_that_share_the_images_have_the_same_centres(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_fit_on_rank, args=(str(tmp_path),), nprocs=2)

@@ -87,6 +87,7 @@ def literal_map(scores: torch.Tensor, labels: torch.Tensor, neighbours: int) -> 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(10, 11), (7, 19)])
 @pytest.mark.parametrize("discriminator", ["concatenate", "dot"])
 @pytest.mark.parametrize("compare", ["global", "local", "representation", "patches", "pixels"])

@@ -13,6 +13,7 @@ from miseg.networks.configs import EncoderDecoder
 from miseg.networks.memory import memory_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_can_be_planned(name: Any) -> None:
     encoder = {"segformer": "mit_b0", "dpt": "test_vit"}.get(name, "test_resnet")

@@ -32,6 +32,20 @@ from tests.support.scene_layouts import UTM, place, raster, reflectances
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
+def kind_of(experiment: Experiment) -> tuple[str, ...]:
+    """The types of a recipe's method and networks: recipes of one kind differ in values alone."""
+    return type(experiment.method).__name__, *sorted({type(n).__name__ for n in networks_of(experiment.method)})
+
+
+def first_of_each_kind_first() -> Iterator[Any]:
+    """All recipes, those after the first of their kind as slow ones."""
+    seen = set()
+    for name, recipe in RECIPES.items():
+        kind = kind_of(recipe())
+        yield pytest.param(recipe, id=name, marks=[pytest.mark.slow] if kind in seen else [])
+        seen.add(kind)
+
+
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PackedDataset]:
     """Tiny packed data sets by the name that a recipe gives."""
@@ -153,7 +167,7 @@ def test_it_builds_whole(recipe: Callable[[], Experiment], packed: dict[str, Pac
         assert (network.encoder, network.output_stride, network.weights) == ("resnet101d", 16, "imagenet")
 
 
-@each_recipe
+@pytest.mark.parametrize("recipe", first_of_each_kind_first())
 def test_it_trains_and_evaluates_a_step(recipe: Callable[[], Experiment], packed: dict[str, PackedDataset]) -> None:
     experiment = shrunk(recipe())
     dataset = packed[experiment.data]

@@ -148,6 +148,7 @@ def test_truncated_shard(copy):
         dataset.verify()
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_every_bit_that_flips_in_a_shard_is_found_or_changes_nothing(copy):
     """In every third byte, one bit after the other; all 21,952 flips were tried once (tests/faults/flips.py)."""

@@ -70,6 +70,7 @@ def test_flanders(real, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_flanders_in_two_halves(real, tmp_path):
     dataset = packed(Sentinel2Flanders(real / "sentinel2_flanders", halves=True), tmp_path / "out")
     assert set(dataset.info.dates) == {"sentinel2-flanders-west", "sentinel2-flanders-east"}
@@ -78,6 +79,7 @@ def test_flanders_in_two_halves(real, tmp_path):
     assert not {series for _, series, _ in dataset.index("train")} & {series for _, series, _ in dataset.index("val")}
 
 
+@pytest.mark.slow
 def test_naip_series_lies_on_one_grid(real, tmp_path):
     """The same place a fraction of a pixel apart: dates agree better once aligned than as they are stored."""
     dataset = packed(NaipSeries(real / "naip_series"), tmp_path / "out")

@@ -128,6 +128,7 @@ def test_camvid_is_a_series_and_a_class_is_in_val_alone(camvid_root, tmp_path):
     assert not any("speckled" in problem for problem in result.problems)
 
 
+@pytest.mark.slow
 def test_the_report_is_files_beside_the_sidecar_and_always_the_same(membrane):
     folder = Path(membrane.uri)
     lines = report_on(folder)

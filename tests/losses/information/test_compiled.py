@@ -42,6 +42,7 @@ def loss_here() -> float:
     return RegionMutualInformationLoss(3)(torch.randn(1, 3, 24, 24), torch.randint(0, 3, (1, 24, 24))).item()
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_leave_one_library_and_no_parts_of_one(tmp_path: Path) -> None:
     others = [subprocess.Popen([sys.executable, "-c", LOSS], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     told = {other.communicate(timeout=120)[0] for other in others}

@@ -145,6 +145,7 @@ def _of_rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_two_ranks_with_unequal_shares_equal_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_of_rank, args=(str(tmp_path),), nprocs=2)

@@ -119,6 +119,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
         monkeypatch.setattr(Path, "write_text", half_a_manifest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["weights", "training state", "digests", "manifest"])
 def test_a_save_that_dies_leaves_the_earlier_checkpoint_and_no_other(
     folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str

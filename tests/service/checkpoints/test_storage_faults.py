@@ -265,6 +265,7 @@ def test_an_upload_that_was_cut_off_is_no_checkpoint_and_goes_with_the_next(s3):
     assert [kept.step for kept in store.all()] == [10, 30]
 
 
+@pytest.mark.slow
 def test_storage_that_does_not_answer_is_no_reason_to_go_back_nor_to_remove_anything(s3, monkeypatch):
     monkeypatch.setattr("miseg.data.storage.PATIENCE", 0.5)
     store = filled(CheckpointStore(f"s3://{BUCKET}/away"), step10=0.4, step20=0.1)

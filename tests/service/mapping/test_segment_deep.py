@@ -54,6 +54,7 @@ def dataset(request, tmp_path_factory):
     return root, PackedDataset.open(packing.path)
 
 
+@pytest.mark.slow
 def test_tiles_of_four_bands_train_are_evaluated_and_mapped(dataset, tmp_path):
     root, data = dataset
     assert (data.info.channels, data.info.nodata) == (4, 0) and data.info.full_scale > 1

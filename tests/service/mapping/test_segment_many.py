@@ -239,6 +239,7 @@ def test_an_attempt_that_failed_leaves_no_record_and_nothing_half_written(dense,
     assert len(planned(dense, [images / "a.png"], out).todo) == 1
 
 
+@pytest.mark.slow
 def test_images_and_maps_may_lie_in_a_bucket(dense, images, tmp_path):
     with faulty_s3(0.0):
         system, _ = fs.FileSystem.from_uri(f"s3://{BUCKET}")

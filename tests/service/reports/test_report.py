@@ -92,6 +92,7 @@ def rows_of(report: Written, data: str = "camvid") -> dict[str, report_tables.Re
 # Numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", TRUE)
 def test_an_interval_covers_the_known_difference(report: Written, row: str) -> None:
     found = rows_of(report)[row]
@@ -516,6 +517,7 @@ def tuning(uri: str, root: Path) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_a_tuning_without_a_study_has_a_report_of_its_own(uri: str, tmp_path: Path) -> None:
     tuning(uri, tmp_path)
     report = write(uri, tmp_path / "out")

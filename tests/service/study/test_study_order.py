@@ -117,6 +117,7 @@ def study_of(fake: Fake, packed: list[PackedDataset], known: StudyPlan | None = 
     return Study(plan, jobs, Devices(False, 1))
 
 
+@pytest.mark.slow
 def test_all_is_tuned_before_anything_is_tested_and_nothing_is_done_twice(fake, small, mixed_sizes, capsys) -> None:
     data = [small]
     first = study_of(fake, data, data=(small.uri,), methods=("ce", "kmeans"))
@@ -146,6 +147,7 @@ def test_all_is_tuned_before_anything_is_tested_and_nothing_is_done_twice(fake, 
     assert known is not None and set(record.done(fake.uri, known).values()) == {2}
 
 
+@pytest.mark.slow
 def test_a_study_that_was_interrupted_goes_on_where_it_was(fake, small) -> None:
     study = study_of(fake, [small], data=(small.uri,), methods=("ce", "bce", "rmi"))
     fake.trouble["packed/all/bce"] = KeyboardInterrupt()

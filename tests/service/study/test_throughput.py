@@ -54,6 +54,7 @@ def record(uri: str, small, experiment: Experiment, name: str, rates: list[float
     MlflowClient(uri).set_terminated(run_id, "FINISHED", started + 20_000)
 
 
+@pytest.mark.slow
 def test_earlier_runs_of_the_same_work_tell(small, tiny, uri) -> None:
     assert throughput.recorded(uri, tiny, use_gpu=False) is None
     record(uri, small, replace(tiny, method=BinaryCrossEntropy(UNet(2, "group"))), "other-method", [99.0])

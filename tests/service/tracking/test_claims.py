@@ -39,6 +39,7 @@ def owner(started: Processes, uri: str, log: str, *, name: str, subject: str = "
     return started.start(log, [sys.executable, "-c", textwrap.dedent(code)], environment, ROOT)
 
 
+@pytest.mark.slow
 def test_what_a_living_process_has_is_refused_and_what_a_killed_one_had_is_free(started, uri, tmp_path, monkeypatch):
     other = owner(started, uri, "other", name="street", subject="3f0c")
     with started.explained():
@@ -71,6 +72,7 @@ def test_what_a_living_process_has_is_refused_and_what_a_killed_one_had_is_free(
     assert not list(claims._read(claims.MlflowClient(uri)))
 
 
+@pytest.mark.slow
 def test_of_several_at_the_same_time_one_goes_on(started, uri):
     several = [owner(started, uri, f"one-{number}", name="street") for number in range(3)]
 

@@ -114,6 +114,7 @@ def test_best_goes_to_a_better_one_and_never_to_a_worse(uri: str, trained: Train
     assert registry.describe_best(uri, NAME) == f"models:/{NAME}@best is version 3, {IoU} 0.5000"
 
 
+@pytest.mark.slow
 def test_a_version_says_what_it_is(uri: str, trained: Trained) -> None:
     run_id = trained(0.25)
     # A metric that the run has not: what there is counts.
@@ -200,6 +201,7 @@ def test_what_mlflow_did_not_take_is_registered_later(uri: str, trained: Trained
     assert sender.sync(tmp_path / "journals", uri) == 0
 
 
+@pytest.mark.slow
 def test_a_store_that_is_sent_takes_its_names_along(uri: str, trained: Trained, tmp_path: Path) -> None:
     offline = mlflow_runs.tracking_uri(str(tmp_path), offline=True)
     mlflow_runs.check(offline, str(tmp_path))

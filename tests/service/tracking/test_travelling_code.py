@@ -116,6 +116,7 @@ def test_requirements_follow_the_networks(method: MethodConfig, further: set[str
     assert names == {"numpy", "safetensors", "torch"} | further
 
 
+@pytest.mark.slow
 def test_a_method_from_outside_brings_its_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = tmp_path / "miseg_dice-1.2.dist-info"
     record.mkdir()
