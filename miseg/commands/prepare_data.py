@@ -27,23 +27,12 @@ if TYPE_CHECKING:
     from miseg.data.packed.packing import Packing
     from miseg.data.samples import Source
 
+DESCRIBED = ("drive", "membrane", "nuclei")
 # Their readers take a second to import, which --help need not wait for; a test compares the names.
 OWN = (
-    "embedded",
-    "camvid",
-    "voc",
-    "voc-aug",
-    "cityscapes",
-    "ade20k",
-    "potsdam",
-    "potsdam-3",
-    "coco-stuff-15",
-    "coco-persons",
-    "textures",
-    "sentinel2-flanders",
-    "sentinel2-flanders-halves",
-    "naip-series",
-    "naip-landcover",
+    *("embedded", "camvid", "voc", "voc-aug", "cityscapes", "ade20k", "potsdam", "potsdam-3", "coco-stuff-15"),
+    *("coco-persons", "textures", "sentinel2-flanders", "sentinel2-flanders-halves", "naip-series", "naip-landcover"),
+    *DESCRIBED,
 )
 OF_OWN = (
     *("images", "masks", "valid", "coco", "parquet", "columns", "lists", "group", "split", "split_folders"),
@@ -112,7 +101,8 @@ class PrepareData:
     classes; the 15 kinds of stuff of COCO-Stuff, and people in COCO, both shrunk to 0.33 and val cut to the middle
     128 x 128 as for IIC; two textures of the same colours, drawn by the program; a Sentinel-2 series with crop types,
     whole or with its west half as train and its east half as val; an aerial series without labels; aerial patches with
-    land cover; or what another package adds."""
+    land cover; vessels of the retina (DRIVE); membranes of neurons (ISBI 2012); nuclei (Data Science Bowl 2018); or
+    what another package adds."""
     root: Path | None = None
     """Folder of the published files; by default the data set's name under $MISEG_DATA (voc for voc-aug, potsdam for
     potsdam-3, coco_stuff, coco for coco-persons, sentinel2_flanders for both of its, naip_series, naip_landcover). What
@@ -170,6 +160,8 @@ def prepare(settings: PrepareData) -> Packing:
     storage = os.environ.get("MISEG_STORAGE") or "~/miseg"
     if not is_own(settings):
         source = open_source(settings)
+        for sentence in getattr(source, "sentences", ()):
+            print(sentence)
         out = own_path(settings.out or settings.data or "embedded", storage)
         splits = settings.splits if settings.splits is not None else source.available()
         return pack(source, out, splits, min_size=settings.min_size)
@@ -177,7 +169,8 @@ def prepare(settings: PrepareData) -> Packing:
     from miseg.data.folders.source import open_folders
 
     description, root = describe(settings)
-    if description.name in OWN and settings.out == description.name:
+    # Own data may have the name of a described one, and then stands for it.
+    if description.name in OWN and description.name not in DESCRIBED and settings.out == description.name:
         raise ValueError(
             f"--out {settings.out}: {settings.out} is a published data set's name: give another, or a path"
         )

@@ -11,6 +11,7 @@ import pytest
 
 from miseg.commands import prepare_data
 from miseg.data.packed.dataset import PackedDataset
+from miseg.data.sources.described import DESCRIBED
 from miseg.data.sources.registry import DATA_SETS
 from tests.support import ROOT
 from tests.support.layouts import CamVidTree, CityscapesTree, CocoStuffTree, VocTree
@@ -136,7 +137,7 @@ def test_coco_stuff_by_rule_by_list_and_whole(tmp_path, run):
 
 def test_every_data_set_can_be_asked_for(run):
     names, nothing = get_args(get_type_hints(prepare_data.PrepareData)["data"])
-    assert get_args(names) == tuple(DATA_SETS) and nothing is type(None)
+    assert get_args(names) == (*DATA_SETS, *DESCRIBED) and nothing is type(None)
 
 
 def test_potsdam_s_three_classes_have_the_folder_of_the_six(tmp_path, run):

@@ -38,7 +38,7 @@ def located(name: str, storage: Path | str, known: Collection[str] = ()) -> str:
     if not is_plain(name):
         PackedDataset.open(name)
         return name
-    stored, here = f"{_root(storage)}/{quote(name) if '://' in str(storage) else name}", Path(name)
+    stored, here = _stored(name, storage), Path(name)
     is_here = (here / SIDECAR).is_file()
     if not _is_packed(stored):
         if is_here:
@@ -51,6 +51,11 @@ def located(name: str, storage: Path | str, known: Collection[str] = ()) -> str:
             f"data = {name!r} is {stored} or {here.absolute()}: give the path of the one that is meant (./{name})"
         )
     return stored
+
+
+def is_packed(name: str, storage: Path | str) -> bool:
+    """Whether a data set of this plain name is packed in `storage`, or in the working directory."""
+    return (Path(name) / SIDECAR).is_file() or _is_packed(_stored(name, storage))
 
 
 def packed_names(storage: Path | str) -> list[str]:
@@ -69,6 +74,10 @@ def packed_names(storage: Path | str) -> list[str]:
 def _root(storage: Path | str) -> str:
     text = str(storage)
     return f"{text.rstrip('/')}/data" if "://" in text else str(Path(text).expanduser().absolute() / "data")
+
+
+def _stored(name: str, storage: Path | str) -> str:
+    return f"{_root(storage)}/{quote(name) if '://' in str(storage) else name}"
 
 
 def _is_packed(uri: str) -> bool:

@@ -10,9 +10,10 @@ from pathlib import Path
 from miseg.data.folders.description import read_description
 from miseg.data.folders.source import open_folders
 from miseg.data.packed.dataset import PackedDataset
-from miseg.data.packed.names import is_plain, located
+from miseg.data.packed.names import is_packed, is_plain, located
 from miseg.data.packed.packing import SIDECAR, pack
 from miseg.data.samples import Source
+from miseg.data.sources.described import DESCRIBED
 from miseg.data.sources.registry import DATA_SETS, open_source
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
@@ -47,8 +48,8 @@ def check_known(name: str, storage: Path | str) -> None:
     """Raise ValueError where `name` is no data set that is known or packed; nothing is packed for it."""
     if is_description(name):
         read_description(Path(name).expanduser())
-    elif name not in DATA_SETS:
-        located(name, storage, DATA_SETS)
+    elif name not in DATA_SETS and name not in DESCRIBED:
+        located(name, storage, (*DATA_SETS, *DESCRIBED))
 
 
 def ensure_packed(name: str, storage: Path | str) -> str:
@@ -56,8 +57,9 @@ def ensure_packed(name: str, storage: Path | str) -> str:
 
     Args:
         name: "embedded" (drawn on first use); another name in `DATA_SETS` (packed on first use from its folder in
-            `$MISEG_DATA`: the splits that are there); the name of own data that `storage` holds; the path of a
-            description of own images, dataset.yaml (packed on first use); or the folder or URI of a packed data set.
+            `$MISEG_DATA`: the splits that are there); the name of own data that `storage` holds; one in `DESCRIBED`
+            (packed likewise, unless own data has the name); the path of a description of own images, dataset.yaml
+            (packed on first use); or the folder or URI of a packed data set.
         storage: folder under which named data sets are packed, as `<storage>/data/<name>`; of own data, by its name, a
             URI too.
 
@@ -77,7 +79,9 @@ def ensure_packed(name: str, storage: Path | str) -> str:
         digest = hashlib.sha256(f"{path.parent}\n".encode("utf-8", "surrogateescape") + path.read_bytes()).hexdigest()
         out = packed_path(f"{description.name}-{digest[:8]}", storage)
         return _packed_once(out, lambda: open_folders(description, path.parent))
-    return located(name, storage, DATA_SETS)
+    if name in DESCRIBED and not is_packed(name, storage):
+        return _packed_once(packed_path(name, storage), lambda: open_source(name))
+    return located(name, storage, (*DATA_SETS, *DESCRIBED))
 
 
 def _packed_once(out: Path, open_it: Callable[[], Source]) -> str:

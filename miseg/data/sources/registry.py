@@ -15,6 +15,7 @@ from miseg.data.sources.camvid import CamVid
 from miseg.data.sources.cityscapes import Cityscapes
 from miseg.data.sources.coco.persons import CocoPersons
 from miseg.data.sources.coco.stuff import CocoStuff15
+from miseg.data.sources.described import DESCRIBED, open_described
 from miseg.data.sources.potsdam import Potsdam
 from miseg.data.sources.sbd import VocAug
 from miseg.data.sources.scenes import NaipLandcover, NaipSeries, Sentinel2Flanders
@@ -151,6 +152,8 @@ def open_source(name: str, root: Path | None = None) -> Source:
     Raises:
         ValueError: unknown name (the message lists the known ones), or no default place is known.
     """
+    if name in DESCRIBED:
+        return open_described(name, root)
     if name not in DATA_SETS:
-        raise ValueError(f"data set {name!r} is unknown: use one of {', '.join(DATA_SETS)}")
+        raise ValueError(f"data set {name!r} is unknown: use one of {', '.join((*DATA_SETS, *DESCRIBED))}")
     return DATA_SETS[name](root)

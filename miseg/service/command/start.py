@@ -17,8 +17,10 @@ import pyarrow as pa
 from pyarrow import fs
 
 from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.names import is_packed
 from miseg.data.packed.packing import SIDECAR
 from miseg.data.sources.catalog import ensure_packed, is_description
+from miseg.data.sources.described import DESCRIBED
 from miseg.data.sources.registry import DATA_SETS
 from miseg.data.storage import file_system, listed, patiently
 from miseg.methods import METHODS
@@ -173,9 +175,10 @@ def check_writable(storage: str) -> None:
 def packed(name: str, storage: str) -> str:
     """The packed data set called `name`, packed into `storage` on first use; a folder or URI stands for itself."""
     check_no_keys("data", name)
-    if "://" not in storage or not (name in DATA_SETS or is_description(name)):
+    published = name in DATA_SETS or (name in DESCRIBED and not is_packed(name, storage))
+    if "://" not in storage or not (published or is_description(name)):
         return ensure_packed(name, storage)
-    if name in DATA_SETS and (uri := _if_packed(name, storage)):
+    if published and (uri := _if_packed(name, storage)):
         return uri
     local = Path(ensure_packed(name, Path("~/.miseg").expanduser()))
     if uri := _if_packed(local.name, storage):
