@@ -167,7 +167,7 @@ def test_it_builds_whole(recipe: Callable[[], Experiment], packed: dict[str, Pac
         assert (network.encoder, network.output_stride, network.weights) == ("resnet101d", 16, "imagenet")
 
 
-@pytest.mark.parametrize("recipe", first_of_each_kind_first())
+@pytest.mark.parametrize("recipe", list(first_of_each_kind_first()))
 def test_it_trains_and_evaluates_a_step(recipe: Callable[[], Experiment], packed: dict[str, PackedDataset]) -> None:
     experiment = shrunk(recipe())
     dataset = packed[experiment.data]

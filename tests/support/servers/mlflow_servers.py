@@ -62,6 +62,11 @@ class MlflowServer:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
+    def revive(self) -> None:
+        """`start` where it is dead."""
+        if self.process.poll() is not None:
+            self.start()
+
     def pause(self) -> None:
         """It takes connections, which the system does for it, and answers nothing."""
         os.killpg(self.process.pid, signal.SIGSTOP)
