@@ -35,8 +35,9 @@ OWN = (
     *DESCRIBED,
 )
 OF_OWN = (
-    *("images", "masks", "valid", "coco", "parquet", "columns", "lists", "group", "split", "split_folders"),
-    *("without_mask", "classes", "colours", "ids", "foreground", "threshold", "ignore", "instances", "description"),
+    *("images", "masks", "valid", "coco", "parquet", "columns", "lists", "group", "split", "split_blocks"),
+    *("split_folders", "without_mask", "classes", "colours", "ids", "foreground", "threshold", "ignore"),
+    *("instances", "description"),
 )
 """Options of own images."""
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class PrepareData:
     split: tuple[float, ...] = ()
     """Shares of train, val and test to draw, by default 0.7 0.15 0.15 where nothing names splits. Where val alone is
     missing, the shares of train and val, by default 0.85 0.15."""
+    split_blocks: bool = False
+    """Cut the splits as runs of names, train first, in place of a draw by lot: for slices of a stack or frames of a
+    video, whose neighbours look alike. Images of a --group stay together."""
     split_folders: bool = True
     """Whether own images' folders named train, val and test (or training, valid, ...) are the splits."""
     without_mask: Literal["reject", "leave-out", "unlabelled", "background"] = "reject"
@@ -148,11 +152,7 @@ def run(settings: PrepareData) -> int:
 
 
 def prepare(settings: PrepareData) -> Packing:
-    """Packs what `settings` say.
-
-    Raises:
-        ValueError: as `miseg.data.packed.packing.pack`.
-    """
+    """Packs what `settings` say; raises ValueError as `miseg.data.packed.packing.pack`."""
     # Arrow and NumPy take longer to import than --help may take to answer.
     from miseg.data.packed.packing import check_target, pack
     from miseg.data.sources.catalog import own_path
@@ -194,6 +194,8 @@ def is_own(settings: PrepareData) -> bool:
     """
     default = PrepareData()
     given = [f"--{name.replace('_', '-')}" for name in OF_OWN if getattr(settings, name) != getattr(default, name)]
+    if settings.split_blocks and settings.seed:
+        raise ValueError(f"--seed {settings.seed}: --split-blocks draws nothing by lot; leave one of the two out")
     own = any((settings.images, settings.lists, settings.coco, settings.parquet, settings.description is not None))
     if not own and given:
         raise ValueError(f"{given[0]} is for own images: give them with --images")
@@ -235,8 +237,8 @@ def describe(settings: PrepareData) -> tuple[Description, Path]:
     )
     names = [field.name for field in fields(Layout) if field.name != "several_masks"]
     layout = Layout(**{name: getattr(settings, name) for name in names}, several_masks=settings.instances)
-    description = Description(Path(settings.out).name, layout, options, split=settings.split, seed=settings.seed)
-    return description, Path.cwd()
+    draw = {name: getattr(settings, name) for name in ("split", "seed", "split_blocks")}
+    return Description(Path(settings.out).name, layout, options, **draw), Path.cwd()
 
 
 def open_source(settings: PrepareData) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,12 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
 def is_picture(path: Path) -> bool:
     """Whether the file's ending is a picture's; hidden files, such as macOS leaves beside pictures, are none."""
     return path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+
+
+def by_number(name: str) -> list[tuple[int, int, str]]:
+    """The key by which names sort with their numbers as numbers: 2 before 10."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

@@ -293,3 +293,27 @@ def test_arrays_and_test_sets_alone_are_told(tmp_path, prepare):
     status, printed, errors, dataset = prepare(*arguments)
     assert status == 0 and "no split is train (test 3)" in printed and "--no-split-folders" in printed, errors
     assert dataset.splits == ("test",)
+
+
+def test_slices_of_a_stack_are_cut_into_runs_where_the_report_says_so(tmp_path, prepare):
+    rng = np.random.default_rng(0)
+    # Each slice is like the one before.
+    slices = 128 + 40 * np.cumsum(rng.normal(size=(24, 40, 40)), axis=0) / 5
+    for n, pixels in enumerate(np.clip(slices, 0, 255).astype(np.uint8)):
+        picture(tmp_path / "i" / f"slice{n}.png", pixels)
+        picture(tmp_path / "m" / f"slice{n}.png", (pixels > 128).astype(np.uint8))
+    arguments = ("--images", "i", "--masks", "m", "--out", "own")
+    status, printed, errors, _ = prepare(*arguments)
+    assert status == 0 and "cut one stack into runs with --split-blocks" in printed, errors
+    status, printed, errors, dataset = prepare(*arguments, "--split-blocks")
+    assert status == 0 and "splits cut into runs of names (0.7 0.15 0.15): train 17, val 3, test 4" in printed, errors
+    numbers = [sorted(int(name.rpartition("slice")[2]) for name in rows(dataset, split)) for split in dataset.splits]
+    assert [list(range(some[0], some[-1] + 1)) for some in numbers] == numbers, "no slice lies in another split's run"
+    first = (tmp_path / "storage/data/own/dataset.json").read_bytes()
+    assert prepare("--description", "storage/data/own/dataset.yaml")[0] == 0
+    assert (tmp_path / "storage/data/own/dataset.json").read_bytes() == first
+    assert "--seed 3: --split-blocks draws nothing" in prepare(*arguments, "--split-blocks", "--seed", "3")[2]
+    (tmp_path / "train.txt").write_text("\n".join(f"slice{n}" for n in range(20)))
+    (tmp_path / "val.txt").write_text("\n".join(f"slice{n}" for n in range(20, 24)))
+    status, _, errors, _ = prepare(*arguments, "--lists", "{split}.txt", "--split-blocks")
+    assert status == 2 and "--split-blocks is for images whose splits are drawn" in errors

@@ -32,6 +32,7 @@ class Description:
         encoding: what they hold, as it was found; then they are not surveyed again.
         split: shares of train, val and test to draw; none: the usual ones where there are no splits.
         seed: which draw.
+        split_blocks: whether splits are runs of neighbouring names, and not drawn by lot.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Description:
     encoding: MaskEncoding | None = None
     split: tuple[float, ...] = ()
     seed: int = 0
+    split_blocks: bool = False
 
 
 def read_description(path: Path) -> Description:
@@ -87,7 +89,10 @@ def write_description(description: Description, path: Path, root: Path) -> None:
             content[name] = getattr(layout, name)
     if description.split:
         content["split"] = list(description.split)
-    content["seed"] = description.seed
+    if description.split_blocks:
+        content["split_blocks"] = True
+    else:
+        content["seed"] = description.seed
     if description.options.instances:
         content["instances"] = True
     if layout.coco and description.options.ignore:
@@ -178,6 +183,7 @@ _KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "without_mask": ("layout", _choice),
     "split": ("own", _list_of(_number)),
     "seed": ("own", _integer),
+    "split_blocks": ("own", _flag),
     "classes": ("options", _texts),
     "colours": ("options", lambda value: Path(_text(value))),
     "ids": ("options", lambda value: Path(_text(value))),

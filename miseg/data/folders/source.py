@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from miseg.data.folders.names.arrange import arrange
 from miseg.data.folders.names.belonging import counted
 from miseg.data.folders.names.exports import arrange_coco, arrange_parquet
 from miseg.data.folders.names.layout import Arrangement, Layout, Record
-from miseg.data.folders.names.splits import draw_splits, in_order, leaks, shares_of
+from miseg.data.folders.names.splits import block_splits, draw_splits, in_order, leaks, shares_of
 from miseg.data.folders.pixels import PixelFormat, read_image, survey_images
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
 
@@ -115,7 +116,7 @@ def open_folders(description: Description, root: Path) -> FolderSource:
     reader = read_outlines(arrangement.coco, description.options) if arrangement.coco else masks
     encoding = None if masks is None else masks.encoding
     labels = None if reader is None else RememberedLabels(reader)
-    records, drawn, drawing = _with_splits(arrangement, labels, shares, description.seed)
+    records, drawn, drawing = _with_splits(arrangement, labels, shares, description)
     sentences = (*arrangement.sentences, *drawing, *pixels.notes, *(encoding.notes if encoding is not None else ()))
     info = DataSetInfo(
         description.name,
@@ -137,7 +138,7 @@ def _arrange(layout: Layout, root: Path) -> Arrangement:
 
 
 def _with_splits(
-    arrangement: Arrangement, reader: RememberedLabels | None, shares: dict[str, float] | None, seed: int
+    arrangement: Arrangement, reader: RememberedLabels | None, shares: dict[str, float] | None, description: Description
 ) -> tuple[tuple[Record, ...], dict | None, list[str]]:
     """Records with their splits, what was drawn, and sentences on it."""
     records = arrangement.records
@@ -161,19 +162,27 @@ def _with_splits(
         members: dict[str, list[str]] = {}
         for record in undrawn:
             members.setdefault(record.name if record.group is None else record.group, []).append(record.name)
-        by_group = draw_splits(members, _shown_classes(undrawn, reader), shares, seed)
+        how: dict[str, Any]
+        if description.split_blocks:
+            by_group, how, told = block_splits(members, shares), {"blocks": True}, "cut into runs of names"
+        else:
+            by_group = draw_splits(members, _shown_classes(undrawn, reader), shares, description.seed)
+            how, told = {"seed": description.seed}, f"drawn with seed {description.seed}"
         by_name = {name: by_group[group] for group, names in members.items() for name in names}
         drawn = {
-            "seed": seed,
+            **how,
             "shares": shares,
             "ids": {split: sorted(name for name in by_name if by_name[name] == split) for split in shares},
         }
         if any(record.group is not None for record in undrawn):
             drawn["groups"] = {group: by_group[group] for group in sorted(by_group)}
         splits |= by_name
-        sentences.append(
-            f"splits drawn with seed {seed} ({' '.join(f'{share:g}' for share in shares.values())}"
-            f"{', by groups' if 'groups' in drawn else ''}, each class in its share): {counted(by_name.values())}"
+        notes = [" ".join(f"{share:g}" for share in shares.values())]
+        notes += ["by groups"] * ("groups" in drawn) + ["each class in its share"] * (not description.split_blocks)
+        sentences.append(f"splits {told} ({', '.join(notes)}): {counted(by_name.values())}")
+    elif description.split_blocks:
+        raise ValueError(
+            "--split-blocks is for images whose splits are drawn, and of these none are: leave it out, or give --split"
         )
     else:
         splits |= {record.name: next(iter(shares), "train") for record in records if record.name not in splits}

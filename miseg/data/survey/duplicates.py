@@ -8,13 +8,13 @@ thresholds were measured on.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import uniform_filter
 
+from miseg.data.listing import by_number
 from miseg.data.survey.measures import THUMBNAIL, ImageMeasures
 
 COPY = 0.92
@@ -83,7 +83,7 @@ def find_copies(measures: Mapping[str, Sequence[ImageMeasures]]) -> tuple[Copy, 
 def find_series(measures: Mapping[str, Sequence[ImageMeasures]]) -> NameSeries | None:
     """The series that the names number, in all splits together; None where neighbours are no more alike than others."""
     images = sorted(
-        ((_key(image.id, split), split, image) for split, images in measures.items() for image in images),
+        ((by_number(image.id.removeprefix(f"{split}/")), split, image) for split, images in measures.items() for image in images),
         key=lambda entry: (entry[0], entry[1]),
     )
     if len(images) < _FEWEST:
@@ -123,9 +123,3 @@ def _to_units(values_ND: np.ndarray, mean_D: np.ndarray) -> np.ndarray:
 
 def _parts(first: np.ndarray, second: np.ndarray, size: int = 1000) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(first[start : start + size], second[start : start + size]) for start in range(0, len(first), size)]
-
-
-def _key(name: str, split: str) -> list[tuple[int, int, str]]:
-    """A name without its split as it sorts: its numbers as numbers."""
-    parts = re.split(r"(\d+)", name.removeprefix(f"{split}/"))
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]

@@ -154,8 +154,8 @@ def _of_series(splits: dict[str, SplitSummary], series: NameSeries | None) -> It
         if len(pairs) > BESIDE * splits[name].images:
             yield (
                 f"{len(pairs)} of {splits[name].images} images of {name} are next to an image of {reference} in a "
-                f"series, such as {pairs[0][0]} beside {pairs[0][1]}: {name}'s scores look too good; keep clips, "
-                "stacks or patients in one split, or split in blocks"
+                f"series, such as {pairs[0][0]} beside {pairs[0][1]}: {name}'s scores look too good; keep clips or "
+                "patients in one split with --group, or cut one stack into runs with --split-blocks"
             )
 
 

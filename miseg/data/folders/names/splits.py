@@ -7,9 +7,12 @@ Drawing is the iterative stratification of Sechidis, Tsoumakas and Vlahavas, "On
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+
+from miseg.data.listing import by_number
 
 NAMES = ("train", "val", "test")
 _SYNONYMS = {
@@ -70,11 +73,7 @@ def draw_splits(
     Raises:
         ValueError: fewer groups than splits.
     """
-    if len(members) < len(shares):
-        raise ValueError(
-            f"{len(members)} {'image or group' if len(members) == 1 else 'images or groups'} cannot be drawn into "
-            f"{', '.join(shares)}: give more, or fewer splits with --split"
-        )
+    _check_enough(members, shares)
     counts = {
         group: Counter(label for name in ids for label in classes.get(name, ())) for group, ids in members.items()
     }
@@ -101,6 +100,39 @@ def draw_splits(
             assign(group, label)
     _fill_empty(drawn, members, shares, seed)
     return drawn
+
+
+def block_splits(members: Mapping[str, Sequence[str]], shares: Mapping[str, float]) -> dict[str, str]:
+    """The split of each group, in runs of groups that follow each other by name: first train, then val, then test.
+
+    Of slices of a stack, or frames of a video, no image lies between two of another split.
+
+    Args:
+        members: ids of images by group; numbers in a group's name count as numbers.
+        shares: share of the images of each split, above 0; they add up to 1.
+
+    Raises:
+        ValueError: fewer groups than splits.
+    """
+    _check_enough(members, shares)
+    groups = sorted(members, key=lambda group: (by_number(group), group))
+    ends = list(itertools.accumulate(len(members[group]) for group in groups))
+    cuts = [0]
+    for number, end in enumerate(itertools.accumulate(shares.values()), start=1):
+        # The group end that is nearest to the share, with a group or more for each split.
+        lowest, highest = cuts[-1] + 1, len(groups) - (len(shares) - number)
+        cuts.append(min(range(lowest, highest + 1), key=lambda cut: abs(ends[cut - 1] - end * ends[-1])))
+    cuts[-1] = len(groups)
+    runs = zip(shares, itertools.pairwise(cuts), strict=True)
+    return {group: split for split, (first, last) in runs for group in groups[first:last]}
+
+
+def _check_enough(members: Mapping[str, Sequence[str]], shares: Mapping[str, float]) -> None:
+    if len(members) < len(shares):
+        raise ValueError(
+            f"{len(members)} {'image or group' if len(members) == 1 else 'images or groups'} cannot be drawn into "
+            f"{', '.join(shares)}: give more, or fewer splits with --split"
+        )
 
 
 def _fill_empty(

@@ -1,8 +1,9 @@
+import itertools
 import random
 
 import pytest
 
-from miseg.data.folders.names.splits import draw_splits, in_order, leaks, shares_of, split_name
+from miseg.data.folders.names.splits import block_splits, draw_splits, in_order, leaks, shares_of, split_name
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -90,3 +91,27 @@ def test_shares_order_and_leaks():
     assert shares_of((0.8, 0, 0.2)) == {"train": 0.8, "test": 0.2} and shares_of((1, 0)) == {"train": 1}
     assert in_order(["zoo", "test", "val", "train", "test"]) == ("train", "val", "test", "zoo")
     assert leaks({"a1": "a", "a2": "a", "b1": "b"}, {"a1": "train", "a2": "val", "b1": "val"}) == ["a"]
+
+
+@pytest.mark.parametrize("count", [3, 4, 7, 10, 30, 101])
+@pytest.mark.parametrize("shares", [SHARES, {"train": 0.85, "val": 0.15}, {"train": 0.02, "val": 0.97, "test": 0.01}])
+def test_blocks_follow_each_other_and_each_split_has_its_share(count, shares):
+    names = [f"slice {n}" for n in range(count)]
+    drawn = block_splits({name: [name] for name in reversed(names)}, shares)
+    runs = [(split, len(list(run))) for split, run in itertools.groupby(names, drawn.__getitem__)]
+    assert [split for split, _ in runs] == list(shares), "each split is one run, in order of the numbers"
+    for split, number in runs:
+        # To the nearest image at both ends; one image goes to a split whose share is none.
+        room = 1 if min(shares.values()) * count >= 1 else 2
+        assert abs(number - shares[split] * count) <= room, (split, number)
+
+
+def test_blocks_hold_whole_groups():
+    members = {f"clip {n}": [f"clip {n}/{k}" for k in range(1 + n % 4)] for n in range(20)}
+    drawn = block_splits(members, SHARES)
+    assert [drawn[f"clip {n}"] for n in (0, 13, 19)] == ["train", "train", "test"]
+    assert [split for split, _ in itertools.groupby(drawn[name] for name in members)] == ["train", "val", "test"]
+    for split, share in SHARES.items():
+        assert abs(sum(len(members[name]) for name in members if drawn[name] == split) - share * 50) <= 4
+    with pytest.raises(ValueError, match="2 images or groups cannot be drawn into train, val, test"):
+        block_splits({"a": ["a"], "b": ["b"]}, SHARES)
