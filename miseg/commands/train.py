@@ -89,6 +89,7 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
     # Not at the top: --help must not wait for them.
     from miseg.service.command.planning import planned
     from miseg.service.command.start import prepare
+    from miseg.service.study import throughput
     from miseg.service.tracking import mlflow_runs, queries, registry
     from miseg.service.tracking.claims import claimed
     from miseg.service.training import train
@@ -127,6 +128,9 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
         register(earlier_run.info.run_id)
         print(f"look at it with: {job.look(earlier_run.info.run_id)}")
         return 0
+    if plan is not None and arguments.workers == 1:
+        if line := throughput.expectation(job.tracking_uri, experiment, job.data, job.resources):
+            print(line, flush=True)
     experiment_name = mlflow_runs.experiment_name(experiment.data)
     with claimed(job, experiment_name, name, experiment.id if first else ""):
         outcome = train.fit(

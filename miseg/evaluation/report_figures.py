@@ -169,7 +169,7 @@ def learning_curves(curves: Sequence[Curve], score: str) -> Figure:
 
 @styled
 def knobs(parameters: Sequence[Knob], trials: Sequence[Tried], score: str) -> Figure:
-    """A panel for each parameter: every trial's score over its value. Hollow: stopped early; star: as published."""
+    """A panel for each parameter: every trial's score over its value. Hollow: stopped early; star: the first point."""
     columns = min(4, len(parameters))
     lines = math.ceil(len(parameters) / columns)
     figure = Figure(figsize=(WIDTH, 2.1 * lines + 0.3), layout="constrained")

@@ -50,7 +50,7 @@ class Registered:
     key: str
     """Its short name, such as rmi: the end of its recipes' names, and what a study's --methods takes."""
     label: str
-    """Name of its rows: "<label> tuned" and "<label> as published"."""
+    """Name of its rows: see `rows`."""
     settings: type[MethodConfig]
     implementation: str
     """Its class, "package.module:Class"."""
@@ -64,10 +64,13 @@ class Registered:
         """Labels that it learns from."""
         return self.settings.supervision
 
-    @property
-    def rows(self) -> tuple[str, str]:
-        """The names of the winner's row and of the paper's default."""
-        return f"{self.label} tuned", f"{self.label} as published"
+    def rows(self, planned: bool = False) -> tuple[str, str]:
+        """The names of the rows of the tuning's winner and of its first point.
+
+        Args:
+            planned: whether that point is a plan from the data, and not the paper's default.
+        """
+        return f"{self.label} tuned", f"{self.label} as {'planned' if planned else 'published'}"
 
     def point(self, base: Any) -> dict[str, Any]:
         """A recipe of the method as a point of its space."""

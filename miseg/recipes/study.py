@@ -199,7 +199,7 @@ class StudyTable:
     def baseline_row(self) -> str:
         """The tuned row of the baseline."""
         wanted = (self.baseline, *BASELINES[self.supervision])
-        return CONTENDERS[next((key for key in wanted if key in self.methods), self.methods[0])].rows[0]
+        return CONTENDERS[next((key for key in wanted if key in self.methods), self.methods[0])].rows()[0]
 
     def cell_id(self, cell: StudyCell) -> str:
         """`<data>/<budget>/<method>`, or of a chosen network `<data>/<budget>/<network>/<method>`."""

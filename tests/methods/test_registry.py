@@ -46,7 +46,8 @@ def broken(name: str, group: str, value: str = "nowhere.at.all") -> EntryPoint:
 def test_a_method_is_known_by_its_settings_and_by_its_short_name() -> None:
     assert METHODS[RegionMutualInformation].__name__ == "RegionMutualInformationMethod"
     assert CONTENDERS["rmi"].settings is RegionMutualInformation and CONTENDERS["rmi"].label == "RMI"
-    assert CONTENDERS["dice"].rows == ("Dice tuned", "Dice as published")
+    assert CONTENDERS["dice"].rows() == ("Dice tuned", "Dice as published")
+    assert CONTENDERS["dice"].rows(planned=True) == ("Dice tuned", "Dice as planned")
     assert len(METHODS) == len(CONTENDERS) == len({kind.__name__ for kind in METHODS})
 
 

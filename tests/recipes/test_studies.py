@@ -91,7 +91,7 @@ def test_every_contender_is_a_method_of_its_supervision_with_a_recipe() -> None:
         assert recipes, key
         assert {METHODS[type(recipe.method)].supervision for recipe in recipes} == {contender.supervision}, key
     assert all(CONTENDERS[key].supervision == kind for kind, keys in BASELINES.items() for key in keys)
-    assert len({row for contender in CONTENDERS.values() for row in contender.rows}) == 2 * len(CONTENDERS)
+    assert len({row for contender in CONTENDERS.values() for row in contender.rows()}) == 2 * len(CONTENDERS)
 
 
 # Tables

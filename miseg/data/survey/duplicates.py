@@ -83,7 +83,11 @@ def find_copies(measures: Mapping[str, Sequence[ImageMeasures]]) -> tuple[Copy, 
 def find_series(measures: Mapping[str, Sequence[ImageMeasures]]) -> NameSeries | None:
     """The series that the names number, in all splits together; None where neighbours are no more alike than others."""
     images = sorted(
-        ((by_number(image.id.removeprefix(f"{split}/")), split, image) for split, images in measures.items() for image in images),
+        (
+            (by_number(image.id.removeprefix(f"{split}/")), split, image)
+            for split, images in measures.items()
+            for image in images
+        ),
         key=lambda entry: (entry[0], entry[1]),
     )
     if len(images) < _FEWEST:

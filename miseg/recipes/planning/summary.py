@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
+VALUE_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
+"""Of the types that images are packed with."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class DataSummary:
     channels: int = 3
     dates: int = 0
     """Dates of the places that images show; 0 or 1: no two views of one place."""
+    value_bytes: int = 1
+    """Bytes of a pixel's value in one channel: 1, or 2 of 16 bits and 4 of float."""
 
     def __post_init__(self) -> None:
         if not self.sizes or min(map(min, self.sizes)) < 1:
@@ -56,8 +60,8 @@ class DataSummary:
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes of the training images decoded, a byte a value, with their masks."""
-        return sum(map(math.prod, self.sizes)) * (self.channels + (self.classes > 0))
+        """Bytes of the training images decoded, with their masks."""
+        return sum(map(math.prod, self.sizes)) * (self.channels * self.value_bytes + (self.classes > 0))
 
     def __str__(self) -> str:
         heights, widths = zip(*self.sizes, strict=True)
@@ -87,6 +91,7 @@ def summarise(dataset: PackedDataset) -> DataSummary:
         len(dataset.info.classes),
         dataset.info.channels,
         max(map(len, by_place.values()), default=0),
+        VALUE_BYTES[dataset.info.dtype],
     )
 
 

@@ -116,7 +116,7 @@ def expected(plan: StudyPlan, done: Mapping[str, int]) -> list[dict[str, Any]]:
     rows = []
     for table, cell, name in plan.cells:
         trials = 0 if name in done else table.trials
-        confirmations = len(cell.contender.rows) * (table.confirm_seeds - done.get(name, 0))
+        confirmations = len(cell.contender.rows()) * (table.confirm_seeds - done.get(name, 0))
         speed, runs = plan.throughput[name], trials + confirmations
         rows.append(
             {
@@ -199,7 +199,7 @@ def _planned_table(plan: StudyPlan, table: StudyTable, seconds: Mapping[str, flo
             method=type(cell.base.method).__name__,
             key=cell.method,
             recipe=cell.recipe,
-            rows=list(cell.contender.rows),
+            rows=list(cell.contender.rows(table.is_of_own_data)),
             trials=table.trials,
             steps=cell.base.steps,
             confirm_seeds=table.confirm_seeds,

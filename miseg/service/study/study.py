@@ -47,13 +47,13 @@ class Study:
     def tuning(self, table: StudyTable, cell: StudyCell, parent: str | None) -> Tuning:
         """The search and confirmation of a cell, a child of the MLflow run `parent`."""
         job, contender, name = self.jobs[cell.base.data], cell.contender, table.cell_id(cell)
-        tuned, published = contender.rows
+        tuned, untuned = contender.rows(table.is_of_own_data)
         return Tuning(
             name=f"{self.plan.study}-{name.replace('/', '-')}",
             base=cell.base,
             space=contender.space,
             default_point=contender.point(cell.base),
-            rivals={published: cell.base},
+            rivals={untuned: cell.base},
             tuned=tuned,
             data=job.data,
             storage=job.storage,

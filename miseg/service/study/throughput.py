@@ -63,7 +63,11 @@ def recorded(uri: str, experiment: Experiment, *, use_gpu: bool) -> Throughput |
             return None
         rates = [metric.value for run in alike for metric in client.get_metric_history(run.info.run_id, RATE)]
     rate = statistics.median(rates)
-    return Throughput(rate, statistics.median(_besides(run, rate) for run in alike), f"{len(alike)} earlier runs")
+    return Throughput(
+        rate,
+        statistics.median(_besides(run, rate) for run in alike),
+        f"{len(alike)} earlier run{'' if len(alike) == 1 else 's'}",
+    )
 
 
 def _is_alike(run: Run, experiment: Experiment, use_gpu: bool) -> bool:
@@ -84,6 +88,33 @@ def _besides(run: Run, rate: float) -> float:
     steps, every, batch = (int(run.data.params[name]) for name in ("steps", "validate_every", "batch_size"))
     seconds = (run.info.end_time - run.info.start_time) / 1000
     return max(0.0, seconds - steps * batch / rate) / -(-steps // every)
+
+
+SHORT = 60
+"""Steps below which a training is not timed before it starts."""
+
+
+def expectation(uri: str, experiment: Experiment, data: str, resources: Resources) -> str:
+    """A line on how long a training by one worker will take, for the terminal; "" of a short one.
+
+    Args:
+        uri: the MLflow store, whose earlier runs of the same work tell, if there are any.
+        experiment: what will be trained.
+        data: the packed data set.
+        resources: the worker's; without earlier runs a few steps are measured on them.
+    """
+    if experiment.steps < SHORT:
+        return ""
+    speed = recorded(uri, experiment, use_gpu=resources.use_gpu) or measured(experiment, data, resources)
+    took = in_words(speed.seconds(experiment))
+    return f"expected: {took} for {experiment.steps:,} steps (by {speed.source}); --steps takes fewer"
+
+
+def in_words(seconds: float) -> str:
+    """A duration, rounded: "about 3 minutes"."""
+    if seconds >= 2 * 3600:
+        return f"about {seconds / 3600:.0f} hours"
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "about a minute"
 
 
 def measured(experiment: Experiment, data: str, resources: Resources) -> Throughput:

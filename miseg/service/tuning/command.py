@@ -128,13 +128,13 @@ def _tuning(name: str, arguments: TuningOptions, request: TuningRequest, job: Jo
     # Not at the top: --help must not wait for them.
     from miseg.service.tuning.tuning import Tuning
 
-    tuned, published = registry.of(request.base.method).rows
+    tuned, untuned = registry.of(request.base.method).rows(planned=bool(request.plan))
     return Tuning(
         name=name,
         base=request.base,
         space=request.space,
         default_point=request.space.point(request.base),
-        rivals={**request.rivals, published: request.base},
+        rivals={**request.rivals, untuned: request.base},
         tuned=tuned,
         data=job.data,
         storage=job.storage,

@@ -147,6 +147,8 @@ def test_a_plan_from_own_data_comes_back_from_json() -> None:
     found = plans.timed(StudyPlan("own", "now", ()), (table,), lambda experiment: Throughput(1.0, 1.0, "said"))
     written = json.loads(json.dumps(plans.to_file(found, "pets", Devices(False, 1), "val").to_json()))
     assert plans.from_file(study_plan.from_json(written)) == found
+    # Nobody published settings for these data.
+    assert [cell["rows"][1] for cell in written["tables"][0]["cells"]] == ["CE as planned", "RMI as planned"]
     assert found.tables[0].cells[1].planned and found.tables[0].cells[1].base.optimiser.power == 0.5
     text = planning.text(found.tables)
     assert "augmentation.crop  64,96  the median image" in text and "rmi: method.downsampling_factor" in text

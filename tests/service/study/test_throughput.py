@@ -14,7 +14,9 @@ from miseg.interface import Batch
 from miseg.methods.configs import BinaryCrossEntropy, PixelKMeans
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.study import throughput
+from miseg.service.study.plan import Throughput
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters
 from miseg.service.tracking.run_store import RunStore
@@ -80,3 +82,30 @@ def test_a_run_from_before_a_setting_was_there_trained_with_its_default(small, t
     assert "accumulate" not in run.data.params
     assert throughput.recorded(uri, tiny, use_gpu=False) is not None
     assert throughput.recorded(uri, replace(tiny, accumulate=2), use_gpu=False) is None
+
+
+def test_a_line_says_how_long_a_training_will_take(small, tiny, uri, monkeypatch) -> None:
+    experiment = replace(tiny, steps=600, validate_every=60)
+    resources = Resources(cpus=1, gpus=0, workers=1, concurrency=1)
+
+    def measured(asked: Experiment, data: str, given: Resources) -> Throughput:
+        assert (asked, data, given) == (experiment, small.uri, resources)
+        return Throughput(4.0, 30.0, "5 steps measured")
+
+    monkeypatch.setattr(throughput, "measured", measured)
+    expectation = partial(throughput.expectation, uri, data=small.uri, resources=resources)
+    # 600 steps of 4 images at 4 a second, and ten validations.
+    assert expectation(experiment=experiment) == (
+        "expected: about 15 minutes for 600 steps (by 5 steps measured); --steps takes fewer"
+    )
+    assert expectation(experiment=replace(experiment, steps=20)) == "", "it costs more than it tells"
+    record(uri, small, tiny, "earlier", [1.0])
+    assert "about 40 minutes for 600 steps (by 1 earlier run)" in expectation(experiment=experiment)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(60, "about a minute"), (100, "about 2 minutes"), (6000, "about 100 minutes"), (9000, "about 2 hours")],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert throughput.in_words(seconds) == words
