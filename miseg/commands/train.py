@@ -129,8 +129,7 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
         print(f"look at it with: {job.look(earlier_run.info.run_id)}")
         return 0
     if plan is not None and arguments.workers == 1:
-        if line := throughput.expectation(job.tracking_uri, experiment, job.data, job.resources):
-            print(line, flush=True)
+        print(throughput.expectation(job.tracking_uri, experiment, job.data, job.resources), flush=True)
     experiment_name = mlflow_runs.experiment_name(experiment.data)
     with claimed(job, experiment_name, name, experiment.id if first else ""):
         outcome = train.fit(

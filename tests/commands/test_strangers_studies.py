@@ -93,7 +93,7 @@ def test_three_strangers_get_a_study_from_their_files(tmp_path: Path, miseg: Cal
     colours = ("--colours", "colours.csv", "--ignore", "no label")
     miseg("prepare-data", "--images", "ortho", "--masks", "annotation", *colours, "--out", "drone")
     miseg("prepare-data", "--coco", "annotations.json", "--images", "photos", "--out", "street")
-    budget = ("--trials", "2", "--steps", "6", "--confirm-seeds", "1", "--concurrent", "1", "--initial-features", "4")
+    budget = ("--trials", "1", "--steps", "6", "--confirm-seeds", "1", "--concurrent", "1", "--initial-features", "4")
     printed = miseg("study", "--name", "strangers", "--data", *CLASSES, "--methods", *METHODS, *budget)
     for data in CLASSES:
         assert f"{data}/all, supervision dense, change a setting with --set" in printed, "plans are printed"

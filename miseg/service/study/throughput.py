@@ -90,12 +90,12 @@ def _besides(run: Run, rate: float) -> float:
     return max(0.0, seconds - steps * batch / rate) / -(-steps // every)
 
 
-SHORT = 60
+SHORT = 50
 """Steps below which a training is not timed before it starts."""
 
 
 def expectation(uri: str, experiment: Experiment, data: str, resources: Resources) -> str:
-    """A line on how long a training by one worker will take, for the terminal; "" of a short one.
+    """A line on how long a training by one worker will take, for the terminal.
 
     Args:
         uri: the MLflow store, whose earlier runs of the same work tell, if there are any.
@@ -104,7 +104,7 @@ def expectation(uri: str, experiment: Experiment, data: str, resources: Resource
         resources: the worker's; without earlier runs a few steps are measured on them.
     """
     if experiment.steps < SHORT:
-        return ""
+        return f"{experiment.steps} steps: too few to be timed before"
     speed = recorded(uri, experiment, use_gpu=resources.use_gpu) or measured(experiment, data, resources)
     took = in_words(speed.seconds(experiment))
     return f"expected: {took} for {experiment.steps:,} steps (by {speed.source}); --steps takes fewer"

@@ -189,9 +189,14 @@ def test_what_cannot_be_read_otherwise_is_an_error(place, small, experiment, mon
         train.fit_here(here(place, small, experiment, "unreadable"), lambda found: None)
 
 
-def test_two_workers_train_as_one_with_the_whole_batch(place, whole, two):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_workers_train_as_one_with_the_whole_batch(place, small, experiment, whole, two, accumulate):
+    if accumulate > 1:
+        # Each worker's share of four images is cut into two parts.
+        two = fit(place, small, replace(experiment, accumulate=accumulate), "two in parts", workers=2)
     expected = [value for _, value in history(place, whole, "train/loss")]
     found = [value for _, value in history(place, two, "train/loss")]
+    assert len(found) == len(expected) == experiment.steps
     # Adam's first updates have the size of the learning rate however small a gradient is, so that rounding grows with
     # the steps: 1e-5 holds for a dozen, and the rest stays near.
     assert found[:12] == pytest.approx(expected[:12], rel=1e-5)
