@@ -132,6 +132,13 @@ def _start_here(show_workers: bool) -> None:
             log_to_driver=show_workers,
             logging_level=logging.WARNING,
         )
+    except Exception as error:  # Ray's own class for it
+        if "timed out during startup" not in str(error):
+            raise
+        raise ValueError(
+            "Ray did not start within its 30 seconds, as happens where other programs take the processors or the "
+            "memory: try again when the machine is less busy"
+        ) from error
     finally:
         ray_internals.ray_constants.ENABLE_RAY_CLUSTER = clusters
         for name, value in previous.items():

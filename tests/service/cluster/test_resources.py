@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from miseg.service.cluster import ray_cluster
 from miseg.service.cluster.ray_cluster import default_concurrency
 from miseg.service.command.start import too_large
 
@@ -33,3 +36,18 @@ def test_a_user_is_told_which_budget_would_hold_the_training_images(small, tiny)
     assert too_large(small, [tiny], needed) == "" and too_large(small, [tiny], 0) == ""
     line = too_large(small, [tiny], needed - 1)
     assert "decoded, more than" in line and "--decoded-gib 0.1 keeps them" in line and "\n" not in line
+
+
+def test_a_ray_that_does_not_start_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(**options: object) -> None:
+        raise Exception(message)  # as Ray does
+
+    monkeypatch.setattr(ray_cluster.ray, "init", busy)
+    before = dict(os.environ)
+    message = "The current node timed out during startup. This could happen because some of the raylet failed"
+    with pytest.raises(ValueError, match=r"Ray did not start within its 30 seconds.*try again"):
+        ray_cluster._start_here(show_workers=False)
+    message = "another fault"
+    with pytest.raises(Exception, match="another fault"):
+        ray_cluster._start_here(show_workers=False)
+    assert dict(os.environ) == before

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from miseg.commands import program
 from tests.support.layouts import box, noise, picture
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.usefixtures("ray_he
 
 SIZE = (48, 64)
 COLOURS = {"bare soil": (155, 118, 83), "crop": (0, 200, 0), "weed": (255, 0, 0), "no label": (0, 0, 0)}
+OTHER_SIZES = {"small": (40, 33), "large": (150, 201)}
 METHODS = {"ce": "CE", "rmi": "RMI", "dice": "Dice"}
 CLASSES = {
     "patients": ["background", "lesion"],
@@ -116,3 +118,36 @@ def test_three_strangers_get_a_study_from_their_files(tmp_path: Path, miseg: Cal
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def tile_of(path: Path, size: tuple[int, int], seed: int) -> np.ndarray:
+    """Writes a tile of four bands of 16 bits, in which near infrared alone tells plants; where they are."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.random((-(-size[0] // 8), -(-size[1] // 8))) < 0.5
+    plants = np.kron(blocks, np.ones((8, 8), bool))[: size[0], : size[1]]
+    tile = rng.integers(200, 400, (*size, 4))
+    tile[..., 3] += 1500 * plants
+    path.parent.mkdir(exist_ok=True)
+    write_raster(path, tile.astype(np.uint16))
+    return plants
+
+
+def test_sixteen_bits_of_four_bands_train_under_ray_and_map_files_of_other_sizes(miseg: Callable[..., str]) -> None:
+    for number in range(10):
+        plants = tile_of(Path(f"tiles/{number}.tif"), SIZE, number)
+        picture(Path(f"labels/{number}.png"), plants.astype(np.uint8))
+    layout = ("--images", "tiles", "--masks", "labels", "--classes", "soil", "plants")
+    miseg("prepare-data", *layout, "--out", "plants")
+    settings = ("--steps", "60", "--method.network.initial-features", "4", "--optimiser.learning-rate", "0.02")
+    printed = miseg("train", "ce", "--data", "plants", *settings)
+    assert "4 channels, 2 classes" in printed and "expected: about" in printed
+    (run_id,) = re.findall(r"MLflow run (\w+) at", printed)
+    scores = miseg("evaluate", "--run", run_id, "--split", "test")
+    score = re.search(r"mean_iou\D+(\d\.\d+)", scores)
+    assert score is not None and float(score[1]) > 0.9, scores
+    # A wrong scale or order of bands would leave the maps at chance, and end with 0 all the same.
+    others = {name: tile_of(Path(f"later/{name}.tif"), size, 77) for name, size in OTHER_SIZES.items()}
+    miseg("segment", "--model", f"runs:/{run_id}", "--images", "later", "--out", "maps", "--tile", "64")
+    for name, plants in others.items():
+        with rasterio.open(f"maps/{name}.tif") as file:
+            assert (file.read(1) == plants).mean() > 0.95, name
