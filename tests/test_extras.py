@@ -32,6 +32,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "miseg": (),
     "miseg/commands": ("label",),
     "miseg/information": ("information",),
+    "miseg/losses/shapes/boundary.py": ("networks",),
     "miseg/methods": ("networks",),
     "miseg/networks": ("networks",),
     "miseg/evaluation": ("networks",),

@@ -18,6 +18,8 @@ from miseg.losses.pixels.binary_cross_entropy import binary_cross_entropy_parts
 from miseg.losses.pixels.cross_entropy import cross_entropy_parts
 from miseg.losses.pixels.focal import focal_parts
 from miseg.losses.shapes.affinity_field import AffinityFieldLoss, AffinityFieldParts, affinity_field_parts
+from miseg.losses.shapes.boundary import boundary_parts
+from miseg.losses.shapes.cl_dice import cl_dice_parts
 
 __all__ = [
     "AffinityFieldLoss",
@@ -27,6 +29,8 @@ __all__ = [
     "RegionMutualInformationParts",
     "affinity_field_parts",
     "binary_cross_entropy_parts",
+    "boundary_parts",
+    "cl_dice_parts",
     "complex_wavelet_mutual_information_parts",
     "cross_entropy_parts",
     "divergence_from_logits_parts",

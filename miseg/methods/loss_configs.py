@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from miseg.methods.mixture import MIXTURE, CrossEntropyMixture
-from miseg.methods.ranges import Choice, Uniform
+from miseg.methods.ranges import Choice, Uniform, Whole
 from miseg.methods.registry import register
 from miseg.networks.configs import Network, UNet
 
@@ -106,6 +106,59 @@ class Focal(CrossEntropyMixture):
         from miseg.losses import focal_parts  # brings torch along
 
         return focal_parts(logits_NKHW, labels_NHW.where(valid_NHW, -1), gamma=self.gamma)
+
+
+@register(
+    "cldice",
+    label="clDice",
+    space={"method.alpha": Uniform(0.1, 1.0), "method.iterations": Whole(2, 20), **MIXTURE},
+)
+@dataclass(frozen=True)
+class CentreLineDice(CrossEntropyMixture):
+    """(1 − α) (1 − Dice) + α (1 − clDice) of soft skeletons (Shit et al. 2021), averaged over each image's classes."""
+
+    network: Network = field(default_factory=UNet)
+    alpha: float = 0.5
+    """α in 0..1: the share of clDice; the paper takes up to 0.5."""
+    iterations: int = 10
+    """Of the skeleton, 0 or more: half the width in pixels of the widest structure, or more."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"α (alpha) = {self.alpha}: it lies in 0..1; the paper takes 0.5 at most")
+        if self.iterations < 0:
+            raise ValueError(f"iterations = {self.iterations}: use half the widest structure's width in pixels, or more")
+
+    def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over images and the classes that each shows, and their number."""
+        from miseg.losses import cl_dice_parts  # brings torch along
+
+        labels_NHW = labels_NHW.where(valid_NHW, -1)
+        return cl_dice_parts(logits_NKHW, labels_NHW, alpha=self.alpha, iterations=self.iterations)
+
+
+@register("boundary", label="Boundary", space=MIXTURE)
+@dataclass(frozen=True)
+class BoundaryDistance(CrossEntropyMixture):
+    """λ · CE + (1 − λ) · mean signed distance to the classes' boundaries (Kervadec et al. 2019), in pixels."""
+
+    network: Network = field(default_factory=UNet)
+    weight: float = field(default=0.01, kw_only=True)
+    """λ in 0..1 at the end of training: the share of softmax cross-entropy. 0 is the loss alone, from the start."""
+    rebalance: bool = True
+    """Whether λ falls from 1 to `weight` in a line, as in the paper, whose α rises by 0.01 an epoch; or is `weight`."""
+
+    def share(self, progress: float) -> float:
+        """1 at the start of training and λ at its end. Without cross-entropy (λ = 0), or a fall, λ throughout."""
+        falls = self.rebalance and self.weight > 0
+        return self.weight + (1 - self.weight) * (1 - progress) if falls else self.weight
+
+    def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over valid pixels, and their number."""
+        from miseg.losses import boundary_parts  # brings torch along
+
+        return boundary_parts(logits_NKHW, labels_NHW.where(valid_NHW, -1))
 
 
 @register("cwmi", label="CWMI", space={"method.orientations": Choice((4, 8)), **MIXTURE})

@@ -19,7 +19,15 @@ from miseg.methods.configs import (
     RegionMutualInformation,
 )
 from miseg.methods.dice import Dice
-from miseg.methods.loss_configs import ComplexWaveletMutualInformation, Focal, Jaccard, LovaszSoftmax, Tversky
+from miseg.methods.loss_configs import (
+    BoundaryDistance,
+    CentreLineDice,
+    ComplexWaveletMutualInformation,
+    Focal,
+    Jaccard,
+    LovaszSoftmax,
+    Tversky,
+)
 from miseg.networks.configs import EncoderDecoder, UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 
@@ -84,6 +92,16 @@ def embedded_lite0_rmi(seed: int = 0) -> Experiment:
     return _embedded(RegionMutualInformation(LITE0), seed)
 
 
+def embedded_cldice(seed: int = 0) -> Experiment:
+    """Dice and soft centre line Dice on the embedded scenes: `embedded-cldice`."""
+    return _embedded(CentreLineDice(UNet(EMBEDDED_FEATURES)), seed)
+
+
+def embedded_boundary(seed: int = 0) -> Experiment:
+    """Cross-entropy, then boundary loss on the embedded scenes: `embedded-boundary`."""
+    return _embedded(BoundaryDistance(UNet(EMBEDDED_FEATURES)), seed)
+
+
 def embedded_cwmi(seed: int = 0) -> Experiment:
     """Complex wavelet mutual information on the embedded scenes: `embedded-cwmi`."""
     return _embedded(ComplexWaveletMutualInformation(UNet(EMBEDDED_FEATURES)), seed)
@@ -146,6 +164,16 @@ def camvid_tversky(seed: int = 0) -> Experiment:
 def camvid_focal(seed: int = 0) -> Experiment:
     """Focal loss on CamVid at 240x176: `camvid-focal`."""
     return _camvid(Focal(UNet(16)), seed)
+
+
+def camvid_cldice(seed: int = 0) -> Experiment:
+    """Dice and soft centre line Dice on CamVid at 240x176: `camvid-cldice`."""
+    return _camvid(CentreLineDice(UNet(16)), seed)
+
+
+def camvid_boundary(seed: int = 0) -> Experiment:
+    """Cross-entropy, then boundary loss on CamVid at 240x176: `camvid-boundary`."""
+    return _camvid(BoundaryDistance(UNet(16)), seed)
 
 
 def camvid_cwmi(seed: int = 0) -> Experiment:
@@ -220,6 +248,8 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "embedded-focal": embedded_focal,
     "embedded-lite0-ce": embedded_lite0_ce,
     "embedded-lite0-rmi": embedded_lite0_rmi,
+    "embedded-cldice": embedded_cldice,
+    "embedded-boundary": embedded_boundary,
     "embedded-cwmi": embedded_cwmi,
     "camvid-ce": camvid_ce,
     "camvid-bce": camvid_bce,
@@ -231,6 +261,8 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "camvid-lovasz": camvid_lovasz,
     "camvid-tversky": camvid_tversky,
     "camvid-focal": camvid_focal,
+    "camvid-cldice": camvid_cldice,
+    "camvid-boundary": camvid_boundary,
     "camvid-cwmi": camvid_cwmi,
 }
 """Every recipe by the name that the command line knows it by."""

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from miseg.losses import (
     MixedLoss,
+    boundary_parts,
+    cl_dice_parts,
     complex_wavelet_mutual_information_parts,
     focal_parts,
     jaccard_parts,
@@ -21,7 +23,15 @@ from miseg.losses.labels import valid_pixels
 from miseg.methods import METHODS, build_method, registry
 from miseg.methods.configs import CrossEntropy
 from miseg.methods.dice import Dice
-from miseg.methods.loss_configs import ComplexWaveletMutualInformation, Focal, Jaccard, LovaszSoftmax, Tversky
+from miseg.methods.loss_configs import (
+    BoundaryDistance,
+    CentreLineDice,
+    ComplexWaveletMutualInformation,
+    Focal,
+    Jaccard,
+    LovaszSoftmax,
+    Tversky,
+)
 from miseg.methods.mixture import CrossEntropyMixture
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
@@ -39,6 +49,8 @@ PARTS: dict[type, Any] = {
     LovaszSoftmax: lovasz_softmax_parts,
     Tversky: tversky_parts,
     Focal: focal_parts,
+    CentreLineDice: cl_dice_parts,
+    BoundaryDistance: boundary_parts,
     ComplexWaveletMutualInformation: complex_wavelet_mutual_information_parts,
 }
 each = pytest.mark.parametrize("kind", MIXTURES, ids=lambda kind: kind.__name__)
@@ -101,6 +113,9 @@ def test_it_has_a_recipe_on_both_street_scenes(kind: type) -> None:
         (Tversky, {"alpha": -0.1}, r"α \(alpha\) = -0.1: use 0 or more"),
         (Tversky, {"beta": 0.0}, r"β \(beta\) = 0.0: use a value above 0"),
         (Tversky, {"gamma": 0.0}, r"γ \(gamma\) = 0.0: use a value above 0"),
+        (CentreLineDice, {"alpha": 1.5}, r"α \(alpha\) = 1.5: it lies in 0..1"),
+        (CentreLineDice, {"alpha": float("nan")}, r"α \(alpha\) = nan: it lies in 0..1"),
+        (CentreLineDice, {"iterations": -1}, "iterations = -1: use half"),
         (ComplexWaveletMutualInformation, {"levels": 0}, "levels = 0: use 1 or more"),
         (ComplexWaveletMutualInformation, {"orientations": 1}, "orientations = 1: use 2 or more"),
         (ComplexWaveletMutualInformation, {"ridge": 0.0}, "ridge = 0.0: use a value above 0"),
@@ -119,3 +134,9 @@ def test_cwmi_warms_up_with_cross_entropy_alone() -> None:
     assert replace(config, weight=0.0).share(0) == replace(config, warmup=0.0).share(0) - 0.3 == 0
     with pytest.raises(ValueError, match=r"warmup = 1\.5: it is a share of the steps"):
         replace(config, warmup=1.5)
+
+
+def test_the_boundary_loss_takes_over_from_cross_entropy() -> None:
+    config = BoundaryDistance(weight=0.2)
+    assert [config.share(progress) for progress in (0, 0.5, 1)] == pytest.approx([1, 0.6, 0.2])
+    assert replace(config, rebalance=False).share(0) == 0.2 and replace(config, weight=0.0).share(0) == 0

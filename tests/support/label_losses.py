@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from miseg.losses import (
+    boundary_parts,
+    cl_dice_parts,
     complex_wavelet_mutual_information_parts,
     focal_parts,
     jaccard_parts,
@@ -87,6 +89,65 @@ def slow_focal(logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, in
     return sum((-((1 - p) ** gamma) * torch.log(p) for p in every), logits.sum() * 0), len(every)
 
 
+def slow_cl_dice(logits: Tensor, labels: Tensor, alpha: float, iterations: int) -> tuple[Tensor, int]:
+    """(1 − α) (1 − Dice) + α (1 − clDice) of an image and a class, skeletons made pixel by pixel."""
+    total, count = logits.sum() * 0, 0
+    for n in range(len(logits)):
+        places = [(r, c) for r, c in itertools.product(*map(range, labels.shape[1:])) if 0 <= labels[n, r, c] < 255]
+        places = [place for place in places if labels[n][place] < logits.shape[1]]
+        for k in sorted({int(labels[n][place]) for place in places}):
+            p = {place: logits[n, :, place[0], place[1]].softmax(0)[k] for place in places}
+            g = {place: torch.tensor(float(labels[n][place] == k), dtype=torch.float64) for place in places}
+            skeleton_p, skeleton_g = (_slow_skeleton(values, iterations) for values in (p, g))
+            precision = (sum(skeleton_p[i] * g[i] for i in places) + 1) / (sum(skeleton_p.values()) + 1)
+            sensitivity = (sum(skeleton_g[i] * p[i] for i in places) + 1) / (sum(skeleton_g.values()) + 1)
+            dice = (2 * sum(p[i] * g[i] for i in places) + 1) / (sum(p.values()) + sum(g.values()) + 1)
+            centre_line = 2 * precision * sensitivity / (precision + sensitivity)
+            total = total + (1 - alpha) * (1 - dice) + alpha * (1 - centre_line)
+            count += 1
+    return total, count
+
+
+def _slow_skeleton(values: dict[tuple[int, int], Tensor], iterations: int) -> dict[tuple[int, int], Tensor]:
+    """Algorithm 1 of clDice on the pixels that there are: of no other does it know."""
+
+    def extreme(of: Callable[..., Tensor], maps: dict[tuple[int, int], Tensor], reach: int) -> dict:
+        """`of` over pixels no further away than `reach`: 1 is a plus, 2 a square."""
+        steps = [(i, j) for i, j in itertools.product((-1, 0, 1), repeat=2) if abs(i) + abs(j) <= reach]
+        return {
+            (r, c): of(torch.stack([maps[r + i, c + j] for i, j in steps if (r + i, c + j) in maps])) for r, c in maps
+        }
+
+    def opened(maps: dict[tuple[int, int], Tensor]) -> dict[tuple[int, int], Tensor]:
+        return extreme(torch.amax, extreme(torch.amin, maps, 1), 2)
+
+    wide = opened(values)
+    skeleton = {i: torch.relu(values[i] - wide[i]) for i in values}
+    for _ in range(iterations):
+        values = extreme(torch.amin, values, 1)
+        wide = opened(values)
+        skeleton = {i: s + (1 - s) * torch.relu(values[i] - wide[i]) for i, s in skeleton.items()}
+    return skeleton
+
+
+def slow_boundary(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """Σ φ p, with distances from each pixel to every other."""
+    total, count = logits.sum() * 0, 0
+    for n in range(len(logits)):
+        own = {
+            (r, c): int(labels[n, r, c])
+            for r, c in itertools.product(*map(range, labels.shape[1:]))
+            if 0 <= labels[n, r, c] < logits.shape[1]
+        }
+        count += len(own)
+        for k in {label for label in own.values() if len(set(own.values())) > 1}:
+            for place, label in own.items():
+                nearest = min(math.dist(place, other) for other in own if (own[other] == k) != (label == k))
+                distance = 1 - nearest if label == k else nearest
+                total = total + distance * logits[n, :, place[0], place[1]].softmax(0)[k]
+    return total, count
+
+
 def slow_cwmi(
     logits: Tensor, labels: Tensor, levels: int = 4, orientations: int = 4, ridge: float = 1e-6
 ) -> tuple[Tensor, int]:
@@ -153,6 +214,10 @@ LABEL_LOSSES = {
     "tversky": _tversky(alpha=0.3, beta=0.7, gamma=1.0),
     "focal-tversky": _tversky(alpha=0.4, beta=0.9, gamma=4 / 3),
     "focal": LabelLoss(focal_parts, partial(slow_focal, gamma=2.0)),
+    "cldice": LabelLoss(
+        partial(cl_dice_parts, alpha=0.6, iterations=2), partial(slow_cl_dice, alpha=0.6, iterations=2), rolls=False
+    ),
+    "boundary": LabelLoss(boundary_parts, slow_boundary, rolls=False),
     "cwmi": LabelLoss(
         partial(complex_wavelet_mutual_information_parts, levels=2, orientations=3),
         partial(slow_cwmi, levels=2, orientations=3),
