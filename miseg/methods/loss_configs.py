@@ -128,7 +128,9 @@ class CentreLineDice(CrossEntropyMixture):
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"α (alpha) = {self.alpha}: it lies in 0..1; the paper takes 0.5 at most")
         if self.iterations < 0:
-            raise ValueError(f"iterations = {self.iterations}: use half the widest structure's width in pixels, or more")
+            raise ValueError(
+                f"iterations = {self.iterations}: use half the widest structure's width in pixels, or more"
+            )
 
     def loss(self, logits_NKHW: Tensor, labels_NHW: Tensor, valid_NHW: Tensor) -> tuple[Tensor, Tensor]:
         """Sum over images and the classes that each shows, and their number."""

@@ -1,7 +1,7 @@
 """C loops for the CPU, compiled on the machine that they run on; where no compiler is, PyTorch computes.
 
 An operation of PyTorch reads and writes whole maps; a loop in C keeps a row in the cache from a logit to its gradient.
-The two files compile in a second, once for each machine, where `torch.compile` took 10 to 50 s for a part of them.
+The files compile in a second, once for each machine, where `torch.compile` took 10 to 50 s for a part of them.
 
 `MISEG_COMPILER` names the compiler; empty, nothing is compiled. Else it is `CC`, `cc`, `gcc` or `clang`.
 """
@@ -28,7 +28,9 @@ from torch import Tensor
 
 from miseg.files import replacing
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("pooled_sigmoid.c", "region_covariance.c"))
+NAMES = "pooled_sigmoid.c", "region_covariance.c", "wavelet_spectra.c"
+SOURCES = tuple(Path(__file__).with_name(name) for name in NAMES)
+HEADER = Path(__file__).with_name("exponential.h")
 
 FLAGS = ("-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 
@@ -90,7 +92,7 @@ def _library(wanted: str | None) -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "stderr", None) or error
         warnings.warn(
-            f"the loops of the RMI loss could not be compiled with {shlex.join(compiler)} ({reason}): PyTorch computes "
+            f"the loops of RMI and CWMI could not be compiled with {shlex.join(compiler)} ({reason}): PyTorch computes "
             "them, which takes about three times as long. Mend the compiler, name another in MISEG_COMPILER, or set "
             "MISEG_COMPILER to nothing to leave it so",
             stacklevel=3,
@@ -112,7 +114,7 @@ def _built(compiler: list[str]) -> Path:
     # A home may be shared by machines whose processors differ.
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=COMPILER_SECONDS)
     key = hashlib.sha256("\n".join([*compiler, version.stdout, *FLAGS, _processor()]).encode())
-    for source in SOURCES:
+    for source in (*SOURCES, HEADER):
         key.update(source.read_bytes())
     name = f"losses-{key.hexdigest()[:16]}.so"
     for folder in _folders():

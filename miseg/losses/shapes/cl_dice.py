@@ -93,7 +93,9 @@ def soft_skeleton(maps_BHW: Tensor, iterations: int, valid_BHW: Tensor | None = 
 def check_settings(alpha: float, iterations: int) -> None:
     """Raise ValueError, with the range, for a share or a number of iterations out of range."""
     if not 0 <= alpha <= 1:
-        raise ValueError(f"α (alpha) = {alpha}: it lies in 0..1; 0 is Dice alone, 1 clDice alone, the paper's at most 0.5")
+        raise ValueError(
+            f"α (alpha) = {alpha}: it lies in 0..1; 0 is Dice alone, 1 clDice alone, the paper's at most 0.5"
+        )
     if iterations < 0:
         raise ValueError(f"iterations = {iterations}: use half the width of the widest structure, in pixels, or more")
 
