@@ -31,6 +31,8 @@ RowName = Literal[
     "loss-plain",
     "loss-plain-beside-bce",
     "loss-memory",
+    "cwmi",
+    "cwmi-plain",
     "mutual-learning",
     "iic",
     "crf",
@@ -59,7 +61,8 @@ class Benchmark(JobOptions):
     loss: RMI and BCE, forward and backward, as published beside ours, ms;
     loss-beside-bce: ours beside PyTorch's BCE;
     loss-plain, loss-plain-beside-bce: these two where no compiler is;
-    loss-memory: ours at its peak beside the logits, MiB.
+    loss-memory: ours at its peak beside the logits, MiB;
+    cwmi, cwmi-plain: CWMI beside RMI and BCE, ms, with and without a compiler.
     mutual-learning: its step beside those of its networks alone, ms;
     iic: a step of IIC at ±10 pixels beside its network's, ms;
     crf: the dense CRF over val on 2 cores beside 1 and 4, images/s.

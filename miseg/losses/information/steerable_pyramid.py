@@ -105,13 +105,15 @@ class Tables(NamedTuple):
 
     Attributes:
         levels_L4: int64, of each level the start of its weights, `Level.rows`, `Level.columns`, and its first range.
-        weights: float32, of each level [rows of the block, pairs, 2, columns]: even and odd, padded to whole vectors.
+        weights: float64, of each level [rows of the block, pairs, 2, columns]: even and odd, padded to whole vectors.
+        single: the same in float32.
         ranges_R2: int64, of each row of each block the first column that has a weight, and the one after the last, in
             whole vectors.
     """
 
     levels_L4: Tensor
     weights: Tensor
+    single: Tensor
     ranges_R2: Tensor
 
 
@@ -128,7 +130,8 @@ def tables(size_HW: tuple[int, int], levels: int, orientations: int) -> Tables:
         last_R = (shown_RV * (index_V + 1)).amax(1)
         first_R = index_V.where(shown_RV, vectors).amin(1).minimum(last_R)
         about.append((start, level.rows, level.columns, row))
-        weights.append(both_RCP2.permute(0, 2, 3, 1).float().flatten())
+        weights.append(both_RCP2.permute(0, 2, 3, 1).flatten())
         ranges.append(LANES * torch.stack((first_R, last_R), 1))
         start, row = start + len(weights[-1]), row + len(ranges[-1])
-    return Tables(torch.tensor(about), torch.cat(weights), torch.cat(ranges))
+    table = torch.cat(weights)
+    return Tables(torch.tensor(about), table, table.float(), torch.cat(ranges))

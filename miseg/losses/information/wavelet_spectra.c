@@ -26,11 +26,12 @@ typedef struct {
     int64_t offset, positive, columns, first_range;
 } Level;
 
-enum { LANES = 16, ROWS = 32 };
+enum { LANES = 16, DOUBLES = 8 };
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef double Doubles __attribute__((vector_size(8 * LANES), aligned(8)));
+typedef double Doubles __attribute__((vector_size(8 * DOUBLES), aligned(8), may_alias));
 
 static inline Lanes lanes(const float *from) { return *(const Lanes *)from; }
+static inline Doubles doubles(const double *from) { return *(const Doubles *)from; }
 static inline void put(Lanes values, float *to) { *(Lanes *)to = values; }
 
 /* A row of every class, [classes, width], where a class' logits of a row do not lie side by side. */
@@ -140,65 +141,61 @@ static int64_t table_row(const Level *level, int64_t height, int64_t i) {
     return from_end < level->positive ? 2 * level->positive - 1 - from_end : -1;
 }
 
-/* sums [maps, levels, pairs, 4]: of |P|^2, |E|^2 and Re(E P*), by even weights, and of Im(E P*) by odd ones. 1 if out of
-   memory. */
-int wavelet_grams(const float *spectra, const Spectra *s, const Level *levels, const float *table,
+/* sums [maps, levels, pairs, 4]: of |P|^2, |E|^2 and Re(E P*), by even weights, and of Im(E P*) by odd ones. In double
+   precision: what M is left of two matrices that are nearly the same. 1 if out of memory. */
+int wavelet_grams(const float *spectra, const Spectra *s, const Level *levels, const double *table,
                   const int64_t *ranges, double *sums, int64_t share, int64_t shares) {
     const int64_t half = s->width / 2 + 1, row = padded(half), size = s->levels * s->pairs * 4;
     const int64_t own = share < s->maps ? (s->maps - share - 1) / shares + 1 : 0;
-    float *parts = calloc(8 * row + 4 * s->width, sizeof(float));
-    Lanes *block = malloc(sizeof(Lanes) * size);
+    float *parts = calloc(4 * row + 4 * s->width, sizeof(float));
+    double *pp = malloc(sizeof(double) * 4 * row), *ee = pp + row, *re = ee + row, *im = re + row;
     Doubles *totals = calloc(own * size + 1, sizeof(Doubles));
-    if (!parts || !block || !totals) {
-        free(parts), free(block), free(totals);
+    if (!parts || !pp || !totals) {
+        free(parts), free(pp), free(totals);
         return 1;
     }
     const float *p_re = parts, *p_im = p_re + row, *e_re = p_im + row, *e_im = e_re + row;
-    float *pp = parts + 4 * row, *ee = pp + row, *re = ee + row, *im = re + row, *memory = im + row;
-    /* All maps of some rows, so that their weights stay in the cache; in single precision over these rows alone. */
-    for (int64_t start = 0; start < s->height; start += ROWS)
+    /* All maps of a row, so that its weights stay in the cache. */
+    for (int64_t i = 0; i < s->height; i++)
         for (int64_t o = 0; o < own; o++) {
-            memset(block, 0, sizeof(Lanes) * size);
-            for (int64_t i = start; i < s->height && i < start + ROWS; i++) {
-                unpacked(spectra + 2 * (share + o * shares) * s->height * s->width, s, i, parts, memory);
+            unpacked(spectra + 2 * (share + o * shares) * s->height * s->width, s, i, parts, parts + 4 * row);
 #pragma omp simd
-                for (int64_t j = 0; j < row; j++) {
-                    pp[j] = p_re[j] * p_re[j] + p_im[j] * p_im[j];
-                    ee[j] = e_re[j] * e_re[j] + e_im[j] * e_im[j];
-                    re[j] = e_re[j] * p_re[j] + e_im[j] * p_im[j];
-                    im[j] = e_im[j] * p_re[j] - e_re[j] * p_im[j];
-                }
-                for (int64_t l = 0; l < s->levels; l++) {
-                    const Level *level = levels + l;
-                    int64_t at = table_row(level, s->height, i);
-                    if (at < 0) continue;
-                    const int64_t first = ranges[2 * (level->first_range + at)];
-                    const int64_t last = ranges[2 * (level->first_range + at) + 1];
-                    const int64_t columns = padded(level->columns);
-                    const float *weights = table + level->offset + at * s->pairs * 2 * columns;
-                    for (int64_t pair = 0; pair < s->pairs; pair++, weights += 2 * columns) {
-                        Lanes *sum = block + (l * s->pairs + pair) * 4;
-                        Lanes of_pp = sum[0], of_ee = sum[1], of_re = sum[2], of_im = sum[3];
-                        for (int64_t j = first; j < last; j += LANES) {
-                            const Lanes even = lanes(weights + j), odd = lanes(weights + columns + j);
-                            of_pp += even * lanes(pp + j);
-                            of_ee += even * lanes(ee + j);
-                            of_re += even * lanes(re + j);
-                            of_im += odd * lanes(im + j);
-                        }
-                        sum[0] = of_pp, sum[1] = of_ee, sum[2] = of_re, sum[3] = of_im;
+            for (int64_t j = 0; j < row; j++) {
+                const double a = p_re[j], b = p_im[j], c = e_re[j], d = e_im[j];
+                pp[j] = a * a + b * b;
+                ee[j] = c * c + d * d;
+                re[j] = c * a + d * b;
+                im[j] = d * a - c * b;
+            }
+            for (int64_t l = 0; l < s->levels; l++) {
+                const Level *level = levels + l;
+                int64_t at = table_row(level, s->height, i);
+                if (at < 0) continue;
+                const int64_t first = ranges[2 * (level->first_range + at)];
+                const int64_t last = ranges[2 * (level->first_range + at) + 1];
+                const int64_t columns = padded(level->columns);
+                const double *weights = table + level->offset + at * s->pairs * 2 * columns;
+                for (int64_t pair = 0; pair < s->pairs; pair++, weights += 2 * columns) {
+                    Doubles *sum = totals + o * size + (l * s->pairs + pair) * 4;
+                    Doubles of_pp = sum[0], of_ee = sum[1], of_re = sum[2], of_im = sum[3];
+                    for (int64_t j = first; j < last; j += DOUBLES) {
+                        const Doubles even = doubles(weights + j), odd = doubles(weights + columns + j);
+                        of_pp += even * doubles(pp + j);
+                        of_ee += even * doubles(ee + j);
+                        of_re += even * doubles(re + j);
+                        of_im += odd * doubles(im + j);
                     }
+                    sum[0] = of_pp, sum[1] = of_ee, sum[2] = of_re, sum[3] = of_im;
                 }
             }
-            for (int64_t k = 0; k < size; k++) totals[o * size + k] += __builtin_convertvector(block[k], Doubles);
         }
     for (int64_t o = 0; o < own; o++)
         for (int64_t k = 0; k < size; k++) {
             double sum = 0;
-            for (int lane = 0; lane < LANES; lane++) sum += totals[o * size + k][lane];
+            for (int lane = 0; lane < DOUBLES; lane++) sum += totals[o * size + k][lane];
             sums[(share + o * shares) * size + k] = sum;
         }
-    free(parts), free(block), free(totals);
+    free(parts), free(pp), free(totals);
     return 0;
 }
 

@@ -68,7 +68,6 @@ class CompiledLogDeterminants(torch.autograd.Function):
 
     A few maps at a time: P + iE by the softmax, its transform, the Gram matrices; then the gradient's spectra, two maps
     as one complex one, and their transform. Probabilities are not kept: the gradient takes the softmax once more.
-    Products of frequencies are summed in float32 over some rows of the spectrum, and in float64 over these sums.
     """
 
     @staticmethod
@@ -128,13 +127,14 @@ def _of_maps(
     table, sizes = tables((height, width), *bands), compiled.structure(height, width, maps, levels, pairs)
     spectra_BHW = torch.fft.fft2(maps_BHW).contiguous()
     sums_BLP4 = torch.empty((maps, levels, pairs, 4), dtype=torch.float64)
-    compiled.call("wavelet_grams", spectra_BHW, sizes, *table, sums_BLP4)
+    compiled.call("wavelet_grams", spectra_BHW, sizes, table.levels_L4, table.weights, table.ranges_R2, sums_BLP4)
     values_BL, of_grams_4BLP = log_det(sums_BLP4.permute(3, 0, 1, 2), bands[1], ridge)
     if not with_gradient:
         return values_BL, None
     factors_BLP3 = _spectrum_weights(of_grams_4BLP).permute(1, 2, 3, 0).float().contiguous()
     of_spectra_BHW = maps_BHW[: (maps + 1) // 2]  # what it holds has been transformed
-    compiled.call("wavelet_gradient", spectra_BHW, sizes, *table, factors_BLP3, of_spectra_BHW)
+    weights = table.levels_L4, table.single, table.ranges_R2
+    compiled.call("wavelet_gradient", spectra_BHW, sizes, *weights, factors_BLP3, of_spectra_BHW)
     return values_BL, torch.fft.ifft2(of_spectra_BHW, norm="forward")
 
 

@@ -29,6 +29,8 @@ ROWS: dict[str, Callable[..., BenchmarkRow]] = {
     "loss-plain": losses.plain_loss,
     "loss-plain-beside-bce": losses.plain_loss_beside_bce,
     "loss-memory": losses.loss_memory,
+    "cwmi": losses.wavelet_loss,
+    "cwmi-plain": losses.plain_wavelet_loss,
     "mutual-learning": methods.mutual_learning,
     "iic": methods.invariant_information,
     "crf": crf.crf,
@@ -54,6 +56,8 @@ STEPS = dict.fromkeys(ROWS, 1) | {
     "loss-beside-bce": 5,
     "loss-plain": 5,
     "loss-plain-beside-bce": 5,
+    "cwmi": 5,
+    "cwmi-plain": 3,
     "mutual-learning": 4,
 }
 """Steps that a repetition of a row takes unless told otherwise."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.losses import RegionMutualInformationLoss
+from miseg.losses import MixedLoss, RegionMutualInformationLoss, complex_wavelet_mutual_information_parts
 from miseg.losses.information import compiled
 from miseg.service.benchmarks.rows import BenchmarkRow, device, peak_bytes_of
 
@@ -48,6 +48,17 @@ def plain_loss_beside_bce(dataset: PackedDataset, batch_size: int, steps: int, r
     with _no_compiler():
         values = _alternating({_name(): ours, "BCE": None}, steps, repetitions)
     return BenchmarkRow("loss-plain-beside-bce", "ms", values)
+
+
+def wavelet_loss(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
+    """Milliseconds for CWMI beside RMI + BCE, on the logits of `loss`; then CWMI with its cross-entropy."""
+    return BenchmarkRow("cwmi", "ms", _alternating(_wavelets_and_regions(), steps, repetitions))
+
+
+def plain_wavelet_loss(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
+    """`wavelet_loss`, without a compiler on the machine."""
+    with _no_compiler():
+        return BenchmarkRow("cwmi-plain", "ms", _alternating(_wavelets_and_regions(), steps, repetitions))
 
 
 def loss_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
@@ -92,11 +103,17 @@ def published_loss(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:
 
 
 ours = RegionMutualInformationLoss(CLASSES)
+wavelets = MixedLoss(complex_wavelet_mutual_information_parts)
+wavelets_and_cross_entropy = MixedLoss(complex_wavelet_mutual_information_parts, weight=9 / 19)
 
 
-def _name() -> str:
+def _name(loss: str = "RMI + BCE") -> str:
     compiled_here = device().type == "cpu" and compiled.available()
-    return "RMI + BCE, compiled" if compiled_here else "RMI + BCE, by PyTorch"
+    return f"{loss}, compiled" if compiled_here else f"{loss}, by PyTorch"
+
+
+def _wavelets_and_regions() -> dict[str, Callable[[Tensor, Tensor], Tensor] | None]:
+    return {_name("CWMI"): wavelets, _name(): ours, _name("CWMI + CE"): wavelets_and_cross_entropy}
 
 
 @contextlib.contextmanager

@@ -89,6 +89,15 @@ def test_losses_are_timed_in_turn(small, monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(row.values) == ["RMI + BCE, compiled", "BCE"]
 
 
+def test_wavelets_are_timed_beside_regions(small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "SIDE", 33)
+    row = benchmark.ROWS["cwmi"](small, batch_size=1, steps=1, repetitions=2)
+    assert list(row.values) == ["CWMI, compiled", "RMI + BCE, compiled", "CWMI + CE, compiled"]
+    row = benchmark.ROWS["cwmi-plain"](small, batch_size=1, steps=1, repetitions=1)
+    assert list(row.values) == ["CWMI, by PyTorch", "RMI + BCE, by PyTorch", "CWMI + CE, by PyTorch"]
+    assert row.ratios[0] > 0 and compiled.available()
+
+
 def test_rows_without_a_compiler_leave_it_as_it_was(small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "SIDE", 33)
     for named in (None, "cc"):
