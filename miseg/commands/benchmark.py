@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import JobOptions, execute
+from miseg.service.command.options import JobOptions, check_data, execute
 
 RowName = Literal[
     "data-path",
@@ -83,6 +83,7 @@ def run(arguments: Benchmark) -> int:
     for option in ("steps", "repetitions"):
         if (value := getattr(arguments, option)) is not None and value < 1:
             raise ValueError(f"--{option} {value}: use 1 or more")
+    check_data(arguments.data, arguments.root)
     # Not at the top: --help must not wait for them.
     from miseg.data.packed.dataset import PackedDataset
     from miseg.service.benchmarks import benchmark

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from miseg.service.command.options import JobOptions, execute
+from miseg.service.command.options import JobOptions, check_data, execute
 
 if TYPE_CHECKING:
     from miseg.service.command.start import Job
@@ -57,6 +57,8 @@ def run(arguments: Evaluate) -> int:
         raise ValueError(f"--run {' '.join(arguments.run)}: name each run once")
     if len(set(arguments.crf)) < len(arguments.crf):
         raise ValueError(f"--crf {' '.join(map(str, arguments.crf))}: name each number of iterations once")
+    if arguments.data is not None:
+        check_data(arguments.data, arguments.root)
     # Not at the top: --help must not wait for them.
     from dataclasses import replace
 

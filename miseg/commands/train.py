@@ -21,6 +21,7 @@ from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.given import named_settings
 from miseg.recipes.planning.plan import PLAN
+from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command.networks import NetworkOptions, check_named_once
 from miseg.service.command.options import JobOptions, check_data, execute
@@ -86,6 +87,7 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
         check_data(arguments.experiment.data, arguments.root)
         check_named_once(arguments, command)
         arguments.experiment = arguments.applied(arguments.experiment)
+        check_sources(arguments.experiment)
     # Not at the top: --help must not wait for them.
     from miseg.service.command.planning import planned
     from miseg.service.command.start import prepare

@@ -213,8 +213,11 @@ class StudyTable:
 
     @property
     def is_of_own_data(self) -> bool:
-        """Whether its data set has no recipes: its settings are planned from the data."""
-        return not has_recipes(self.dataset)
+        """Whether its data set has no recipes: its settings are planned from the data.
+
+        A folder's were once those of the embedded scenes; a table that was begun so goes on so.
+        """
+        return not has_recipes(self.dataset) and all(cell.recipe == cell.method for cell in self.cells)
 
     def filled(self, methods: Sequence[str], *, named: bool = False) -> StudyTable:
         """The table with a cell for each of the methods that is of its kind and not in it yet.
@@ -228,8 +231,8 @@ class StudyTable:
 
 
 def has_recipes(dataset: str) -> bool:
-    """Whether a study has recipes for a data set: one that miseg knows, a start of recipes' names, or a folder."""
-    return _is_folder(dataset) or any(f"{STEMS.get(dataset, dataset)}-{key}" in RECIPES for key in CONTENDERS)
+    """Whether a study has recipes for a data set: one that miseg knows, or a start of recipes' names."""
+    return any(f"{STEMS.get(dataset, dataset)}-{key}" in RECIPES for key in CONTENDERS)
 
 
 def _is_folder(dataset: str) -> bool:

@@ -147,7 +147,7 @@ def _check_compared(datasets: Sequence[str], asked: Asked, tables: Mapping[str, 
         starts = sorted({recipe.removesuffix(end) for recipe in RECIPES for end in ends if recipe.endswith(end)})
         raise ValueError(
             f"--data {' '.join(sorted(without))}: no recipe of {', '.join(asked.methods or default_methods())} there; "
-            f"there are some for {', '.join([*STEMS, *starts])}, and for any folder of packed 8-bit images"
+            f"there are some for {', '.join([*STEMS, *starts])}, and any other packed data set is planned for"
         )
     compared = {method for table in compared_tables for method in table.methods}
     if missing := [method for method in asked.methods or () if method not in compared]:

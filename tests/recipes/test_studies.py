@@ -16,7 +16,7 @@ from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, default_methods
 from miseg.recipes.planning.plan import PlannedSetting, TrainingPlan
-from miseg.recipes.study import Changes, StudyTable
+from miseg.recipes.study import Changes, StudyCell, StudyTable
 from miseg.recipes.study_growth import Asked, grown
 from miseg.service.study.start import Method
 
@@ -172,10 +172,26 @@ def test_changes_reach_the_recipes_that_they_are_for() -> None:
     assert none.cells == grown((), Asked(data=("camvid",)), DEFAULTS)[1].cells
 
 
-def test_a_folder_has_the_embedded_recipes_and_a_start_of_recipes_its_own() -> None:
-    (dense, none) = grown((), Asked(data=("/somewhere/street",)), DEFAULTS)
-    assert dense.name == "street" and dense.data == "/somewhere/street" and set(dense.methods) == set(DENSE)
-    assert none.cells[0].recipe == "embedded-kmeans"
+@pytest.mark.parametrize("data", ["/somewhere/street", "s3://bucket/street", "./embedded"])
+def test_a_folder_is_planned_for_as_own_data_of_a_name_is(data: str) -> None:
+    asked = Asked(methods=("ce", "kmeans"))
+    tables = grown((), replace(asked, data=(data,)), DEFAULTS)
+    named = grown((), replace(asked, data=("pets",)), DEFAULTS)
+    assert [table.is_of_own_data for table in tables] == [True, True]
+    for table, other in zip(tables, named, strict=True):
+        assert table.name == data.rpartition("/")[2] and table.data == data
+        assert [replace(cell, base=replace(cell.base, data="pets")) for cell in table.cells] == list(other.cells)
+
+
+def test_a_folder_s_table_that_began_with_the_embedded_recipes_goes_on_with_them() -> None:
+    cell = StudyCell("ce", "embedded-ce", replace(RECIPES["embedded-ce"](seed=0), data="/somewhere/street"))
+    begun = StudyTable("/somewhere/street", "dense", None, 4, 3, cells=(cell,))
+    (table,) = grown((begun,), Asked(methods=("rmi",)), DEFAULTS)
+    assert not table.is_of_own_data and [cell.recipe for cell in table.cells] == ["embedded-ce", "embedded-rmi"]
+    assert table.cells[0] == cell and table.cells[1].base.data == "/somewhere/street"
+
+
+def test_a_start_of_recipes_has_its_own() -> None:
     (table,) = grown((), Asked(data=("voc-v3plus",)), DEFAULTS)
     assert (table.data, table.methods) == ("voc-aug", ["ce", "bce", "rmi", "affinity"])
     (halves,) = grown((), Asked(data=("sentinel2-flanders-halves",)), DEFAULTS)

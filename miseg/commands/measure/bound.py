@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from miseg.service.command.options import JobOptions, execute
+from miseg.service.command.options import JobOptions, check_data, execute
 
 
 @dataclass
@@ -55,6 +55,8 @@ def run(arguments: MeasureBound) -> int:
     """Measure, and print the means over classes."""
     if not arguments.run and not arguments.checkpoint:
         raise ValueError("give --run or --checkpoint")
+    if arguments.data is not None:
+        check_data(arguments.data, arguments.root)
     # Not at the top: --help must not wait for them.
     from miseg.data.packed.dataset import PackedDataset
     from miseg.service.checkpoints import checkpoint_files

@@ -22,6 +22,7 @@ from miseg.recipes.planning.given import with_settings
 from miseg.recipes.planning.plan import TrainingPlan
 from miseg.recipes.space_text import parsed
 from miseg.recipes.spaces import at_its_point
+from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.command.networks import NetworkOptions
 from miseg.service.command.options import check_data, execute
 from miseg.service.tuning.command import TuningOptions, TuningRequest, search
@@ -85,9 +86,6 @@ def run(arguments: TuneAnyRecipe) -> int:
 
 def _of_methods(arguments: TuneAnyRecipe) -> tuple[Experiment, dict[str, Experiment], TrainingPlan]:
     """The experiment to tune and its baselines, with what is planned from the data for all of them alike."""
-    # Not at the top: --help must not wait for them.
-    from miseg.service.command.planning import planned
-
     names = [arguments.recipe, *arguments.baselines]
     if recipes := [name for name in names if name in RECIPES or name not in CONTENDERS]:
         raise ValueError(
@@ -102,6 +100,11 @@ def _of_methods(arguments: TuneAnyRecipe) -> tuple[Experiment, dict[str, Experim
     texts = arguments.set or ()
     changed = [with_settings(experiment, texts) for experiment in unplanned]
     given |= changed[0][1]
+    for experiment, _ in changed:
+        check_sources(experiment)
+    # Not at the top: --help must not wait for it, nor a name that is wrong.
+    from miseg.service.command.planning import planned
+
     of_data = planned(arguments, [experiment for experiment, _ in changed], given, arguments.workers_per_trial)
     (base, plan), *others = of_data
     arguments.decoded_gib = plan.decoded_gib

@@ -16,7 +16,7 @@ from miseg.methods.ranges import changed
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import execute
+from miseg.service.command.options import check_data, execute
 from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
@@ -45,6 +45,8 @@ class TuneInfoSeg(TuningOptions):
 def run(arguments: TuneInfoSeg) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
+    if arguments.data is not None:
+        check_data(arguments.data, arguments.root)
     base, rivals = experiments(arguments)
     subject = base.data.rstrip("/").rsplit("/", 1)[-1]
     return search(arguments, TuningRequest(f"tune-infoseg-{subject}", base, rivals, selection=arguments.selection))

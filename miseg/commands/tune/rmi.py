@@ -20,7 +20,7 @@ from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.networks import NetworkOptions
-from miseg.service.command.options import execute
+from miseg.service.command.options import check_data, execute
 from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
@@ -45,6 +45,8 @@ class TuneRmi(NetworkOptions, TuningOptions):
 def run(arguments: TuneRmi) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
+    if arguments.data is not None:
+        check_data(arguments.data, arguments.root)
     rmi, baselines = experiments(arguments)
     grid = arguments.grid.values(rmi) if arguments.grid else None
     subject = arguments.recipe or rmi.data.rstrip("/").rsplit("/", 1)[-1]

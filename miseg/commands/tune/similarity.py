@@ -14,7 +14,7 @@ from typing import Literal
 from miseg.methods.configs import MutualInformationSimilarity
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import execute
+from miseg.service.command.options import check_data, execute
 from miseg.service.tuning.command import TuningOptions, TuningRequest, search
 
 
@@ -38,6 +38,8 @@ class TuneSimilarity(TuningOptions):
 def run(arguments: TuneSimilarity) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
+    if arguments.data is not None:
+        check_data(arguments.data, arguments.root)
     base, rivals = experiments(arguments)
     subject = base.data.rstrip("/").rsplit("/", 1)[-1]
     return search(arguments, TuningRequest(f"tune-similarity-{subject}", base, rivals))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ from miseg.data.folders.raster_bytes import header_bits, is_tiff, read_raster
 
 Colour = tuple[int, int, int]
 
-_AT_ONCE = 2**20
+_AT_ONCE = 2**18
+_SHOWN = 16
+"""Values beyond those that are allowed of which a message may name some."""
 _ORIENTATION = 0x0112
 _ARRAYS = {b"MATLAB": "MATLAB", b"\x93NUMPY": "NumPy", b"\x89HDF": "HDF5"}
 
@@ -134,17 +137,31 @@ def count_values(values: np.ndarray, most: int) -> dict[int, int]:
     Returns:
         Value -> number of pixels, in order of values; more than `most` of them where counting ended early.
     """
-    flat = values.reshape(-1, 3) if values.ndim == 3 else values.reshape(-1)
+    if values.ndim == 3:
+        return _counted(values.reshape(-1, 3), most, pack_colours)
+    return _counted(values.reshape(-1), most, lambda part: part)
+
+
+def count_ids(values: np.ndarray, most: int) -> dict[int, int]:
+    """Pixels of each id of a mask [H, W], whose numbers may be of any type, as `count_values` has them.
+
+    Raises:
+        BadFileError: fractions, infinities, or pixels that are no number.
+    """
+    return _counted(values.reshape(-1), most, _whole)
+
+
+def _counted(flat: np.ndarray, most: int, converted: Callable[[np.ndarray], np.ndarray]) -> dict[int, int]:
     counts: dict[int, int] = {}
     for first in range(0, len(flat), _AT_ONCE):
-        part = flat[first : first + _AT_ONCE]
-        if part.ndim == 2:
-            part = pack_colours(part)
+        part = converted(flat[first : first + _AT_ONCE])
         # Masks are runs of equal pixels: far fewer have to be sorted.
         starts = np.concatenate([[0], np.flatnonzero(part[1:] != part[:-1]) + 1])
         seen, where = np.unique(part[starts], return_inverse=True)
         pixels = np.bincount(where, np.diff(np.append(starts, len(part)))).astype(np.int64)
-        for value, number in zip(seen.tolist(), pixels.tolist(), strict=True):
+        # Beyond what is told, to go through one value after the other would take seconds.
+        shown = slice(most + _SHOWN)
+        for value, number in zip(seen[shown].tolist(), pixels[shown].tolist(), strict=True):
             counts[value] = counts.get(value, 0) + number
         if len(counts) > most:
             break
@@ -193,13 +210,13 @@ def _whole(values: np.ndarray) -> np.ndarray:
     wrong = ~np.isfinite(values)
     if wrong.any():
         raise BadFileError(
-            f"{int(wrong.sum())} pixels that are no number (NaN or infinite): write an id there, and give it with "
+            "pixels that are no number (NaN or infinite): write an id there, and give it with "
             "--ignore"
         )
     wrong = (values != np.rint(values)) | (np.abs(values) > 2**32)
     if wrong.any():
         raise BadFileError(
-            f"{int(wrong.sum())} values that are no ids, such as {float(values[wrong][0]):g}: give masks of whole "
+            f"values that are no ids, such as {float(values[wrong][0]):g}: give masks of whole "
             "numbers, or --threshold for the level from which a pixel is foreground"
         )
     return values.astype(np.int64)

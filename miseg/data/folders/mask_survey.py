@@ -11,7 +11,7 @@ from miseg.data.checks import BadFileError, read_bytes
 from miseg.data.folders.class_colours import distinct_colours
 from miseg.data.folders.class_tables import read_colours
 from miseg.data.folders.encoding import MOST_CLASSES, MaskEncoding, MaskFile, MaskOptions
-from miseg.data.folders.mask_files import Colour, MaskPixels, count_values, read_mask, unpack_colour
+from miseg.data.folders.mask_files import Colour, MaskPixels, count_ids, count_values, read_mask, unpack_colour
 from miseg.data.folders.mask_ids import IdsOfMasks, binary, numbers, some
 
 _MOST_VALUES = 2**12
@@ -96,7 +96,7 @@ class MaskSurvey:
 
     def _add_object(self, pixels: MaskPixels) -> None:
         self._objects = True
-        values = list(count_values(pixels.ids(), 2))
+        values = list(count_ids(pixels.grey(), 2))
         if len(values) > 2 or (len(values) == 2 and 0 not in values):
             raise BadFileError(
                 f"mask of one object that holds more than 0 and one other value ({some(values)}): save it without "
@@ -104,8 +104,8 @@ class MaskSurvey:
             )
 
     def _add_instances(self, pixels: MaskPixels) -> None:
-        values = pixels.values if pixels.values.ndim == 3 else pixels.ids()
-        count = len(count_values(values, _MOST_OBJECTS))
+        values = pixels.values
+        count = len((count_values if values.ndim == 3 else count_ids)(values, _MOST_OBJECTS))
         if count > _MOST_OBJECTS or (pixels.lossy and count > 2):
             raise BadFileError(_blurred(pixels, count, _MOST_OBJECTS, "objects"))
 
@@ -130,9 +130,8 @@ class MaskSurvey:
     def _add(self, pixels: MaskPixels, name: str) -> None:
         self._lossy = self._lossy or (name if pixels.lossy else "")
         grey = pixels.is_grey()
-        values = pixels.ids() if grey else pixels.values
         most = _MOST_VALUES if grey else MOST_CLASSES
-        counts = count_values(values, most)
+        counts = count_ids(pixels.grey(), most) if grey else count_values(pixels.values, most)
         if len(counts) > most:
             raise BadFileError(_blurred(pixels, len(counts), most, "ids" if grey else "colours"))
         if not grey:

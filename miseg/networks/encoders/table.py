@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module, metadata
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +20,9 @@ Kind = Literal["halving", "quarter", "full", "plain", "none"]
 1/1 (full); maps of one size from all its blocks, as a ViT does (plain); or none that a decoder here takes (none)."""
 
 TABLE = Path(__file__).with_suffix(".tsv")
+
+_DECLARATION = re.compile(r"^@register_model\ndef (\w+)\(", re.MULTILINE)
+"""Declaration of an encoder in timm's source files."""
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and deviation of red, green and blue, for values in 0..1."""
@@ -60,10 +65,9 @@ def find(name: str) -> Encoder:
         ValueError: neither timm nor segmentation-models-pytorch has it; the message lists the nearest names.
     """
     stem, _, tag = name.partition(".")
-    known = encoders()
-    encoder = known.get(stem) or _of_another_timm(stem)
+    encoder = encoders().get(stem) or _not_in_table(stem)
     if encoder is None:
-        nearest = ", ".join(_nearest(stem, known)) or "resnet34, mit_b0"
+        nearest = ", ".join(_nearest(stem, {**encoders(), **dict.fromkeys(_names_of_timm())})) or "resnet34, mit_b0"
         raise ValueError(f"encoder = {name!r}: there is no such encoder in timm; the nearest are {nearest}")
     if tag and tag not in encoder.weights:
         tags = ", ".join(f"{stem}.{other}" for other in encoder.weights) or "none"
@@ -71,7 +75,7 @@ def find(name: str) -> Encoder:
     return encoder
 
 
-def _nearest(name: str, known: Mapping[str, Encoder]) -> list[str]:
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
     """Up to five names: those that go on as this one begins, the shortest first, then those that differ least."""
     longer = sorted((other for other in known if other.startswith(name)), key=lambda other: (len(other), other))[:3]
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
@@ -134,12 +138,19 @@ def _colours(text: str) -> Colours:
 
 
 @functools.cache
-def _of_another_timm(name: str) -> Encoder | None:
-    """The encoder as it is found by building it, where a timm is installed that the table does not know."""
-    try:
-        if metadata.version("timm") == versions().get("timm"):
-            return None
-    except metadata.PackageNotFoundError:
+def _not_in_table(name: str) -> Encoder | None:
+    """The encoder as it is found by building it, where the installed timm has one that the table lacks."""
+    if name not in _names_of_timm():
         return None
     # Only here: it brings torch and timm along, which the table saves.
     return import_module("miseg.networks.encoders.probing").probe(name)
+
+
+@functools.cache
+def _names_of_timm() -> frozenset[str]:
+    """Names of the encoders of the installed timm, as its source files declare them: nothing is imported."""
+    timm = find_spec("timm")
+    if timm is None or timm.origin is None:
+        return frozenset()
+    sources = (path.read_text(encoding="utf-8") for path in Path(timm.origin).parent.glob("models/*.py"))
+    return frozenset(name for source in sources for name in _DECLARATION.findall(source))

@@ -13,6 +13,7 @@ import tyro
 from miseg.recipes.contenders import CONTENDERS, STEMS
 from miseg.recipes.study import Changes, StudyTable, has_recipes
 from miseg.recipes.study_growth import Asked, grown
+from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.command.options import JobOptions, check_data
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Options(JobOptions):
 
     data: tuple[str, ...] | None = None
     """Data sets by name, starts of recipes' names (camvid-v3plus, porto-voc), or folders or URIs of packed ones. Of
-    own data, by name or by their description, settings are planned from the data and printed with the reasons.
+    own data, by name, folder or description, settings are planned from the data and printed with the reasons.
     Default: embedded, or with --resume those of the study."""
     methods: tuple[Method, ...] | None = None
     """Methods to compare; one that learns from labels and has no recipe for the data takes another method's settings.
@@ -119,7 +120,10 @@ def start(options: Options) -> Study:
     options.check()
     _check_data(options)
     if not options.resume:
-        grown((), options.asked, {"trials": 1, "confirm_seeds": 1})  # its errors need no server
+        # Its errors need no server.
+        for table in grown((), options.asked, {"trials": 1, "confirm_seeds": 1}):
+            for cell in table.cells:
+                check_sources(cell.base)
     known = _known(options)
     # Only now: they bring torch, Ray and MLflow along.
     from miseg.service.command.start import prepare
@@ -157,7 +161,7 @@ def _check_data(options: Options) -> None:
         return
     names = []
     for data in options.data:
-        if data in STEMS or (has_recipes(data) and "/" not in data and "\\" not in data):
+        if data in STEMS or has_recipes(data):
             names.append(data)
             continue
         check_data(data, options.root)

@@ -10,7 +10,7 @@ from PIL import Image
 from miseg.data.checks import BadFileError
 from miseg.data.folders.class_tables import read_colours, read_ids
 from miseg.data.folders.encoding import MaskEncoding, MaskOptions
-from miseg.data.folders.mask_files import count_values, read_mask
+from miseg.data.folders.mask_files import count_ids, count_values, read_mask
 from miseg.data.folders.mask_survey import survey_masks
 from tests.support.rasters import write_raster
 
@@ -370,4 +370,15 @@ def test_counts_are_numpy_s(seed: int) -> None:
     values = np.repeat(rng.integers(-5, 300, (300, 40)), 100, 1).astype(rng.choice(["int16", "int32", "float32"]))
     seen, counts = np.unique(values, return_counts=True)
     assert count_values(values, 1000) == dict(zip(seen.tolist(), counts.tolist(), strict=True))
+    assert count_ids(values, 1000) == count_values(values, 1000)
     assert len(count_values(rng.random((1200, 1000)), 50)) > 50
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float64"])
+def test_an_image_that_poses_as_a_mask_is_not_counted_to_its_end(dtype: str) -> None:
+    values = np.arange(2**20, dtype=dtype).reshape(1024, 1024)
+    assert 50 < len(count_ids(values, 50)) < 100
+    with pytest.raises(BadFileError, match=r"values that are no ids, such as 0.5"):
+        count_ids(values + 0.5, 50)
+    with pytest.raises(BadFileError, match=r"pixels that are no number"):
+        count_ids(values * np.nan, 50)
