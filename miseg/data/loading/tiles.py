@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from miseg.data.labels.annotations import Annotations
+from miseg.data.packed.moments import SMALLEST_DEVIATION
 from miseg.data.raster.grid import Window
 from miseg.data.raster.scenes import Scene
 from miseg.data.samples import IGNORE_LABEL
@@ -68,8 +69,9 @@ class StandardScene:
             raise ValueError(f"{scene.name}: no valid pixel (all cloud or without data): choose a clearer date")
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        # A constant band would be divided by 0; one stored step is the smallest deviation that it can show.
-        std = np.maximum(std, 1 / scene.full_scale)
+        # A constant band would be divided by 0; one stored step is the smallest deviation that it can show. Float has
+        # none: of it the sidecar's last digit, as packing takes it.
+        std = np.maximum(std, SMALLEST_DEVIATION if scene.full_scale == 1 else 1 / scene.full_scale)
         return cls(scene, tuple(mean.tolist()), tuple(std.tolist()))
 
     def tile(self, window: Window, margin: int) -> Tile:

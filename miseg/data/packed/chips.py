@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CHIP = 256
 """Pixels of a chip's side, at most."""
+SMALLEST_FLOAT = np.float32(1e-30)
+"""Value of a float pixel with data whose bands are all 0, which stands for no data."""
 _MAGIC = (b"II*\0", b"MM\0*")
 
 
@@ -93,34 +95,42 @@ def decode_chip(data: bytes) -> np.ndarray:
         raise ValueError(str(error.__cause__ or error).split("\n")[0]) from None
 
 
-def store(values: np.ndarray, valid: np.ndarray, full_scale: int) -> np.ndarray:
-    """Values as a chip stores them: value · full scale, rounded; 0 in all bands where not valid.
+def store(values: np.ndarray, valid: np.ndarray, info: DataSetInfo) -> np.ndarray:
+    """Values as a chip stores them: value · full scale, of whole numbers rounded; 0 in all bands where not valid.
 
     Args:
         values: float32 [H, W, C], 1.0 at full scale.
         valid: bool [H, W].
-        full_scale: 255 makes uint8, more uint16.
+        info: `full_scale`: 255 makes uint8, more uint16, but where `dtype` is "float32"; of float a full scale of 1
+            keeps what is no whole number.
 
     Returns:
-        uint8 or uint16 [H, W, C]. A valid pixel that would be stored as nodata has 1 in its first band.
+        uint8, uint16 or float32 [H, W, C]. A valid pixel that would be stored as nodata has 1 in its first band, of
+        float the smallest step.
     """
-    kind, most = (np.uint8, 2**8 - 1) if full_scale <= 255 else (np.uint16, 2**16 - 1)
     # Exact for stored values: float32 keeps 24 bits of the quotient.
-    stored = np.rint(values * np.float32(full_scale)).clip(0, most).astype(kind)
+    stored = values * np.float32(info.full_scale)
+    if info.dtype != "float32" or info.full_scale != 1:
+        stored = np.rint(stored)
+    if info.dtype == "float32":
+        stored = stored.astype(np.float32)
+    else:
+        kind, most = (np.uint8, 2**8 - 1) if info.full_scale <= 255 else (np.uint16, 2**16 - 1)
+        stored = stored.clip(0, most).astype(kind)
     stored[~valid] = 0
-    stored[..., 0][valid & ~stored.any(2)] = 1
+    stored[..., 0][valid & ~stored.any(2)] = SMALLEST_FLOAT if info.dtype == "float32" else 1
     return stored
 
 
 def scene_chips(
-    scene: Scene, split: str, full_scale: int, series: str, area: Window | None = None, size: int = CHIP
+    scene: Scene, split: str, info: DataSetInfo, series: str, area: Window | None = None, size: int = CHIP
 ) -> Iterator[Sample]:
     """The chips of a scene that have at least one valid pixel, one in memory at a time.
 
     Args:
         scene: what to read.
         split: of the samples.
-        full_scale: stored value of 1.0 in the chips.
+        info: the data set's, of which full scale and type count.
         series: name of the scenes' place; a sample's `series` is that of its chip, "<series>/r<row>-c<column>".
         area: part of the scene; None is all of it.
         size: pixels of a side, at most.
@@ -139,7 +149,7 @@ def scene_chips(
             continue
         corner, grid = f"r{window[0]:05d}-c{window[1]:05d}", scene.grid.part(window)
         name = f"{split}/{series}/{corner}/{scene.date or scene.name}"
-        chip = store(values, valid, full_scale)
+        chip = store(values, valid, info)
         # A scene without a date has no other dates to be paired with.
         chip_series = None if scene.date is None else f"{series}/{corner}"
         yield Sample(name, split, chip, None, chip_series, scene.date, grid.to_json())

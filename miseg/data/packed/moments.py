@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_SMALLEST = 1e-6
+SMALLEST_DEVIATION = 1e-6
 """Deviation of a constant channel of float, in units of the full scale: the sidecar's last digit."""
 
 
@@ -40,6 +40,6 @@ def statistics(parts: Sequence[Moments], full_scale: int) -> tuple[list[float], 
     mean = sums[0] / count / full_scale
     variance = sums[1] / count / full_scale**2 - mean**2
     # A constant channel would be divided by 0; one step is the smallest deviation that whole numbers can show.
-    smallest = 1 / full_scale if all(part.whole for part in parts) else _SMALLEST
+    smallest = 1 / full_scale if all(part.whole for part in parts) else SMALLEST_DEVIATION
     std = np.maximum(np.sqrt(np.maximum(variance, 0)), smallest)
     return [round(float(v), 6) for v in mean], [round(float(v), 6) for v in std]

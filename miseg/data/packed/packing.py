@@ -219,6 +219,8 @@ class _ShardWriter:
             sidecar["nodata"] = self.info.nodata
         if self.info.drawn is not None:
             sidecar["drawn"] = self.info.drawn
+        if self.info.scene is not None:
+            sidecar["scene"] = self.info.scene
         if self._dates:
             sidecar["dates"] = {series: self._of_dates(dates) for series, dates in sorted(self._dates.items())}
         lines = [json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in self.rejected]

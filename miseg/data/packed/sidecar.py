@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from miseg.data.packed.moments import scene_series
 from miseg.data.packed.packing import FORMAT_VERSION
@@ -41,6 +42,7 @@ class PackedInfo:
         dtype: type of stored pixels: "uint8", "uint16" or "float32".
         dates: by the place of whole scenes, and by date, {"mean": C values, "std": C values}: as `mean` and `std`, over
             the pixels of that date in all splits. Empty where images have no date.
+        scene: of own series, names of the bands and how files were read; empty for others.
     """
 
     name: str
@@ -56,6 +58,12 @@ class PackedInfo:
     nodata: int | None = None
     dtype: str = "uint8"
     dates: dict[str, dict[str, dict[str, tuple[float, ...]]]] = field(default_factory=dict)
+    scene: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the channels; none where they are not known."""
+        return tuple(map(str, self.scene.get("bands", ())))
 
     def at(self, series: str, date: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of a date, C values each in units of the full scale, for a row's `series` and `date`.
@@ -115,6 +123,7 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
                 }
                 for series, dates in data.get("dates", {}).items()
             },
+            scene=dict(data.get("scene", {})),
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None

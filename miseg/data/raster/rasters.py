@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from miseg.data.raster.alignment import source_window, whole_shift
 from miseg.data.raster.grid import Grid, Window
 from miseg.extras import require
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 _SATURATED = 2**16 - 1
-_SAME = 1e-3
-"""Part of a pixel below which two grids count as one."""
 
 
 FORMATS = {
@@ -91,45 +89,13 @@ def grid_of(source: DatasetReader) -> Grid:
     return Grid(source.height, source.width, crs, (a, b, c, d, e, f) if crs else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
 
 
-def check_alignable(file: Path, own: Grid, grid: Grid, resample: bool = False) -> None:
-    """Refuses a `file` on the grid `own` that cannot be read on `grid`.
-
-    Args:
-        file: what the message names.
-        own: the file's grid.
-        grid: where it is to be read.
-        resample: whether another pixel size is accepted.
-
-    Raises:
-        ValueError: another CRS, another pixel size, no overlap, or other pixels where neither has a CRS.
-    """
-    if (own.crs is None) != (grid.crs is None) or (own.crs is not None and not _same_crs(own.crs, str(grid.crs))):
-        raise ValueError(
-            f"{file}: its CRS is {own.crs or 'missing'}, that of the other files {grid.crs or 'missing'}: "
-            "bring all to one with gdalwarp -t_srs"
-        )
-    if own.crs is None and (own.height, own.width) != (grid.height, grid.width):
-        raise ValueError(
-            f"{file}: {own.height} x {own.width} pixels, the other files have {grid.height} x {grid.width}, and "
-            "without a georeference they cannot be aligned: cut them to one size or add georeferences"
-        )
-    sizes = [math.sqrt(abs(a * e - b * d)) for a, b, _, d, e, _ in (own.transform, grid.transform)]
-    if not resample and abs(sizes[0] / sizes[1] - 1) > 0.01:
-        raise ValueError(
-            f"{file}: pixels of {sizes[0]:g} beside pixels of {sizes[1]:g} in the other files (units of the CRS): use "
-            "files of one resolution, or ask for resampling (resample=True)"
-        )
-    top, left, bottom, right = _extent(own, grid)
-    if min(bottom, own.height) <= max(top, 0) or min(right, own.width) <= max(left, 0):
-        raise ValueError(f"{file}: it does not overlap the other files' area: leave it out")
-
-
 def read_bands(bands: Sequence[tuple[Path, int]], area: Grid, *, nearest: bool = False) -> np.ndarray:
     """The stored values of `bands` (file, number from 1) on `area`; only the part that it needs is read from disk.
 
-    A pixel is missing where all bands of one file grid hold the nodata value (0 where the file names none), where any
-    is NaN, or where 16 unsigned bits are saturated (65535). A file whose pixels lie a fraction of a pixel beside the
-    area's is interpolated bilinearly without its missing pixels, or by nearest neighbour.
+    A pixel is missing where all bands of one file grid hold the nodata value (0 where the file names none), where the
+    file's own mask says so, where any band is NaN or infinite or, signed or of float, holds a nodata value that the
+    file names and that is not 0, or where 16 unsigned bits are saturated (65535). A file whose pixels lie a fraction of
+    a pixel beside the area's is interpolated bilinearly without its missing pixels, or by nearest neighbour.
 
     Returns:
         float32 [C, h, w], NaN where a pixel is missing or outside its file.
@@ -139,7 +105,7 @@ def read_bands(bands: Sequence[tuple[Path, int]], area: Grid, *, nearest: bool =
     """
     result = np.full((len(bands), area.height, area.width), np.nan, np.float32)
     for own, indices in _by_grid(bands).items():
-        row, column, height, width = _source_window(own, area)
+        row, column, height, width = source_window(own, area)
         if min(height, width) < 1:
             continue
         stored = np.empty((len(indices), height, width), np.float32)
@@ -148,10 +114,13 @@ def read_bands(bands: Sequence[tuple[Path, int]], area: Grid, *, nearest: bool =
         for file in dict.fromkeys(bands[index][0] for index in indices):
             planes = [plane for plane, index in enumerate(indices) if bands[index][0] == file]
             numbers = [bands[indices[plane]][1] for plane in planes]
-            values, nodata = _read(file, numbers, (row, column, height, width))
+            values, nodata, masked = _read(file, numbers, (row, column, height, width))
             stored[planes] = values
             missing &= (values == (0 if nodata is None else nodata)).all(0)
-            unusable |= (np.isnan(values) | ((values == _SATURATED) & (values.dtype == np.uint16))).any(0)
+            unusable |= (~np.isfinite(values) | ((values == _SATURATED) & (values.dtype == np.uint16))).any(0) | masked
+            if nodata and values.dtype.kind in "if":
+                # Such as -9999: in one band alone it is no measurement either.
+                unusable |= (values == nodata).any(0)
         stored[:, missing | unusable] = np.nan
         result[indices] = _aligned(stored, own.part((row, column, height, width)), area, nearest)
     return result
@@ -184,59 +153,26 @@ def _by_grid(bands: Sequence[tuple[Path, int]]) -> dict[Grid, list[int]]:
     return groups
 
 
-def _read(file: Path, numbers: list[int], window: Window) -> tuple[np.ndarray, float | None]:
+def _read(file: Path, numbers: list[int], window: Window) -> tuple[np.ndarray, float | None, np.ndarray]:
+    """Bands [C, h, w] of a window, the nodata value, and where the file's own mask says that there is no data."""
     # Not at the top: images alone need no extra 'geo'.
     from rasterio import windows
+    from rasterio.enums import MaskFlags
 
     row, column, height, width = window
+    part = windows.Window(column, row, width, height)
     with open_raster(file) as source:
-        return source.read(numbers, window=windows.Window(column, row, width, height)), source.nodata
-
-
-def _same_crs(first: str, second: str) -> bool:
-    # Not at the top: images alone need no extra 'geo'.
-    from rasterio.crs import CRS
-
-    return first == second or CRS.from_string(first) == CRS.from_string(second)
-
-
-def _extent(own: Grid, area: Grid) -> tuple[float, float, float, float]:
-    """Top, left, bottom and right of the area in pixels of `own`."""
-    a, b, c, d, e, f = area.transform
-    corners = [
-        (a * column + b * row + c, d * column + e * row + f) for column in (0, area.width) for row in (0, area.height)
-    ]
-    a, b, c, d, e, f = own.transform
-    determinant = a * e - b * d
-    rows = [(a * (y - f) - d * (x - c)) / determinant for x, y in corners]
-    columns = [(e * (x - c) - b * (y - f)) / determinant for x, y in corners]
-    return min(rows), min(columns), max(rows), max(columns)
-
-
-def _shift(own: Grid, area: Grid) -> tuple[int, int] | None:
-    """Whole pixels (rows, columns) from the first pixel of `own` to that of `area`; None where it takes more."""
-    if not np.allclose(np.take(own.transform, (0, 1, 3, 4)), np.take(area.transform, (0, 1, 3, 4)), rtol=1e-9, atol=0):
-        return None
-    top, left, _, _ = _extent(own, area)
-    return (round(top), round(left)) if max(abs(top - round(top)), abs(left - round(left))) < _SAME else None
-
-
-def _source_window(own: Grid, area: Grid) -> Window:
-    """Row, column, height and width of the pixels of `own` that the area is made from; 0 pixels outside."""
-    shift = _shift(own, area)
-    if shift is not None:
-        top, left, bottom, right = *shift, shift[0] + area.height, shift[1] + area.width
-    else:
-        extent = _extent(own, area)
-        # Interpolation reaches one pixel further.
-        top, left, bottom, right = (*(math.floor(v) - 2 for v in extent[:2]), *(math.ceil(v) + 2 for v in extent[2:]))
-    top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, own.height), min(right, own.width)
-    return top, left, bottom - top, right - left
+        values = source.read(numbers, window=part)
+        # A band marked as alpha is none: the near infrared of aerial images often is.
+        flags = source.mask_flag_enums[0]
+        own = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        masked = source.read_masks(1, window=part) == 0 if own else np.zeros((height, width), bool)
+        return values, source.nodata, masked
 
 
 def _aligned(stored: np.ndarray, own: Grid, area: Grid, nearest: bool) -> np.ndarray:
     result = np.full((len(stored), area.height, area.width), np.nan, np.float32)
-    shift = _shift(own, area)
+    shift = whole_shift(own, area)
     if shift is not None:
         row, column = -shift[0], -shift[1]
         result[:, row : row + own.height, column : column + own.width] = stored

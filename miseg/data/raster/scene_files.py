@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from miseg.data.raster import sentinel2
+from miseg.data.raster.alignment import check_alignable
 from miseg.data.raster.grid import Grid
-from miseg.data.raster.rasters import check_alignable, grid_of, open_raster
+from miseg.data.raster.rasters import grid_of, open_raster
 from miseg.data.raster.scenes import CLOUDS, Band, Scene, Series
 
 BANDS_10M = ("B02", "B03", "B04", "B08")
@@ -23,11 +24,13 @@ class SceneOptions:
 
     Attributes:
         bands: names of the bands wanted, in the channels' order. A stacked file that does not name its bands has
-            exactly these, in this order; for one that does, and for single-band files, `BANDS_10M` by default.
+            exactly these, in this order; for one that does, and for single-band files, `BANDS_10M` by default. Or
+            numbers ("1", "4") of a stacked file's bands.
         offset: what is added to stored values; None: what the metadata or the product's name say, 0 for stacked files.
         full_scale: stored value of 1.0; None: the metadata's, or by type 255 (8 bits), 10000 (16 bits), 1 (float).
         resample: whether bands of another pixel size are brought to the first one's, bilinearly.
         masked: classes of the scene classification that are not valid.
+        order: names of a model's channels; the bands, whose names then have to be these, are brought into this order.
     """
 
     bands: tuple[str, ...] | None = None
@@ -35,6 +38,7 @@ class SceneOptions:
     full_scale: float | None = None
     resample: bool = False
     masked: tuple[int, ...] = field(default=CLOUDS)
+    order: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.bands is not None and (not self.bands or len(set(self.bands)) != len(self.bands)):
@@ -58,7 +62,7 @@ def open_scene(path: Path | str, options: SceneOptions | None = None, *, mask: P
     path, options = Path(path), options or SceneOptions()
     if path.is_dir():
         files = sentinel2.safe_files(path) if sentinel2.is_safe(path) else _files(path)
-        return _single_bands(path, files, options, mask)
+        return open_band_files(path, files, options, mask)
     return _stack(path, options, mask)
 
 
@@ -94,7 +98,7 @@ def open_series(
             dated.setdefault(date, []).append(path)
     for files in dated.values():
         if all(_has_band(path, options) for path in files):
-            scenes.append(_single_bands(folder, files, options, None))
+            scenes.append(open_band_files(folder, files, options, None))
         else:
             scenes += [open_scene(path, options) for path in files if not _is_mask(path)]
     if not scenes:
@@ -119,9 +123,19 @@ def _has_band(path: Path, options: SceneOptions) -> bool:
     return any(sentinel2.band_files([path], name) for name in names)
 
 
-def _single_bands(folder: Path, files: list[Path], options: SceneOptions, mask: Path | None) -> Scene:
-    """A scene of `files` of one band each."""
-    names, file_of, grids = options.bands or BANDS_10M, {}, {}
+def open_band_files(folder: Path, files: Sequence[Path], options: SceneOptions, mask: Path | None = None) -> Scene:
+    """The scene in files of one band each, whose names end in the bands' names.
+
+    Args:
+        folder: where they are, or the product's.
+        files: those of one date; what else is among them is passed over.
+        options: how they are understood.
+        mask: as of `open_scene`.
+
+    Raises:
+        ValueError: as `open_scene`.
+    """
+    names, file_of, grids = options.bands or options.order or BANDS_10M, {}, {}
     for name in names:
         sizes = sentinel2.band_files(files, name)
         if not sizes:
@@ -135,14 +149,18 @@ def _single_bands(folder: Path, files: list[Path], options: SceneOptions, mask: 
                 raise ValueError(f"{file}: {source.count} bands in a file named after one: split it, or rename it")
             file_of[name], grids[name], kind = file, grid_of(source), source.dtypes[0]
     first = grids[names[0]]
-    for name in names[1:]:
+    if options.resample:
+        # The finest: a coarse band read on it loses nothing.
+        first = min(grids.values(), key=lambda grid: abs(grid.transform[0] * grid.transform[4]))
+    for name in names:
         check_alignable(file_of[name], grids[name], first, options.resample)
     described = sorted(folder.glob("MTD_MSIL*.xml"))
     metadata = sentinel2.read_metadata(described[0]) if described else None
     dates = [sentinel2.date_in(text) for text in (folder.name, file_of[names[0]].stem)]
     # A series' folder may be named after a year's first day; the file's own name is nearer to the truth.
     date = next((day for day in (*reversed(dates), metadata.date if metadata else None) if day is not None), None)
-    if options.offset is None and (metadata is not None or kind == "uint16"):
+    of_sentinel2 = kind == "uint16" and set(names) <= set(sentinel2.BANDS)
+    if options.offset is None and (metadata is not None or of_sentinel2):
         full_scale, offsets = sentinel2.scaling(
             names,
             metadata,
@@ -169,30 +187,41 @@ def _stack(path: Path, options: SceneOptions, mask: Path | None) -> Scene:
     with open_raster(path) as source:
         grid, kind, described = grid_of(source), source.dtypes[0], source.descriptions
         stamp = source.tags().get("TIFFTAG_DATETIME", "")
-    names = options.bands or BANDS_10M
-    if all(described):
-        missing = [name for name in names if name not in described]
-        if missing:
-            there = ", ".join(map(str, described))
-            raise ValueError(f"{path}: no band {', '.join(missing)} (there: {there}): ask for others (bands=)")
-        numbers = [described.index(name) + 1 for name in names]
-    elif options.bands is None:
-        raise ValueError(
-            f"{path}: its {len(described)} bands have no descriptions: say which they are, in order (bands=)"
-        )
-    elif len(options.bands) != len(described):
-        raise ValueError(
-            f"{path}: {len(described)} bands without descriptions, {len(options.bands)} named "
-            f"({', '.join(options.bands)}): name each, in order (bands=)"
-        )
-    else:
-        numbers = list(range(1, len(names) + 1))
+    names, numbers = _chosen(path, described, options)
     beside = path.with_name(f"{path.stem}_SCL{path.suffix}")
     if mask is None and beside.is_file():
         mask = beside
     bands = tuple(Band(name, path, number, options.offset or 0.0) for name, number in zip(names, numbers, strict=True))
     date = sentinel2.date_in(path.stem) or sentinel2.date_in(stamp.split(" ")[0].replace(":", "-"))
     return _scene(path.stem, date, bands, grid, options.full_scale or _full_scale(kind), mask, options)
+
+
+def _chosen(path: Path, described: Sequence[str | None], options: SceneOptions) -> tuple[list[str], list[int]]:
+    """Names and numbers, from 1, of the bands of a stacked file that are wanted."""
+    asked, named = options.bands or options.order, all(described)
+    if asked and all(band.isdecimal() for band in asked) and not set(asked) <= set(described):
+        numbers = list(map(int, asked))
+        if wrong := [number for number in numbers if not 1 <= number <= len(described)]:
+            raise ValueError(f"{path}: no band number {wrong[0]}: it has {len(described)}, numbered from 1")
+        return [str(described[number - 1]) if named else str(number) for number in numbers], numbers
+    if named:
+        names = list(asked or BANDS_10M)
+        there = ", ".join(map(str, described))
+        if missing := [name for name in names if name not in described]:
+            raise ValueError(f"{path}: no band {', '.join(missing)} (there: {there}): ask for others (bands=)")
+        if twice := [name for name in names if described.count(name) > 1]:
+            raise ValueError(f"{path}: several bands are {twice[0]} (there: {there}): choose by numbers (bands=)")
+        return names, [described.index(name) + 1 for name in names]
+    if asked is None:
+        raise ValueError(
+            f"{path}: its {len(described)} bands have no descriptions: say which they are, in order (bands=)"
+        )
+    if len(asked) != len(described):
+        raise ValueError(
+            f"{path}: {len(described)} bands without descriptions, {len(asked)} named "
+            f"({', '.join(asked)}): name each, in order (bands=)"
+        )
+    return list(asked), list(range(1, len(asked) + 1))
 
 
 def _scene(
@@ -208,6 +237,14 @@ def _scene(
         with open_raster(mask) as source:
             own = grid_of(source)
         check_alignable(mask, own, grid, resample=True)
+    if options.order is not None:
+        by_name = {band.name: band for band in bands}
+        if set(by_name) != set(options.order):
+            raise ValueError(
+                f"{name}: bands {', '.join(by_name)}, the model was trained on {', '.join(options.order)}: give "
+                "--bands by these names"
+            )
+        bands = [by_name[band] for band in options.order]
     return Scene(name, date, tuple(bands), grid, full_scale, mask, options.masked)
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from miseg.data.raster.alignment import check_alignable
+from miseg.data.raster.codes import read_codes
 from miseg.data.raster.grid import Grid, Window
-from miseg.data.raster.rasters import check_alignable, grid_of, open_raster, read_bands
+from miseg.data.raster.rasters import grid_of, open_raster, read_bands
 
 CLOUDS = (0, 1, 2, 3, 8, 9, 10)
 """Classes of Sentinel-2's scene classification (SCL) that are no view of the ground: no data, saturated or defective,
@@ -46,8 +48,10 @@ class Scene:
         bands: C bands, in the order of the channels.
         grid: pixels that it is read on; files that lie a little beside them are interpolated.
         full_scale: stored value that stands for 1.0: 10000 for Sentinel-2's reflectance, 255 for 8 bits.
-        mask: file of Sentinel-2's scene classification; None where there is none.
-        masked: its classes that are not valid.
+        mask: file of Sentinel-2's scene classification, or another of codes; None where there is none. Outside it no
+            pixel is valid.
+        masked: its codes that are not valid.
+        masked_bits: bits, from 0, of its codes that are not valid where they are set, as Landsat's QA_PIXEL has them.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Scene:
     full_scale: float
     mask: Path | None = None
     masked: tuple[int, ...] = CLOUDS
+    masked_bits: tuple[int, ...] = ()
 
     def read(self, window: Window | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The pixels of a window, or of the whole scene; only that part of the files is read.
@@ -67,8 +72,8 @@ class Scene:
         Returns:
             values, float32 [h, w, C]: (stored + offset) / full scale, which is reflectance for Sentinel-2 (slightly
             below 0 over dark water, above 1 over cloud) and 0..1 for 8 bits; 0 where there is no data. valid, bool
-            [h, w]: False where all bands hold nodata (0 where the file names none), any is NaN or saturated at 65535,
-            outside the files, and on the classes `masked`, where the values remain.
+            [h, w]: False where there is no data as `read_bands` tells, outside the files, and where the mask says so,
+            where the values remain.
 
         Raises:
             ValueError: the window reaches beyond the grid; a file is missing, truncated or damaged.
@@ -79,7 +84,9 @@ class Scene:
         offsets = np.array([band.offset for band in self.bands], np.float32)[:, None, None]
         values = np.where(valid, (stored + offsets) / np.float32(self.full_scale), np.float32(0))
         if self.mask is not None:
-            valid &= ~np.isin(read_labels(self.mask, area), self.masked)
+            codes, covered = read_codes(self.mask, area)
+            bits = sum(1 << bit for bit in self.masked_bits)
+            valid &= covered & ~np.isin(codes, self.masked) & (codes & bits == 0)
         return np.ascontiguousarray(values.transpose(1, 2, 0)), valid
 
     def on(self, grid: Grid, resample: bool = False) -> Scene:

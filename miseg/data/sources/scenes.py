@@ -105,7 +105,7 @@ class Sentinel2Flanders:
             if isinstance(scene, Rejection):
                 yield scene
                 continue
-            for sample in _guarded(scene, split, QUANTIFICATION, series, self._area(scene.grid, split)):
+            for sample in _guarded(scene, split, self.info, series, self._area(scene.grid, split)):
                 if isinstance(sample, Sample) and isinstance(sample.image, np.ndarray):
                     grid = Grid.from_json(str(sample.georeference))
                     truth = np.where(sample.image.any(2), read_labels(labels, grid), -1)
@@ -169,7 +169,7 @@ class NaipSeries:
             if isinstance(scene, Rejection):
                 yield scene
             else:
-                yield from _guarded(scene, split, 255, self.name)
+                yield from _guarded(scene, split, self.info, self.name)
 
 
 class NaipLandcover:
@@ -212,7 +212,7 @@ class NaipLandcover:
                 continue
             try:
                 scene = open_scene(path, SceneOptions(bands=AERIAL))
-                for sample in scene_chips(scene, split, 255, self.name):
+                for sample in scene_chips(scene, split, self.info, self.name):
                     labels = read_labels(truth, Grid.from_json(str(sample.georeference)))
                     yield replace(sample, mask=labels_png(labels, {n: n for n in range(256)}, 0))
             except ValueError as error:
@@ -246,11 +246,11 @@ def _aligned(paths: list[Path], options: SceneOptions) -> Iterator[Scene | Rejec
 
 
 def _guarded(
-    scene: Scene, split: str, full_scale: int, series: str, area: Window | None = None
+    scene: Scene, split: str, info: DataSetInfo, series: str, area: Window | None = None
 ) -> Iterator[Sample | Rejection]:
     """The scene's chips, and a rejection where reading them fails."""
     try:
-        yield from scene_chips(scene, split, full_scale, series, area)
+        yield from scene_chips(scene, split, info, series, area)
     except ValueError as error:
         yield _rejection(scene.files[0], error)
 
