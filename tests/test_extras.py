@@ -49,6 +49,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "miseg/data/packed/chips.py": ("geo",),
     "miseg/data/raster": ("geo",),
     "miseg/data/samples.py": (),
+    "miseg/data/series": ("geo",),
     "miseg/data/survey/picture.py": ("service",),
     "miseg/service": ("service",),
     "miseg/service/checkpoints/checkpoint.py": ("serving",),

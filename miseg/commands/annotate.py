@@ -85,6 +85,9 @@ def run(arguments: Annotate) -> int:
     with tempfile.TemporaryDirectory() as beside:
         folder = models.folder_of(arguments.model, arguments.role, arguments.root, arguments.offline, Path(beside))
         files = checkpoint_files.files_of(folder)
+        order, _ = checkpoint_files.bands_of(folder)
+    if order is not None:
+        scenes = {key: scene.in_order(order) for key, scene in scenes.items()}
     port = serve.free_port(arguments.host, arguments.port)
     token = serve.token(out, arguments.host)
     hosts = ("*",) if token else serve.LOOPBACK

@@ -56,8 +56,9 @@ class Segment(JobOptions):
     class_property: str = "class"
     """Property of the GeoJSON features, or column of the table, that holds the class."""
     bands: tuple[str, ...] | None = None
-    """Bands of scenes in the channels' order. Default: those that the files name, or B02 B03 B04 B08. A stack that does
-    not name its bands has exactly these."""
+    """Bands of scenes. Default: those of the model's own series, else B02 B03 B04 B08. A stack that does not name its
+    bands has exactly these, in its order. The channels' order is that of the model's series, where it was trained on
+    one, else that given here."""
     offset: float | None = None
     """Added to stored values. Default: what the metadata say."""
     full_scale: float | None = None
@@ -76,13 +77,14 @@ def run(arguments: Segment) -> int:
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.tracking import mlflow_runs
 
-    options = SceneOptions(bands=arguments.bands, offset=arguments.offset, full_scale=arguments.full_scale)
     uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
     mlflow_runs.check(uri, arguments.root)
     with tempfile.TemporaryDirectory() as beside:
         folder = _model(arguments, Path(beside))
         experiment = checkpoint_files.read_experiment(folder)
         files = checkpoint_files.files_of(folder)
+        order, resample = checkpoint_files.bands_of(folder)
+    options = SceneOptions(arguments.bands, arguments.offset, arguments.full_scale, resample, order=order)
     run_id = (_many if arguments.images else _scenes)(arguments, files, experiment, options, uri)
     if run_id is None:
         return 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miseg.commands.prepare.images import ImageOptions
+from miseg.extras import require
 
 if TYPE_CHECKING:
     from miseg.data.series.description import SeriesDescription
@@ -61,6 +62,7 @@ def describe_series(settings: SeriesOptions) -> tuple[SeriesDescription, Path]:
     Raises:
         ValueError: no name; or as `read_series` and `SeriesDescription`.
     """
+    require("geo", "an own series", "rasterio", "shapely")
     # Not at the top: --help must not wait for them.
     from miseg.data.folders.class_tables import read_names
     from miseg.data.series.description import SeriesDescription, read_series, renamed

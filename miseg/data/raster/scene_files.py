@@ -237,15 +237,8 @@ def _scene(
         with open_raster(mask) as source:
             own = grid_of(source)
         check_alignable(mask, own, grid, resample=True)
-    if options.order is not None:
-        by_name = {band.name: band for band in bands}
-        if set(by_name) != set(options.order):
-            raise ValueError(
-                f"{name}: bands {', '.join(by_name)}, the model was trained on {', '.join(options.order)}: give "
-                "--bands by these names"
-            )
-        bands = [by_name[band] for band in options.order]
-    return Scene(name, date, tuple(bands), grid, full_scale, mask, options.masked)
+    scene = Scene(name, date, tuple(bands), grid, full_scale, mask, options.masked)
+    return scene if options.order is None else scene.in_order(options.order)
 
 
 def _full_scale(kind: str) -> float:

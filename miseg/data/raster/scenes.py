@@ -101,6 +101,20 @@ class Scene:
             check_alignable(file, own, grid, resample or file == self.mask)
         return replace(self, grid=grid)
 
+    def in_order(self, names: Sequence[str]) -> Scene:
+        """The same scene with its bands in the order of a model's channels.
+
+        Raises:
+            ValueError: its bands are not just these.
+        """
+        by_name = {band.name: band for band in self.bands}
+        if set(by_name) != set(names):
+            raise ValueError(
+                f"{self.name}: bands {', '.join(by_name)}, the model was trained on {', '.join(names)}: give --bands "
+                "by these names"
+            )
+        return replace(self, bands=tuple(by_name[name] for name in names))
+
     @property
     def files(self) -> tuple[Path, ...]:
         """Its files, each once."""

@@ -15,7 +15,6 @@ from rasterio.warp import transform
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import known_crs
 from miseg.data.series.files import listed
-from miseg.extras import require
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,6 @@ def read_outlines(file: Path, grid: Grid, label_field: str | None) -> Outlines:
         ValueError: a file that cannot be read, several layers, no outline, no CRS, none within the grid, or no such
             field.
     """
-    require("geo", f"labels of {file.suffix}", "pyogrio")
     # Not at the top: it brings a GDAL of its own, which rasters need not wait for.
     import pyogrio
     from pyogrio.errors import DataLayerError, DataSourceError, GeometryError

@@ -143,8 +143,8 @@ def _of_usable(shares: dict[str, float]) -> Iterator[str]:
         )
     if cloudy:
         yield (
-            f"{len(cloudy)} of {len(shares)} dates have under {CLOUDY:.0%} usable pixels ({listed(cloudy)}): cloudy ones "
-            "may stay, as pairs are drawn from clear dates"
+            f"{len(cloudy)} of {len(shares)} dates have under {CLOUDY:.0%} usable pixels ({listed(cloudy)}): cloudy "
+            "ones may stay, as pairs are drawn from clear dates"
         )
     if len(shares) > 1 and sum(share >= CLEAR for share in shares.values()) < 2:
         yield (

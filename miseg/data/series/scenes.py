@@ -119,7 +119,8 @@ def _options(first: Acquisition, description: SeriesDescription) -> tuple[SceneO
         if len(first.files) > 1:
             raise ValueError(
                 f"{first.name}: {len(first.files)} files of {first.date}: say which bands are wanted, in order, by the "
-                f"ends of their names (--bands): {', '.join(_ends(first.files)[:_BAND_WORDS])}"
+                f"ends of their names (--bands): {', '.join(_ends(first.files)[:_BAND_WORDS])}; or, where they are no "
+                f"bands: {twice(first.date, first.files)}"
             )
         bands = _all_bands(first.files[0])
         notes.append(f"bands, all that there are: {' '.join(bands)}")
@@ -157,7 +158,7 @@ def _open(acquisition: Acquisition, options: SceneOptions) -> Scene:
         alike: Counter[int] = Counter()
         matches = [file for file in files if sentinel2.band_files([file], name)]
         for file in matches:
-            alike.update(sentinel2.band_files([file], name))
+            alike.update(list(sentinel2.band_files([file], name)))
         if not matches:
             several = f"; or {twice(acquisition.date, files)}" if len(files) > 1 else ""
             ends = ", ".join(_ends(files)[:_BAND_WORDS])
@@ -209,14 +210,21 @@ def _ends(files: Sequence[Path]) -> list[str]:
 
 
 def _grid(scenes: dict[str, Scene], asked: str | None) -> Grid:
-    """The grid of the date that is asked for, or of the first of those whose CRS and pixel size most dates have."""
+    """The grid of the date that is asked for, or of the first whose CRS, pixel size and place most dates have."""
     if asked is not None:
         if asked not in scenes:
             raise ValueError(f"--grid {asked}: no date that can be used; there are {listed(list(scenes))}")
         return scenes[asked].grid
     kinds = {day: (scene.grid.crs, round(abs(scene.grid.transform[0]), 6)) for day, scene in scenes.items()}
     usual = Counter(kinds.values()).most_common(1)[0][0]
-    return next(scenes[day].grid for day in scenes if kinds[day] == usual)
+    grids = [scenes[day].grid for day in scenes if kinds[day] == usual]
+    # One date of another place must not turn all others away.
+    return max(grids, key=lambda grid: sum(_overlap(other, grid) for other in grids) * 2 > len(grids))
+
+
+def _overlap(own: Grid, grid: Grid) -> bool:
+    top, left, bottom, right = extent_in(own, grid)
+    return min(bottom, own.height) > max(top, 0) and min(right, own.width) > max(left, 0)
 
 
 def _of_grid(scenes: dict[str, Scene], aligned: dict[str, Scene], grid: Grid) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from miseg.data.folders.description import read_description
 from miseg.data.folders.source import open_folders
@@ -13,8 +14,10 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.names import is_packed, is_plain, located
 from miseg.data.packed.packing import SIDECAR, pack
 from miseg.data.samples import Source
+from miseg.data.series.description import SeriesDescription, is_of_series, read_series
 from miseg.data.sources.described import DESCRIBED
 from miseg.data.sources.registry import DATA_SETS, open_source
+from miseg.extras import require
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 
@@ -40,14 +43,15 @@ def own_path(out: str, storage: Path | str) -> Path:
 
 
 def is_description(name: str) -> bool:
-    """Whether `name` is the path of a description of own images."""
+    """Whether `name` is the path of a description of own images, or of an own series."""
     return Path(name).suffix in (".yaml", ".yml")
 
 
 def check_known(name: str, storage: Path | str) -> None:
     """Raise ValueError where `name` is no data set that is known or packed; nothing is packed for it."""
     if is_description(name):
-        read_description(Path(name).expanduser())
+        path = Path(name).expanduser()
+        (read_series if is_of_series(path) else read_description)(path)
     elif name not in DATA_SETS and name not in DESCRIBED:
         located(name, storage, (*DATA_SETS, *DESCRIBED))
 
@@ -58,8 +62,8 @@ def ensure_packed(name: str, storage: Path | str) -> str:
     Args:
         name: "embedded" (drawn on first use); another name in `DATA_SETS` (packed on first use from its folder in
             `$MISEG_DATA`: the splits that are there); the name of own data that `storage` holds; one in `DESCRIBED`
-            (packed likewise, unless own data has the name); the path of a description of own images, dataset.yaml
-            (packed on first use); or the folder or URI of a packed data set.
+            (packed likewise, unless own data has the name); the path of a description of own images or an own series,
+            dataset.yaml (packed on first use); or the folder or URI of a packed data set.
         storage: folder under which named data sets are packed, as `<storage>/data/<name>`; of own data, by its name, a
             URI too.
 
@@ -74,14 +78,24 @@ def ensure_packed(name: str, storage: Path | str) -> str:
         return _packed_once(packed_path(name, storage), lambda: open_source(name))
     if is_description(name):
         path = Path(name).expanduser().absolute()
-        description = read_description(path)
+        of_series = is_of_series(path)
+        description: Any = read_series(path) if of_series else read_description(path)
         # Of another file of the same name, or this one changed, nothing is taken.
         digest = hashlib.sha256(f"{path.parent}\n".encode("utf-8", "surrogateescape") + path.read_bytes()).hexdigest()
         out = packed_path(f"{description.name}-{digest[:8]}", storage)
-        return _packed_once(out, lambda: open_folders(description, path.parent))
+        open_own = _open_series if of_series else open_folders
+        return _packed_once(out, lambda: open_own(description, path.parent))
     if name in DESCRIBED and not is_packed(name, storage):
         return _packed_once(packed_path(name, storage), lambda: open_source(name))
     return located(name, storage, (*DATA_SETS, *DESCRIBED))
+
+
+def _open_series(description: SeriesDescription, root: Path) -> Source:
+    require("geo", "an own series", "rasterio", "shapely")
+    # Not at the top: images alone need no extra 'geo'.
+    from miseg.data.series.source import open_series_source
+
+    return open_series_source(description, root)
 
 
 def _packed_once(out: Path, open_it: Callable[[], Source]) -> str:

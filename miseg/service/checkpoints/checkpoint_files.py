@@ -80,6 +80,19 @@ def read_experiment(folder: str | Path) -> Experiment:
         raise CheckpointError(f"{path} describes no experiment of this version ({error})") from error
 
 
+def bands_of(folder: str | Path) -> tuple[tuple[str, ...] | None, bool]:
+    """Names of the bands of a checkpoint's scenes, in the channels' order, and whether coarser ones were resampled.
+
+    None where the training data did not name them.
+
+    Raises:
+        CheckpointError: as `verify`.
+    """
+    data = verify(folder)["data"]
+    names = data.get("bands")
+    return (None if names is None else tuple(names)), bool(data.get("resample", False))
+
+
 def copy_weights(folder: str | Path, target: str | Path) -> Path:
     """A checkpoint that only predicts: weights and descriptions without the state of the training."""
     folder, target = Path(folder), Path(target)

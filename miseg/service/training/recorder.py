@@ -205,4 +205,6 @@ def data_description(dataset: PackedDataset, experiment: Experiment, match_K: Te
     }
     if info.dtype != "uint8":
         described |= {"dtype": info.dtype, "full_scale": info.full_scale, "nodata": info.nodata}
+    if info.bands:
+        described |= {"bands": list(info.bands), "resample": bool(info.scene.get("resample", False))}
     return described if match_K is None else described | {"match": match_K.tolist()}

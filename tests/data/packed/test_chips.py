@@ -163,9 +163,19 @@ def test_damaged_chips_name_the_id():
 def test_storing_is_exact_and_keeps_nodata_apart():
     stored = np.arange(1, 65_536, dtype=np.uint16).reshape(-1, 1, 1)
     valid = np.ones(stored.shape[:2], bool)
-    np.testing.assert_array_equal(store(stored.astype(np.float32) / np.float32(10_000), valid, 10_000), stored)
-    dark = store(
-        np.array([[[-0.05, 0.0], [0.1, 7.0], [0.2, 0.2]]], np.float32), np.array([[True, True, False]]), 10_000
-    )
+    np.testing.assert_array_equal(store(stored.astype(np.float32) / np.float32(10_000), valid, INFO), stored)
+    dark = store(np.array([[[-0.05, 0.0], [0.1, 7.0], [0.2, 0.2]]], np.float32), np.array([[True, True, False]]), INFO)
     np.testing.assert_array_equal(dark, np.array([[[1, 0], [1000, 65_535], [0, 0]]], np.uint16))
-    assert store(np.ones((1, 1, 4), np.float32), np.ones((1, 1), bool), 255).dtype == np.uint8
+    one = np.ones((1, 1, 4), np.float32), np.ones((1, 1), bool)
+    assert store(*one, DataSetInfo("bytes", (), ())).dtype == np.uint8
+
+
+def test_storing_float_keeps_every_value_and_tells_zero_from_nodata():
+    values = np.array([[[-12.25, 0.5], [0, 0], [3, 4]]], np.float32)
+    valid = np.array([[True, True, False]])
+    info = DataSetInfo("decibels", (), (), channels=2, full_scale=1, nodata=0, dtype="float32")
+    stored = store(values, valid, info)
+    assert stored.dtype == np.float32 and (stored.any(2) == valid).all()
+    np.testing.assert_allclose(stored[0, :2], values[0, :2], atol=1e-29)
+    whole = store(np.array([[[-0.0123]]], np.float32), np.ones((1, 1), bool), replace(info, full_scale=10_000))
+    assert whole.item() == -123
