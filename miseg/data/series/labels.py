@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from miseg.data.folders.encoding import MaskEncoding, MaskOptions
 from miseg.data.folders.mask_ids import IdsOfMasks
 from miseg.data.packed.chips import CHIP
+from miseg.data.raster.alignment import same_crs
 from miseg.data.raster.codes import read_codes
 from miseg.data.raster.grid import Grid, Window
-from miseg.data.raster.raster_files import known_crs
 from miseg.data.raster.rasters import grid_of, open_raster
 from miseg.data.samples import IGNORE_LABEL
-from miseg.data.series.outlines import Outlines, read_outlines
 from miseg.extras import require
+
+if TYPE_CHECKING:
+    from miseg.data.series.outlines import Outlines
 
 VECTORS = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".kml", ".gml", ".parquet")
 _LARGEST = 2**31
@@ -97,7 +100,10 @@ def open_labels(file: Path, grid: Grid, options: MaskOptions, label_field: str |
 
 
 def _open_outlines(file: Path, grid: Grid, options: MaskOptions, label_field: str | None) -> SeriesLabels:
-    require("geo", f"labels of {file.suffix}", "pyogrio")
+    require("geo", f"labels of {file.suffix}", "pyogrio", "rasterio", "shapely")
+    # Not at the top: rasters alone need none of its packages, and images no extra 'geo'.
+    from miseg.data.series.outlines import read_outlines
+
     outlines = read_outlines(file, grid, label_field)
     counts, _ = _counts(file, grid, outlines, None)
     notes = list(outlines.sentences)
@@ -158,7 +164,7 @@ def _check_raster(file: Path, grid: Grid) -> tuple[float | None, str]:
         return nodata, ""
     if own == grid:
         return nodata, ""
-    crs = "" if known_crs(own.crs, str(file)) == known_crs(grid.crs, "the scenes") else f" in {own.crs}"
+    crs = "" if same_crs(own.crs, grid.crs) else f" in {own.crs}"
     return (
         nodata,
         f"labels on other pixels{crs} ({own.height}x{own.width}): brought to the scenes' by nearest neighbour",

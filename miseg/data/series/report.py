@@ -97,7 +97,7 @@ def _measure(packed: PackedDataset, source: SeriesSource) -> tuple[dict[str, _Da
 
 
 def _date_table(info: PackedInfo, shares: dict[str, float], source: SeriesSource) -> list[str]:
-    rows = [("date", "usable pixels", *(f"mean {name}" for name in info.bands))]
+    rows: list[tuple[str, ...]] = [("date", "usable pixels", *(f"mean {name}" for name in info.bands))]
     for day, share in list(shares.items())[:_ROWS]:
         means = _means(info, day)
         rows.append((day, percent(share), *(() if means is None else map(_figure, means))))
@@ -110,7 +110,7 @@ def _date_table(info: PackedInfo, shares: dict[str, float], source: SeriesSource
 
 
 def _band_table(info: PackedInfo, bands: _Bands, source: SeriesSource) -> list[str]:
-    rows = [("channel", "band", "file's band", "type", "1 %", "mean", "deviation", "99 %")]
+    rows: list[tuple[str, ...]] = [("channel", "band", "file's band", "type", "1 %", "mean", "deviation", "99 %")]
     first = source.scenes[0]
     for number, band in enumerate(first.bands):
         mean, std = info.mean[number] * info.full_scale, info.std[number] * info.full_scale

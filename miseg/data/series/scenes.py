@@ -130,9 +130,8 @@ def _options(first: Acquisition, description: SeriesDescription) -> tuple[SceneO
         if not named and count == len(bands) and count > 1 and not all(band.isdecimal() for band in bands):
             told = ", ".join(f"{number} {band}" for number, band in enumerate(bands, 1))
             notes.append(f"files do not name their bands, so --bands names them in their order: {told}")
-    masked = {} if description.mask is None else {"masked": description.mask_values}
-    options = SceneOptions(bands or None, description.offset, None, description.resample, **masked)
-    return options, notes
+    options = SceneOptions(bands or None, description.offset, None, description.resample)
+    return (options if description.mask is None else replace(options, masked=description.mask_values)), notes
 
 
 def _all_bands(file: Path) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class SeriesSource:
         rejections: dates that are not packed.
         labels: how labels are read; None where there are none.
         sentences: what was understood without being told, to be printed.
+        places: by split, the name of its place, whose dates have statistics of their own; by default all splits have
+            those of the whole, named as the data set is.
     """
 
     info: DataSetInfo
@@ -52,6 +54,7 @@ class SeriesSource:
     rejections: tuple[Rejection, ...] = ()
     labels: SeriesLabels | None = None
     sentences: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dates(self) -> tuple[str, ...]:
@@ -72,10 +75,11 @@ class SeriesSource:
             raise ValueError(f"split {split!r}: {self.info.name} has {', '.join(self.available())}")
         if split == self.available()[0]:
             yield from self.rejections
+        place = self.places.get(split, self.info.name)
         for scene in self.scenes:
             try:
                 for area in self.areas[split]:
-                    for sample in scene_chips(scene, split, self.info, self.info.name, area):
+                    for sample in scene_chips(scene, split, self.info, place, area):
                         yield self._labelled(sample)
             except ValueError as error:
                 file = str(scene.files[0])

@@ -9,14 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
+from miseg.data.folders.encoding import MaskEncoding
 from miseg.data.listing import halved
 from miseg.data.packed.chips import labels_png, scene_chips
-from miseg.data.raster.grid import Grid, Window
+from miseg.data.raster.grid import Grid
 from miseg.data.raster.rasters import grid_of, open_raster
 from miseg.data.raster.scene_files import SceneOptions, open_scene
-from miseg.data.raster.scenes import Scene, read_labels
+from miseg.data.raster.scenes import read_labels
 from miseg.data.raster.sentinel2 import QUANTIFICATION, date_in
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
+from miseg.data.series.dates import DateRule
+from miseg.data.series.description import SeriesDescription
+from miseg.data.series.files import Acquisition, find_files
+from miseg.data.series.labels import SeriesLabels
+from miseg.data.series.scenes import open_scenes
+from miseg.data.series.source import SeriesSource
+from miseg.data.series.splits import Areas
 
 AERIAL = ("red", "green", "blue", "near infrared")
 
@@ -90,27 +98,30 @@ class Sentinel2Flanders:
         return ("train", "val") if self.halves else ("train",)
 
     def samples(self, split: str) -> Iterator[Sample | Rejection]:
-        """The dates in order.
+        """The dates in order, after those that cannot be read.
 
         Raises:
             ValueError: unknown split; the folder or its labels are missing.
         """
         if split not in self.available():
             raise ValueError(f"split {split!r}: {self.name} has {', '.join(self.available())}")
-        labels, series = self.root / "labels_CT.tif", self.name
-        known = {code: label for label, code in enumerate(self._codes())}
+        return self._series.samples(split)
+
+    @cached_property
+    def _series(self) -> SeriesSource:
+        labels = self.root / "labels_CT.tif"
+        opened = open_scenes(_dated(self.root), SeriesDescription(self.name, (str(self.root),), self.bands))
+        grid = opened.scenes[0].grid
+        pairs = tuple((code, label) for label, code in enumerate(self._codes()))
+        encoding = MaskEncoding("ids", self.info.classes, self.info.colours, pairs)
+        half = grid.width // 2
+        areas: Areas = {"train": ((0, 0, grid.height, grid.width),)}
+        places = {"train": "sentinel2-flanders"}
         if self.halves:
-            series = "sentinel2-flanders-" + ("west" if split == "train" else "east")
-        for scene in _aligned(_dated(self.root), SceneOptions(bands=self.bands)):
-            if isinstance(scene, Rejection):
-                yield scene
-                continue
-            for sample in _guarded(scene, split, self.info, series, self._area(scene.grid, split)):
-                if isinstance(sample, Sample) and isinstance(sample.image, np.ndarray):
-                    grid = Grid.from_json(str(sample.georeference))
-                    truth = np.where(sample.image.any(2), read_labels(labels, grid), -1)
-                    sample = replace(sample, mask=labels_png(truth, known, IGNORE_LABEL))
-                yield sample
+            areas = {"train": ((0, 0, grid.height, half),), "val": ((0, half, grid.height, grid.width - half),)}
+            places = {"train": "sentinel2-flanders-west", "val": "sentinel2-flanders-east"}
+        read = SeriesLabels(labels, grid, encoding, nodata=0)
+        return SeriesSource(self.info, opened.scenes, areas, opened.rejections, read, places=places)
 
     def _codes(self) -> list[int]:
         with open_raster(self.root / "labels_CT.tif") as source:
@@ -123,12 +134,6 @@ class Sentinel2Flanders:
                 f"{len(_COLOURS)} are expected: {_KEEP}"
             )
         return frequent
-
-    def _area(self, grid: Grid, split: str) -> Window | None:
-        if not self.halves:
-            return None
-        half = grid.width // 2
-        return (0, 0, grid.height, half) if split == "train" else (0, half, grid.height, grid.width - half)
 
 
 class NaipSeries:
@@ -158,18 +163,17 @@ class NaipSeries:
         return ("train",)
 
     def samples(self, split: str) -> Iterator[Sample | Rejection]:
-        """The chips of each date in turn.
+        """The chips of each date in turn, after the dates that cannot be read.
 
         Raises:
             ValueError: unknown split; the folder is missing or has no dated file.
         """
         if split not in self.available():
             raise ValueError(f"split {split!r}: {self.name} has train")
-        for scene in _aligned(_dated(self.root), SceneOptions(bands=AERIAL)):
-            if isinstance(scene, Rejection):
-                yield scene
-            else:
-                yield from _guarded(scene, split, self.info, self.name)
+        opened = open_scenes(_dated(self.root), SeriesDescription(self.name, (str(self.root),), AERIAL))
+        grid = opened.scenes[0].grid
+        areas = {"train": ((0, 0, grid.height, grid.width),)}
+        return SeriesSource(self.info, opened.scenes, areas, opened.rejections).samples(split)
 
 
 class NaipLandcover:
@@ -225,34 +229,15 @@ class NaipLandcover:
         return paths
 
 
-def _dated(root: Path) -> list[Path]:
-    """The files whose names have a date, by date, without masks."""
-    paths = [path for path in root.glob("*.tif") if date_in(path.stem) and not path.stem.endswith("_SCL")]
-    if not paths:
+def _dated(root: Path) -> tuple[Acquisition, ...]:
+    """The dates of a folder.
+
+    Raises:
+        ValueError: no such folder, or no raster in it whose name has a date.
+    """
+    if not any(date_in(path.stem) for path in root.glob("*.tif")):
         raise ValueError(f"{root}: no folder with GeoTIFFs named by date: {_KEEP}")
-    return sorted(paths, key=lambda path: (date_in(path.stem), path.name))
-
-
-def _aligned(paths: list[Path], options: SceneOptions) -> Iterator[Scene | Rejection]:
-    """The scenes on the grid of the first one that can be read; those that cannot, as rejections."""
-    grid = None
-    for path in paths:
-        try:
-            scene = open_scene(path, options)
-            grid = grid or scene.grid
-            yield scene.on(grid)
-        except ValueError as error:
-            yield _rejection(path, error)
-
-
-def _guarded(
-    scene: Scene, split: str, info: DataSetInfo, series: str, area: Window | None = None
-) -> Iterator[Sample | Rejection]:
-    """The scene's chips, and a rejection where reading them fails."""
-    try:
-        yield from scene_chips(scene, split, info, series, area)
-    except ValueError as error:
-        yield _rejection(scene.files[0], error)
+    return find_files([str(root)], root, DateRule()).acquisitions
 
 
 def _rejection(path: Path, error: ValueError) -> Rejection:

@@ -65,7 +65,8 @@ def survey(packed: PackedDataset) -> Survey:
     measures = {split: list(_measures(packed, split)) for split in packed.splits}
     classes = packed.info.classes
     splits = {split: SplitSummary.of(images, len(classes)) for split, images in measures.items()}
-    copies, series = find_copies(measures), find_series(measures)
+    # Chips at several dates are alike, and their splits are drawn by place.
+    copies, series = find_copies(measures), None if packed.info.dates else find_series(measures)
     problems = find_problems(classes, splits, copies, series)
     return Survey(packed.info.name, classes, splits, copies, series, choose_examples(measures, len(classes)), problems)
 

@@ -208,6 +208,20 @@ def upload(folder: Path, uri: str) -> None:
         patiently(system, copy)
 
 
+def check_views(experiment: Experiment, dataset: PackedDataset) -> None:
+    """Raise ValueError where a method that learns from pairs of views would see the same pixels twice in each."""
+    pairs = experiment.pairs
+    if not experiment.learns_from_pairs or pairs.shift or pairs.turn or pairs.jitter:
+        return
+    places = [series for _, series, date in dataset.index("train") if series is not None and date is not None]
+    if pairs.other_date == 0 or len(set(places)) == len(places):
+        why = "pairs.other_date = 0" if pairs.other_date == 0 else f"{dataset.uri} shows no place at two dates"
+        raise ValueError(
+            f"{why}, and pairs.shift, pairs.turn and pairs.jitter are off: both views of a pair would be the same "
+            "pixels; switch one of them on (--pairs.turn)"
+        )
+
+
 def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[str]) -> None:
     """Raise ValueError where the experiment asks for what the data set does not have."""
     if not dataset.info.classes:
@@ -224,6 +238,7 @@ def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[
         raise ValueError(f"augmentation.mean has {len(augmentation.mean)} values for images of {channels} channels")
     if "train" not in splits:
         return
+    check_views(experiment, dataset)
     labelled, size = experiment.labelled_images, dataset.size("train")
     if labelled is not None and labelled > size:
         raise ValueError(f"label_budget = {labelled} labelled images: {experiment.data} has {size} training images")
