@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from miseg.commands.prepare.images import OF_OWN, describe
-from miseg.commands.prepare.published import OWN, PublishedOptions, open_source
+from miseg.commands.prepare.published import DESCRIBED, OWN, PublishedOptions, open_source
 from miseg.commands.prepare.series import OF_SERIES, SHARED, SeriesOptions, describe_series
 from miseg.service.command.options import execute
 
@@ -63,6 +63,8 @@ def prepare(settings: PrepareData) -> Packing:
     if kind == "images":
         return prepare_images(settings)
     source = open_source(settings)
+    for sentence in getattr(source, "sentences", ()):
+        print(sentence)
     out = own_path(settings.out or settings.data or "embedded", storage())
     splits = settings.splits if settings.splits is not None else source.available()
     return pack(source, out, splits, min_size=settings.min_size)
@@ -129,7 +131,8 @@ def target(settings: PrepareData, name: str) -> Path:
     from miseg.data.packed.packing import check_target
     from miseg.data.sources.catalog import own_path
 
-    if name in OWN and settings.out == name:
+    # Own data may have the name of a described one, and then stands for it.
+    if name in OWN and name not in DESCRIBED and settings.out == name:
         raise ValueError(
             f"--out {settings.out}: {settings.out} is a published data set's name: give another, or a path"
         )
