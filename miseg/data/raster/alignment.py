@@ -1,4 +1,4 @@
-"""How two grids lie to each other: whether one can be read on the other, and which of its pixels that takes."""
+"""The place of one grid on another: whether it can be read there, and which of its pixels that takes."""
 
 from __future__ import annotations
 

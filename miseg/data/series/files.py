@@ -22,7 +22,7 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What was found of one date.
+    """Files of one date.
 
     Attributes:
         date: ISO 8601.
@@ -172,7 +172,7 @@ def _is_raster(path: Path) -> bool:
 
 
 def _beside(path: Path) -> str:
-    """What is there in place of a path that is not."""
+    """Names in the folder nearest to a path that is not there, for messages."""
     folder = path
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent

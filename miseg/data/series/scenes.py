@@ -113,7 +113,7 @@ def as_options(message: str) -> str:
 
 
 def _options(first: Acquisition, description: SeriesDescription) -> tuple[SceneOptions, list[str]]:
-    """How scenes are read, by the first of them where nobody says which bands; and sentences on it."""
+    """Settings of reading scenes, by the first of them where nobody says which bands; and sentences on it."""
     bands, notes = description.bands, []
     if not bands and first.product is None:
         if len(first.files) > 1:

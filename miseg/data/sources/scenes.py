@@ -172,7 +172,7 @@ class NaipSeries:
             raise ValueError(f"split {split!r}: {self.name} has train")
         opened = open_scenes(_dated(self.root), SeriesDescription(self.name, (str(self.root),), AERIAL))
         grid = opened.scenes[0].grid
-        areas = {"train": ((0, 0, grid.height, grid.width),)}
+        areas: Areas = {"train": ((0, 0, grid.height, grid.width),)}
         return SeriesSource(self.info, opened.scenes, areas, opened.rejections).samples(split)
 
 
