@@ -155,6 +155,8 @@ def kind_of(settings: PrepareData) -> Literal["images", "series", "published"]:
     """
     given = [_option(name) for name in OF_OWN if _is_given(settings, name)]
     of_series = [_option(name) for name in OF_SERIES if _is_given(settings, name)]
+    if settings.split_blocks and settings.seed:
+        raise ValueError(f"--seed {settings.seed}: --split-blocks draws nothing by lot; leave one of the two out")
     own = any((settings.images, settings.lists, settings.coco, settings.parquet, settings.description is not None))
     if settings.series:
         return _check_series(settings, given)

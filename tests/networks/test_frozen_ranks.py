@@ -96,7 +96,9 @@ def test_two_ranks_learn_what_one_does(name: str, two_ranks: list[dict[str, dict
     assert learnt
     for of_rank in two_ranks:
         for key, value in state.items():
-            torch.testing.assert_close(of_rank[name][key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+            torch.testing.assert_close(
+                of_rank[name][key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}"
+            )
 
 
 @pytest.mark.timeout(240)

@@ -209,10 +209,7 @@ def _whole(values: np.ndarray) -> np.ndarray:
         return values
     wrong = ~np.isfinite(values)
     if wrong.any():
-        raise BadFileError(
-            "pixels that are no number (NaN or infinite): write an id there, and give it with "
-            "--ignore"
-        )
+        raise BadFileError("pixels that are no number (NaN or infinite): write an id there, and give it with --ignore")
     wrong = (values != np.rint(values)) | (np.abs(values) > 2**32)
     if wrong.any():
         raise BadFileError(
