@@ -26,7 +26,7 @@ LINES = {
     "tune rmi --network linknet --encoder mit_b0": NOT_TAKEN,
     "study --methods ce --networks linknet:mit_b0": NOT_TAKEN,
     "train rmi --network unet --weights nowhere.pth": "weights = 'nowhere.pth': there is no such file",
-    "tune rmi --network unet --weights package:no-such": "weights = 'package:no-such': there is no package no-such here",
+    "tune rmi --network unet --weights package:no-such": "weights = 'package:no-such': there is no package no-such",
     "study --methods ce --networks unet:resnet18:nowhere.pth": "weights = 'nowhere.pth': there is no such file",
     "train rmi --data nowhere": DATA,
     "tune rmi --data nowhere": DATA,

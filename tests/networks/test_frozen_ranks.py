@@ -17,10 +17,15 @@ from miseg.optimisation.configs import Optimiser
 from miseg.recipes.experiment import Experiment
 from miseg.service.training.loop import Loop
 
+pytestmark = pytest.mark.slow
+
 SHARES = (slice(0, 1), slice(1, 3))
 """Of the batch's three images."""
 
-STEPS = 3
+STEPS = 2
+
+ROUNDING = 3e-5
+"""Absolute difference of weights: of a bias whose gradient is nearly 0, as in attention, rounding is a good part."""
 
 EXACT = {
     "all": EncoderDecoder("fpn", "test_resnet", frozen="all"),
@@ -92,12 +97,11 @@ def frozen_part(config: EncoderDecoder) -> dict[str, Tensor]:
 def test_two_ranks_learn_what_one_does(name: str, two_ranks: list[dict[str, dict[str, Tensor]]]) -> None:
     state = trained(EXACT[name])
     start = loop_of(EXACT[name]).method.state_dict()
-    learnt = [key for key, value in state.items() if not torch.equal(value, start[key])]
-    assert learnt
+    assert max(float((value - start[key]).abs().max()) for key, value in state.items()) > 100 * ROUNDING
     for of_rank in two_ranks:
         for key, value in state.items():
             torch.testing.assert_close(
-                of_rank[name][key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}"
+                of_rank[name][key], value, rtol=1e-4, atol=ROUNDING, msg=lambda m, k=key: f"{k}: {m}"
             )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -67,7 +67,7 @@ def find(name: str) -> Encoder:
     stem, _, tag = name.partition(".")
     encoder = encoders().get(stem) or _not_in_table(stem)
     if encoder is None:
-        nearest = ", ".join(_nearest(stem, {**encoders(), **dict.fromkeys(_names_of_timm())})) or "resnet34, mit_b0"
+        nearest = ", ".join(_nearest(stem, sorted({*encoders(), *_names_of_timm()}))) or "resnet34, mit_b0"
         raise ValueError(f"encoder = {name!r}: there is no such encoder in timm; the nearest are {nearest}")
     if tag and tag not in encoder.weights:
         tags = ", ".join(f"{stem}.{other}" for other in encoder.weights) or "none"
@@ -75,7 +75,7 @@ def find(name: str) -> Encoder:
     return encoder
 
 
-def _nearest(name: str, known: Iterable[str]) -> list[str]:
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
     """Up to five names: those that go on as this one begins, the shortest first, then those that differ least."""
     longer = sorted((other for other in known if other.startswith(name)), key=lambda other: (len(other), other))[:3]
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
