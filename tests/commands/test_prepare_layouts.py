@@ -237,6 +237,31 @@ def test_parquet_whose_columns_are_not_clear(tmp_path, prepare):
     assert status == 1 and "2 files rejected" in errors and len(everything(dataset)) == 6, errors
 
 
+@pytest.mark.parametrize("of_structs", [True, False])
+def test_parquet_with_a_list_of_masks_a_row(tmp_path, prepare, of_structs):
+    table, labels = [], {}
+    for n in range(7):
+        objects = np.zeros((n % 3, *SIZE), np.uint8)
+        for number in range(len(objects)):
+            objects[number, number * 4 : number * 4 + 3, 2 : 4 + n] = 255
+        labels[f"photo {n}"] = objects.any(0).astype(np.uint8) if len(objects) else np.zeros(SIZE, np.uint8)
+        masks = [{"bytes": encoded(mask), "path": None} if of_structs else encoded(mask) for mask in objects]
+        table.append({"image": {"bytes": encoded(noise(n)), "path": f"photo {n}.png"}, "masks": masks})
+    table.append({"image": {"bytes": encoded(noise(7)), "path": "photo 7.png"}, "masks": None})
+    picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    schema = pa.schema({"image": picture, "masks": pa.list_(picture if of_structs else pa.binary())})
+    pq.write_table(pa.Table.from_pylist(table, schema), tmp_path / "own.parquet", row_group_size=3)
+    status, printed, errors, dataset = prepare("--parquet", "own.parquet", "--classes", "cell", "--out", "own")
+    assert status == 1 and "photo 7" not in errors and "row 7, column image: row without mask" in printed + errors
+    assert "rows have lists of masks: each of a list is an object" in printed
+    assert dataset.info.classes == ("background", "cell")
+    packed = everything(dataset)
+    assert packed.keys() == labels.keys()
+    assert all(np.array_equal(mask, labels[name]) for name, (_, mask) in packed.items())
+    *_, errors, _ = prepare("--parquet", "own.parquet", "--columns", "masks", "--out", "other")
+    assert "--columns masks: " in errors and "lists of pictures" in errors
+
+
 def test_objects_whose_files_begin_with_the_images_name(tmp_path, prepare):
     for n in (1, 2, 10, 11):
         picture(tmp_path / "i" / f"img_{n}.jpg", noise(n))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from miseg.data.checks import BadFileError
@@ -27,6 +28,7 @@ class ParquetCell:
         group: number of the row group.
         row: row in the group.
         number: row in the file.
+        item: number of the picture in the cell's list; None where the cell is one picture.
     """
 
     path: Path
@@ -34,9 +36,11 @@ class ParquetCell:
     group: int
     row: int
     number: int
+    item: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.path}, row {self.number}, column {self.column}"
+        item = "" if self.item is None else f", item {self.item}"
+        return f"{self.path}, row {self.number}, column {self.column}{item}"
 
     def read(self) -> bytes:
         """The picture's bytes.
@@ -46,7 +50,8 @@ class ParquetCell:
         """
         try:
             state = self.path.stat()
-            value = _column(self.path, self.column, self.group, (state.st_mtime_ns, state.st_size))[self.row].as_py()
+            cell = _column(self.path, self.column, self.group, (state.st_mtime_ns, state.st_size))[self.row]
+            value = (cell if self.item is None else cell.values[self.item]).as_py()
         except (OSError, pa.ArrowException) as error:
             raise BadFileError(f"the Parquet file is damaged ({_short(error)}): copy it again") from None
         data = value.get("bytes") if isinstance(value, dict) else value
@@ -75,12 +80,13 @@ class ParquetRow:
     Attributes:
         name: of the picture's own file where the row has it, without ending; else of file and row.
         image: the image.
-        mask: its mask; None where the file has none, or the cell is empty.
+        masks: its mask, or the masks of its objects where a cell is a list; None where the file has none, or the cell
+            is empty.
     """
 
     name: str
     image: ParquetCell
-    mask: ParquetCell | None
+    masks: tuple[ParquetCell, ...] | None
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> tuple[ParquetRow, ...]:
@@ -99,12 +105,14 @@ def read_rows(path: Path, columns: Sequence[str]) -> tuple[ParquetRow, ...]:
             rows: list[ParquetRow] = []
             for group in range(file.num_row_groups):
                 names = _names(file, group, image)
-                empty = _empty(file, group, mask)
+                items = _items(file, group, mask)
                 for row, name in enumerate(names):
                     number = len(rows)
-                    cells = [ParquetCell(path, column, group, row, number) for column in (image, mask) if column]
-                    label = cells[1] if mask is not None and not empty[row] else None
-                    rows.append(ParquetRow(name or f"{path.stem}-{number:06d}", cells[0], label))
+                    masks = None
+                    if mask is not None and (of_row := items[row]) is not None:
+                        masks = tuple(ParquetCell(path, mask, group, row, number, item) for item in of_row)
+                    picture = ParquetCell(path, image, group, row, number)
+                    rows.append(ParquetRow(name or f"{path.stem}-{number:06d}", picture, masks))
             return tuple(rows)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({_short(error)}): check the file and its permissions") from None
@@ -120,11 +128,14 @@ def _columns(path: Path, schema: pa.Schema, columns: Sequence[str]) -> tuple[str
             raise ValueError(f"--columns {' '.join(columns)}: name the image's column, and the mask's if there is one")
         if unknown := [name for name in columns if name not in pictures]:
             raise ValueError(f"--columns {unknown[0]}: {path} has pictures in {listed or 'no column'}")
+        if _is_list(schema.field(columns[0]).type):
+            raise ValueError(f"--columns {columns[0]}: {path} has lists of pictures there, which are no image of a row")
         return columns[0], columns[1] if len(columns) == 2 else None
     if not pictures:
         names = ", ".join(schema.names)
         raise ValueError(f"{path}: no column holds pictures' bytes ({names}): write the data set with its pictures")
-    images = [name for name in pictures if name.lower() in _IMAGES] or (pictures if len(pictures) == 1 else [])
+    single = [name for name in pictures if not _is_list(schema.field(name).type)]
+    images = [name for name in single if name.lower() in _IMAGES] or (single if len(single) == 1 else [])
     masks = [name for name in pictures if name.lower() in _MASKS and name not in images]
     if len(images) != 1 or len(masks) > 1 or len(pictures) > len(images) + len(masks):
         raise ValueError(
@@ -134,7 +145,13 @@ def _columns(path: Path, schema: pa.Schema, columns: Sequence[str]) -> tuple[str
     return images[0], masks[0] if masks else None
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
 def _holds_pictures(kind: pa.DataType) -> bool:
+    if _is_list(kind):
+        return not _is_list(kind.value_type) and _holds_pictures(kind.value_type)
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _holds_pictures(kind.field("bytes").type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
@@ -150,17 +167,17 @@ def _names(file: pq.ParquetFile, group: int, column: str) -> list[str]:
     return [PurePosixPath((value or "").replace("\\", "/")).stem for value in values]
 
 
-def _empty(file: pq.ParquetFile, group: int, column: str | None) -> list[bool]:
-    """Whether each of the group's masks is missing."""
+def _items(file: pq.ParquetFile, group: int, column: str | None) -> list[Sequence[int | None] | None]:
+    """Numbers of each row's masks in its cell: one, None, of a cell that is no list; None for a row without mask."""
     if column is None:
-        return [True] * file.metadata.row_group(group).num_rows
+        return [None] * file.metadata.row_group(group).num_rows
     kind = file.schema_arrow.field(column).type
     # Of a picture with its path, that alone says whether there is one, and costs no reading of pictures.
     part = f"{column}.path" if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0 else column
-    nulls: list[bool] = (
-        file.read_row_group(group, columns=[part], use_threads=False).column(column).is_null().to_pylist()
-    )
-    return nulls
+    cells = file.read_row_group(group, columns=[part], use_threads=False).column(column)
+    if _is_list(kind):
+        return [None if number is None else range(number) for number in pc.list_value_length(cells).to_pylist()]
+    return [None if missing else (None,) for missing in cells.is_null().to_pylist()]
 
 
 @functools.lru_cache(maxsize=_GROUPS_AT_ONCE)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from miseg.data.folders.coco_json import CocoFile, PictureFolder, read_coco
-from miseg.data.folders.hf_parquet import ParquetCell, read_rows
+from miseg.data.folders.hf_parquet import read_rows
 from miseg.data.folders.names.belonging import counted, describe_groups, group_of
 from miseg.data.folders.names.layout import Arrangement, Layout, Record
 from miseg.data.folders.names.patterns import MatchedFile, find_files
@@ -73,12 +73,12 @@ def arrange_parquet(layout: Layout, root: Path) -> Arrangement:
     rows = [(row, splits.get(file)) for file in files for row in read_rows(file.path, layout.columns)]
     if not rows:
         raise ValueError(f"{files[0].path} has no row: check --parquet")
-    labelled = any(row.mask is not None for row, _ in rows)
+    labelled = any(row.masks is not None for row, _ in rows)
     records: list[Record] = []
     rejections: dict[str | None, list[Rejection]] = {}
     left_out = 0
     for row, split in rows:
-        masks: tuple[ParquetCell, ...] | None = None if row.mask is None else (row.mask,)
+        masks = row.masks
         if labelled and masks is None:
             if layout.without_mask == "leave-out":
                 left_out += 1
@@ -90,6 +90,8 @@ def arrange_parquet(layout: Layout, root: Path) -> Arrangement:
             split, masks = ("unlabelled", None) if layout.without_mask == "unlabelled" else (split, ())
         records.append(Record(row.name, row.image, masks, split=split))
     sentences = [f"{left_out} rows without mask are left out"] if left_out else []
+    if any(cell.item is not None for row, _ in rows for cell in row.masks or ()):
+        sentences.append("rows have lists of masks: each of a list is an object of the one class")
     return _arranged(records, rejections, sentences, layout, splits, ())
 
 
