@@ -147,7 +147,9 @@ def test_sixteen_bits_of_four_bands_train_under_ray_and_map_files_of_other_sizes
     assert score is not None and float(score[1]) > 0.9, scores
     # A wrong scale or order of bands would leave the maps at chance, and end with 0 all the same.
     others = {name: tile_of(Path(f"later/{name}.tif"), size, 77) for name, size in OTHER_SIZES.items()}
-    miseg("segment", "--model", f"runs:/{run_id}", "--images", "later", "--out", "maps", "--tile", "64")
+    miseg(
+        "segment", "--model", f"runs:/{run_id}", "--images", "later", "--out", "maps", "--tile", "96", "--overlap", "32"
+    )
     for name, plants in others.items():
         with rasterio.open(f"maps/{name}.tif") as file:
             assert (file.read(1) == plants).mean() > 0.95, name
