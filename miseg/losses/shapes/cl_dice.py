@@ -101,7 +101,7 @@ def check_settings(alpha: float, iterations: int) -> None:
 
 
 class _SumOverMaps(torch.autograd.Function):
-    """Sum of the maps' losses. Its gradient is made with it, a few maps at a time: autograd would keep every erosion."""
+    """Sum of the maps' losses, and with it its gradient, a few maps at a time: autograd would keep every erosion."""
 
     @staticmethod
     def forward(
