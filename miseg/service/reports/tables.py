@@ -88,7 +88,7 @@ class Result:
             images = counted(difference.images, "image")
             over = f"over {images} alone: of one seed nothing is known of how trainings differ"
         if math.isnan(self.half):
-            return f"{text}: one seed and no counts of images, so there is no interval."
+            return f"{text}: one seed and not two images counted one by one, so there is no interval."
         meaning = {"above": f"above {base}", "below": f"below {base}", "not told apart": "not told apart"}
         text += f" ({over}): {meaning[self.outcome]}."
         if self.outcome == "not told apart":

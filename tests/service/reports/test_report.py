@@ -135,7 +135,7 @@ def test_one_seed_says_that_it_knows_nothing_of_seeds(report: Written) -> None:
     assert "over 30 images alone: of one seed nothing is known of how trainings differ" in found["InfoSeg"].verdict
     assert found["InfoSeg"].outcome == "above" and found["InfoSeg"].half > 0
     # Without counts of images there is neither, and the other comparison is then the only one.
-    assert found["IIC"].verdict.endswith("one seed and no counts of images, so there is no interval.")
+    assert found["IIC"].verdict.endswith("one seed and not two images counted one by one, so there is no interval.")
     assert math.isnan(found["IIC"].half) and found["IIC"].outcome == "no interval"
     assert found["InfoSeg"].comparisons == 1
     assert found["IIC"].points == pytest.approx(17, abs=4)

@@ -110,9 +110,9 @@ def test_three_strangers_get_a_study_from_their_files(tmp_path: Path, miseg: Cal
         assert labels == set(METHODS.values()), "settings are planned, and nobody has published them"
         assert all(0 <= float(row["mean_iou"]) <= 100 and row["split"] == "test" for row in rows)
         scored = Counter(row["class"] for row in read(folder / "classes.csv") if row["data"] == data)
-        assert list(scored) == classes and len(set(scored.values())) == 1
+        assert scored == dict.fromkeys(classes, len(rows)), "every row scores every class, by its name"
     page = (folder / "report.html").read_text()
-    assert all(name in page for names in CLASSES.values() for name in names)
+    assert all(f">{data.capitalize()}<" in page for data in CLASSES)
 
 
 def read(path: Path) -> list[dict[str, str]]:
