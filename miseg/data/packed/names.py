@@ -89,7 +89,7 @@ def _is_packed(uri: str) -> bool:
 
 def _unknown(name: str, storage: Path | str, known: Collection[str]) -> str:
     packed = packed_names(storage)
-    near = difflib.get_close_matches(name, dict.fromkeys([*packed, *known]), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, dict.fromkeys([*packed, *known]), n=3, cutoff=0.6)
     folder = f"; the folder {name} here is no packed data set" if Path(name).is_dir() else ""
     return (
         f"data = {name!r} is neither a known data set ({', '.join(known)}) nor packed in {_root(storage)} "
