@@ -169,7 +169,9 @@ def _many(
         settings = replace(settings, examples=examples, colours=colours)
     elif arguments.labels is not None:
         raise ValueError(f"{arguments.model} holds a method that takes no labelled pixels: leave --labels out")
-    plan = image_maps.plan(files, arguments.images, str(arguments.out), settings)
+    # Workers have folders of their own, and a relative path would lead there.
+    out = str(arguments.out) if "://" in str(arguments.out) else str(Path(str(arguments.out)).expanduser().absolute())
+    plan = image_maps.plan(files, arguments.images, out, settings)
     print(f"{plan.existing + len(plan.todo):,} images, of {plan.existing:,} there is a whole map", flush=True)
     if plan.todo:
         ray_cluster.connect(arguments.address)
