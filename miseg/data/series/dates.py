@@ -64,7 +64,9 @@ class DateRule:
         """
         if self.table:
             keys = (str(path), str(path.absolute()), path.name, path.stem, path.parent.name)
-            return next((self.table[key] for key in keys if key in self.table), None)
+            known = next((self.table[key] for key in keys if key in self.table), None)
+            ends = (day for name, day in self.table.items() if "/" in name and str(path).endswith(f"/{name}"))
+            return known if known is not None else next(ends, None)
         return self._of_name(path.name, path) or self._of_name(path.absolute().parent.name, path)
 
     def _of_name(self, name: str, path: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -143,6 +144,10 @@ def write_series(description: SeriesDescription, path: Path, root: Path) -> None
     for name in _PATHS:
         if name in content:
             content[name] = portable(str(content[name]), root, path.parent)
+    # A pattern that starts from the working folder would be looked for elsewhere the next time.
+    pattern = re.sub(r"\{\w+\}", "*", description.mask or "")
+    if "/" in pattern and any(root.glob(pattern) if not Path(pattern).is_absolute() else ()):
+        content["mask"] = str(root.absolute() / str(description.mask))
     with replacing(path) as unfinished:
         written = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
         unfinished.write_text(_HEAD + written, encoding="utf-8")

@@ -245,9 +245,10 @@ def _of_grid(scenes: dict[str, Scene], aligned: dict[str, Scene], grid: Grid) ->
         inside = max(0, min(bottom, own.height) - max(top, 0)) * max(0, min(right, own.width) - max(left, 0))
         beyond[name] = 1 - inside / (own.height * own.width)
     if apart:
+        masks = ", masks by the nearest pixel" if any(scene.mask for scene in aligned.values()) else ""
         notes.append(
             f"{len(apart)} dates lie up to {max(apart.values()):.2f} pixels beside them, and are interpolated "
-            "bilinearly, masks by the nearest pixel"
+            f"bilinearly{masks}"
         )
     if far := [name for name, share in beyond.items() if share > _BEYOND]:
         most = max(far, key=beyond.__getitem__)

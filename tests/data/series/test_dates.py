@@ -76,6 +76,8 @@ def test_tables(tmp_path):
                 read_dates(table)
         else:
             assert DateRule(table=read_dates(table)).date(Path("anywhere/a.tif")) == "2019-07-20"
+    by_path = DateRule(table={"one/a.tif": "2019-07-20", "two/a.tif": "2019-08-01"})
+    assert [by_path.date(Path(f"/x/{name}/a.tif")) for name in ("one", "two")] == ["2019-07-20", "2019-08-01"]
     assert DateRule(table={"a": "2019-07-20"}).date(Path("20200101/20200101.tif")) is None, "the table alone counts"
     table.write_text("a.tif,20.07.2019\n")
     with pytest.raises(ValueError, match=r"dates\.csv:1: 'a\.tif,20\.07\.2019'"):

@@ -121,12 +121,17 @@ def test_masks_by_date_in_a_folder_of_their_own_and_smaller_than_the_scene(tmp_p
         codes = np.zeros((24, 20), np.uint8)
         codes[number] = 7
         raster(tmp_path / "masks" / f"clouds_{day}.tif", codes)
+    (tmp_path / "packed").mkdir()
     for pattern in ("masks/clouds_{date}.tif", str(tmp_path / "masks" / "*.tif")):
         for number, day in enumerate(DAYS):
             image = by_date(packed(f"{len(pattern)}", mask=pattern, mask_values=(7,)))[day][0]
             expected = np.ones((24, 30), bool)
             expected[number], expected[:, 20:] = False, False
             np.testing.assert_array_equal(image.any(2), expected, err_msg="outside a mask nothing is known to be clear")
+    description = SeriesDescription("mine", ("scenes",), mask="masks/clouds_{date}.tif", mask_values=(7,))
+    write_series(description, tmp_path / "packed" / "dataset.yaml", tmp_path)
+    again = open_series_source(read_series(tmp_path / "packed" / "dataset.yaml"), tmp_path / "packed")
+    assert [scene.mask for scene in again.scenes] == [tmp_path / "masks" / f"clouds_{day}.tif" for day in DAYS]
 
 
 def test_scl_beside_the_scenes(tmp_path, packed, opened):
