@@ -157,6 +157,9 @@ def _measure(experiment: Experiment, dataset: PackedDataset) -> Throughput:
 def _validation_seconds(loop: Loop, dataset: PackedDataset) -> float:
     """By a few batches of the split: the time of each image, times as many as a validation passes through."""
     experiment, method = loop.experiment, loop.evaluated
+    if not dataset.info.classes and method.emits != "clusters":
+        # Without labels there is nothing to score, and trainings map no image.
+        return 0.0
     split = experiment.validation_split(dataset.splits)
     shown = list(itertools.islice(_shown(dataset, split, experiment), BATCHES))
     images = sum(len(batch.ids) for batch in shown)

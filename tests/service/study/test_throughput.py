@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from miseg.data.packed.packing import pack
+from miseg.data.series.description import SeriesDescription
+from miseg.data.series.source import open_series_source
 from miseg.interface import Batch
 from miseg.methods.configs import BinaryCrossEntropy, PixelKMeans
 from miseg.networks.configs import UNet
+from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.study import throughput
@@ -21,6 +25,7 @@ from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters
 from miseg.service.tracking.run_store import RunStore
 from miseg.service.training.loop import Loop
+from tests.support.scene_layouts import raster, reflectances
 
 
 def test_a_few_steps_are_measured(small, tiny, monkeypatch) -> None:
@@ -42,6 +47,17 @@ def test_a_few_steps_are_measured(small, tiny, monkeypatch) -> None:
 def test_clusters_are_measured_with_their_pass_over_the_training_images(small, tiny) -> None:
     found = throughput.measure(replace(tiny, method=PixelKMeans(), steps=1), small.uri, 1)
     assert found.images_per_second > 0 and found.validation_seconds > 0
+
+
+def test_a_method_of_few_labels_is_measured_on_a_series_without_labels(tmp_path) -> None:
+    """Its trainings map no image there, since there is nothing to score."""
+    for day in ("2019-07-20", "2019-07-25"):
+        raster(tmp_path / "scenes" / f"{day}.tif", reflectances(int(day[-2:])))
+    source = open_series_source(SeriesDescription("plain", ("scenes",), ("1", "2")), tmp_path)
+    data = pack(source, tmp_path / "plain", ["train"]).path
+    experiment = replace(RECIPES["flanders-similarity"](), steps=1, batch_size=32)
+    found = throughput.measure(experiment, str(data), 1)
+    assert found.images_per_second > 0 and found.validation_seconds == 0
 
 
 def record(uri: str, small, experiment: Experiment, name: str, rates: list[float], **metrics: float) -> None:
