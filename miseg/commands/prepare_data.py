@@ -1,4 +1,4 @@
-"""Pack a data set into Parquet for training: your own images and masks, your own series, or a published one.
+"""Pack a data set: your own images and masks, your own series, or a published one.
 
 Bad files are left out and listed in rejected.jsonl.
 

@@ -9,14 +9,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from miseg.commands import program
+from miseg.data.checks import encode_png
 from miseg.data.configs import Augmentation
+from miseg.data.packed.packing import pack
+from miseg.data.samples import DataSetInfo, Sample
 from miseg.interface import Task
 from miseg.methods.configs import RegionMutualInformation
 from miseg.networks.configs import UNet
@@ -169,6 +173,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ),
         ("train", "embedded-rmi --data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid, "),
         ("train", "embedded-rmi --data /nowhere/at/all", "/nowhere/at/all"),
+        ("tune-similarity", "--data embedded", "shows no place at two dates"),
         ("train", "rmi --data embeded", "nor packed in "),
         ("train", "rmi --data embeded", "is it embedded? Pack your own images with `miseg prepare-data --images"),
         ("train", "rmi --labelled-images 9", "label_budget = 9 labelled images: embedded has 1 training images"),
@@ -386,6 +391,21 @@ def test_runs_that_cannot_be_compared_are_told_before_ray_starts(
         call("evaluate", "--run", plain_one, elsewhere, "--data", "embedded")
 
 
+class TwoDates:
+    """A place at two dates, in two chips."""
+
+    info = DataSetInfo("dated", ("bare", "grown"), ((0, 0, 0), (0, 255, 0)))
+
+    def available(self) -> tuple[str, ...]:
+        return "train", "val"
+
+    def samples(self, split: str) -> Iterator[Sample]:
+        for day in ("2020-07-01", "2021-07-01"):
+            pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            mask = encode_png((pixels[..., 0] > 127).astype(np.uint8))
+            yield Sample(f"{split}/{day}", split, encode_png(pixels), mask, f"field of {split}", day)
+
+
 @pytest.mark.parametrize(
     ("job", "arguments"),
     [
@@ -394,7 +414,7 @@ def test_runs_that_cannot_be_compared_are_told_before_ray_starts(
         ("train", ["similarity"]),
         ("tune", ["rmi", "--baselines", "ce", "--set", "batch_size=2"]),
         ("tune_rmi", []),
-        ("tune_similarity", ["--data", "embedded"]),
+        ("tune_similarity", ["--data", "dated"]),
         ("tune", ["embedded-dice"]),
         ("tune", ["embedded-infoseg", "--space", "method.jitter=0..0.4", "batch_size=4,8"]),
         ("study", []),
@@ -404,8 +424,10 @@ def test_runs_that_cannot_be_compared_are_told_before_ray_starts(
         ("train", ["embedded-rmi", "--augmentation.crop", "None"]),
     ],
 )
-def test_right_arguments_do_start_ray(call: Callable[..., Done], job: str, arguments: list[str]) -> None:
+def test_right_arguments_do_start_ray(call: Callable[..., Done], storage: Path, job: str, arguments: list[str]) -> None:
     """Else a job that fails at once for another reason would pass the tests above."""
+    if "dated" in arguments:
+        pack(TwoDates(), storage / "data" / "dated", ["train", "val"])
     with pytest.raises(RayStartedError):
         call(job, *arguments)
 

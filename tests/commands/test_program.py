@@ -15,6 +15,8 @@ from tests.support import ROOT
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 NO_JOBS = {"ui", "cluster-files"}
 """Commands of the own machine, which nobody submits to a cluster."""
+PARTS = "prepare."
+"""Folder of parts of a command."""
 
 HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "pyarrow", "pandas", "tyro")
 
@@ -23,6 +25,7 @@ def test_every_module_of_the_commands_is_a_command_with_a_summary_and_most_are_j
     folder = Path(program.__file__).parent
     modules = {".".join(path.relative_to(folder).with_suffix("").parts) for path in folder.rglob("*.py")}
     modules = {name for name in modules if not name.endswith("__init__") and name != "program"}
+    modules = {name for name in modules if not name.startswith(PARTS)}
     assert set(program.COMMANDS.values()) == modules
     assert {job.stem.replace("_", "-") for job in JOBS} == set(program.COMMANDS) - NO_JOBS
     for name in program.COMMANDS:
