@@ -38,7 +38,7 @@ from miseg.service.training.loop import Loop
 
 experiment = RECIPES["discs-gce"](seed=3)
 assert from_dict(json.loads(json.dumps(to_dict(experiment)))) == experiment
-assert type(experiment.method) in METHODS and CONTENDERS["gce"].rows[0] == "generalised CE tuned"
+assert type(experiment.method) in METHODS and CONTENDERS["gce"].rows()[0] == "generalised CE tuned"
 assert type(experiment.method.network) in registered()
 (table,) = grown((), Asked(data=("discs",), methods=("gce",)), {"trials": 2, "confirm_seeds": 1})
 assert [cell.recipe for cell in table.cells] == ["discs-gce"]

@@ -42,6 +42,7 @@ def test_an_option_of_a_step_is_timed_beside_a_step_without_it(small, row: str, 
     assert all(len(values) == 2 and min(values) > 0 for values in found.values.values())
 
 
+@pytest.mark.long
 def test_a_batch_in_parts_takes_less_memory(small) -> None:
     row = benchmark.ROWS["accumulate-memory"](small, batch_size=8, steps=1, repetitions=1)
     assert list(row.values) == ["in 4 parts", "at once"] and row.ratios[0] < 0.8
