@@ -1,6 +1,5 @@
 """A tiny data set in CamVid's published layout, and the real one where this machine has it."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.sources.camvid import CamVid
 from tests.support.layouts import CamVidTree
+from tests.support.real_data import real_data
 
 
 @pytest.fixture
@@ -29,12 +29,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
 
 @pytest.fixture(scope="session")
 def camvid_root() -> Path:
-    if not os.environ.get("MISEG_DATA"):
-        message = "MISEG_DATA is not set: it names the folder that holds the real camvid/"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return Path(os.environ["MISEG_DATA"]) / "camvid"
+    return real_data("camvid")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The real data sets that are plain folders, packed by the generic reader and looked at pixel by pixel."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +13,13 @@ from miseg.data.folders.source import FolderSource, open_folders
 from miseg.data.packed.dataset import PackedDataset, decode
 from miseg.data.packed.packing import pack
 from miseg.data.sources.camvid import CLASSES, CamVid
+from tests.support.real_data import real_data
 
 
 @pytest.fixture(scope="module")
 def data() -> Path:
     """The folder of the real data sets."""
-    if not os.environ.get("MISEG_DATA"):
-        message = (
-            "MISEG_DATA is not set: it names the folder that holds the real drive/, membrane/, nuclei/ and camvid/"
-        )
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return Path(os.environ["MISEG_DATA"])
+    return real_data()
 
 
 def packed(source: FolderSource, out: Path) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from miseg.data.labels.annotations import Annotations, read_annotations, sample_
 from miseg.data.labels.geojson import read_geojson
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import mapped
+from tests.support.real_data import real_data
 
 PLAIN = Grid(20, 30)
 UTM = Grid(20, 30, "EPSG:32631", (10.0, 0.0, 574680.0, 0.0, -10.0, 5622440.0))
@@ -132,12 +132,7 @@ def test_a_polygon_that_crosses_itself_is_told_with_the_place(tmp_path):
 
 @pytest.fixture(scope="module")
 def flanders() -> Path:
-    if not os.environ.get("MISEG_DATA"):
-        message = "MISEG_DATA is not set: it names the folder that holds the real sentinel2_flanders/"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return Path(os.environ["MISEG_DATA"]) / "sentinel2_flanders"
+    return real_data("sentinel2_flanders")
 
 
 def test_longitudes_and_latitudes_land_on_the_right_pixels_of_a_utm_image(tmp_path, flanders):

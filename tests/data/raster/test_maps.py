@@ -1,6 +1,5 @@
 """Maps as GDAL reads them back, and their pictures."""
 
-import os
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from miseg.data.raster.maps import MapWriter, confidence_path, default_colours
 from miseg.data.raster.quicklook import NO_DATA, quicklook
 from miseg.data.raster.raster_files import category_names, class_colours
 from miseg.data.raster.rasters import open_raster
+from tests.support.real_data import real_data
 
 NAMES = ("wheat", "beet & <rye>", "blé")
 COLOURS = ((200, 10, 10), (10, 200, 10), (1, 2, 3))
@@ -102,12 +102,7 @@ def test_any_georeference_is_kept_exactly(tmp_path, grid):
 
 
 def test_the_georeference_of_a_real_image_is_kept_exactly(tmp_path):
-    if not os.environ.get("MISEG_DATA"):
-        message = "MISEG_DATA is not set: it names the folder that holds the real sentinel2_flanders/"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    image = Path(os.environ["MISEG_DATA"]) / "sentinel2_flanders" / "2018-08-04.tif"
+    image = real_data("sentinel2_flanders") / "2018-08-04.tif"
     with rasterio.open(image) as source:
         grid = Grid(source.height, source.width, source.crs.to_string(), tuple(source.transform)[:6])
         written(tmp_path / "map.tif", grid)

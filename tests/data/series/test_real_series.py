@@ -1,6 +1,5 @@
 """The real Sentinel-2 series as a stranger's: packed without labels, and learned from for a few steps."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,18 +18,14 @@ from miseg.recipes.catalog import RECIPES
 from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import data_description
 from miseg.service.training.streams import task_of
+from tests.support.real_data import real_data
 
 BANDS = ("B04", "B03", "B02", "B08")
 
 
 @pytest.fixture(scope="module")
 def flanders() -> Path:
-    if not os.environ.get("MISEG_DATA"):
-        message = "MISEG_DATA is not set: it names the folder that holds the real scenes"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return Path(os.environ["MISEG_DATA"]) / "sentinel2_flanders"
+    return real_data("sentinel2_flanders")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from miseg.data.sources.coco.frames import Frame
 from miseg.data.sources.coco.labels import LABELS, STUFF_LABELS, THINGS
 from miseg.data.sources.coco.stuff import CLASSES, COLOURS, CocoStuff15, coarse_labels
 from tests.support.layouts import CocoStuffTree, masks, picture
+from tests.support.real_data import real_data
 
 A, B = "000000000009", "000000000025"
 WHOLE = Frame(scale=1, middle=None)
@@ -35,12 +35,7 @@ def tree(tmp_path):
 @pytest.fixture(scope="module")
 def real() -> Path:
     """The thirteen real images."""
-    if not os.environ.get("MISEG_DATA"):
-        message = "MISEG_DATA is not set: it names the folder that holds the real coco_stuff/"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return Path(os.environ["MISEG_DATA"]) / "coco_stuff"
+    return real_data("coco_stuff")
 
 
 def test_each_label_is_of_the_kind_that_iic_gives_it():

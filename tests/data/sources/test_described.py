@@ -1,6 +1,5 @@
 """Published data sets that are descriptions."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from miseg.data.sources.catalog import check_known, ensure_packed
 from miseg.data.sources.described import DESCRIBED, open_described
 from miseg.data.sources.registry import DATA_SETS, open_source
 from tests.support.layouts import picture
+from tests.support.real_data import real_data
 
 COUNTS = {
     "drive": {"train": 17, "val": 3, "test": 20},
@@ -34,9 +34,7 @@ def nuclei(tmp_path, monkeypatch):
 
 
 def test_each_describes_the_real_files():
-    if not os.environ.get("MISEG_DATA"):
-        assert os.environ.get("CI") != "true", "MISEG_DATA is not set: it names the folder of the real data sets"
-        pytest.skip("MISEG_DATA is not set: it names the folder of the real data sets")
+    real_data()
     assert set(DESCRIBED) == set(COUNTS) and not set(DESCRIBED) & set(DATA_SETS)
     for name, counts in COUNTS.items():
         source = open_source(name)

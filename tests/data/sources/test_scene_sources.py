@@ -1,7 +1,6 @@
 """The real scenes under MISEG_DATA, packed; and Potsdam in a tree of its layout."""
 
 import io
-import os
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -20,17 +19,13 @@ from miseg.data.sources import potsdam
 from miseg.data.sources.potsdam import LABELLED, UNLABELLED, Potsdam
 from miseg.data.sources.registry import open_source
 from miseg.data.sources.scenes import AERIAL, NaipLandcover, NaipSeries, Sentinel2Flanders
+from tests.support.real_data import real_data
 from tests.support.scene_layouts import place, raster, smooth
 
 
 @pytest.fixture(scope="session")
 def real() -> Path:
-    if not os.environ.get("MISEG_DATA"):
-        message = "MISEG_DATA is not set: it names the folder that holds the real scenes"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return Path(os.environ["MISEG_DATA"])
+    return real_data()
 
 
 def packed(source, folder, *splits):
