@@ -44,9 +44,9 @@ def memory_of(config: Network, in_channels: int, out_channels: int) -> NetworkMe
 
     network = _on_shapes(without_weights(config), in_channels, out_channels).train()
     weights = {id(weight): weight.nbytes for weight in network.parameters()}
-    kept = [_kept_bytes(network, in_channels, side) for side in SIDES]
+    forward_bytes = [_kept_bytes(network, in_channels, side) for side in SIDES]
     pixels = 2 * (SIDES[1] ** 2 - SIDES[0] ** 2)
-    return NetworkMemory((kept[1] - kept[0]) / pixels, sum(weights.values()))
+    return NetworkMemory((forward_bytes[1] - forward_bytes[0]) / pixels, sum(weights.values()))
 
 
 def _on_shapes(config: Network, in_channels: int, out_channels: int) -> torch.nn.Module:

@@ -13,7 +13,7 @@ from miseg.data.listing import read_lines
 from miseg.files import read_text
 
 _BETWEEN = r"\s*[,;\t ]\s*"
-_NUMBERS = {columns: _BETWEEN.join(rf"(?P<n{place}>-?\d+)" for place in range(columns)) for columns in (1, 3)}
+_NUMBERS = {columns: _BETWEEN.join(rf"(?P<n{position}>-?\d+)" for position in range(columns)) for columns in (1, 3)}
 _COLUMNS = {3: (("r", "red"), ("g", "green"), ("b", "blue")), 1: (("id", "value", "index", "label"),)}
 _NAMES = ("name", "class", "class_name", "classname", "category", "label_name", "label")
 _FORMS = {3: "name,r,g,b or r,g,b,name", 1: "id,name or name,id"}
@@ -87,16 +87,16 @@ def _lines(path: Path, columns: int) -> Iterator[tuple[int, tuple[int, ...], str
         return
     before = re.compile(rf"{_NUMBERS[columns]}{_BETWEEN}(?P<name>.+)")
     after = re.compile(rf"(?P<name>.+?){_BETWEEN}{_NUMBERS[columns]}")
-    for place, (number, line) in enumerate(lines):
+    for position, (number, line) in enumerate(lines):
         match = before.fullmatch(line.rstrip(",;")) or after.fullmatch(line.rstrip(",;"))
-        if match is None and place == 0 and not re.search(r"\d\s*$|^\s*\d", line):
+        if match is None and position == 0 and not re.search(r"\d\s*$|^\s*\d", line):
             continue  # a header in words of its own
         if match is None:
             raise ValueError(f"{path}:{number}: {line!r} is no line {_FORMS[columns]}")
         name = match["name"].strip().strip("\"'").strip()
         if columns > 1 and name.isdigit():
             raise ValueError(f"{path}:{number}: {line!r} may be either of {_FORMS[columns]}: write a header that says")
-        yield number, tuple(int(match[f"n{place}"]) for place in range(columns)), name
+        yield number, tuple(int(match[f"n{position}"]) for position in range(columns)), name
 
 
 def _header(line: str, columns: int) -> tuple[str, list[int], int] | None:

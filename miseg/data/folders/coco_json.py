@@ -121,7 +121,7 @@ def labels_of(outlined: Outlined, label_of: dict[int, int], background: int) -> 
     """
     height, width = outlined.size
     drawn = []
-    for place, entry in enumerate(outlined.outlines):
+    for position, entry in enumerate(outlined.outlines):
         if not entry.get("segmentation"):
             raise OutlineError(f"annotation {entry.get('id')} has a box and no outline: outline it, or leave it out")
         try:
@@ -131,7 +131,7 @@ def labels_of(outlined: Outlined, label_of: dict[int, int], background: int) -> 
         crowd = bool(entry.get("iscrowd"))
         label = IGNORE_LABEL if crowd else label_of[entry["category_id"]]
         # Packed, since an image may have hundreds.
-        drawn.append((not crowd, -int(covered.sum()), place, np.packbits(covered), label))
+        drawn.append((not crowd, -int(covered.sum()), position, np.packbits(covered), label))
     labels = np.full((height, width), background, np.uint8)
     for *_, packed, label in sorted(drawn, key=lambda entry: entry[:3]):
         labels[np.unpackbits(packed, count=height * width).reshape(height, width).astype(bool)] = label

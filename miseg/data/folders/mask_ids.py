@@ -86,8 +86,8 @@ class IdsOfMasks:
         if all(0 <= value < len(names) for value in values):
             return names, tuple((label, label) for label in range(len(names)))
         if len(values) == len(names):
-            told = ", ".join(f"{value} {name}" for value, name in zip(values, names, strict=True))
-            notes.append(f"Ids in the order of --classes: {told}.")
+            pairs = ", ".join(f"{value} {name}" for value, name in zip(values, names, strict=True))
+            notes.append(f"Ids in the order of --classes: {pairs}.")
             return names, tuple((value, label) for label, value in enumerate(values))
         beyond = next(value for value in values if not 0 <= value < len(names))
         raise ValueError(

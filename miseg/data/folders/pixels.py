@@ -239,8 +239,8 @@ def _read_raster(data: bytes, pixels: PixelFormat) -> ReadImage:
         valid &= values[..., -1] > 0
         values = values[..., :-1]
     if (values.shape[2], values.dtype.name) != (pixels.channels, pixels.dtype):
-        told = _text(values.shape[2], values.dtype.name)
-        raise BadFileError(f"{told}, where the data set has {_text(pixels.channels, pixels.dtype)}")
+        layout = _text(values.shape[2], values.dtype.name)
+        raise BadFileError(f"{layout}, where the data set has {_text(pixels.channels, pixels.dtype)}")
     values = np.ascontiguousarray(values)
     size = values.shape[0], values.shape[1]
     if pixels.dtype == "uint8" and pixels.channels == 3:

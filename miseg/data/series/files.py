@@ -142,8 +142,8 @@ def _listed(patterns: Sequence[str], root: Path) -> tuple[list[Path], list[Path]
         if not matches:
             raise ValueError(f"--series {pattern}: matches nothing{_beside(path)}")
         for match in matches:
-            found, safe = _of_folder(match) if match.is_dir() else ([match] if _is_raster(match) else [], [])
-            rasters |= dict.fromkeys(found)
+            rasters_of_match, safe = _of_folder(match) if match.is_dir() else ([match] if _is_raster(match) else [], [])
+            rasters |= dict.fromkeys(rasters_of_match)
             products |= dict.fromkeys(safe)
     if not rasters and not products:
         raise ValueError(f"--series {' '.join(patterns)}: {_no_raster(root, patterns)}")
@@ -229,9 +229,9 @@ def _matches(scene: Path, mask: str, root: Path, day: str | None = None) -> list
     """Files that the pattern of masks names for a scene: beside it, else in the working folder."""
     text = mask.replace("{stem}", glob.escape(scene.stem)).replace("{date}", day or "*")
     for folder in (scene.parent, root):
-        found = sorted(glob.glob(str(Path(glob.escape(str(folder))) / Path(text).expanduser())))
-        if found:
-            return [Path(name) for name in found]
+        matches = sorted(glob.glob(str(Path(glob.escape(str(folder))) / Path(text).expanduser())))
+        if matches:
+            return [Path(name) for name in matches]
     return []
 
 
@@ -242,9 +242,9 @@ def _with_mask(acquisition: Acquisition, mask: str, rule: DateRule, root: Path) 
         # A pattern without the scene's name matches those of all dates.
         matches = [path for path in matches if rule.date(path) == acquisition.date]
     if len(matches) != 1:
-        found = f"several masks, {listed([path.name for path in matches])}," if matches else "no mask"
+        matched = f"several masks, {listed([path.name for path in matches])}," if matches else "no mask"
         raise ValueError(
-            f"--mask {mask}: {found} of {acquisition.date} ({acquisition.name}): name it so that one file a date "
+            f"--mask {mask}: {matched} of {acquisition.date} ({acquisition.name}): name it so that one file a date "
             "matches, or leave that date out"
         )
     return replace(acquisition, mask=matches[0])

@@ -105,8 +105,8 @@ def _date_table(info: PackedInfo, shares: dict[str, float], source: SeriesSource
     lines = aligned([(*row, *[""] * (width - len(row))) for row in rows])
     left = len(shares) - _ROWS
     clear = sum(share >= CLEAR for share in shares.values())
-    told = f"{clear} of {len(shares)} dates have at least {CLEAR:.0%} usable pixels"
-    return [*lines, *([f"… and {left} later dates: see dataset.json"] if left > 0 else []), told]
+    summary = f"{clear} of {len(shares)} dates have at least {CLEAR:.0%} usable pixels"
+    return [*lines, *([f"… and {left} later dates: see dataset.json"] if left > 0 else []), summary]
 
 
 def _band_table(info: PackedInfo, bands: _Bands, source: SeriesSource) -> list[str]:

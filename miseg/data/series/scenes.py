@@ -128,8 +128,8 @@ def _options(first: Acquisition, description: SeriesDescription) -> tuple[SceneO
         with open_raster(first.files[0]) as source:
             named, count = all(source.descriptions), source.count
         if not named and count == len(bands) and count > 1 and not all(band.isdecimal() for band in bands):
-            told = ", ".join(f"{number} {band}" for number, band in enumerate(bands, 1))
-            notes.append(f"files do not name their bands, so --bands names them in their order: {told}")
+            numbered = ", ".join(f"{number} {band}" for number, band in enumerate(bands, 1))
+            notes.append(f"files do not name their bands, so --bands names them in their order: {numbered}")
     options = SceneOptions(bands or None, description.offset, None, description.resample)
     return (options if description.mask is None else replace(options, masked=description.mask_values)), notes
 
@@ -281,8 +281,8 @@ def _mask_question(scene: Scene, mask: str) -> str:
         values, numbers = np.unique(codes[covered], return_counts=True)
         counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
     total = max(1, sum(counts.values()))
-    told = ", ".join(f"{value} ({count / total:.0%})" for value, count in counts.most_common(6))
+    frequent = ", ".join(f"{value} ({count / total:.0%})" for value, count in counts.most_common(6))
     return (
-        f"--mask {mask}: which values are bad pixels? {scene.mask} holds {told}: say --mask-values, or --mask-bits for "
-        "a file of quality bits"
+        f"--mask {mask}: which values are bad pixels? {scene.mask} holds {frequent}: say --mask-values, or "
+        "--mask-bits for a file of quality bits"
     )

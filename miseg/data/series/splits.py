@@ -41,13 +41,13 @@ def divide(
     if len(shares) == 1:
         return {next(iter(shares)): ((0, 0, grid.height, grid.width),)}, ""
     windows = {f"r{row:05d}-c{column:05d}": (row, column, tall, wide) for row, column, tall, wide in grid.windows(CHIP)}
-    told = " ".join(f"{share:g}" for share in shares.values())
+    shares_text = " ".join(f"{share:g}" for share in shares.values())
     if len(windows) >= BLOCKS:
         classes = {} if shown is None else {name: shown(window) for name, window in windows.items()}
         drawn = draw_splits({name: [name] for name in windows}, classes, shares, seed)
         areas = {split: tuple(windows[name] for name in windows if drawn[name] == split) for split in shares}
         counts = ", ".join(f"{split} {len(areas[split])}" for split in shares)
-        return areas, f"splits drawn by place with seed {seed} ({told}): {counts} of {len(windows)} chips"
+        return areas, f"splits drawn by place with seed {seed} ({shares_text}): {counts} of {len(windows)} chips"
     order = list(shares)
     if seed:
         random.Random(seed).shuffle(order)
@@ -58,7 +58,7 @@ def divide(
     if min(end - start for start, end in strips.values()) < NARROWEST:
         narrow = min(strips, key=lambda split: strips[split][1] - strips[split][0])
         raise ValueError(
-            f"--split {told}: {narrow} would be {strips[narrow][1] - strips[narrow][0]} pixels of {length}, and "
+            f"--split {shares_text}: {narrow} would be {strips[narrow][1] - strips[narrow][0]} pixels of {length}, and "
             f"{NARROWEST} are the fewest: give it more, or fewer splits, such as --split 0.7 0.3"
         )
     areas = {
@@ -68,4 +68,4 @@ def divide(
     sides = "from left to right" if wide else "from top to bottom"
     counts = ", ".join(f"{split} {strips[split][1] - strips[split][0]}" for split in order)
     what = "columns" if wide else "rows"
-    return {split: areas[split] for split in shares}, f"splits by place, {sides} ({told}): {what} {counts}"
+    return {split: areas[split] for split in shares}, f"splits by place, {sides} ({shares_text}): {what} {counts}"

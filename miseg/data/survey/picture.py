@@ -155,8 +155,8 @@ def _chart(axes: Axes, survey: Survey, labels: list[int]) -> None:
         places = np.arange(len(labels)) + (number - (len(splits) - 1) / 2) * height
         lengths = [max(split.share(label), least) for label in labels]
         axes.barh(places, lengths, height, label=_plain(name), color=_SPLITS[number % len(_SPLITS)])
-        for place, label in zip(places, labels, strict=True):
-            axes.text(max(split.share(label), least) * 1.02, place, _written(split, label), va="center", fontsize=7)
+        for position, label in zip(places, labels, strict=True):
+            axes.text(max(split.share(label), least) * 1.02, position, _written(split, label), va="center", fontsize=7)
     axes.set_xscale("log")
     # Its own would be a formula, and load a dozen fonts.
     axes.xaxis.set_minor_formatter(lambda value, _: "")

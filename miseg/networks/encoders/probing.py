@@ -33,10 +33,10 @@ def probe(name: str) -> Encoder | None:
         return None
     weights = _weights(name)
     for option in OPTIONS if _halves(name) else ():
-        found = _halving(name, option)
-        if found is None:
+        halving = _halving(name, option)
+        if halving is None:
             continue
-        kind, multiple = found
+        kind, multiple = halving
         strides = tuple(s for s in OUTPUT_STRIDES if _is_dilated(name, option, multiple, s))
         return Encoder(name, kind, multiple, option, strides, weights)
     for option in OPTIONS:

@@ -65,9 +65,9 @@ class DataSummary:
 
     def __str__(self) -> str:
         heights, widths = zip(*self.sizes, strict=True)
-        one = len(set(self.sizes)) == 1
+        equal = len(set(self.sizes)) == 1
         low, high = min(self.sizes, key=math.prod), max(self.sizes, key=math.prod)
-        sizes = f"{heights[0]}x{widths[0]}" if one else f"{_text(low)} to {_text(high)}, median {_text(self.median)}"
+        sizes = f"{heights[0]}x{widths[0]}" if equal else f"{_text(low)} to {_text(high)}, median {_text(self.median)}"
         labels = f"{self.classes} classes" if self.classes else "no labels"
         images = "image" if self.images == 1 else "images"
         return f"{self.images:,} training {images} of {sizes} pixels, {self.channels} channels, {labels}"

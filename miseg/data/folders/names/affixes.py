@@ -147,11 +147,11 @@ def _candidates(names: Sequence[str]) -> dict[Affix, dict[str, str]]:
         for start, end in combinations(cuts, 2):
             if name[start].isalnum() and name[end - 1].isalnum():
                 having.setdefault(Affix(name[:start], name[end:]), []).append(name)
-    found = {}
+    keys_by_affix = {}
     for affix, some in having.items():
         keys = {name[len(affix.before) : len(name) - len(affix.behind)]: name for name in some}
         # One name alone shows no more than that: a number in what is cut off may be what tells it from others.
         telling = len(names) > 1 or not re.search(r"\d", affix.before + affix.behind)
         if 2 * len(some) >= len(names) and len(some) >= min(2, len(names)) and len(keys) == len(some) and telling:
-            found[affix] = keys
-    return found
+            keys_by_affix[affix] = keys
+    return keys_by_affix

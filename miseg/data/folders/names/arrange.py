@@ -112,15 +112,15 @@ class _Arranging:
             if not lines:
                 raise ValueError(f"{file.path}: the list is empty: write an image a line, or leave the list out")
             if len(bad) == len(lines):
-                raise ValueError(f"{bad[0].place}: {bad[0].reason} (so it is with each of {len(bad)} lines)")
+                raise ValueError(f"{bad[0].line_address}: {bad[0].reason} (so it is with each of {len(bad)} lines)")
             for line in lines:
                 if isinstance(line, BadLine):
-                    self._reject(split, line.place, line.reason)
+                    self._reject(split, line.line_address, line.reason)
                     continue
                 if (first := first_lines.setdefault(line.image, line)) is not line:
                     raise ValueError(
-                        f"{line.place}: {line.image.path} is in {first.place} already: list each image once, in one "
-                        "split"
+                        f"{line.line_address}: {line.image.path} is in {first.line_address} already: "
+                        "list each image once, in one split"
                     )
                 self._take(line, split)
         if left := len(set(self.files) - set(first_lines)):
@@ -136,7 +136,7 @@ class _Arranging:
         if line.split is not None:
             split = split_name(line.split) or line.split
         if split is not None:
-            self.splits[image] = check_split(split, line.place)
+            self.splits[image] = check_split(split, line.line_address)
         if line.group is not None:
             self.groups[image] = line.group
 

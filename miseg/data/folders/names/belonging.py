@@ -40,7 +40,7 @@ def splits_by_folders(files: Sequence[MatchedFile]) -> tuple[dict[MatchedFile, s
         ValueError: an image in folders of two splits, or in none where others are in one.
     """
     shared = _shared_folders(files)
-    found: dict[MatchedFile, str] = {}
+    split_of_file: dict[MatchedFile, str] = {}
     for file in files:
         names = {name for part in file.path.parent.parts[shared:] if (name := split_name(part)) is not None}
         if len(names) > 1:
@@ -49,14 +49,14 @@ def splits_by_folders(files: Sequence[MatchedFile]) -> tuple[dict[MatchedFile, s
                 "is the split with {split} in --images, or draw the splits with --no-split-folders"
             )
         if names:
-            found[file] = names.pop()
-    if found and len(found) < len(files):
-        other, example = (next(file for file in files if (file in found) == inside) for inside in (False, True))
+            split_of_file[file] = names.pop()
+    if split_of_file and len(split_of_file) < len(files):
+        other, example = (next(file for file in files if (file in split_of_file) == inside) for inside in (False, True))
         raise ValueError(
-            f"{other.path} is in no folder of a split, but {example.path} is in one of {found[example]}: give patterns "
-            "that match the splits alone, or draw the splits with --no-split-folders"
+            f"{other.path} is in no folder of a split, but {example.path} is in one of {split_of_file[example]}: "
+            "give patterns that match the splits alone, or draw the splits with --no-split-folders"
         )
-    return found, f"splits by names of folders: {counted(found.values())}" if found else None
+    return split_of_file, f"splits by names of folders: {counted(split_of_file.values())}" if split_of_file else None
 
 
 def split_of(file: MatchedFile) -> str | None:

@@ -24,7 +24,7 @@ class Line:
     """A line of a list that names an image.
 
     Attributes:
-        place: the list's path and the line's number, for messages.
+        line_address: the list's path and the line's number, for messages.
         image: the image.
         mask: its mask; None where the line names none.
         valid: the mask of its pixels that count; likewise.
@@ -32,7 +32,7 @@ class Line:
         group: the group likewise.
     """
 
-    place: str
+    line_address: str
     image: MatchedFile
     mask: MatchedFile | None = None
     valid: MatchedFile | None = None
@@ -44,7 +44,7 @@ class Line:
 class BadLine:
     """A line that names no image, with the reason and the mend."""
 
-    place: str
+    line_address: str
     reason: str
 
 
@@ -137,23 +137,23 @@ def read_list(path: Path, images: Names, masks: Names) -> Iterator[Line | BadLin
             yield from _rows(path, text, images, masks)
             return
     for number, text in read_lines(path):
-        place = f"{path}:{number}"
+        line_address = f"{path}:{number}"
         try:
-            yield _line(place, text, images, masks)
+            yield _line(line_address, text, images, masks)
         except (AmbiguousNameError, LookupError) as error:
-            yield BadLine(place, str(error.args[0]))
+            yield BadLine(line_address, str(error.args[0]))
 
 
-def _line(place: str, text: str, images: Names, masks: Names) -> Line:
+def _line(line_address: str, text: str, images: Names, masks: Names) -> Line:
     readings: list[Line] = []
     for between in _BETWEEN.finditer(text):
         image, mask = images.find(text[: between.start()]), masks.find(text[between.end() :])
         if image is not None and mask is not None and image.path != mask.path:
-            readings.append(Line(place, image, mask))
+            readings.append(Line(line_address, image, mask))
     alone = images.find(text)
     # What stands before a mask's name looks like folders of another machine where it is no image.
     if alone is not None and alone.path not in [line.mask.path for line in readings if line.mask is not None]:
-        readings.append(Line(place, alone))
+        readings.append(Line(line_address, alone))
     if len(readings) > 1:
         raise LookupError(f"{text!r} can be read as {_shown(readings[0])} or {_shown(readings[1])}: write a CSV table")
     if not readings:
@@ -184,16 +184,16 @@ def _rows(path: Path, text: str, images: Names, masks: Names) -> Iterator[Line |
         raise ValueError(f"{path}, line {reader.line_num}: no CSV ({error}): save it as CSV again") from None
 
 
-def _row(place: str, row: dict[str, str | None], images: Names, masks: Names) -> Line | BadLine:
+def _row(line_address: str, row: dict[str, str | None], images: Names, masks: Names) -> Line | BadLine:
     values = {name: (row.get(name) or "").strip() for name in COLUMNS}
     files: dict[str, MatchedFile | None] = {}
     for name in ("image", "mask", "valid"):
         try:
             files[name] = (images if name == "image" else masks).find(values[name]) if values[name] else None
         except AmbiguousNameError as error:
-            return BadLine(place, str(error))
+            return BadLine(line_address, str(error))
         if files[name] is None and (values[name] or name == "image"):
-            return BadLine(place, f"{name} {values[name]!r} is not there: correct the line, or remove it")
+            return BadLine(line_address, f"{name} {values[name]!r} is not there: correct the line, or remove it")
     image = files["image"]
     assert image is not None
-    return Line(place, image, files["mask"], files["valid"], values["split"] or None, values["group"] or None)
+    return Line(line_address, image, files["mask"], files["valid"], values["split"] or None, values["group"] or None)

@@ -72,7 +72,7 @@ def pair_files(images: Sequence[FileSet], others: Sequence[FileSet], side: Side)
         parts = [_pair_sets([left], [right], side) for left, right in zip(images, others, strict=True)]
     else:
         parts = [_pair_sets(images, others, side)]
-    partners = {image: found for part in parts for image, found in part.partners.items()}
+    partners = {image: matches for part in parts for image, matches in part.partners.items()}
     if not any(partners.values()):
         raise ValueError(_no_pair(images, others, side))
     rules = tuple(dict.fromkeys(rule for part in parts for rule in part.rules))
@@ -108,7 +108,7 @@ def _pair_sets(images: Sequence[FileSet], others: Sequence[FileSet], side: Side)
         parts = [_one_each(some, masks, side) for some, masks in places.values()]
     return Pairing(
         tuple(dict.fromkeys(rule for part in parts for rule in part.rules)),
-        {image: found for part in parts for image, found in part.partners.items()},
+        {image: matches for part in parts for image, matches in part.partners.items()},
         tuple(other for part in parts for other in part.left),
     )
 
@@ -153,14 +153,14 @@ def _by_key(
 
 
 def _checked(partners: dict[MatchedFile, list[MatchedFile]], left: list[MatchedFile], side: Side, rule: str) -> Pairing:
-    for image, found in partners.items():
-        if len(found) > 1 and not side.several:
+    for image, matches in partners.items():
+        if len(matches) > 1 and not side.several:
             raise ValueError(
-                f"{image.path} has {len(found)} {side.what}s by the rule ({rule}), such as {found[0].path} and "
-                f"{found[1].path}: name one of them by its pattern"
+                f"{image.path} has {len(matches)} {side.what}s by the rule ({rule}), such as "
+                f"{matches[0].path} and {matches[1].path}: name one of them by its pattern"
                 + (", or say --instances where each file is an object" if side.what == "mask" else "")
             )
-    return Pairing((rule,), {image: tuple(found) for image, found in partners.items()}, tuple(left))
+    return Pairing((rule,), {image: tuple(matches) for image, matches in partners.items()}, tuple(left))
 
 
 def _key_text(key: object) -> str:
@@ -190,8 +190,8 @@ def _in_place(images: list[MatchedFile], others: list[MatchedFile], side: Side) 
         return Pairing((), dict.fromkeys(images, ()), tuple(others))
     if len(affixes) > 1:
         raise ValueError(_two_ways(affixes, images, others, side))
-    (found,) = affixes
-    return _by_affixes(found, images, others, side)
+    (affix,) = affixes
+    return _by_affixes(affix, images, others, side)
 
 
 def _by_beginnings(images: list[MatchedFile], others: list[MatchedFile], side: Side) -> Pairing | None:
@@ -236,7 +236,7 @@ def _by_affixes(affixes: Affixes, images: list[MatchedFile], others: list[Matche
             f"'{affixes.other.as_stem}'"
         )
     partners = {image: [] if image in alone else [theirs[affixes.image_key(image.stem)]] for image in images}
-    return Pairing((rule,), {image: tuple(found) for image, found in partners.items()}, tuple(left))
+    return Pairing((rule,), {image: tuple(matches) for image, matches in partners.items()}, tuple(left))
 
 
 def _one_each(images: list[MatchedFile], others: list[MatchedFile], side: Side) -> Pairing:
@@ -249,13 +249,15 @@ def _one_each(images: list[MatchedFile], others: list[MatchedFile], side: Side) 
 def _two_ways(ways: Sequence[Affixes], images: list[MatchedFile], others: list[MatchedFile], side: Side) -> str:
     first, second = ways[:2]
     keys = [{way.other_key(other.stem): other for other in others} for way in (first, second)]
-    found: dict[MatchedFile, list[MatchedFile | None]] = {}
+    candidates: dict[MatchedFile, list[MatchedFile | None]] = {}
     for image in images:
         own = (first.image_key(image.stem), second.image_key(image.stem))
-        found[image] = [by_key.get(key) if key is not None else None for by_key, key in zip(keys, own, strict=True)]
+        candidates[image] = [
+            by_key.get(key) if key is not None else None for by_key, key in zip(keys, own, strict=True)
+        ]
     # An image that both ways pair shows it best.
-    image = max(found, key=lambda image: len({other for other in found[image] if other is not None}))
-    names = " or ".join(str(other.path) for other in found[image] if other is not None)
+    image = max(candidates, key=lambda image: len({other for other in candidates[image] if other is not None}))
+    names = " or ".join(str(other.path) for other in candidates[image] if other is not None)
     return (
         f"{image.path}: its {side.what} may be {names}; names fit in two ways ({first.image_pattern} ↔ "
         f"{first.other_pattern}, and {second.image_pattern} ↔ {second.other_pattern}): write more of the name into "
