@@ -23,7 +23,7 @@ class Annotate(JobOptions):
     """Serve the labelling page."""
 
     model: str = ""
-    """runs:/ID of an MLflow run, or the folder of a checkpoint, of a few-label method."""
+    """An MLflow run's ID, or runs:/ID, or the folder of a checkpoint, of a few-label method."""
     scene: Path | None = None
     """The image: a GeoTIFF, PNG or JPEG, a SAFE folder, or a folder of single-band files."""
     series: Path | None = None

@@ -31,7 +31,7 @@ class Segment(JobOptions):
     """
 
     model: str = ""
-    """runs:/ID of an MLflow run, or the folder of a checkpoint; without --images, of a few-label method."""
+    """An MLflow run's ID, or runs:/ID, or the folder of a checkpoint; without --images, of a few-label method."""
     images: tuple[str, ...] = ()
     """Files, folders and URIs such as s3://bucket/prefix: every PNG, JPEG, TIFF, JPEG 2000 and SAFE product there is
     mapped. Of a few-label method they are scenes, mapped from the labels of --scene."""
@@ -120,6 +120,7 @@ def _scenes(
     from miseg.service.cluster import ray_cluster
     from miseg.service.mapping import scene_maps
     from miseg.service.mapping.record import record
+    from miseg.service.tracking import models
     from miseg.service.tracking.run_store import RunStore
 
     if not experiment.takes_labelled_pixels:
@@ -145,7 +146,7 @@ def _scenes(
         return None
     settings = {name: str(getattr(arguments, name)) for name in ("model", "scene", "labels", "compare", "neighbours")}
     summary = scene_maps.summary(maps.made, settings["labels"])
-    return record(RunStore(arguments.root, uri), experiment, _parent(arguments), settings, summary)
+    return record(RunStore(arguments.root, uri), experiment, models.run_of(arguments.model), settings, summary)
 
 
 def _many(
@@ -160,6 +161,7 @@ def _many(
     from miseg.service.mapping import image_maps, scene_maps
     from miseg.service.mapping.image_actor import MapSettings
     from miseg.service.mapping.record import record
+    from miseg.service.tracking import models
     from miseg.service.tracking.run_store import RunStore
 
     tiling = Tiling(arguments.tile, arguments.overlap, 1 if arguments.batch is None else arguments.batch)
@@ -184,7 +186,7 @@ def _many(
     names = ("model", "images", "out", "tile", "overlap", "scene", "labels", "compare", "neighbours")
     options_used = {name: str(getattr(arguments, name))[:500] for name in names}
     summary = image_maps.summary(plan, outcome)
-    return record(RunStore(arguments.root, uri), experiment, _parent(arguments), options_used, summary)
+    return record(RunStore(arguments.root, uri), experiment, models.run_of(arguments.model), options_used, summary)
 
 
 def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions) -> tuple[Any, Any, Any]:
@@ -206,13 +208,6 @@ def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions)
     print(f"labelled pixels: {', '.join(f'{name} {n}' for name, n in annotations.counts().items())}", flush=True)
     tiles = tuple(labelled.examples(annotations, experiment.patch))
     return scene, Examples(tiles, annotations.classes), annotations.colours
-
-
-def _parent(arguments: Segment) -> str | None:
-    """The MLflow run that trained the model, where it is known."""
-    if not arguments.model.startswith("runs:/"):
-        return None
-    return arguments.model.removeprefix("runs:/").split("/")[0]
 
 
 def _model(arguments: Segment, beside: Path) -> Path:

@@ -293,7 +293,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             f"--model m --out o --images s3://{'key'}:{'secret'}@b/x",
             "images = s3://…@b…: keys in it would be printed",
         ),
-        ("segment", "--model /nowhere --images x --out o", "/nowhere/checkpoint.json cannot be read"),
+        ("segment", "--model /nowhere --images x --out o", "--model /nowhere: no folder"),
         ("study", "--methods", "--methods: give one value or more behind it"),
         ("tune", "embedded-dice --space", "--space: give one value or more behind it"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -28,6 +29,8 @@ SERVED = Path(__file__).with_name("served_model.py")
 
 STEP_TAG = "miseg.step"
 """Tag of a model: the step of its checkpoint."""
+
+_RUN_ID = re.compile("[0-9a-f]{32}")
 
 _SETTING = threading.RLock()
 """Held while MLflow's settings, which are the process', point at one server."""
@@ -143,17 +146,29 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
     return Path(path) / "artifacts" / "checkpoint"
 
 
+def run_of(model: str) -> str | None:
+    """The ID of the MLflow run that a user names, by runs:/ID or by the ID alone; None where it is a folder."""
+    if model.startswith("runs:/"):
+        return model.removeprefix("runs:/").split("/")[0]
+    return model if _RUN_ID.fullmatch(model) and not Path(model).exists() else None
+
+
 def folder_of(model: str, role: str, storage: str, offline: bool, beside: Path) -> Path:
-    """The checkpoint folder that a user names: runs:/ID of a run, which is copied under `beside`, or the folder itself.
+    """The checkpoint folder that a user names: a run by runs:/ID or ID, which is copied under `beside`, or a folder.
 
     Raises:
+        ValueError: neither a folder nor a run's ID.
         TrackingError: MLflow does not answer, no such run, or it holds no such model.
     """
-    if not model.startswith("runs:/"):
-        return Path(model).expanduser()
+    run_id = run_of(model)
+    if run_id is None:
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"--model {model}: no folder, nor the ID of an MLflow run: correct it")
+        return folder
     uri = mlflow_runs.tracking_uri(storage, offline)
     mlflow_runs.check(uri, storage)
-    return download(uri, model.removeprefix("runs:/").split("/")[0], role, beside)
+    return download(uri, run_id, role, beside)
 
 
 def of_run(uri: str, run_id: str) -> list[LoggedModel]:
