@@ -53,6 +53,7 @@ def run(arguments: Evaluate) -> int:
     """Measure and print the scores."""
     if bool(arguments.run) == (arguments.checkpoint is not None):
         raise ValueError("give one of --run and --checkpoint")
+    arguments.run = tuple(run_id.removeprefix("runs:/") for run_id in arguments.run)
     if len(set(arguments.run)) < len(arguments.run):
         raise ValueError(f"--run {' '.join(arguments.run)}: name each run once")
     if len(set(arguments.crf)) < len(arguments.crf):

@@ -278,6 +278,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("evaluate", "--run a b --checkpoint c", "give one of --run and --checkpoint"),
         ("evaluate", "--run a b a", "--run a b a: name each run once"),
         ("evaluate", "--run nonsense", "run nonsense at sqlite"),
+        ("evaluate", "--run a runs:/a", "--run a a: name each run once"),
         ("evaluate", "--checkpoint /nowhere", "/nowhere/checkpoint.json cannot be read"),
         ("segment", "--model m --images x", "--out is missing"),
         ("segment", "--model m --out maps", "--scene is missing (or give --images)"),
