@@ -58,6 +58,7 @@ def no_compiler(values: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("no compiler of this name")
 
 
+@pytest.mark.long
 def test_the_peak_grows_with_the_batch(small) -> None:
     experiment, task = streets.camvid_bce(), ingest.task_of(small)
     columns = next(ingest.training_plan(small, replace(experiment, batch_size=2))(start_step=0, stop_step=1))
@@ -124,6 +125,7 @@ def test_the_loop_is_timed_beside_a_bare_one(small) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_here")
 def test_two_workers_are_timed_beside_one_and_beside_the_model(small) -> None:
     row = benchmark.ROWS["scaling"](small, batch_size=2, steps=1, repetitions=1)

@@ -47,6 +47,7 @@ def test_a_step_of_iic_is_beside_its_network(small, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.skipif(not available(), reason="the extra crf is not installed")
 def test_the_crf_runs_on_so_many_cores(small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crf, "CORES", (1,))
