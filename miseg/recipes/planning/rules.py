@@ -30,6 +30,9 @@ SHARE = 0.05
 STEPS_PER_ROOT = 300
 """Steps for each √image, on a GPU; a quarter of them without."""
 VALIDATIONS = 10
+FEWEST_VALIDATIONS = 2
+VALIDATION_SHARE = 0.25
+"""Time of all validations, of that of all steps, at most; a validation's pixel takes a third of a step's."""
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises: both schedules of the RMI paper have it."""
 VARIED = 1.5
@@ -203,11 +206,21 @@ class _Rules:
         share = "" if self.machine.gpu else "a quarter of it, no GPU: "
         epochs = self.steps * (self._batch or 1) / self.images
         why = f"{share}{STEPS_PER_ROOT} · √{self.images} images, as the RMI paper's schedules; {epochs:.0f} epochs"
-        every = max(1, self.steps // VALIDATIONS)
+        every, times = self._validations()
         return [
             _or_given("steps", self.steps, why, self.given),
-            _or_given("validate_every", every, f"{VALIDATIONS} validations", self.given),
+            _or_given("validate_every", every, times, self.given),
         ]
+
+    def _validations(self) -> tuple[int, str]:
+        """Steps between two validations, and the reason for as many."""
+        pixels = sum(math.prod(_resized(size, self._resize)) for size in self.data.validation_sizes)
+        of_step = (self._batch or 1) * math.prod(self._crop or self.median)
+        in_steps = pixels / (3 * of_step)
+        affordable = VALIDATION_SHARE * self.steps / in_steps if in_steps else VALIDATIONS
+        number = max(FEWEST_VALIDATIONS, min(VALIDATIONS, int(affordable)))
+        fewer = f", each as long as about {in_steps:.0f} steps" if number < VALIDATIONS else ""
+        return max(1, math.ceil(self.steps / number)), f"{number} validations{fewer}"
 
     def loader(self) -> PlannedSetting:
         """GiB of decoded images that are kept, where they fit."""

@@ -145,12 +145,28 @@ def test_what_is_given_stays_and_the_rest_follows_from_it() -> None:
     method = RegionMutualInformation(downsampling_factor=2)
     made = plan(photos(), method, NEEDS, GPU, given)
     assert {s.path: s.value for s in made.settings if s.reason == GIVEN} == given
-    assert (made["validate_every"], made["optimiser.warmup_steps"], made["method.region_size"]) == (4, 2, 3)
+    assert (made["validate_every"], made["optimiser.warmup_steps"], made["method.region_size"]) == (20, 2, 3)
     assert made["batch_size"] * math.prod(made["augmentation.crop"]) * NEEDS.per_pixel < GPU.memory
     whole = plan(MEMBRANE, method, NEEDS, GPU, {"augmentation.crop": None})
     assert whole["augmentation.crop"] is None and whole.applied(Experiment(method)).augmentation.crop is None
     few = plan(photos(), method, NEEDS, GPU, {"label_budget": 30})
     assert few["steps"] == plan(photos(30), method, NEEDS, GPU)["steps"] and few["batch_size"] <= 30
+
+
+def test_validations_take_no_more_than_a_quarter_of_the_steps_time_where_two_are_enough() -> None:
+    def validations(steps: int, images: int) -> int:
+        data = DataSummary(((960, 999),) * 20, ((960, 999),) * images)
+        made = plan(data, CrossEntropy(), NEEDS, CPU, {"steps": steps})
+        number = math.ceil(steps / made["validate_every"])
+        validated = images * math.prod(resized(made, (960, 999)))
+        # A pass forward is a third of a training step's.
+        trained = 3 * steps * made["batch_size"] * math.prod(made["augmentation.crop"])
+        assert number == 2 or number * validated <= trained / 4
+        return number
+
+    assert validations(1000, 4) == 10 and validations(12, 4) == 2
+    assert 2 < validations(140, 4) < 10 and validations(1000, 400) == 2
+    assert validations(1000, 0) == 10, "where nothing is validated, nothing is saved"
 
 
 def test_methods_that_are_compared_share_what_is_the_data_s() -> None:

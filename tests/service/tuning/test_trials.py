@@ -23,6 +23,7 @@ from tests.support.cloud.own_ray import actors
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("ray_here")]
 
+
 @pytest.fixture(scope="module")
 def before() -> set[str]:
     """The actors of tests that used this Ray before, such as those that Ray Data keeps for a driver's pipelines."""
