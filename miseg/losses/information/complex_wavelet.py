@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from miseg.interface import IGNORE_INDEX
+from miseg.losses.derivatives import once_differentiable_in
 from miseg.losses.information import compiled
 from miseg.losses.information.pooled_sigmoid import short_labels
 from miseg.losses.information.wavelet_spectra import CompiledLogDeterminants, LogDeterminants
@@ -81,12 +82,13 @@ def complex_wavelet_mutual_information_parts(
     with torch.autocast(logits_NKHW.device.type, enabled=False):
         logits_NKHW = at_least_single(logits_NKHW)
         if _compiled(logits_NKHW, classes):
+            logits_NKHW = once_differentiable_in(logits_NKHW)
             short_NHW = short_labels(labels_NHW, valid_NHW, classes)
             total = CompiledLogDeterminants.apply(logits_NKHW, short_NHW, varied_NK, (levels, orientations), ridge)
         else:
             probabilities_NKHW, truth_NKHW, _ = shares_and_truth(logits_NKHW, labels_NHW, ignore_index)
             varied_B = varied_NK.flatten().nonzero().squeeze(1)
-            maps = probabilities_NKHW.flatten(0, 1), truth_NKHW.flatten(0, 1)
+            maps = once_differentiable_in(probabilities_NKHW.flatten(0, 1)), truth_NKHW.flatten(0, 1)
             total = LogDeterminants.apply(*maps, varied_B, (levels, orientations), ridge)
     return (2 * total if twins else total), count.to(total.dtype)
 
@@ -95,7 +97,7 @@ def _label_counts(labels_NHW: Tensor, valid_NHW: Tensor, classes: int) -> Tensor
     """int64 [N, K]: pixels of each class in each image."""
     images = len(labels_NHW)
     first_N11 = torch.arange(0, images * classes, classes, device=labels_NHW.device).view(-1, 1, 1)
-    index_NHW = torch.where(valid_NHW, labels_NHW + first_N11, images * classes)
+    index_NHW = torch.where(valid_NHW, labels_NHW.long() + first_N11, images * classes)
     return torch.bincount(index_NHW.flatten(), minlength=images * classes + 1)[:-1].view(images, classes)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from miseg.interface import IGNORE_INDEX
-from miseg.losses.labels import at_least_single, check_logits_and_labels, valid_pixels
+from miseg.losses.derivatives import once_differentiable_in
+from miseg.losses.labels import at_least_single, check_logits_and_labels, filled, finite_where_ignored, valid_pixels
 
 
 def mutual_learning_parts(
@@ -40,8 +42,11 @@ def mutual_learning_parts(
     for logits_NKHW in logits_of_networks:
         _check(logits_of_networks[0], logits_NKHW, labels_NHW)
     with torch.autocast(labels_NHW.device.type, enabled=False):
-        logits = [at_least_single(logits_NKHW) for logits_NKHW in logits_of_networks]
-        valid_NHW = valid_pixels(labels_NHW, logits[0].shape[1], ignore_index)
+        valid_NHW = valid_pixels(labels_NHW, logits_of_networks[0].shape[1], ignore_index)
+        logits = [
+            once_differentiable_in(finite_where_ignored(at_least_single(logits_NKHW), valid_NHW))
+            for logits_NKHW in logits_of_networks
+        ]
         labels_N1HW = torch.where(valid_NHW, labels_NHW, 0).long()[:, None]
         ce_M, divergence_M = _MutualLearning.apply(labels_N1HW, valid_NHW[:, None].to(logits[0].dtype), *logits)
         return ce_M, divergence_M, valid_NHW.sum(dtype=ce_M.dtype)
@@ -66,6 +71,7 @@ class _MutualLearning(torch.autograd.Function):
         return torch.stack(ce), torch.stack(divergences) / (len(logs) - 1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, ce_M: Tensor, divergence_M: Tensor) -> tuple[Tensor | None, ...]:
         labels_N1HW, valid_N1HW, *probabilities = ctx.saved_tensors
         gradients: list[Tensor | None] = []
@@ -80,16 +86,24 @@ class _MutualLearning(torch.autograd.Function):
         return None, None, *gradients
 
 
-def divergence_from_logits_parts(logits_NKHW: Tensor, target_logits_NKHW: Tensor) -> tuple[Tensor, Tensor]:
+def divergence_from_logits_parts(
+    logits_NKHW: Tensor, target_logits_NKHW: Tensor, valid_NHW: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Loss of the Porto study's code in place of the divergence: a sum over elements, and their number.
 
     The target is the other network's raw logits t, not its probabilities, and the sum runs over every element, ignored
     pixels too: Σ t · (log t − log p) where t > 0, and 0 elsewhere, as torch's `kl_div` of that time. It is no
     divergence (it falls below 0) and depends on the logits' offset.
+
+    Where `valid_NHW` is given, a pixel that does not count and has a logit of either network that is NaN or infinite is
+    as if all of its logits were 0.
     """
     with torch.autocast(logits_NKHW.device.type, enabled=False):
-        log_p = at_least_single(logits_NKHW).log_softmax(1)
-        target = at_least_single(target_logits_NKHW.detach())
+        logits_NKHW, target = at_least_single(logits_NKHW), at_least_single(target_logits_NKHW.detach())
+        if valid_NHW is not None:
+            finite_NHW = (logits_NKHW.isfinite() & target.isfinite()).all(1)
+            logits_NKHW, target = (filled(maps, valid_NHW | finite_NHW) for maps in (logits_NKHW, target))
+        log_p = logits_NKHW.log_softmax(1)
         positive = target > 0
         # The logarithm sees 1 where it does not count, for its gradient's sake no less than its value's.
         elements = target * (torch.where(positive, target, 1).log() - log_p) * positive

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
-from miseg.losses.labels import at_least_single
+from miseg.losses.labels import at_least_single, filled
 
 
 def iic_segmentation_loss(
@@ -52,7 +52,8 @@ def iic_segmentation_loss(
         first, second = at_least_single(first_NKHW), at_least_single(second_NKHW)
         if mask_NHW is not None:
             mask = mask_NHW.to(first.dtype)[:, None]
-            first, second = first * mask, second * mask
+            # What a network says of a masked pixel may be NaN, and 0 times a NaN is one.
+            first, second = (filled(views, mask_NHW != 0) * mask for views in (first, second))
         tables_TKK = _tables(first, second, displacement)
         if across_ranks and dist.is_initialized() and dist.get_world_size() > 1:
             tables_TKK = all_reduce(tables_TKK)
@@ -117,7 +118,8 @@ def _mutual_information(tables_TKK: Tensor) -> Tensor:
     tables_TKK = tables_TKK.clamp_min(0)
     mass_T11 = tables_TKK.sum((1, 2), keepdim=True)
     # Rounding in the transform leaves dust where no pair of pixels is.
-    counted = mass_T11 > mass_T11.detach().amax() * 100 * torch.finfo(mass_T11.dtype).eps
+    # Written so that a NaN counts, and is told.
+    counted = ~(mass_T11 <= mass_T11.detach().amax() * 100 * torch.finfo(mass_T11.dtype).eps)
     joint_TKK = tables_TKK / torch.where(counted, mass_T11, 1.0)
     joint_TKK = (joint_TKK + joint_TKK.mT) / 2
     marginal_TK = joint_TKK.sum(2)

@@ -49,6 +49,9 @@ def jensen_shannon_parts(
                 f"{name} scores of shape {tuple(scores.shape)} and type {scores.dtype}: expected at least one, floating"
             )
     with torch.autocast(joint.device.type, enabled=False):
+        if counted is not None:
+            # 0 times the NaN or infinity of a score that does not count would be NaN.
+            joint, marginal = (scores.where(some, 0) for scores, some in zip((joint, marginal), counted, strict=True))
         terms = softplus(-at_least_single(joint)), softplus(at_least_single(marginal))
         if counted is None:
             total = torch.stack([term.sum() for term in terms])

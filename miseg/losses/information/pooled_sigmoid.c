@@ -45,6 +45,18 @@ static void widened(const int16_t *labels, int64_t width, int32_t *wide) {
     for (int64_t j = 0; j < width; j++) wide[j] = labels[j];
 }
 
+static int any_ignored(const int16_t *labels, int64_t width) {
+    int found = 0;
+    for (int64_t j = 0; j < width; j++) found |= labels[j] < 0;
+    return found;
+}
+
+/* A class's row with 0 where a pixel does not count: there may be a NaN or an infinity, and 0 times these is NaN. */
+static const float *cleared(const float *row, const float *mask, int64_t width, float *memory) {
+    for (int64_t j = 0; j < width; j++) memory[j] = mask[j] > 0 ? row[j] : 0.0f;
+    return memory;
+}
+
 /* A row of every class, [classes, width], of logits that are laid out otherwise, such as channels last. */
 static void side_by_side(const float *row, const Sizes *s, float *copy) {
     for (int64_t j = 0; j < s->width; j++)
@@ -55,10 +67,10 @@ static void side_by_side(const float *row, const Sizes *s, float *copy) {
 int forward(const float *logits, const int16_t *labels, const Sizes *s, float floor, double *sums, float *pooled,
             float *truth, int64_t share, int64_t shares) {
     const int64_t classes = s->classes, width = s->width, columns = s->columns;
-    float *mask = malloc(sizeof(float) * (2 * width + (2 * width + columns) * classes));
+    float *mask = malloc(sizeof(float) * (3 * width + (2 * width + columns) * classes));
     if (!mask) return 1;
     int32_t *wide = (int32_t *)(mask + width);
-    float *copy = mask + 2 * width, *column_sums = copy + width * classes, *counts = column_sums + width * classes;
+    float *memory = mask + 2 * width, *copy = memory + width, *column_sums = copy + width * classes, *counts = column_sums + width * classes;
     const float area = 1.0f / (float)(s->factor * s->factor);
     for (int64_t unit = share; unit < s->images * bands(s); unit += shares) {
         int64_t image, row, first, last;
@@ -72,6 +84,7 @@ int forward(const float *logits, const int16_t *labels, const Sizes *s, float fl
             int64_t of_class = s->of_class;
             mask_of(label, width, mask);
             widened(label, width, wide);
+            const int ignored = any_ignored(label, width);
             if (s->of_column != 1) {
                 side_by_side(start, s, copy);
                 start = copy;
@@ -79,6 +92,7 @@ int forward(const float *logits, const int16_t *labels, const Sizes *s, float fl
             }
             for (int64_t c = 0; c < classes; c++) {
                 const float *x = start + c * of_class;
+                if (ignored) x = cleared(x, mask, width, memory);
                 const int32_t class = (int32_t)c;
                 float *sum_of_column = column_sums + c * width, sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -122,9 +136,9 @@ int forward(const float *logits, const int16_t *labels, const Sizes *s, float fl
 int backward(const float *logits, const int16_t *labels, const Sizes *s, const int64_t *strides, float of_sum,
              const float *of_pooled, const float *scale, float *gradient, int64_t share, int64_t shares) {
     const int64_t classes = s->classes, width = s->width, columns = s->columns;
-    float *mask = malloc(sizeof(float) * width * (1 + 2 * classes));
+    float *mask = malloc(sizeof(float) * width * (2 + 2 * classes));
     if (!mask) return 1;
-    float *slopes = mask + width, *copy = slopes + width * classes;
+    float *memory = mask + width, *slopes = memory + width, *copy = slopes + width * classes;
     const float area = 1.0f / (float)(s->factor * s->factor);
     for (int64_t unit = share; unit < s->images * bands(s); unit += shares) {
         int64_t image, row, first, last;
@@ -144,6 +158,7 @@ int backward(const float *logits, const int16_t *labels, const Sizes *s, const i
             float *end = gradient + image * strides[0] + i * strides[2];
             const int16_t *label = labels + (image * s->height + i) * width;
             mask_of(label, width, mask);
+            const int ignored = any_ignored(label, width);
             int64_t of_class = s->of_class;
             if (s->of_column != 1) {
                 side_by_side(start, s, copy);
@@ -152,6 +167,7 @@ int backward(const float *logits, const int16_t *labels, const Sizes *s, const i
             }
             for (int64_t c = 0; c < classes; c++) {
                 const float *x = start + c * of_class, *slope = slopes + c * width;
+                if (ignored) x = cleared(x, mask, width, memory);
                 float *out = strides[3] == 1 ? end + c * strides[1] : copy + c * width;
 #pragma omp simd
                 for (int64_t j = 0; j < width; j++) {

@@ -132,12 +132,12 @@ def _by_pytorch(logits_NCHW: Tensor, labels_NHW: Tensor, factor: int) -> Pooled:
         total += _sum_of_softplus(values)
         torch.sigmoid(logits, out=values)
         if masked:
-            values *= label >= 0
+            values.masked_fill_(label < 0, 0)
         values += PROBABILITY_FLOOR
         probabilities_NCHW[slab] = F.avg_pool2d(values, factor, factor, _pad(factor)) if factor > 1 else values
     for logits_CHW, label_HW in zip(logits_NCHW, labels_NHW, strict=True):
         own_1HW = logits_CHW.gather(0, label_HW.clamp(min=0).long().unsqueeze(0))
-        total += (F.softplus(-own_1HW) * (label_HW >= 0)).sum(dtype=torch.float64)
+        total += F.softplus(-own_1HW).masked_fill_(label_HW < 0, 0).sum(dtype=torch.float64)
     truth_NCHW = _pooled_labels(labels_NHW, classes, factor, logits_NCHW.dtype)
     return Pooled(total.to(logits_NCHW.dtype), probabilities_NCHW, truth_NCHW)
 
@@ -175,7 +175,7 @@ def _gradient_by_pytorch(
         for rows, u in _rows_and_averages(gradient, of_probabilities_NCHW[slab], factor):
             rows *= torch.addcmul(u + of_sum, u, rows, value=-1)
         if masked:
-            gradient *= labels_NHW[slab[0]].unsqueeze(1) >= 0
+            gradient.masked_fill_(labels_NHW[slab[0]].unsqueeze(1) < 0, 0)
     for gradient_CHW, label_HW in zip(gradient_NCHW, labels_NHW, strict=True):
         index_1HW = label_HW.clamp(min=0).long().unsqueeze(0)
         gradient_CHW.scatter_add_(0, index_1HW, -of_sum * (label_HW >= 0).unsqueeze(0))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from miseg.losses.derivatives import once_differentiable_in
 from miseg.losses.information import compiled
 
 _LOG_FLOOR = 1e-8
@@ -24,7 +25,7 @@ def half_log_det(truth_BHW: Tensor, probabilities_BHW: Tensor, region_size: int,
 
     Arguments are those of `half_log_det_and_gradient`; the gradient is to the probabilities.
     """
-    return _HalfLogDet.apply(truth_BHW, probabilities_BHW, region_size, diagonal)
+    return _HalfLogDet.apply(truth_BHW, once_differentiable_in(probabilities_BHW), region_size, diagonal)
 
 
 def half_log_det_and_gradient(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from miseg.interface import IGNORE_INDEX
+from miseg.losses.derivatives import once_differentiable_in
 from miseg.losses.information.pooled_sigmoid import (
     PROBABILITY_FLOOR,
     cross_entropy_and_pooled,
@@ -21,7 +22,14 @@ from miseg.losses.information.pooled_sigmoid import (
     short_labels,
 )
 from miseg.losses.information.region_covariance import half_log_det, half_log_det_and_gradient
-from miseg.losses.labels import at_least_single, check_logits_and_labels, one_hot, valid_pixels
+from miseg.losses.labels import (
+    at_least_single,
+    check_logits_and_labels,
+    filled,
+    finite_where_ignored,
+    one_hot,
+    valid_pixels,
+)
 from miseg.losses.pixels.binary_cross_entropy import masked_binary_cross_entropy_sum
 
 Downsampling = Literal["average", "max", "interpolation"]
@@ -70,9 +78,10 @@ def region_mutual_information_parts(
         if downsampling == "average" or downsampling_factor == 1:
             short_NHW = short_labels(labels_NHW, valid_NHW, num_classes)
             bce_sum, rmi_B = _CrossEntropyAndRegions.apply(
-                logits_NCHW, short_NHW, downsampling_factor, region_size, diagonal
+                once_differentiable_in(logits_NCHW), short_NHW, downsampling_factor, region_size, diagonal
             )
         else:
+            logits_NCHW = finite_where_ignored(logits_NCHW, valid_NHW)
             truth_NCHW = one_hot(labels_NHW, valid_NHW, num_classes, logits_NCHW.dtype)
             bce_sum = masked_binary_cross_entropy_sum(logits_NCHW, truth_NCHW, valid_NHW)
             probabilities_NCHW = logits_NCHW.sigmoid() * valid_NHW.unsqueeze(1) + PROBABILITY_FLOOR
@@ -224,7 +233,7 @@ def region_vectors(
     num_classes = probabilities_NCHW.shape[1]
     valid_NHW = valid_pixels(labels_NHW, num_classes, ignore_index)
     truth_NCHW = one_hot(labels_NHW, valid_NHW, num_classes, torch.float64)
-    probabilities_NCHW = probabilities_NCHW.double() * valid_NHW.unsqueeze(1)
+    probabilities_NCHW = filled(probabilities_NCHW.double(), valid_NHW)
     valid_N1HW = valid_NHW.unsqueeze(1).double()
     # A share below 1 is of a cell with ignored pixels, or with the padding's zeros.
     shares = [valid_N1HW]

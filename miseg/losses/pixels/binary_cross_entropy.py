@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from miseg.interface import IGNORE_INDEX
-from miseg.losses.labels import at_least_single, check_logits_and_labels, one_hot, valid_pixels
+from miseg.losses.labels import counted, one_hot
 
 
 def masked_binary_cross_entropy_sum(logits_NKHW: Tensor, one_hot_NKHW: Tensor, valid_NHW: Tensor) -> Tensor:
-    """Binary cross-entropy in nats, a scalar summed over the classes of every valid pixel."""
+    """Binary cross-entropy in nats, a scalar summed over the classes of every valid pixel; logits as of `counted`."""
     weight_N1HW = valid_NHW.unsqueeze(1).to(logits_NKHW.dtype)
     return F.binary_cross_entropy_with_logits(logits_NKHW, one_hot_NKHW, weight=weight_N1HW, reduction="sum")
 
@@ -34,11 +34,8 @@ def binary_cross_entropy_parts(
     Raises:
         ValueError: a shape or type other than these.
     """
-    check_logits_and_labels(logits_NKHW, labels_NHW)
+    logits_NKHW, labels_NHW, valid_NHW = counted(logits_NKHW, labels_NHW, ignore_index)
     with torch.autocast(logits_NKHW.device.type, enabled=False):
-        logits_NKHW = at_least_single(logits_NKHW)
-        num_classes = logits_NKHW.shape[1]
-        valid_NHW = valid_pixels(labels_NHW, num_classes, ignore_index)
-        one_hot_NKHW = one_hot(labels_NHW, valid_NHW, num_classes, logits_NKHW.dtype)
+        one_hot_NKHW = one_hot(labels_NHW, valid_NHW, logits_NKHW.shape[1], logits_NKHW.dtype)
         bce_sum = masked_binary_cross_entropy_sum(logits_NKHW, one_hot_NKHW, valid_NHW)
         return bce_sum, valid_NHW.sum(dtype=bce_sum.dtype)

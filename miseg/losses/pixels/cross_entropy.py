@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from miseg.interface import IGNORE_INDEX
-from miseg.losses.labels import at_least_single, check_logits_and_labels, valid_pixels
+from miseg.losses.labels import counted
 
 _IGNORED = -100  # torch's own ignore index: outside 0..K-1 whatever the task's is
 
@@ -29,10 +29,8 @@ def cross_entropy_parts(
     Raises:
         ValueError: a shape or type other than these.
     """
-    check_logits_and_labels(logits_NKHW, labels_NHW)
+    logits_NKHW, labels_NHW, valid_NHW = counted(logits_NKHW, labels_NHW, ignore_index)
     with torch.autocast(logits_NKHW.device.type, enabled=False):
-        logits_NKHW = at_least_single(logits_NKHW)
-        valid_NHW = valid_pixels(labels_NHW, logits_NKHW.shape[1], ignore_index)
         labels_NHW = torch.where(valid_NHW, labels_NHW, _IGNORED)
         # Summed apart from the loss, because the fused sum on a GPU adds in an order that varies.
         loss_NHW = F.cross_entropy(logits_NKHW, labels_NHW, ignore_index=_IGNORED, reduction="none")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from miseg.interface import IGNORE_INDEX
-from miseg.losses.labels import at_least_single, check_logits_and_labels, valid_pixels
+from miseg.losses.labels import counted
 
 
 def focal_parts(
@@ -30,12 +30,9 @@ def focal_parts(
         ValueError: γ out of range, or a shape or type other than these.
     """
     check_settings(gamma)
-    check_logits_and_labels(logits_NKHW, labels_NHW)
-    valid_NHW = valid_pixels(labels_NHW, logits_NKHW.shape[1], ignore_index)
+    logits_NKHW, labels_NHW, valid_NHW = counted(logits_NKHW, labels_NHW, ignore_index)
     with torch.autocast(logits_NKHW.device.type, enabled=False):
-        # So that a pixel that does not count changes nothing, whatever its logits are.
-        logits_NKHW = at_least_single(logits_NKHW).masked_fill(~valid_NHW.unsqueeze(1), 0)
-        labels_N1HW = labels_NHW.where(valid_NHW, 0).long().unsqueeze(1)
+        labels_N1HW = labels_NHW.where(valid_NHW, 0).unsqueeze(1)
         log_NHW = logits_NKHW.log_softmax(1).gather(1, labels_N1HW).squeeze(1)
         # 1 − p with all its digits; below 1 a power is infinitely steep at 0.
         rest_NHW = (-torch.expm1(log_NHW)).clamp_min(torch.finfo(log_NHW.dtype).tiny)

@@ -13,10 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from miseg.interface import IGNORE_INDEX
-from miseg.losses.labels import at_least_single, check_logits_and_labels, one_hot, valid_pixels
+from miseg.losses.labels import counted, filled, one_hot, valid_pixels
 
 PROBABILITY_FLOOR = 1e-4
 """Probabilities and their complements are clipped here from below before logarithms, as in the authors' code."""
+
+_LEAST_WEIGHT = 1e-3
+"""Share of the counted pixels around a place of the shrunken map below which it does not count."""
 
 HALF_NEIGHBOURHOOD = ((0, 1), (1, -1), (1, 0), (1, 1))
 """(row, column) offsets of four of the eight neighbours; the other four are the same pairs from the other end."""
@@ -51,16 +54,15 @@ def affinity_field_parts(
     Arguments, precision and errors are those of `AffinityFieldLoss`.
     """
     check_settings(margin, stride)
-    check_logits_and_labels(logits_NCHW, labels_NHW)
+    logits_NCHW, labels_NHW, valid_NHW = counted(logits_NCHW, labels_NHW, ignore_index)
+    num_classes = logits_NCHW.shape[1]
     with torch.autocast(logits_NCHW.device.type, enabled=False):
-        logits_NCHW = at_least_single(logits_NCHW)
-        num_classes = logits_NCHW.shape[1]
         if stride > 1:
-            size = tuple(max(1, side // stride) for side in labels_NHW.shape[-2:])
-            logits_NCHW = F.interpolate(logits_NCHW, size, mode="bilinear", align_corners=True)
+            small = tuple(max(1, side // stride) for side in labels_NHW.shape[1:])
+            logits_NCHW, weight_N1HW = _shrunken_logits(filled(logits_NCHW, valid_NHW), valid_NHW, small)
             # Through float32, which interpolation takes and which holds every label exactly.
-            labels_NHW = F.interpolate(labels_NHW.unsqueeze(1).float(), size, mode="nearest").squeeze(1).long()
-        valid_NHW = valid_pixels(labels_NHW, num_classes, ignore_index)
+            labels_NHW = F.interpolate(labels_NHW.unsqueeze(1).float(), small, mode="nearest").squeeze(1).long()
+            valid_NHW = valid_pixels(labels_NHW, num_classes, ignore_index) & (weight_N1HW > _LEAST_WEIGHT).squeeze(1)
         truth_NCHW = one_hot(labels_NHW, valid_NHW, num_classes, torch.bool)
         probabilities_NCHW = logits_NCHW.softmax(1)
         p_NCHW = probabilities_NCHW.clamp(PROBABILITY_FLOOR, 1)
@@ -84,6 +86,15 @@ def affinity_field_parts(
         return AffinityFieldParts(edge_sum, edges, region_sum, regions)
 
 
+def _shrunken_logits(logits_NCHW: Tensor, valid_NHW: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Means of the counted logits around each place, corners aligned, and their share of the weight [N, 1, h, w]."""
+    valid_N1HW = valid_NHW.unsqueeze(1).to(logits_NCHW.dtype)
+    logits, weight_N1HW = (
+        F.interpolate(maps, size, mode="bilinear", align_corners=True) for maps in (logits_NCHW, valid_N1HW)
+    )
+    return logits / weight_N1HW.clamp_min(_LEAST_WEIGHT), weight_N1HW
+
+
 class AffinityFieldLoss(nn.Module):
     """Mean over (pair, class) entries of KL inside segments plus max(0, margin − KL) across their edges, in nats.
 
@@ -102,8 +113,8 @@ class AffinityFieldLoss(nn.Module):
     Args:
         num_classes: K, at least 1; the logits' channels.
         margin: above 0, in nats; at an edge the two distributions are pushed apart up to here.
-        stride: labels (nearest) and logits (bilinear, corners aligned) are shrunk by it before pairs are taken. 8 is
-            how the RMI paper ran it, 1 the original.
+        stride: labels (nearest) and logits (bilinear over the pixels that count, corners aligned) are shrunk by it
+            before pairs are taken. 8 is how the RMI paper ran it, 1 the original.
         ignore_index: label value of pixels that do not count.
 
     Raises:

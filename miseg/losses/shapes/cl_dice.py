@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from miseg.interface import IGNORE_INDEX
+from miseg.losses.derivatives import once_differentiable_in
 from miseg.losses.labels import shares_and_truth
 
 SMOOTHING = 1.0
@@ -62,9 +63,8 @@ def cl_dice_parts(
     image_B, class_B = truth_NKHW.flatten(2).any(2).nonzero(as_tuple=True)
     valid_BHW = None if bool(valid_NHW.all()) else valid_NHW[image_B]
     with torch.autocast(logits_NKHW.device.type, enabled=False):
-        total = _SumOverMaps.apply(
-            probabilities_NKHW[image_B, class_B], truth_NKHW[image_B, class_B], valid_BHW, alpha, iterations
-        )
+        probabilities_BHW = once_differentiable_in(probabilities_NKHW[image_B, class_B])
+        total = _SumOverMaps.apply(probabilities_BHW, truth_NKHW[image_B, class_B], valid_BHW, alpha, iterations)
     return total, total.new_full((), len(image_B))
 
 

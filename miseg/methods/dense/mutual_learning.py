@@ -70,10 +70,11 @@ class MutualLearningMethod(Method):
 
     def _as_published(self, logits: list[Tensor], labels_NHW: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Cross-entropies and the Porto code's divergences of all networks, and the counts of both."""
+        valid_NHW = valid_pixels(labels_NHW, self.task.num_classes, self.task.ignore_index)
         parts = [cross_entropy_parts(own, labels_NHW, ignore_index=self.task.ignore_index) for own in logits]
         means = []
         for own in logits:
-            divergences = [divergence_from_logits_parts(own, other) for other in logits if other is not own]
+            divergences = [divergence_from_logits_parts(own, other, valid_NHW) for other in logits if other is not own]
             means.append(torch.stack([total for total, _ in divergences]).mean())
         return torch.stack([total for total, _ in parts]), torch.stack(means), parts[0][1], divergences[0][1]
 

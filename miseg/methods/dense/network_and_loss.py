@@ -9,7 +9,7 @@ from torch import Tensor
 
 from miseg.interface import Batch, Method, Step, Task
 from miseg.losses import cross_entropy_parts
-from miseg.losses.labels import at_least_single, check_logits_and_labels, valid_pixels
+from miseg.losses.labels import counted
 from miseg.methods import registry
 from miseg.methods.mixture import CrossEntropyMixture
 from miseg.networks import Network, build_network
@@ -24,8 +24,8 @@ class NetworkAndLoss(Protocol):
         """The loss summed over what it is a mean of, such as pixels or images, and their number.
 
         Args:
-            logits_NKHW: float32, or float64 where the network gives it.
-            labels_NHW: integers; those of pixels that do not count may be anything.
+            logits_NKHW: float32, or float64 where the network gives it; finite at pixels that do not count.
+            labels_NHW: int64; those of pixels that do not count may be anything.
             valid_NHW: bool, the pixels that count.
 
         Returns:
@@ -72,10 +72,9 @@ class NetworkAndLossMethod(Method):
             return self._step(zeros_NKHW, batch.labels_NHW).count
 
     def _step(self, logits_NKHW: Tensor, labels_NHW: Tensor) -> Step:
-        check_logits_and_labels(logits_NKHW, labels_NHW)
-        valid_NHW = valid_pixels(labels_NHW, self.task.num_classes, self.task.ignore_index)
+        logits_NKHW, labels_NHW, valid_NHW = counted(logits_NKHW, labels_NHW, self.task.ignore_index)
         with torch.autocast(logits_NKHW.device.type, enabled=False):
-            total, count = self.config.loss(at_least_single(logits_NKHW), labels_NHW, valid_NHW)
+            total, count = self.config.loss(logits_NKHW, labels_NHW, valid_NHW)
         if not isinstance(self.config, CrossEntropyMixture) or self.config.weight == 0:
             return Step(total.view(1), count.detach().view(1))
         ce_sum, valid = cross_entropy_parts(logits_NKHW, labels_NHW, ignore_index=self.task.ignore_index)
