@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,7 +22,8 @@ def plug_in(joint_KL: Any, *, samples: float | None = None, correction: Correcti
 
     The bias of an entropy is −(cells occupied − 1) / 2N to first order (Paninski: Estimation of entropy and mutual
     information, Neural Computation 2003), so (K + L − KL − 1) / 2N is added here, counting the rows,
-    columns and cells that are occupied. Of independent variables the corrected value may be negative.
+    columns and cells that are occupied. Of independent variables the corrected value may be negative; it is never above
+    log min(K, L), which no information between K and L symbols exceeds. Of samples, K and L are the distinct ones.
 
     Args:
         joint_KL: counts or masses ≥ 0, [K, L], of any sum above 0; x in rows, y in columns. A soft table, such as the
@@ -44,7 +46,8 @@ def plug_in(joint_KL: Any, *, samples: float | None = None, correction: Correcti
         samples = table_KL.sum()
     if samples is not None and not samples > 0:
         raise ValueError(f"samples = {samples}: use the number of samples that the table sums up, above 0")
-    return _of_masses(table_KL.sum(1), table_KL.sum(0), table_KL.ravel(), samples if correction != "none" else None)
+    masses = table_KL.sum(1), table_KL.sum(0), table_KL.ravel()
+    return _of_masses(*masses, min(table_KL.shape), samples if correction != "none" else None)
 
 
 def plug_in_samples(x_ND: Any, y_ND: Any, *, correction: Correction = "miller-madow") -> Estimate:
@@ -106,17 +109,17 @@ def _binned(values_ND: np.ndarray, bins: int) -> np.ndarray:
 
 def _of_rows(x_ND: np.ndarray, y_ND: np.ndarray, correction: str) -> Estimate:
     x, y, joint = (np.unique(rows, axis=0, return_counts=True)[1] for rows in (x_ND, y_ND, np.hstack((x_ND, y_ND))))
-    return _of_masses(x, y, joint, len(x_ND) if correction != "none" else None)
+    return _of_masses(x, y, joint, min(len(x), len(y)), len(x_ND) if correction != "none" else None)
 
 
-def _of_masses(x_K: np.ndarray, y_L: np.ndarray, joint_M: np.ndarray, samples: float | None) -> Estimate:
+def _of_masses(x_K: np.ndarray, y_L: np.ndarray, joint_M: np.ndarray, symbols: int, samples: float | None) -> Estimate:
     entropies = [entr(masses / masses.sum()).sum() for masses in (x_K, y_L, joint_M)]
     nats = entropies[0] + entropies[1] - entropies[2]
     if samples is None:
         return Estimate(nats)
     occupied = [np.count_nonzero(masses) for masses in (x_K, y_L, joint_M)]
     correction = (occupied[0] + occupied[1] - occupied[2] - 1) / (2 * samples)
-    return Estimate(nats + correction, details={"plug_in": nats, "correction": correction})
+    return Estimate(min(nats + correction, math.log(symbols)), details={"plug_in": nats, "correction": correction})
 
 
 def _check_correction(correction: str) -> None:

@@ -94,6 +94,10 @@ def edgeworth(x_ND: np.ndarray, y_ND: np.ndarray) -> Estimate:
     the entropy. For variables near Gaussian only: J ignores all but skewness, has no ceiling for heavy tails, and
     noise in the D³ cumulants raises the estimate by about ((Dx + Dy)³ − Dx³ − Dy³) / 2N.
 
+    It fails downward too, far below 0: J(x) and J(y) are taken off, and an outlier of one side alone has its whole
+    third cumulant there. Of 2,000 samples of a Cauchy pair (`student-1x1-dof1`, 0.64 nats) five seeds gave −70 to 26
+    nats. A value below 0 or of many nats says that the samples are not near Gaussian, and nothing else.
+
     Args:
         x_ND: [N, Dx].
         y_ND: [N, Dy], N > Dx + Dy + 1.

@@ -43,6 +43,21 @@ def test_a_soft_table_of_a_tensor_with_its_number_of_samples() -> None:
     assert plug_in(joint / 50, correction="none") == pytest.approx(reference(table), abs=1e-13)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_correction_lifts_it_above_what_so_many_symbols_can_tell(seed: int) -> None:
+    """Of few, sure samples the first-order term is positive: of K pairs on a diagonal it is (K - 1) / 2N."""
+    generator = np.random.default_rng(seed)
+    symbols = int(generator.integers(2, 9))
+    x = np.append(np.arange(symbols), generator.integers(0, symbols, 4))
+    table = np.zeros((symbols, symbols + 2))
+    np.add.at(table, (x, x), 1)
+    found = plug_in(table)
+    assert found.details["plug_in"] + found.details["correction"] > found.details["plug_in"]
+    assert found <= math.log(symbols) and estimate("plug_in", x[:, None], x[:, None]) <= math.log(symbols)
+    even = plug_in(np.eye(symbols) * 3)
+    assert even == pytest.approx(math.log(symbols), abs=1e-12) and even.details["correction"] > 0
+
+
 def test_certain_and_independent_tables() -> None:
     assert plug_in(np.eye(5) / 5, correction="none") == pytest.approx(math.log(5), abs=1e-13)
     assert plug_in(np.outer([0.2, 0.8], [0.1, 0.3, 0.6]), correction="none") == pytest.approx(0, abs=1e-13)
