@@ -8,7 +8,7 @@ from torch import Tensor
 from miseg.interface import IGNORE_INDEX
 
 _HARMLESS = 1e18
-"""What is made of logits up to here is finite, and 0 times it is 0."""
+"""Size up to which what a loss makes of a logit is finite, so that 0 times it is 0."""
 
 
 def check_logits_and_labels(logits_NKHW: Tensor, labels_NHW: Tensor) -> None:

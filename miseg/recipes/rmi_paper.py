@@ -7,8 +7,8 @@ the CE recipes measured with `miseg evaluate --run ID --crf 1 5 10`. The ablatio
 the region size and the manner of downsampling is a grid over the RMI recipe:
 `miseg tune-rmi --recipe voc-v3-rmi --grid.downsampling-factor 1 2 4 --grid.region-size 1 2 3`.
 
-The paper's own figures are not in these docstrings: its tables could not be read where they were written. Nor is a
-result of ours: none of these runs was made yet. `miseg.recipes.differences` lists what is run otherwise than written.
+The paper's own figures are in `miseg.recipes.published`, of ours there is none: none of these runs was made yet.
+`miseg.recipes.differences` lists what is run otherwise than written.
 """
 
 from __future__ import annotations
@@ -69,6 +69,26 @@ def voc_v3plus_affinity(seed: int = 0) -> Experiment:
 def voc_v3plus_rmi(seed: int = 0) -> Experiment:
     """RMI (λ 0.5, DF 4, R 3), DeepLabV3+, VOC 2012 trainaug: `voc-v3plus-rmi`."""
     return _voc("v3+", RegionMutualInformation, seed)
+
+
+def camvid_v3_ce(seed: int = 0) -> Experiment:
+    """Softmax cross-entropy, DeepLabV3, CamVid: `camvid-v3-ce`."""
+    return _camvid("v3", CrossEntropy, seed)
+
+
+def camvid_v3_bce(seed: int = 0) -> Experiment:
+    """Binary cross-entropy, DeepLabV3, CamVid: `camvid-v3-bce`."""
+    return _camvid("v3", BinaryCrossEntropy, seed)
+
+
+def camvid_v3_affinity(seed: int = 0) -> Experiment:
+    """Affinity field at 1/8 resolution, DeepLabV3, CamVid: `camvid-v3-affinity`."""
+    return _camvid("v3", AffinityField, seed)
+
+
+def camvid_v3_rmi(seed: int = 0) -> Experiment:
+    """RMI (λ 0.5, DF 4, R 3), DeepLabV3, CamVid: `camvid-v3-rmi`."""
+    return _camvid("v3", RegionMutualInformation, seed)
 
 
 def camvid_v3plus_ce(seed: int = 0) -> Experiment:
@@ -137,6 +157,10 @@ RECIPES: dict[str, Callable[..., Experiment]] = {
     "voc-v3plus-bce": voc_v3plus_bce,
     "voc-v3plus-affinity": voc_v3plus_affinity,
     "voc-v3plus-rmi": voc_v3plus_rmi,
+    "camvid-v3-ce": camvid_v3_ce,
+    "camvid-v3-bce": camvid_v3_bce,
+    "camvid-v3-affinity": camvid_v3_affinity,
+    "camvid-v3-rmi": camvid_v3_rmi,
     "camvid-v3plus-ce": camvid_v3plus_ce,
     "camvid-v3plus-bce": camvid_v3plus_bce,
     "camvid-v3plus-affinity": camvid_v3plus_affinity,

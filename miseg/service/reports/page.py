@@ -21,6 +21,9 @@ from miseg.service.tracking.provenance import code_of
 from miseg.service.training.artifacts import write_table
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+OF_PAPERS_ALONE = {"image_mean_iou": "mean IoU of each image, averaged", "mean_dice": "mean Dice"}
+"""Titles of what the papers measured and miseg does not log."""
+
 RESULTS, PAPERS, CLASSES, IMAGES = "results.csv", "papers.csv", "classes.csv", "images.csv"
 
 GLYPHS = {
@@ -82,7 +85,7 @@ def _rendered(template: str, content: Content, written: str, **options: Any) -> 
         records={row: row.record for row in content.rows},
         addresses={run.info.run_id: address(study.uri, run) for row in content.rows for run in row.runs},
         glyphs=GLYPHS,
-        metrics={name: TITLES[name] for name in OVERLAP_SCORES},
+        metrics={name: TITLES[name] for name in OVERLAP_SCORES} | OF_PAPERS_ALONE,
         names=NAMES,
         split_text=split_text,
         matched=matched,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from miseg.recipes.published import PUBLISHED, Published
 from miseg.service.reports.tables import Result
-from miseg.service.reports.words import gain, number
+from miseg.service.reports.words import number, signed
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,15 @@ class Beside:
             "paper": row.paper,
             "table": row.table,
             "data": row.data,
+            "labels": row.labels,
             "system": row.system,
             "row": row.row,
+            "change": row.change,
             "metric": row.metric,
             "published": number(row.value),
-            "published_gain": gain(row.gain),
+            "published_gain": "" if row.gain is None else signed(row.gain),
+            "published_seconds": number(row.seconds),
+            "published_classes": "; ".join(f"{name} {value}" for name, value in row.classes),
             "source": row.source,
             "recipe": row.recipe,
         }
@@ -50,25 +54,28 @@ class Beside:
 def beside(rows: Sequence[Result]) -> dict[str, list[Beside]]:
     """The papers that a row of ours has a counterpart in, by name: all of their rows, ours beside them.
 
-    A counterpart is a row of the same method; ours stand beside it where the data are the same, with all labels.
+    A counterpart is a row of the same method; ours stand beside it where data, labels and what is measured agree.
+    Ablations and other changes come last.
     """
     methods = {row.line.method for row in rows}
     papers = dict.fromkeys(published.paper for published in PUBLISHED if published.method in methods)
     return {
         paper: [
             Beside(published, [row for row in rows if _same(row, published)])
-            for published in PUBLISHED
+            for published in sorted(PUBLISHED, key=lambda published: bool(published.change))
             if published.paper == paper
         ]
         for paper in papers
     }
 
 
+_ABLATIONS = {published.recipe for published in PUBLISHED if published.ours == "recipe"}
+
+
 def _same(row: Result, published: Published) -> bool:
-    # Few-label tables of papers are of 50 points a class.
-    return (
-        row.line.method == published.method
-        and row.table.data == published.data
-        and row.table.budget in ("all", "50")
-        and not row.table.network
-    )
+    measured = row.line.method == published.method and row.table.data == published.data and not row.table.network
+    if not measured or published.ours == "none" or row.table.budget != published.labels:
+        return False
+    if published.ours == "recipe":
+        return row.line.recipe == published.recipe
+    return row.line.recipe not in _ABLATIONS

@@ -69,5 +69,5 @@ def test_numbers() -> None:
     assert [give_or_take(half) for half in (0.25, 100.0, 115.6)] == [" ± 0.2", " ± 100.0", " ± over 100"]
     assert (give_or_take(float("nan")), give_or_take("")) == ("", "")
     assert (number(None), number(float("nan")), number(1.23456)) == ("", "", 1.2346)
-    assert claimed("RegionMutualInformation") == "Zhao +1.5 to +2.6; Gonçalves −14.0 to −7.0"
+    assert claimed("RegionMutualInformation") == "Zhao +1.5 to +2.6; Gonçalves −13.6 to −6.9; Lu +1.6 to +3.4"
     assert claimed("CrossEntropy") == ""
