@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from miseg.settings import ADDED_LATER
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Joint augmentation of image and mask, in the order resize, scale, crop (with padding), flip.
 
-    Images are resampled bilinearly, masks by nearest neighbour. Padding is the mean colour in the image and ignored in
-    the mask. Evaluation uses `resize`, `mean` and `std` alone.
+    Masks are resampled by nearest neighbour. Padding is the mean colour in the image and ignored in the mask.
+    Evaluation uses `resize`, `interpolation`, `mean` and `std` alone.
     """
 
     resize: tuple[int, int] | int | None = None
@@ -27,6 +31,11 @@ class Augmentation:
     """Per-channel mean of the standardisation (x / 255 − mean) / std, in 0..1; None: the data set's own."""
     std: tuple[float, ...] | None = None
     """Per-channel deviation of the standardisation, in 0..1; None: the data set's own."""
+    interpolation: Interpolation = field(default="bilinear", metadata=ADDED_LATER)
+    """Resampling of images, by resize and scale; the RMI paper's code is bicubic."""
+    padding: Literal["around", "end"] = field(default="around", metadata=ADDED_LATER)
+    """Sides of a smaller image that are padded up to the crop: all, with the image anywhere inside, or right and bottom
+    alone, as the RMI paper's code does."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.flip <= 1:

@@ -32,6 +32,9 @@ class Optimiser:
     decayed: Literal["all", "weights"] = field(default="all", metadata=ADDED_LATER)
     """Parameters that `weight_decay` holds for: all, or weights alone, without biases and the factors of
     normalisations, whose size tells nothing of how complex a network's function is."""
+    decay_from: Literal["start", "warmup"] = field(default="start", metadata=ADDED_LATER)
+    """Step that the fall begins at: the first, under the warm-up; or the warm-up's last, as in the RMI paper, whose
+    warm-up is step / warmup_steps, which is 0 at the first step."""
     ema_decay: float | None = field(default=None, metadata=ADDED_LATER)
     """Decay a step, 0..1, of the exponential moving average of the weights that is evaluated and served in place of the
     last ones, such as 0.999; None: no average. Early in training it is lower: see `WeightAverage`."""

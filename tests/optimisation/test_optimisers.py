@@ -91,6 +91,21 @@ def test_learning_rate_rises_linearly_and_decays_as_half_a_cosine() -> None:
     assert np.argmax(factors) == 3 and all(np.diff(factors[3:]) < 0)
 
 
+@pytest.mark.parametrize("schedule", ["polynomial", "cosine"])
+@pytest.mark.parametrize(("warmup", "steps"), [(1500, 30_000), (300, 6_000), (0, 10), (4, 4), (7, 4)])
+def test_the_rmi_papers_decay_begins_where_its_warm_up_ends(schedule: str, warmup: int, steps: int) -> None:
+    settings = Optimiser(warmup_steps=warmup, schedule=schedule, decay_from="warmup")
+    factors = [learning_rate_factor(step, steps, settings) for step in range(steps)]
+    for step, factor in enumerate(factors):
+        if step < warmup:
+            assert factor == step / warmup
+        else:
+            done = (step - warmup) / (steps - warmup)
+            expected = (1 - done) ** 0.9 if schedule == "polynomial" else (1 + math.cos(math.pi * done)) / 2
+            assert factor == pytest.approx(expected, abs=1e-12)
+    assert warmup >= steps or max(factors) == factors[warmup] == 1
+
+
 def test_power_0_without_warm_up_keeps_the_learning_rate() -> None:
     settings = Optimiser(warmup_steps=0, power=0)
     assert {learning_rate_factor(step, 10, settings) for step in range(10)} == {1.0}

@@ -14,8 +14,14 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from miseg.data.configs import Augmentation
+from miseg.data.configs import Augmentation, Interpolation
 from miseg.data.samples import IGNORE_LABEL
+
+_FILTERS: dict[Interpolation, tuple[Image.Resampling, int]] = {
+    "bilinear": (Image.Resampling.BILINEAR, 1),
+    "bicubic": (Image.Resampling.BICUBIC, 2),
+}
+"""PIL's filter, and how many pixels it reaches to each side where nothing is shrunk."""
 
 Part = tuple[slice, slice]
 """Rows and columns of a picture."""
@@ -55,7 +61,8 @@ def augment(
     """One random view of an image with its mask: resize, random scale, crop with padding, flip.
 
     Resize and scale are one resampling, so that nothing is blurred twice. The crop window lies uniformly over all
-    places where it is inside the image or, along an axis where the image is smaller, around it.
+    places where it is inside the image or, along an axis where the image is smaller, around it; with `padding="end"`,
+    an image that is smaller lies at its top or left.
 
     Args:
         image_HWC: uint8, uint16 or float32 [H, W, C].
@@ -78,9 +85,11 @@ def augment(
     crop, top, left = config.crop or (height, width), 0, 0
     if config.crop is not None:
         top, left = (_offset(have, want, rng) for have, want in zip((height, width), crop, strict=True))
+        if config.padding == "end":
+            top, left = max(top, 0), max(left, 0)
     # The part of the resampled picture that the window shows: nothing else of it is made.
     part = slice(max(top, 0), min(top + crop[0], height)), slice(max(left, 0), min(left + crop[1], width))
-    image, mask = _resample(image_HWC, mask_HW, (height, width), part)
+    image, mask = _resample(image_HWC, mask_HW, (height, width), config.interpolation, part)
     top, left = min(top, 0), min(left, 0)
     image = window(image, top, left, crop, np.asarray(pad_colour).astype(image.dtype))
     mask = None if mask is None else window(mask, top, left, crop, np.uint8(IGNORE_LABEL))
@@ -97,7 +106,8 @@ def prepare(
     Shapes and errors as in `augment`.
     """
     _check_pair(image_HWC, mask_HW)
-    return _resample(image_HWC, mask_HW, target_size(image_HWC.shape[0], image_HWC.shape[1], config.resize))
+    size = target_size(image_HWC.shape[0], image_HWC.shape[1], config.resize)
+    return _resample(image_HWC, mask_HW, size, config.interpolation)
 
 
 def standardisation(config: Augmentation, info: Statistics) -> tuple[np.ndarray, np.ndarray]:
@@ -156,18 +166,22 @@ def _check_pair(image: np.ndarray, mask: np.ndarray | None) -> None:
 
 
 def _resample(
-    image: np.ndarray, mask: np.ndarray | None, size: tuple[int, int], part: Part | None = None
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    size: tuple[int, int],
+    interpolation: Interpolation,
+    part: Part | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """`part` (all, by default) of image and mask as they are at `size`."""
     rows, columns = part or (slice(0, size[0]), slice(0, size[1]))
     if image.shape[:2] == size:
         return image[rows, columns], None if mask is None else mask[rows, columns]
     if image.shape[2] == 3 and image.dtype == np.uint8:
-        resampled = _bilinear(image, size, rows, columns)
+        resampled = _interpolated(image, size, rows, columns, interpolation)
     else:
         # PIL takes four channels for colour and alpha and would weight one by the other.
         bands = (np.ascontiguousarray(image[..., band]) for band in range(image.shape[2]))
-        resampled = np.stack([_bilinear(band, size, rows, columns) for band in bands], -1)
+        resampled = np.stack([_interpolated(band, size, rows, columns, interpolation) for band in bands], -1)
     if mask is not None:
         mask = mask[_nearest(mask.shape[0], size[0])[rows]][:, _nearest(mask.shape[1], size[1])[columns]]
     return resampled, mask
@@ -181,7 +195,9 @@ def _flipped(image: np.ndarray) -> np.ndarray:
     return flipped
 
 
-def _bilinear(pixels: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
+def _interpolated(
+    pixels: np.ndarray, size: tuple[int, int], rows: slice, columns: slice, interpolation: Interpolation
+) -> np.ndarray:
     """A part of `pixels` ([H, W], or uint8 [H, W, 3]) at `size`, bit for bit what PIL's resampling of all has there.
 
     Values of more than 8 bits are resampled as float32, which holds each of 16, and rounded once.
@@ -190,12 +206,13 @@ def _bilinear(pixels: np.ndarray, size: tuple[int, int], rows: slice, columns: s
     part is not made of are left out of it, and columns beside the part out of the second.
     """
     height = pixels.shape[0]
-    first, last = _made_of(height, size[0], rows)
+    manner, reach = _FILTERS[interpolation]
+    first, last = _made_of(height, size[0], rows, reach)
     width = columns.stop - columns.start
-    wide = Image.fromarray(resampled_as(pixels[first:last])).resize((size[1], last - first), Image.Resampling.BILINEAR)
+    wide = Image.fromarray(resampled_as(pixels[first:last])).resize((size[1], last - first), manner)
     tall = Image.new(wide.mode, (width, height))
     tall.paste(wide.crop((columns.start, 0, columns.stop, last - first)), (0, first))
-    tall = tall.resize((width, size[0]), Image.Resampling.BILINEAR)
+    tall = tall.resize((width, size[0]), manner)
     return stored_as(np.asarray(tall.crop((0, rows.start, width, rows.stop))), pixels.dtype)
 
 
@@ -205,16 +222,16 @@ def resampled_as(pixels: np.ndarray) -> np.ndarray:
 
 
 def stored_as(pixels: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """Interpolated pixels in the type that they had before; whole numbers rounded."""
+    """Interpolated pixels in the type that they had before; whole numbers rounded, and no further than they reach."""
     if kind == pixels.dtype:
         return pixels
-    return pixels.astype(kind) if kind.kind == "f" else np.rint(pixels).astype(kind)
+    return pixels.astype(kind) if kind.kind == "f" else np.rint(pixels).clip(0, np.iinfo(kind).max).astype(kind)
 
 
-def _made_of(have: int, want: int, part: slice) -> tuple[int, int]:
+def _made_of(have: int, want: int, part: slice, pixels: int) -> tuple[int, int]:
     """The rows of `have`, first and one after the last, that `part` of `want` is interpolated from; one more a side."""
     step = have / want
-    reach = max(step, 1.0) + 1
+    reach = pixels * max(step, 1.0) + 1
     return max(0, int((part.start + 0.5) * step - reach)), min(have, math.ceil((part.stop - 0.5) * step + reach))
 
 

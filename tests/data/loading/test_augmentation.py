@@ -93,6 +93,25 @@ def test_padding_is_the_colour_given_and_ignored_and_keeps_the_whole_image():
     assert tops == {0, 1, 2, 3, 4}
 
 
+def test_padding_at_the_end_leaves_the_image_at_the_top_left():
+    image, mask = blocks(16, 16)
+    for seed in range(20):
+        padded, labels = view(Augmentation(crop=(20, 12), flip=0, padding="end"), seed, (image, mask))
+        assert (labels[:16] != 255).all() and (labels[16:] == 255).all() and (padded[16:] == PAD).all()
+    lefts = {view(Augmentation(crop=(16, 6), flip=0, padding="end"), seed)[1].tobytes() for seed in range(40)}
+    assert len(lefts) > 1, "where the image is larger the window is anywhere"
+
+
+def test_bicubic_values_stay_in_the_range_of_their_type():
+    step = np.zeros((8, 8, 1), np.uint16)
+    step[:, 4:] = 65535
+    config = Augmentation(resize=(40, 40), flip=0, interpolation="bicubic")
+    result, _ = augment(step, None, config, np.random.default_rng(0), [0])
+    assert (
+        result[:, 0].max() == 0 and result[:, -1].min() == 65535 and (np.diff(result[0, :, 0].astype(int)) >= 0).all()
+    )
+
+
 def test_scale_range_and_list():
     heights = {view(Augmentation(scale=(0.5, 1.0, 2.0), flip=0), seed)[0].shape[0] for seed in range(40)}
     assert heights == {24, 48, 96}
@@ -147,20 +166,22 @@ def test_the_porto_study_resizes_the_shorter_side_to_234_and_crops_224():
     assert prepare(*pair, porto)[1].shape == (234, 312)
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_window_has_the_values_of_the_whole_resampled_picture(channels):
+def test_a_window_has_the_values_of_the_whole_resampled_picture(channels, interpolation):
+    manner = Image.Resampling[interpolation.upper()]
     rng = np.random.default_rng(0)
     image = rng.integers(256, size=(61, 90, channels), dtype=np.uint8)
     mask = rng.integers(256, size=(61, 90), dtype=np.uint8)
     for seed in range(200):
-        config = Augmentation(scale=(0.3, 2.5), crop=(48, 40), flip=0)
+        config = Augmentation(scale=(0.3, 2.5), crop=(48, 40), flip=0, interpolation=interpolation)
         found, labels = augment(image, mask, config, np.random.default_rng(seed), [7] * channels)
         draws = np.random.default_rng(seed)
         factor = draws.uniform(0.3, 2.5)
         size = round(90 * factor), round(61 * factor)
         beyond = size[1] - 48, size[0] - 40
         top, left = (int(draws.integers(min(0, over), max(0, over) + 1)) for over in beyond)
-        bands = [Image.fromarray(image[..., band]).resize(size, Image.Resampling.BILINEAR) for band in range(channels)]
+        bands = [Image.fromarray(image[..., band]).resize(size, manner) for band in range(channels)]
         whole = np.stack([*bands, Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)], -1)
         padded = np.pad(whole, ((48, 48), (40, 40), (0, 0)), constant_values=7)[48 + top :, 40 + left :][:48, :40]
         assert np.array_equal(found, padded[..., :-1])
