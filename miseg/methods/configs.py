@@ -14,6 +14,7 @@ from miseg.methods.few_configs import DeepInfoMax, MutualInformationSimilarity, 
 from miseg.methods.ranges import LEARNING_RATE, Around, Choice, Space, Uniform, Whole
 from miseg.methods.registry import MethodConfig, register
 from miseg.networks.configs import Network, UNet
+from miseg.settings import ADDED_LATER
 
 __all__ = [
     "AffinityField",
@@ -153,6 +154,9 @@ class AffinityField(MethodConfig):
     """Nats up to which the distributions on two sides of an edge are pushed apart, above 0."""
     stride: int = 8
     """The factor by which labels and logits are shrunk before pairs of pixels are taken; 1 is full resolution."""
+    pairs: Literal["counted", "published"] = field(default="counted", metadata=ADDED_LATER)
+    """Pairs that are compared: of two pixels that count; or, as the RMI paper's code does, also pairs with an ignored
+    pixel or the image's border, which are neighbours without a class."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:

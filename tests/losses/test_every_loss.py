@@ -87,6 +87,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "rmi-interpolation": partial(region, downsampling="interpolation"),
     "affinity": partial(affinity, stride=1),
     "affinity-small": partial(affinity, stride=3),
+    "affinity-published": partial(affinity, stride=1, pairs="published"),
     "mutual": mutual,
     "mutual-logits": from_logits,
     "iic": invariant,

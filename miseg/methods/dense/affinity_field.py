@@ -49,6 +49,7 @@ class AffinityFieldMethod(Method):
             labels_NHW,
             margin=self.config.margin,
             stride=self.config.stride,
+            pairs=self.config.pairs,
             ignore_index=ignore_index,
         )
         weight = self.config.weight * decay(self.progress)

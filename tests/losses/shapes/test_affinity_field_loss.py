@@ -63,6 +63,52 @@ def test_value_and_gradient_equal_the_reference(margin: float, classes: int, sca
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-12)
 
 
+def slow_published(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Pair by pair and class by class as the RMI paper's code counts them: the border and what is ignored too."""
+    images, classes, height, width = logits.shape
+    softmax = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
+
+    def pixel(n: int, k: int, row: int, column: int) -> tuple[Tensor, bool]:
+        inside = 0 <= row < height and 0 <= column < width
+        label = labels[n, row, column].item() if inside else 255
+        p = softmax[n, k, row, column] if inside and label < classes else logits.new_zeros(())
+        return p.clamp(1e-4, 1), label == k
+
+    edges, regions = [], []
+    for n, k, row, column in itertools.product(range(images), range(classes), range(height), range(width)):
+        p, own = pixel(n, k, row, column)
+        for down, right in NEIGHBOURS:
+            p_other, other = pixel(n, k, row + down, column + right)
+            q, q_other = 1 - p + 1e-4, 1 - p_other + 1e-4
+            kl = p_other * torch.log(p_other / p) + q_other * torch.log(q_other / q)
+            if own != other:
+                edges.append(torch.clamp(margin - kl, min=0))
+            else:
+                regions.append(kl)
+    return torch.stack(edges).mean() + torch.stack(regions).mean()
+
+
+@pytest.mark.parametrize("margin", [0.5, 3.0])
+@pytest.mark.parametrize("scale", [1.0, 6.0])
+def test_published_pairs_are_those_of_the_rmi_papers_code(margin: float, scale: float) -> None:
+    logits, labels = example(3, scale=scale)
+    loss = AffinityFieldLoss(3, margin, stride=1, pairs="published")(logits, labels)
+    expected = slow_published(logits, labels, margin)
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
+    (gradient,), (slope,) = (torch.autograd.grad(value, logits) for value in (loss, expected))
+    torch.testing.assert_close(gradient, slope, rtol=1e-8, atol=1e-12)
+    (counted,) = torch.autograd.grad(AffinityFieldLoss(3, margin, stride=1)(logits, labels), logits)
+    assert (gradient - counted).norm() > 0.1 * counted.norm(), "it is another loss"
+
+
+def test_published_logits_are_shrunk_with_what_is_ignored() -> None:
+    logits, labels = example(3, 16, 24)
+    small = F.interpolate(logits, (4, 6), mode="bilinear", align_corners=True)
+    small_labels = F.interpolate(labels[:, None].double(), (4, 6), mode="nearest")[:, 0].long()
+    found = AffinityFieldLoss(3, stride=4, pairs="published")(logits, labels)
+    torch.testing.assert_close(found, slow_published(small, small_labels, 3.0), rtol=1e-8, atol=1e-10)
+
+
 def test_the_gradient_is_the_losss_own() -> None:
     logits, labels = example(2, 3, 4, scale=1.0)
     assert torch.autograd.gradcheck(AffinityFieldLoss(2, stride=1), (logits, labels))
@@ -152,6 +198,7 @@ def test_the_decay_falls_to_a_twentieth() -> None:
     ("settings", "message"),
     [
         ({"num_classes": 0}, "num_classes = 0"),
+        ({"num_classes": 3, "pairs": "all"}, "pairs = 'all': use one of counted, published"),
         ({"num_classes": 3, "margin": 0.0}, "margin = 0.0: use a value above 0"),
         ({"num_classes": 3, "stride": 0}, "stride = 0: use 1"),
     ],
