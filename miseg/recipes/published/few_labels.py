@@ -73,14 +73,14 @@ def _rows() -> Iterator[Published]:
                     ours="none" if changed else "method",
                     change="compared by the global information" if changed else "",
                 )  # fmt: skip
-    for row, (method, recipe, change, *pairs) in _BESIDE_OTHERS.items():
-        for data, pair in zip(_DATA, pairs, strict=True):
+    for row, (method, recipe, change, *by_classes) in _BESIDE_OTHERS.items():
+        for data, pair in zip(_DATA, by_classes, strict=True):
             yield from _both(
                 pair, table="table 2", data=data, row=row, method=method, labels="50", change=change,
                 recipe=f"{data}-{recipe}" if recipe else "", ours="none" if change else "method",
             )  # fmt: skip
-    for change, (recipe, *pairs) in _ABLATIONS.items():
-        for data, pair in zip(_DATA, pairs, strict=True):
+    for change, (recipe, *by_classes) in _ABLATIONS.items():
+        for data, pair in zip(_DATA, by_classes, strict=True):
             own = bool(recipe) and data in _WITH_RECIPES
             yield from _both(
                 pair, table="table 3", data=data, row=f"similarity, {change}", method=_SIMILARITY, labels="50",
