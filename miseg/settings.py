@@ -40,3 +40,22 @@ def check_choices(description: Any) -> None:
         choices, value = typing.get_args(hint), getattr(description, name)
         if typing.get_origin(hint) is Literal and value not in choices:
             raise ValueError(f"{name} = {value!r}: use one of {', '.join(map(str, choices))}")
+
+
+def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Values that differ between two descriptions in plain JSON data, by their dotted paths, as (then, now).
+
+    A field that one of the two lacks counts as None. Where the parts at a path are of different classes, these alone
+    are named: their fields do not compare.
+    """
+    if "type" in then and "type" in now and then["type"] != now["type"]:
+        return {"": (then["type"], now["type"])}
+    values: dict[str, tuple[Any, Any]] = {}
+    for name in dict.fromkeys((*then, *now)):
+        before, after = then.get(name), now.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            inner = differing(before, after)
+            values |= {f"{name}.{path}".rstrip("."): pair for path, pair in inner.items()}
+        elif before != after:
+            values[name] = before, after
+    return values

@@ -121,7 +121,7 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
     def register(run_id: str) -> None:
         if arguments.register is not None:
             train.register(job.storage, job.tracking_uri, run_id, arguments.register, job.data)
-            print(registry.describe_best(job.tracking_uri, arguments.register))
+            print(registry.describe_best(job.tracking_uri, arguments.register, run_id))
 
     # A name, and --from-run, ask for it once more.
     first = arguments.name is None and not isinstance(arguments, Again)

@@ -72,7 +72,7 @@ def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> W
         row = _train(tuning, parent, f"{name} seed 1", seeded, tags, dataset, STEPS)
         confirmed.append(row | {"row": name, "seed": 1})
     trials, confirmation = pd.DataFrame(rows), pd.DataFrame(confirmed)
-    registered = record.register(tuning, confirmation, rivals)
+    registered = list(record.register(tuning, confirmation, rivals))
     record.record(tuning, parent, trials.drop(columns=tables.METRIC), confirmation, None, registered)
     return Written(tuning, parent, trials, confirmation, registered)
 

@@ -10,8 +10,10 @@ miseg tune embedded-affinity --space method.stride=1,2,4 method.weight=x10 --bas
 from __future__ import annotations
 
 import difflib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import tyro
 
@@ -19,13 +21,14 @@ from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.given import with_settings
-from miseg.recipes.planning.plan import TrainingPlan
+from miseg.recipes.planning.plan import JOB_OPTIONS, TrainingPlan, settings_from
 from miseg.recipes.space_text import parsed
 from miseg.recipes.spaces import at_its_point
 from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.command.networks import NetworkOptions
-from miseg.service.command.options import check_data, execute
-from miseg.service.tuning.command import TuningOptions, TuningRequest, search
+from miseg.service.command.options import MAY_BE_EMPTY, check_data, execute
+from miseg.service.tuning.command import TuningRequest, search
+from miseg.service.tuning.options import TuningOptions, resumed
 
 
 @dataclass
@@ -46,12 +49,13 @@ class TuneAnyRecipe(NetworkOptions, TuningOptions):
     set: tuple[str, ...] | None = None
     """Settings that all trials have in place of the recipe's or of what is planned, each as SETTING=VALUE:
     batch_size=4, augmentation.crop=256,256."""
-    baselines: tuple[str, ...] = ()
+    baselines: tuple[str, ...] | None = field(default=None, metadata=MAY_BE_EMPTY)
     """Recipes that the winner and the recipe itself are confirmed against, such as embedded-ce; beside a method other
-    methods, with the same plan."""
+    methods, with the same plan. Default: none. Others are added to those of a tuning that goes on."""
     selection: Literal["objective", "labels"] | None = None
     """Score of the trials of a method without labels: its objective on held-out images, or mean IoU. Default:
     objective; other methods have labels alone."""
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {**TuningOptions.DEFAULTS, "baselines": ()}
 
 
 def run(arguments: TuneAnyRecipe) -> int:
@@ -61,42 +65,47 @@ def run(arguments: TuneAnyRecipe) -> int:
         ValueError: a recipe that is not there, a range that is none, or a selection that the method does not have.
     """
     arguments.check()
+    by_method = arguments.recipe not in RECIPES and arguments.recipe in CONTENDERS
+    stem = f"tune-{arguments.recipe}"
+    if by_method:
+        stem += f"-{(arguments.data or Experiment().data).rstrip('/').rsplit('/', 1)[-1]}"
+    begun = resumed(arguments, stem)
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
     plan = None
-    if arguments.recipe not in RECIPES and arguments.recipe in CONTENDERS:
-        base, rivals, plan = _of_methods(arguments)
+    if by_method:
+        base, rivals, plan = _of_methods(arguments, "" if begun is None else begun.plan)
     else:
         base = _recipe("recipe", arguments.recipe, arguments)
-        rivals = {name: _recipe("baselines", name, arguments) for name in arguments.baselines}
+        rivals = {name: _recipe("baselines", name, arguments) for name in arguments.value("baselines")}
     base = at_its_point(base)
     if arguments.selection == "objective" and base.supervision != "none":
         raise ValueError(f"--selection objective: {arguments.recipe} learns from labels, which are what compares it")
     default: Literal["objective", "labels"] = "objective" if base.supervision == "none" else "labels"
     typed = parsed(arguments.space, base) if arguments.space is not None else None
     selection = arguments.selection or default
-    stem = (
-        f"tune-{arguments.recipe}"
-        if plan is None
-        else f"tune-{arguments.recipe}-{base.data.rstrip('/').rsplit('/', 1)[-1]}"
-    )
     planned = "" if plan is None else plan.json()
     return search(arguments, TuningRequest(stem, base, rivals, typed, selection=selection, plan=planned))
 
 
-def _of_methods(arguments: TuneAnyRecipe) -> tuple[Experiment, dict[str, Experiment], TrainingPlan]:
-    """The experiment to tune and its baselines, with what is planned from the data for all of them alike."""
-    names = [arguments.recipe, *arguments.baselines]
+def _of_methods(arguments: TuneAnyRecipe, earlier: str) -> tuple[Experiment, dict[str, Experiment], TrainingPlan]:
+    """The experiment to tune and its baselines, with what is planned from the data for all of them alike.
+
+    `earlier` is the plan of a tuning that goes on, as JSON: another machine would plan otherwise.
+    """
+    baselines = arguments.value("baselines")
+    names = [arguments.recipe, *baselines]
     if recipes := [name for name in names if name in RECIPES or name not in CONTENDERS]:
         raise ValueError(
             f"--baselines {' '.join(recipes)}: {arguments.recipe} is planned from the data, and so must they be: name "
             f"methods, such as ce; there are {', '.join(CONTENDERS)}"
         )
-    unplanned = [Experiment(CONTENDERS[name].settings(), seed=arguments.seed) for name in names]
+    unplanned = [Experiment(CONTENDERS[name].settings(), seed=arguments.value("seed")) for name in names]
     if arguments.data is not None:
         unplanned = [replace(experiment, data=arguments.data) for experiment in unplanned]
     unplanned = [arguments.applied(experiment) for experiment in unplanned]
-    given = {} if arguments.steps is None else {"steps": arguments.steps}
+    given = {} if not earlier else _shared(earlier)
+    given |= {} if arguments.steps is None else {"steps": arguments.steps}
     texts = arguments.set or ()
     changed = [with_settings(experiment, texts) for experiment in unplanned]
     given |= changed[0][1]
@@ -105,12 +114,19 @@ def _of_methods(arguments: TuneAnyRecipe) -> tuple[Experiment, dict[str, Experim
     # Not at the top: --help must not wait for it, nor a name that is wrong.
     from miseg.service.command.planning import planned
 
-    of_data = planned(arguments, [experiment for experiment, _ in changed], given, arguments.workers_per_trial)
+    workers = arguments.value("workers_per_trial")
+    of_data = planned(arguments, [experiment for experiment, _ in changed], given, workers)
     (base, plan), *others = of_data
     arguments.decoded_gib = plan.decoded_gib
     print(f"change a setting with --set SETTING=VALUE; {plan.table(options=False)}", flush=True)
-    rivals = {name: experiment for name, (experiment, _) in zip(arguments.baselines, others, strict=True)}
+    rivals = {name: experiment for name, (experiment, _) in zip(baselines, others, strict=True)}
     return base, rivals, plan
+
+
+def _shared(plan: str) -> dict[str, Any]:
+    """Settings of a plan in JSON that all methods share, by path."""
+    settings = settings_from(json.loads(plan)["settings"])
+    return {s.path: s.value for s in settings if not s.path.startswith("method.") and s.path not in JOB_OPTIONS}
 
 
 def _recipe(option: str, name: str, arguments: TuneAnyRecipe) -> Experiment:
@@ -118,7 +134,7 @@ def _recipe(option: str, name: str, arguments: TuneAnyRecipe) -> Experiment:
         known = [*CONTENDERS, *RECIPES]
         close = ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.4)) or ", ".join(known)
         raise ValueError(f"--{option} {name}: there is no such recipe; the nearest are {close}")
-    experiment = arguments.shortened(arguments.applied(RECIPES[name](seed=arguments.seed)))
+    experiment = arguments.shortened(arguments.applied(RECIPES[name](seed=arguments.value("seed"))))
     experiment, _ = with_settings(experiment, arguments.set or ())
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)
 

@@ -9,15 +9,17 @@ miseg tune-infoseg --recipe textures-infoseg --selection labels
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 from miseg.methods.ranges import changed
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import check_data, execute
-from miseg.service.tuning.command import TuningOptions, TuningRequest, search
+from miseg.service.command.options import MAY_BE_EMPTY, check_data, execute
+from miseg.service.tuning.command import TuningRequest, search
+from miseg.service.tuning.options import TuningOptions, resumed
 
 
 @dataclass
@@ -28,28 +30,44 @@ class TuneInfoSeg(TuningOptions):
     logged beside it, and the rank correlation of the two is reported at the end.
     """
 
-    recipe: str = "embedded-infoseg"
-    """The InfoSeg recipe to tune."""
+    recipe: str | None = None
+    """The InfoSeg recipe to tune. Default: embedded-infoseg."""
     data: str | None = None
     """A name that `miseg prepare-data` knows, of 8-bit images, or the folder or URI of a packed data set. Default: the
     recipe's."""
-    selection: Literal["objective", "labels"] = "objective"
-    """Score by which trials are compared: the bound on held-out images, or mean IoU; runs are tagged with it."""
+    selection: Literal["objective", "labels"] | None = None
+    """Score by which trials are compared: the bound on held-out images, or mean IoU; runs are tagged with it. Default:
+    objective."""
     clusters: int | None = None
     """K of the published setting and of the baselines; twice as many are tried too. More clusters than classes are
     matched many to one, and rows say so. Default: one for each class, and K is not searched."""
-    baselines: tuple[Literal["infoseg-hard", "iic", "kmeans", "relative-position", "co-occurrence"], ...] = ("kmeans",)
-    """Baselines that the winner and the published setting are confirmed against."""
+    baselines: tuple[Literal["infoseg-hard", "iic", "kmeans", "relative-position", "co-occurrence"], ...] | None = (
+        field(default=None, metadata=MAY_BE_EMPTY)
+    )
+    """Baselines that the winner and the published setting are confirmed against. Default: kmeans. Others are added to
+    those of a tuning that goes on."""
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        **TuningOptions.DEFAULTS,
+        "recipe": "embedded-infoseg",
+        "selection": "objective",
+        "baselines": ("kmeans",),
+    }
 
 
 def run(arguments: TuneInfoSeg) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
+    resumed(arguments, _stem(arguments))
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
     base, rivals = experiments(arguments)
-    subject = base.data.rstrip("/").rsplit("/", 1)[-1]
-    return search(arguments, TuningRequest(f"tune-infoseg-{subject}", base, rivals, selection=arguments.selection))
+    return search(arguments, TuningRequest(_stem(arguments), base, rivals, selection=arguments.value("selection")))
+
+
+def _stem(arguments: TuneInfoSeg) -> str:
+    recipe = RECIPES.get(arguments.value("recipe"))
+    data = arguments.data or ("" if recipe is None else recipe().data)
+    return f"tune-infoseg-{data.rstrip('/').rsplit('/', 1)[-1]}"
 
 
 def experiments(arguments: TuneInfoSeg) -> tuple[Experiment, dict[str, Experiment]]:
@@ -59,14 +77,13 @@ def experiments(arguments: TuneInfoSeg) -> tuple[Experiment, dict[str, Experimen
         ValueError: a recipe that is not there, or that is none of InfoSeg.
     """
     tunable = [name for name in RECIPES if name.endswith("-infoseg")]
-    if arguments.recipe not in tunable:
-        raise ValueError(
-            f"--recipe {arguments.recipe}: there is no such recipe of InfoSeg; there are {', '.join(tunable)}"
-        )
-    stem = arguments.recipe.removesuffix("infoseg")
-    names = [arguments.recipe, *(f"{stem}{baseline}" for baseline in arguments.baselines)]
-    base, *baselines = (_adapted(RECIPES[name](seed=arguments.seed), arguments) for name in names)
-    return spaces.at_its_point(base), dict(zip(arguments.baselines, baselines, strict=True))
+    recipe = arguments.value("recipe")
+    if recipe not in tunable:
+        raise ValueError(f"--recipe {recipe}: there is no such recipe of InfoSeg; there are {', '.join(tunable)}")
+    stem, rivals = recipe.removesuffix("infoseg"), arguments.value("baselines")
+    names = [recipe, *(f"{stem}{baseline}" for baseline in rivals)]
+    base, *baselines = (_adapted(RECIPES[name](seed=arguments.value("seed")), arguments) for name in names)
+    return spaces.at_its_point(base), dict(zip(rivals, baselines, strict=True))
 
 
 def _adapted(experiment: Experiment, arguments: TuneInfoSeg) -> Experiment:

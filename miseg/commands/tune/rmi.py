@@ -11,8 +11,9 @@ miseg tune-rmi --recipe voc-v3-rmi --grid.downsampling-factor 1 2 4 --grid.regio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.networks.configs import UNet
@@ -20,8 +21,9 @@ from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.networks import NetworkOptions
-from miseg.service.command.options import check_data, execute
-from miseg.service.tuning.command import TuningOptions, TuningRequest, search
+from miseg.service.command.options import MAY_BE_EMPTY, check_data, execute
+from miseg.service.tuning.command import TuningRequest, search
+from miseg.service.tuning.options import TuningOptions, resumed
 
 
 @dataclass
@@ -38,19 +40,23 @@ class TuneRmi(NetworkOptions, TuningOptions):
     """Height and width in pixels to which images are resized. Default: the recipe's."""
     initial_features: int | None = None
     """U-Net features at full resolution. Default: the recipe's."""
-    baselines: tuple[Literal["bce", "ce"], ...] = ("bce",)
-    """Baselines of the winner and the published setting: sigmoid or softmax cross-entropy."""
+    baselines: tuple[Literal["bce", "ce"], ...] | None = field(default=None, metadata=MAY_BE_EMPTY)
+    """Baselines of the winner and the published setting: sigmoid or softmax cross-entropy. Default: bce. Others are
+    added to those of a tuning that goes on."""
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {**TuningOptions.DEFAULTS, "baselines": ("bce",)}
 
 
 def run(arguments: TuneRmi) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
+    named = arguments.recipe or (arguments.data or "embedded").rstrip("/").rsplit("/", 1)[-1]
+    stem = f"{'grid' if arguments.grid else 'tune'}-rmi-{named}"
+    resumed(arguments, stem)
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
     rmi, baselines = experiments(arguments)
     grid = arguments.grid.values(rmi) if arguments.grid else None
-    subject = arguments.recipe or rmi.data.rstrip("/").rsplit("/", 1)[-1]
-    return search(arguments, TuningRequest(f"{'grid' if grid else 'tune'}-rmi-{subject}", rmi, baselines, grid=grid))
+    return search(arguments, TuningRequest(stem, rmi, baselines, grid=grid))
 
 
 def experiments(arguments: TuneRmi) -> tuple[Experiment, dict[str, Experiment]]:
@@ -59,10 +65,10 @@ def experiments(arguments: TuneRmi) -> tuple[Experiment, dict[str, Experiment]]:
     Raises:
         ValueError: a recipe that is not there, or that is none of RMI.
     """
-    names = arguments.baselines
+    names = arguments.value("baselines")
     if arguments.recipe is None:
         data = arguments.data or "embedded"
-        unadapted = [getattr(streets, name)(data=data, seed=arguments.seed) for name in ("rmi", *names)]
+        unadapted = [getattr(streets, name)(data=data, seed=arguments.value("seed")) for name in ("rmi", *names)]
     else:
         unadapted = [_of_recipe(name, arguments) for name in ("rmi", *names)]
     rmi, *baselines = (adapt(experiment, arguments) for experiment in unadapted)
@@ -77,7 +83,7 @@ def _of_recipe(loss: str, arguments: TuneRmi) -> Experiment:
     name = recipe if loss == "rmi" else recipe.removesuffix("-as-published").removesuffix("rmi") + loss
     if name not in RECIPES:
         raise ValueError(f"--baselines {loss}: there is no recipe {name}; choose another baseline")
-    experiment = RECIPES[name](seed=arguments.seed)
+    experiment = RECIPES[name](seed=arguments.value("seed"))
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)
 
 

@@ -8,14 +8,16 @@ miseg tune-similarity --recipe naip-landcover-similarity --trials 64 --concurren
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 from miseg.methods.configs import MutualInformationSimilarity
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.options import check_data, execute
-from miseg.service.tuning.command import TuningOptions, TuningRequest, search
+from miseg.service.command.options import MAY_BE_EMPTY, check_data, execute
+from miseg.service.tuning.command import TuningRequest, search
+from miseg.service.tuning.options import TuningOptions, resumed
 
 
 @dataclass
@@ -25,24 +27,36 @@ class TuneSimilarity(TuningOptions):
     What is compared is mean IoU from 50 labelled pixels a class of one date, over all clear dates.
     """
 
-    recipe: str = "flanders-similarity"
-    """The similarity recipe to tune."""
+    recipe: str | None = None
+    """The similarity recipe to tune. Default: flanders-similarity."""
     data: str | None = None
     """A name that `miseg prepare-data` knows, or the folder or URI of a packed data set. Default: the recipe's."""
     points: int | None = None
     """Labelled pixels of each class, drawn by the seed, from which a trial's score is measured. Default: 50."""
-    baselines: tuple[Literal["autoencoder", "deep-infomax"], ...] = ("autoencoder", "deep-infomax")
-    """Baselines that the winner and the published setting are confirmed against."""
+    baselines: tuple[Literal["autoencoder", "deep-infomax"], ...] | None = field(default=None, metadata=MAY_BE_EMPTY)
+    """Baselines that the winner and the published setting are confirmed against. Default: both. Others are added to
+    those of a tuning that goes on."""
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        **TuningOptions.DEFAULTS,
+        "recipe": "flanders-similarity",
+        "baselines": ("autoencoder", "deep-infomax"),
+    }
 
 
 def run(arguments: TuneSimilarity) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
+    resumed(arguments, _stem(arguments))
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
     base, rivals = experiments(arguments)
-    subject = base.data.rstrip("/").rsplit("/", 1)[-1]
-    return search(arguments, TuningRequest(f"tune-similarity-{subject}", base, rivals))
+    return search(arguments, TuningRequest(_stem(arguments), base, rivals))
+
+
+def _stem(arguments: TuneSimilarity) -> str:
+    recipe = RECIPES.get(arguments.value("recipe"))
+    data = arguments.data or ("" if recipe is None else recipe().data)
+    return f"tune-similarity-{data.rstrip('/').rsplit('/', 1)[-1]}"
 
 
 def experiments(arguments: TuneSimilarity) -> tuple[Experiment, dict[str, Experiment]]:
@@ -52,14 +66,15 @@ def experiments(arguments: TuneSimilarity) -> tuple[Experiment, dict[str, Experi
         ValueError: a recipe that is not there, or that is none of the similarity.
     """
     tunable = [name for name, make in RECIPES.items() if isinstance(make().method, MutualInformationSimilarity)]
-    if arguments.recipe not in tunable:
+    recipe = arguments.value("recipe")
+    if recipe not in tunable:
         raise ValueError(
-            f"--recipe {arguments.recipe}: there is no such recipe of the similarity; there are {', '.join(tunable)}"
+            f"--recipe {recipe}: there is no such recipe of the similarity; there are {', '.join(tunable)}"
         )
-    stem = arguments.recipe.partition("similarity")[0]
-    names = [arguments.recipe, *(f"{stem}{baseline}" for baseline in arguments.baselines)]
-    base, *baselines = (_adapted(RECIPES[name](seed=arguments.seed), arguments) for name in names)
-    return base, dict(zip(arguments.baselines, baselines, strict=True))
+    stem, rivals = recipe.partition("similarity")[0], arguments.value("baselines")
+    names = [recipe, *(f"{stem}{baseline}" for baseline in rivals)]
+    base, *baselines = (_adapted(RECIPES[name](seed=arguments.value("seed")), arguments) for name in names)
+    return base, dict(zip(rivals, baselines, strict=True))
 
 
 def _adapted(experiment: Experiment, arguments: TuneSimilarity) -> Experiment:

@@ -6,9 +6,10 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,9 @@ from miseg.extras import MissingExtraError
 from miseg.service.cluster import threads  # noqa: F401  (before any job's torch)
 
 USAGE_ERROR = 2
+
+MAY_BE_EMPTY: Mapping[str, bool] = MappingProxyType({"may_be_empty": True})
+"""Metadata of an option that, given without a value, means none, though it has a default."""
 
 DECODED_GIB = 4
 """GiB of decoded images that a machine keeps where nobody says."""
@@ -132,7 +136,7 @@ def check_given(options: Any) -> None:
         return
     for field in fields(options):
         value = getattr(options, field.name)
-        if value == () and field.default is None:
+        if value == () and field.default is None and not field.metadata.get("may_be_empty"):
             raise ValueError(f"--{field.name.replace('_', '-')}: give one value or more behind it, or leave it out")
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 from mlflow.entities import Run
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import MEAN_IOU, of_split
-from miseg.recipes.study import StudyCell, StudyTable
+from miseg.recipes.study import Changes, StudyCell, StudyTable
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.study import record
 from miseg.service.study.plan import Devices, StudyPlan
 from miseg.service.tracking import mlflow_runs, models, queries
 from miseg.service.training.run import FINISHED
-from miseg.service.tuning import repeats, tables, tune
+from miseg.service.tuning import resuming, tables, tune
 from miseg.service.tuning.tuning import Tuning
 
 
@@ -127,17 +127,17 @@ def check(study: Study) -> None:
         mlflow_run = queries.find_run(job.tracking_uri, mlflow_runs.experiment_name(data), name)
         if mlflow_run is not None and mlflow_run.data.tags.get("miseg.kind") != "study":
             raise ValueError(f"{name} is the name of another run, {mlflow_run.info.run_id}: choose another --name")
+    # Not --concurrent: the cluster of the day decides it, and the report says how many trials ran at a time.
+    known = {item.name for item in fields(Changes)} | {"data", "seed", "selection"}
     for table, cell, name in study.plan.cells:
         tuning = study.tuning(table, cell, None)
         mlflow_run = queries.find_run(tuning.tracking_uri, mlflow_runs.experiment_name(cell.base.data), tuning.name)
-        if mlflow_run is None or (seeds := mlflow_run.data.params.get("confirm_seeds")) is None:
+        if mlflow_run is None or "confirm_seeds" not in mlflow_run.data.params:
             continue  # a kill may have come before the parameters
-        as_then = replace(tuning, confirm_seeds=int(seeds))  # it may have grown since
-        if mlflow_run.data.tags.get(repeats.SETTINGS) != repeats.settings_of(as_then):
-            raise ValueError(
-                f"{tuning.name}, run {mlflow_run.info.run_id}, was tuned with other settings than {name} is now: other "
-                "data or --selection, or another version of the search space; choose a new --name"
-            )
+        try:
+            resuming.extended(tuning, mlflow_run, known)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def _tuned(study: Study, table: StudyTable, cell: StudyCell, parent: str) -> str:

@@ -14,6 +14,13 @@ from miseg.service.tracking import provenance
 
 PAPER_NAMES = {"method.weight": "lambda", "method.temperature": "tau"}
 
+KIND = "miseg.search"
+"""Tag of a tuning's run: "search", or "grid" where all points of a grid are trained."""
+
+TRIALS, SEEDS, CONCURRENT = "miseg.trials", "miseg.confirm_seeds", "miseg.concurrent"
+"""Tags of a tuning's run: its trials, its fresh seeds and its trials at a time, at most. MLflow's parameters do not
+change where a tuning grows."""
+
 
 def parameters(experiment: Experiment, *, later_defaults: bool = True) -> dict[str, str]:
     """The experiment's fields as MLflow parameters: nested names joined by dots, or the papers' names.
@@ -76,3 +83,22 @@ def code_tags() -> dict[str, str]:
 def source_tags() -> dict[str, str]:
     """Tags that MLflow shows as a run's source."""
     return {"mlflow.source.name": command_name(), "mlflow.source.type": "LOCAL"} if command_name() else {}
+
+
+def order_text(concurrent: str, *, grid: bool = False) -> str:
+    """Sentence on whether a tuning is reproducible: trials of a search depend on which ended before them.
+
+    Args:
+        concurrent: the tag `CONCURRENT` of the tuning's run; "" of an earlier version's.
+        grid: whether all points of a grid were trained, in place of a search.
+    """
+    if grid:
+        return "Every point was trained to its last step, so that their order changes nothing."
+    if not concurrent:
+        return "How many trials ran at a time is not known, so neither is whether the search is reproducible."
+    if concurrent == "1":
+        return "One trial ran at a time: the same command makes the same trials on a machine like this one."
+    return (
+        f"Up to {concurrent} trials ran at a time: which of them is stopped early, and what is tried next, depends on "
+        "which was first, so that the same command may find another winner. --concurrent 1 is reproducible."
+    )

@@ -12,8 +12,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from miseg.recipes.experiment import Experiment, from_dict
+from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service.tracking.connection import TrackingError
+from miseg.settings import differing
 
 RUN_KEY = "miseg.run"
 """The tag with a run's name: one process at a time works at a name, and a name that exists goes on."""
@@ -94,6 +95,34 @@ def read_experiment(uri: str, run_id: str) -> Experiment:
     except (MlflowException, OSError) as error:
         problem = f"run {run_id} at {uri} holds no experiment.json{instead(uri, run_id)}: {str(error).splitlines()[0]}"
         raise TrackingError(problem) from error
+
+
+def difference(uri: str, run_id: str, experiment: Experiment) -> str:
+    """Settings in which an experiment differs from a run's, as the command line has them; "" where that is unknown."""
+    try:
+        then = to_dict(read_experiment(uri, run_id))
+    except (TrackingError, ValueError):
+        return ""
+    pairs = differing(then, to_dict(experiment))
+    words = [f"--{path.replace('_', '-')} {after}, then {before}" for path, (before, after) in pairs.items()]
+    return f"; they differ in {', '.join(words)}" if words else ""
+
+
+def read_json(uri: str, run_id: str, name: str) -> Any:
+    """The value of a run's JSON artifact `name`, of its top folder; None where the run has none.
+
+    Raises:
+        TrackingError: MLflow does not answer, or what it holds is no JSON.
+    """
+    client = MlflowClient(uri)
+    try:
+        if not any(file.path == name for file in client.list_artifacts(run_id)):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return json.loads(Path(client.download_artifacts(run_id, name, folder)).read_text())
+    except (MlflowException, OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TrackingError(f"{name} of run {run_id} at {uri} cannot be read: {reason}") from error
 
 
 def instead(uri: str, run_id: str) -> str:

@@ -1,7 +1,9 @@
 """Trained models under names: `models:/<data>-<method>@best` is the best one of a method on a data set.
 
-One registered model for a method and a data set, because its versions can be compared: they answer in the same classes,
-and what selected them is the same score. Of other methods an objective without labels says nothing.
+One registered model for a method and a data set: its versions answer in the same classes, and what selected them is the
+same score. Of other methods an objective without labels says nothing. `best` compares only versions that were measured
+alike, see `CONDITIONS`: a score at another size is of other pixels, and one after more steps or from more labels
+says nothing for the settings.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ METRIC, SCORE, DATA = "miseg.metric", "miseg.score", "miseg.data_fingerprint"
 CLASSES = "miseg.classes"
 """Tag of a version: the names of its classes, a JSON list."""
 
+CONDITIONS = {"augmentation.resize": "miseg.size", "steps": "miseg.steps", "label_budget": "miseg.label_budget"}
+"""Parameters of a run -> tags of its version: what must be equal, beside metric and data, where scores are compared."""
+
 KEPT = ("miseg.method", "miseg.data", DATA, "miseg.experiment_id", "mlflow.source.git.commit")
 """Tags that a version has from its run."""
 
@@ -50,8 +55,8 @@ def check_name(name: str) -> None:
 def register(uri: str, run_id: str, name: str, metric: str, tags: Mapping[str, str] | None = None) -> ModelVersion:
     """Register a run's best model as a version of `name`; the version that is there where it was registered before.
 
-    The alias `best` then stands at the version of the highest score, of those that were measured by the same metric on
-    the same data as the one that it stood at. One that cannot be compared never takes it.
+    The alias `best` then stands at the version of the highest score, of those that were measured as the one that it
+    stood at: by the same metric on the same data, and as `CONDITIONS` say. Another one never takes it.
 
     Args:
         uri: the MLflow server or store.
@@ -70,6 +75,7 @@ def register(uri: str, run_id: str, name: str, metric: str, tags: Mapping[str, s
     measured = {metric_of_model.key: metric_of_model.value for metric_of_model in model.metrics or []}
     chosen = metric if metric in measured else VALIDATION_MEAN_IOU
     version_tags = {key: run.data.tags[key] for key in KEPT if key in run.data.tags} | dict(tags or {})
+    version_tags |= {tag: run.data.params[name] for name, tag in CONDITIONS.items() if name in run.data.params}
     version_tags |= {METRIC: chosen} | (
         {SCORE: repr(measured[chosen])} if math.isfinite(measured.get(chosen, math.nan)) else {}
     )
@@ -102,16 +108,52 @@ def best(uri: str, name: str) -> ModelVersion | None:
     return None if version is None else client.get_model_version(name, version)
 
 
-def describe_best(uri: str, name: str) -> str:
-    """A line for the user: which version of `name` is the best, or that it is registered later."""
+def describe_best(uri: str, name: str, run_id: str = "") -> str:
+    """A line for the user: which version of `name` is the best and how it was measured, or that it is registered later.
+
+    Where the version of `run_id` was not compared with that one, a second line says why.
+    """
+    client = MlflowClient(uri)
     try:
         version = best(uri, name)
+        own = next(iter(_of_run(client, name, run_id)), None) if run_id else None
+        measured = [None if one is None else _measured(client, one) for one in (version, own)]
     except UNREACHABLE:
         version = None
     if version is None:
         return f"models:/{name}@{BEST} is there once MLflow has all that waits for it"
-    score = f", {version.tags[METRIC]} {float(version.tags[SCORE]):.4f}" if SCORE in version.tags else ""
-    return f"models:/{name}@{BEST} is version {version.version}{score}"
+    line = f"models:/{name}@{BEST} is version {version.version}{_scored(version, measured[0])}"
+    if own is None or measured[0] == measured[1] or SCORE not in own.tags:
+        return line
+    return (
+        f"{line}\nmodels:/{name}/{own.version}{_scored(own, measured[1])}, was measured otherwise, so the two are not "
+        f"compared and {BEST} stays; set the alias {BEST} to version {own.version} in MLflow to have it follow that one"
+    )
+
+
+def _scored(version: ModelVersion, measured: Mapping[str, str | None] | None) -> str:
+    """A version's score, and the conditions that it holds under."""
+    if SCORE not in version.tags:
+        return ""
+    values = dict(measured or {})
+    size, steps, labels = (values.get(tag) or "unknown" for tag in CONDITIONS.values())
+    conditions = [
+        f"data {values.get(DATA)}",
+        "images of their own size" if size == "None" else f"size {size.strip('[]()').replace(', ', 'x')}",
+        f"{steps} steps",
+        "all labels, or the method's number" if labels == "None" else f"{labels} labels",
+    ]
+    return f", {version.tags[METRIC]} {float(version.tags[SCORE]):.4f} ({', '.join(conditions)})"
+
+
+def _measured(client: MlflowClient, version: ModelVersion) -> dict[str, str | None]:
+    """Metric, data and conditions of a version's score; of an earlier miseg's version, as its run says."""
+    values = {tag: version.tags.get(tag) for tag in (METRIC, DATA, *CONDITIONS.values())}
+    if version.run_id and not any(values[tag] for tag in CONDITIONS.values()):
+        with contextlib.suppress(MlflowException):  # the run was deleted
+            params = client.get_run(version.run_id).data.params
+            values |= {tag: params.get(name) for name, tag in CONDITIONS.items()}
+    return values
 
 
 def of_run(uri: str, run_id: str) -> list[ModelVersion]:
@@ -149,21 +191,18 @@ def _move_best(client: MlflowClient, name: str, registered: ModelVersion) -> Non
         versions = _versions(client, name)
         current = _best_of(client, name)
         standing = next((version for version in versions if str(version.version) == current), registered)
-        highest = _highest(versions, standing)
+        highest = _highest(client, versions, standing)
         if highest is None or str(highest.version) == current:
             return
         client.set_registered_model_alias(name, BEST, str(highest.version))
 
 
-def _highest(versions: Sequence[ModelVersion], standing: ModelVersion) -> ModelVersion | None:
-    """The best version of those that compare with `standing`; of equal ones the earliest."""
+def _highest(client: MlflowClient, versions: Sequence[ModelVersion], standing: ModelVersion) -> ModelVersion | None:
+    """The best version of those that were measured as `standing` was; of equal ones the earliest."""
     if SCORE not in standing.tags:
         return None  # of what somebody else put there nothing is known
-    rivals = [
-        version
-        for version in versions
-        if SCORE in version.tags and all(version.tags.get(key) == standing.tags.get(key) for key in (METRIC, DATA))
-    ]
+    measured = _measured(client, standing)
+    rivals = [version for version in versions if SCORE in version.tags and _measured(client, version) == measured]
     return max(rivals, key=lambda version: (float(version.tags[SCORE]), -int(version.version)), default=None)
 
 
@@ -174,7 +213,8 @@ def _shared(tags: Mapping[str, str]) -> dict[str, str]:
 def _model_description(tags: Mapping[str, str], metric: str) -> str:
     return (
         f"{tags.get('miseg.method', 'Models')} on {tags.get('miseg.data', 'their data')}. The alias `{BEST}` stands at "
-        f"the version of the highest {metric} on one state of the data (tag `{DATA}`).\n\n"
+        f"the version of the highest {metric} of those that were measured alike: on one state of the data (tag "
+        f"`{DATA}`), at one size, after as many steps, with as many labels ({', '.join(CONDITIONS.values())}).\n\n"
         "Takes images [N, H, W, C], of the type in its signature, and answers class probabilities [N, K, H, W]."
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from typing import Any
 
@@ -35,6 +36,28 @@ class Halving(ASHAScheduler):
         if result["step"] >= self.steps:
             return self.CONTINUE
         return super().on_trial_result(tune_controller, trial, result)
+
+
+class KeepRungs(tune.Callback):
+    """Keeps what the scheduler has seen with the rest of Tune's state, which leaves it out.
+
+    Without it a search that goes on would compare its next trials with none of those before, and stop others than it
+    would have stopped in one go.
+
+    Args:
+        scheduler: the search's; Tune pickles both together, and so this is the one that it goes on with.
+    """
+
+    def __init__(self, scheduler: Halving) -> None:
+        self.scheduler = scheduler
+
+    def get_state(self) -> dict[str, Any]:
+        """State of the scheduler, pickled; Tune asks at each of its turns."""
+        return {"scheduler": pickle.dumps(self.scheduler.__dict__)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Give the scheduler what it knew."""
+        self.scheduler.__dict__.update(pickle.loads(state["scheduler"]))
 
 
 class FreeResources(tune.Callback):

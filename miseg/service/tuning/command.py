@@ -1,59 +1,23 @@
-"""The frame of the tuning jobs: their common options, and the way from options to the two tables."""
+"""The frame of the tuning jobs: the way from their options to the two tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from miseg.methods import registry
 from miseg.methods.ranges import Space
-from miseg.recipes.experiment import Experiment, with_steps
+from miseg.recipes.experiment import Experiment
 from miseg.recipes.space_text import check
-from miseg.service.checkpoints.storage_failures import WhenStorageFails
-from miseg.service.command.options import JobOptions
+from miseg.service.tuning.options import TuningOptions
 
 if TYPE_CHECKING:
     from miseg.service.command.start import Job
     from miseg.service.training.run import Selection
     from miseg.service.tuning.tune import TuningReport
     from miseg.service.tuning.tuning import Tuning
-
-
-@dataclass
-class TuningOptions(JobOptions):
-    """Options of every tuning."""
-
-    trials: int | None = None
-    """Points of the search space that are tried; the first is always the published setting. A grid has its own.
-    Default: 6, or 32 on a cluster with GPUs."""
-    concurrent: int | None = None
-    """Trials at a time, at most 8. Default: what the GPUs hold; without a GPU, what the CPUs and the memory hold."""
-    workers_per_trial: int = 1
-    """Training workers (processes) of each trial."""
-    steps: int | None = None
-    """Optimiser steps of a whole trial. Default: the recipe's."""
-    seed: int = 0
-    """Seeds the search, and the trials' weights and data order."""
-    confirm_seeds: int = 3
-    """Fresh seeds on which winner, published setting and baselines are trained again."""
-    name: str | None = None
-    """Name of the tuning; a new one tunes once more what was tuned before. Default: what is tuned, the data or recipe,
-    and the time."""
-    when_storage_fails: WhenStorageFails = "continue"
-    """If a checkpoint cannot be written: go on and try again at the next validation, or stop the trial."""
-    resume: bool = False
-    """Continue the tuning called --name (default: the last one on this data) without running a finished trial again."""
-
-    def check(self) -> None:
-        """Raise ValueError where a count is below 1."""
-        for option in ("trials", "confirm_seeds"):
-            if (value := getattr(self, option)) is not None and value < 1:
-                raise ValueError(f"--{option.replace('_', '-')} {value}: use 1 or more")
-
-    def shortened(self, experiment: Experiment) -> Experiment:
-        """The experiment of the steps asked for, with five validations: ASHA can then compare trials of any length."""
-        return experiment if self.steps is None else with_steps(experiment, self.steps)
 
 
 @dataclass(frozen=True)
@@ -100,10 +64,18 @@ def search(arguments: TuningOptions, request: TuningRequest) -> int:
     from miseg.service.command.start import prepare, tuning_name
     from miseg.service.tracking import mlflow_runs
     from miseg.service.tracking.claims import claimed
-    from miseg.service.tuning import repeats, tune
+    from miseg.service.tuning import repeats, resuming, tune
 
+    if request.grid is not None and arguments.trials is not None and not arguments.resume:
+        raise ValueError(
+            f"--trials {arguments.trials}: a grid has its own, {math.prod(map(len, request.grid.values()))}"
+        )
     name = tuning_name(arguments.root, request.stem, arguments.name, arguments.resume)
-    job = prepare(arguments, request.experiments, workers=arguments.workers_per_trial, concurrency=arguments.concurrent)
+    known = {item.name for item in fields(arguments)}
+    if arguments.resume:
+        _check_before(name, arguments, request, known)
+    workers = arguments.value("workers_per_trial")
+    job = prepare(arguments, request.experiments, workers=workers, concurrency=arguments.concurrent)
     tuning = _tuning(name, arguments, request, job)
     first = arguments.name is None and not arguments.resume
     if first and (earlier_run := repeats.tuned(job.tracking_uri, tuning)) is not None:
@@ -112,6 +84,9 @@ def search(arguments: TuningOptions, request: TuningRequest) -> int:
         return 0
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
+    before = resuming.find(job.tracking_uri, name)
+    for line in resuming.extended(tuning, before, known):
+        print(f"{name} grows: {line}", flush=True)
     subject = repeats.settings_of(tuning) if first else ""
     with claimed(job, mlflow_runs.experiment_name(tuning.base.data), name, subject):
         print(
@@ -122,6 +97,21 @@ def search(arguments: TuningOptions, request: TuningRequest) -> int:
         report = tune.run(tuning)
     _print(report, tuning, job)
     return 1 if report.failures else 0
+
+
+def _check_before(name: str, arguments: TuningOptions, request: TuningRequest, known: Collection[str]) -> None:
+    """Raise ValueError where a tuning cannot go on with these options; no Ray is started for it."""
+    # Not at the top: --help must not wait for them.
+    from miseg.service.cluster.ray_cluster import Resources
+    from miseg.service.command.start import Job, packed
+    from miseg.service.tracking import mlflow_runs
+    from miseg.service.tuning import resuming
+
+    uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
+    # What the cluster offers is of no consequence to what is compared.
+    share = Resources(1.0, 0.0, arguments.value("workers_per_trial"), arguments.concurrent or 1)
+    job = Job(arguments.root, uri, share, str(packed(request.base.data, arguments.root)), "")
+    resuming.extended(_tuning(name, arguments, request, job), resuming.find(uri, name), known)
 
 
 def _tuning(name: str, arguments: TuningOptions, request: TuningRequest, job: Job) -> Tuning:
@@ -141,12 +131,13 @@ def _tuning(name: str, arguments: TuningOptions, request: TuningRequest, job: Jo
         tracking_uri=job.tracking_uri,
         resources=job.resources,
         trials=arguments.trials or (32 if job.resources.use_gpu else 6),
-        confirm_seeds=arguments.confirm_seeds,
-        seed=arguments.seed,
+        confirm_seeds=arguments.value("confirm_seeds"),
+        seed=arguments.value("seed"),
         selection=request.selection,
         grid=request.grid,
         when_storage_fails=arguments.when_storage_fails,
         plan=request.plan,
+        options=arguments.given,
     )
 
 
@@ -155,10 +146,12 @@ def _print(report: TuningReport, tuning: Tuning, job: Job) -> None:
     # Not at the top: --help must not wait for them.
     from miseg.data.packed.dataset import PackedDataset
     from miseg.service.tracking import registry as models
+    from miseg.service.tracking.description import order_text
     from miseg.service.tuning import tables
 
     base = tuning.base
     print(f"\nTrials\n{tables.trials_text(report.trials)}")
+    print(f"\n{order_text(str(report.concurrent), grid=tuning.grid is not None)}")
     if tuning.grid:
         print(f"\nMean IoU by region size (across)\n{tables.grid_text(report.trials)}")
     if report.agreement is not None:
@@ -167,8 +160,8 @@ def _print(report: TuningReport, tuning: Tuning, job: Job) -> None:
     for score, table in tables.summaries(report.confirmation).items():
         print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {tuning.confirm_seeds} fresh seeds")
         print(tables.summary_text(table))
-    for registered in report.registered:
-        print(f"\n{models.describe_best(job.tracking_uri, registered)}")
+    for registered, run_id in report.registered.items():
+        print(f"\n{models.describe_best(job.tracking_uri, registered, run_id)}")
     print(f"\nMLflow run {report.parent_run} with a child for each trial")
     print(f"compare them with: {job.look(report.parent_run)}")
     for failure in report.failures:

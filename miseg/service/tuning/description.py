@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from miseg.service.tracking import mlflow_runs
-from miseg.service.tracking.description import command
+from miseg.service.tracking.description import command, order_text
 from miseg.service.tuning import tables
 
 if TYPE_CHECKING:
@@ -31,9 +31,14 @@ def planned(tuning: Tuning) -> str:
     )
 
 
-def finished(tuning: Tuning, trials: pd.DataFrame, confirmation: pd.DataFrame, registered: Sequence[str]) -> str:
-    """Description of a finished tuning: the confirmed rows, the best trials, the models and how to repeat each."""
-    parts = [planned(tuning)]
+def finished(
+    tuning: Tuning, trials: pd.DataFrame, confirmation: pd.DataFrame, registered: Sequence[str], concurrent: int
+) -> str:
+    """Description of a finished tuning: the confirmed rows, the best trials, the models and how to repeat each.
+
+    `concurrent` is the number of trials at a time, at most, since it was begun.
+    """
+    parts = [planned(tuning), order_text(str(concurrent), grid=tuning.grid is not None)]
     for score, summary in tables.summaries(confirmation).items():
         parts.append(
             f"### {tables.SCORES[score].rstrip(',')} after step {tuning.base.steps}, fresh seeds\n\n{_table(summary)}"

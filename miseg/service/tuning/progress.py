@@ -34,6 +34,10 @@ class TuningProgress(tune.Callback):
         self.total, self.steps = total, steps
         self.started = time.monotonic()
 
+    def setup(self, *args: Any, total_num_samples: int | None = None, **info: Any) -> None:
+        """Tune begins or goes on, perhaps with more trials than were expected."""
+        self.total = max(self.total, total_num_samples or 0)
+
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial starts or starts again."""
         self._say(trials, trial, f"starts: {_short(trial.config)}")

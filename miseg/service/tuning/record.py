@@ -13,16 +13,20 @@ import pandas as pd
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.plan import PLAN
 from miseg.service.journal.journal import Journal, journal_folder
-from miseg.service.tracking import mlflow_runs, registry, views
+from miseg.service.tracking import mlflow_runs, queries, registry, views
 from miseg.service.tracking.description import parameter_name
 from miseg.service.tracking.run_store import RunDetails
 from miseg.service.training import train
 from miseg.service.training.run import FINISHED
-from miseg.service.tuning import description, repeats
+from miseg.service.tuning import description, resuming
 from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, summaries
 
 if TYPE_CHECKING:
     from miseg.service.tuning.tuning import Tuning
+
+
+CONFIRMED = "miseg.confirmed"
+"""Tag of a run on a fresh seed: "yes" while its row is one of the tuning's table, "no" of an earlier winner's."""
 
 
 def open_run(tuning: Tuning) -> str:
@@ -33,7 +37,6 @@ def open_run(tuning: Tuning) -> str:
             "miseg.kind": "tuning",
             "miseg.data": tuning.base.data,
             "miseg.experiment_id": tuning.base.id,
-            repeats.SETTINGS: repeats.settings_of(tuning),
             views.SEARCHED: ",".join(parameter_name(knob, tuning.base) for knob in tuning.grid or tuning.default_point),
         }
         | ({PLAN: tuning.plan} if tuning.plan else {})
@@ -45,25 +48,43 @@ def open_run(tuning: Tuning) -> str:
     experiment_name = mlflow_runs.experiment_name(tuning.base.data)
     opened = partial(mlflow_runs.open_run, tuning.store, experiment_name, tuning.name, details)
     run_id = mlflow_runs.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
+    begun = partial(resuming.log, tuning.tracking_uri, run_id, tuning)
+    mlflow_runs.patiently(tuning.tracking_uri, f"the settings of {tuning.name}", begun)
     viewed = partial(views.save, tuning.tracking_uri, run_id)
     mlflow_runs.patiently(tuning.tracking_uri, f"the view of {tuning.name}", viewed)
     return run_id
 
 
-def register(tuning: Tuning, confirmation: pd.DataFrame, rows: Mapping[str, Experiment]) -> list[str]:
-    """Register, of each method that was confirmed, the model with the best score; the registered models' names.
+def name_rows(tuning: Tuning, parent: str, confirmation: pd.DataFrame) -> None:
+    """Give each confirmed run the row that it now stands in, and take out those of a winner that is none any more.
+
+    A tuning that was extended may have another winner: its table in MLflow then says the same as the one printed.
+    """
+    uri, experiment_name = tuning.tracking_uri, mlflow_runs.experiment_name(tuning.base.data)
+    rows = dict(zip(confirmation["run_id"], confirmation["row"].str.removesuffix(MANY_TO_ONE), strict=True))
+    for run in queries.children(uri, experiment_name, parent):
+        if run.data.tags.get(CONFIRMED) is None:
+            continue
+        row = rows.get(run.info.run_id)
+        tags = {CONFIRMED: "no"} if row is None else {CONFIRMED: "yes", "miseg.row": row}
+        if any(run.data.tags.get(key) != value for key, value in tags.items()):
+            mlflow_runs.log_metrics(uri, run.info.run_id, {}, tags=tags)
+
+
+def register(tuning: Tuning, confirmation: pd.DataFrame, rows: Mapping[str, Experiment]) -> dict[str, str]:
+    """Register, of each method that was confirmed, the model with the best score; the runs by the models' names.
 
     Not the trials': their seed is the one that they were selected on, and there are many of them.
     """
     method = {row: type(experiment.method).__name__ for row, experiment in rows.items()}
     finished_runs = confirmation[(confirmation["ended"] == FINISHED) & confirmation[METRIC].notna()]
-    names = []
+    runs_by_name = {}
     for method_name, runs in finished_runs.groupby(finished_runs["row"].str.removesuffix(MANY_TO_ONE).map(method)):
         name = registry.name_of(str(method_name), tuning.base.data)
         run_id = str(runs.loc[runs[METRIC].idxmax(), "run_id"])
         train.register(tuning.storage, tuning.tracking_uri, run_id, name, tuning.data, tuning.selection)
-        names.append(name)
-    return names
+        runs_by_name[name] = run_id
+    return runs_by_name
 
 
 def record(
@@ -87,8 +108,9 @@ def record(
             journal.artifact(path)
     if rank_correlation is not None:
         journal.metrics(0, {"rank_correlation": rank_correlation})
+    concurrent = resuming.concurrent(tuning, parent)
     models = [f"`models:/{name}@{registry.BEST}`" for name in registered]
-    journal.tags({"mlflow.note.content": description.finished(tuning, trials, confirmation, models)})
+    journal.tags({"mlflow.note.content": description.finished(tuning, trials, confirmation, models, concurrent)})
     journal.end("FINISHED", FINISHED)
     if not journal.close(train.CLOSING_TIMEOUT):
         print(f"MLflow at {tuning.tracking_uri} does not answer: `miseg sync` sends the tables later", flush=True)

@@ -78,7 +78,7 @@ def settings_of(tuning: Tuning) -> str:
     counts = [
         _identified(tuning.base),
         {row: _identified(experiment) for row, experiment in tuning.rivals.items()},
-        _identity(tuning.space),
+        identity_of(tuning.space),
         dict(tuning.default_point),
         tuning.grid and {name: list(values) for name, values in tuning.grid.items()},
         [tuning.points, tuning.confirm_seeds, tuning.seed, tuning.selection, fingerprint],
@@ -91,7 +91,7 @@ def _identified(experiment: Experiment) -> Any:
     return to_dict(experiment, later_defaults=False) | {"non_finite": experiment.non_finite}
 
 
-def _identity(space: Space) -> str:
+def identity_of(space: Space) -> str:
     """Identity of a space: a registered one has its own, a function its place."""
     own = getattr(space, "identity", None)
     return own if own is not None else f"{space.__module__}.{space.__qualname__}"

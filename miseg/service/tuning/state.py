@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import io
 import logging
+import pickle
 import re
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
+import ray
 from pyarrow import fs
 from ray import tune
 
@@ -24,6 +26,12 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "experiment_state-"
 """Prefix of the name of Tune's own list of trials; then comes the session, one for each driver."""
+
+SEARCH = "search_gen_state-"
+"""Prefix of the name of Tune's own state of a search."""
+
+LIMITER = "name:ConcurrencyLimiter"
+"""Key of the number of trials at a time in it."""
 
 TUNER = "tuner.pkl"
 """File that Tune writes once, when a tuning starts."""
@@ -91,11 +99,12 @@ def keep(system: fs.FileSystem, folder: str, files: list[Path]) -> None:
         system.delete_file(path)
 
 
-def put_back(folder: str, session: Path) -> bool:
+def put_back(folder: str, session: Path, trials: int | None = None, concurrent: int | None = None) -> bool:
     """Give Tune the last whole state of the tuning in `folder`, a path or URI; False where there is none.
 
-    `session` is the folder of Ray's session on this machine, where Tune may have written of a later moment.
-    One that is damaged is named in a warning, and the one before it is taken. There is none before the first trial.
+    `session` is the folder of Ray's session on this machine, where Tune may have written of a later moment. A search
+    goes on to `trials` of them, `concurrent` at a time; None leaves that as it was. A state that is damaged is named in
+    a warning, and the one before it is taken. There is none before the first trial.
     """
     system, system_path = fs.FileSystem.from_uri(folder) if "://" in folder else (fs.LocalFileSystem(), folder)
     for path in reversed(_states(system, system_path)):
@@ -107,10 +116,27 @@ def put_back(folder: str, session: Path) -> bool:
             continue
         _forget(system, system_path, session)
         for name, content in files.items():
+            if trials is not None and name.startswith(SEARCH):
+                content = _extended(content, trials, concurrent)
             with system.open_output_stream(f"{system_path}/{name}") as out:
                 out.write(content)
         return True
     return False
+
+
+def _extended(search: bytes, trials: int, concurrent: int | None) -> bytes:
+    """Tune's state of a search, with another number of trials in all and at a time.
+
+    `Tuner.restore` takes no number of samples. These are the attributes of Ray's `SearchGenerator`, and of the
+    `ConcurrencyLimiter` that Tune puts around a searcher.
+    """
+    state = pickle.loads(search)
+    if not isinstance(state.get("total_samples"), int):
+        raise RuntimeError(f"Ray {ray.__version__} keeps a search without its number of trials, so it cannot go on")
+    state["total_samples"] = trials
+    if concurrent is not None and LIMITER in state:
+        state[LIMITER]["max_concurrent"] = concurrent
+    return pickle.dumps(state)
 
 
 def _forget(system: fs.FileSystem, folder: str, session: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,9 +25,9 @@ from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import source_tags
 from miseg.service.training import train
 from miseg.service.training.run import FINISHED, TrainingRun
-from miseg.service.tuning import record, state
+from miseg.service.tuning import record, resuming, state
 from miseg.service.tuning import rows as tune_rows
-from miseg.service.tuning.callbacks import FreeResources, Halving, StillGoing
+from miseg.service.tuning.callbacks import FreeResources, Halving, KeepRungs, StillGoing
 from miseg.service.tuning.metrics import TuningMetrics
 from miseg.service.tuning.progress import TuningProgress
 from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, agreement, best_trial, describe
@@ -62,8 +63,10 @@ class TuningReport:
     confirmation: pd.DataFrame
     agreement: float | None = None
     """Spearman's rank correlation of objective and mean IoU over whole trials, where labels did not select."""
-    registered: Sequence[str] = ()
-    """Names of MLflow's models that have a version of this tuning."""
+    registered: Mapping[str, str] = field(default_factory=dict)
+    """Runs of which MLflow's models have a version, by the models' names."""
+    concurrent: int = 1
+    """Trials at a time, at most, since the tuning was begun."""
 
     @property
     def failures(self) -> list[str]:
@@ -89,6 +92,8 @@ def run(tuning: Tuning) -> TuningReport:
             if same is None:
                 rows[tuning.tuned] = tuned
         confirmation = _confirm(tuning, parent, rows)
+        named = partial(record.name_rows, tuning, parent, confirmation)
+        mlflow_runs.patiently(tuning.tracking_uri, f"the rows of {tuning.name}", named)
         if tuning.selection == "labels":
             # What selected is mean IoU itself.
             trials = trials.drop(columns=METRIC)
@@ -103,8 +108,9 @@ def run(tuning: Tuning) -> TuningReport:
         raise
     correlation = agreement(trials, tuning.base.steps)
     registered = record.register(tuning, confirmation, rows)
-    record.record(tuning, parent, trials, confirmation, correlation, registered)
-    return TuningReport(parent, trials, confirmation, correlation, registered)
+    concurrent = resuming.concurrent(tuning, parent)
+    record.record(tuning, parent, trials, confirmation, correlation, list(registered))
+    return TuningReport(parent, trials, confirmation, correlation, registered, concurrent)
 
 
 def search(tuning: Tuning, parent: str) -> pd.DataFrame:
@@ -243,11 +249,14 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
             TuningMetrics(tuning.labels | {"phase": name.rsplit("-", 1)[-1]}, phase.trials, tuning.base.steps),
             FreeResources(),
             StillGoing(),
+            *([KeepRungs(phase.config.scheduler)] if isinstance(phase.config.scheduler, Halving) else []),
+            # Last: what the others have is in Tune's files by then.
             state.KeepState(),
         ],
         verbose=0,
     )
-    tuner = _restored(path, trainable)
+    limits = (phase.trials, tuning.resources.concurrency) if phase.config.search_alg is not None else ()
+    tuner = _restored(path, trainable, *limits)
     if tuner is None:
         tuner = tune.Tuner(trainable, param_space=phase.param_space, tune_config=phase.config, run_config=run_config)
     results = tuner.fit()
@@ -260,10 +269,13 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _restored(path: str, trainable: Any) -> tune.Tuner | None:
-    """Tuner begun in `path`, a folder or URI; None, with a line where there is something, where it cannot go on."""
+def _restored(path: str, trainable: Any, trials: int | None = None, concurrent: int | None = None) -> tune.Tuner | None:
+    """Tuner begun in `path`, a folder or URI; None, with a line where there is something, where it cannot go on.
+
+    A search goes on to `trials`, `concurrent` at a time.
+    """
     reason = "holds no state of its trials"
-    if state.put_back(path, ray_cluster.session_folder()):
+    if state.put_back(path, ray_cluster.session_folder(), trials, concurrent):
         try:
             return tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
         except (ImportError, AttributeError) as error:  # its pickles name classes where they were then

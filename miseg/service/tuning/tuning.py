@@ -50,6 +50,8 @@ class Tuning:
     """The MLflow run that the tuning is a part of."""
     plan: str = ""
     """JSON text of the plan that `base` was made by from the data; "": a recipe."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of its command that somebody gave, by field name, as JSON data: what `--resume` has in their place."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Further tags of the tuning and of its trials."""
 

@@ -209,7 +209,7 @@ def test_cells_tuned_with_other_settings_and_names_that_are_taken_are_refused(fa
     studies.run(study)
     longer = study_of(fake, [small], **asked, changes=Changes(steps=7))
     with pytest.raises(
-        ValueError, match=r"first-packed-all-ce, run \w+, was tuned with other settings than packed/all/ce"
+        ValueError, match=r"packed/all/ce: first-packed-all-ce, run \w+, was begun with other settings than these"
     ):
         studies.run(longer)
     mlflow_runs.open_run(RunStore(str(tmp_path), fake.uri), mlflow_runs.experiment_name(small.uri), "study-second")

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -18,6 +19,7 @@ import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from miseg.data.configs import Augmentation
 from miseg.data.sources.street_scenes.streets import draw_scene
 from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy
@@ -54,9 +56,16 @@ def trained(uri: str, tmp_path: Path, folder: Path) -> Trained:
 
     numbers = itertools.count()
 
-    def make(score: float, data: str = "f00d", metric: str = IoU, uri: str = uri, model: bool = True) -> str:
+    def make(
+        score: float,
+        data: str = "f00d",
+        metric: str = IoU,
+        uri: str = uri,
+        model: bool = True,
+        experiment: Experiment = EXPERIMENT,
+    ) -> str:
         name = f"run {next(numbers)}"
-        run_id = mlflow_runs.open_experiment_run(RunStore(str(tmp_path), uri), EXPERIMENT, name, data)
+        run_id = mlflow_runs.open_experiment_run(RunStore(str(tmp_path), uri), experiment, name, data)
         mlflow_runs.log_metrics(uri, run_id, {metric: score})
         if model:
             models.log_model(uri, run_id, "best", folder)
@@ -111,7 +120,47 @@ def test_best_goes_to_a_better_one_and_never_to_a_worse(uri: str, trained: Train
     ):
         register(uri, run_id, metric)
         assert standing(uri) == "3"
-    assert registry.describe_best(uri, NAME) == f"models:/{NAME}@best is version 3, {IoU} 0.5000"
+    conditions = "data f00d, images of their own size, 1000 steps, all labels, or the method's number"
+    assert registry.describe_best(uri, NAME) == f"models:/{NAME}@best is version 3, {IoU} 0.5000 ({conditions})"
+
+
+OTHERS = {
+    "size": replace(EXPERIMENT, augmentation=Augmentation(resize=(32, 48))),
+    "steps": replace(EXPERIMENT, steps=40),
+    "labels": replace(EXPERIMENT, label_budget=5),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", OTHERS)
+def test_best_never_goes_from_or_to_a_model_that_was_measured_otherwise(
+    condition: str, uri: str, trained: Trained
+) -> None:
+    register(uri, trained(0.4))
+    other = trained(0.9, experiment=OTHERS[condition])
+    register(uri, other)
+    assert standing(uri) == "1"
+    said = registry.describe_best(uri, NAME, other)
+    assert f"models:/{NAME}/2, {IoU} 0.9000 (" in said and "was measured otherwise" in said
+    assert {"size": "size 32x48", "steps": "40 steps", "labels": "5 labels"}[condition] in said
+    # Where somebody has it stand there, the better one of before does not take it back, and its like do.
+    MlflowClient(uri).set_registered_model_alias(NAME, registry.BEST, "2")
+    register(uri, trained(0.95))
+    assert standing(uri) == "2"
+    register(uri, trained(0.97, experiment=OTHERS[condition]))
+    assert standing(uri) == "4"
+
+
+@pytest.mark.slow
+def test_versions_of_before_are_compared_by_what_their_runs_say(uri: str, trained: Trained) -> None:
+    client = MlflowClient(uri)
+    register(uri, trained(0.4))
+    for tag in registry.CONDITIONS.values():
+        client.delete_model_version_tag(NAME, "1", tag)
+    register(uri, trained(0.9, experiment=OTHERS["steps"]))
+    assert standing(uri) == "1"
+    register(uri, trained(0.5))
+    assert standing(uri) == "3"
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ def test_a_tuning_survives_its_trials_and_its_driver(small, tmp_path, jobs):
     first.kill()
     damage_the_state(tmp_path / "tunings/street-search")
 
-    again = Job(tmp_path, small.uri, "--concurrent", "2", "--resume")
+    again = Job(tmp_path, small.uri, "--resume")
     jobs.append(again)
     output = again.finish()
 
@@ -166,3 +166,27 @@ def trial_runs(uri: str, small) -> list:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(mlflow_runs.experiment_name(small.uri))
     return client.search_runs([experiment.experiment_id], "tags.`miseg.kind` = 'trial'")
+
+
+@pytest.mark.long
+def test_a_tuning_that_is_extended_ends_as_one_that_was_asked_for_all_at_once(small, tmp_path, jobs):
+    """One trial at a time: the searcher and the scheduler go on where they were."""
+    tables = []
+    for folder, counts in ((tmp_path / "twice", ("2", "4")), (tmp_path / "once", ("4",))):
+        for trials in counts:
+            more = ("--resume",) if trials != counts[0] else ("--concurrent", "1")
+            job = Job(folder, small.uri, "--trials", trials, *more)
+            jobs.append(job)
+            output = job.finish()
+        assert "One trial ran at a time" in output
+        tables.append(re.search(r"\nTrials\n(.*?)\n\n", output, re.DOTALL).group(1))
+    assert "grows: --trials 2 to 4, 2 more" in "\n".join(jobs[1].lines)
+    assert tables[0] == tables[1] and len(tables[0].splitlines()) == 5
+
+    refused = Job(tmp_path / "once", small.uri, "--resume", "--steps", "40")
+    jobs.append(refused)
+    assert refused.process.wait(120) == 2
+    refused.reader.join(10)
+    assert f"--steps 40: it was begun with {STEPS}" in refused.lines[-1]
+    assert not any("Ray" in line or "tuning street" in line for line in refused.lines)
+    refused.process.stdout.close()

@@ -1,0 +1,296 @@
+"""Tunings that go on: what one was begun with is kept beside its run, and what differs later extends it or is refused.
+
+A table whose rows were trained for other steps, at another size or on other data compares nothing. So trials, fresh
+seeds and baselines may grow, and every other setting stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from miseg.data.packed.dataset import PackedDataset
+from miseg.recipes.experiment import from_dict, to_dict
+from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.description import CONCURRENT, KIND, SEEDS, TRIALS
+from miseg.service.tuning import repeats
+from miseg.settings import differing
+
+if TYPE_CHECKING:
+    from miseg.service.tuning.tuning import Tuning
+
+FILE = "tuning.json"
+"""Artifact of a tuning's run: see `Begun`."""
+
+OPTIONS = {
+    "augmentation.resize": "size",
+    "data": "data",
+    "label_budget": "points",
+    "method.clusters": "clusters",
+    "method.network": "network",
+    "method.network.architecture": "network",
+    "method.network.encoder": "encoder",
+    "method.network.initial_features": "initial_features",
+    "method.network.weights": "weights",
+    "method": "recipe",
+    "seed": "seed",
+    "steps": "steps",
+}
+"""Options of the tuning commands by the setting that each changes; of other settings `--set`, where there is one."""
+
+FOLLOW = {"validate_every": "steps", "augmentation.crop": "augmentation.resize"}
+"""Settings that the option of another one changes with it."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Settings of a tuning in plain JSON data. The names of the attributes are the keys of the file.
+
+    Attributes:
+        options: options of its command by field name, as far as they were given.
+        base: the experiment that is tuned, as `to_dict` gives it.
+        rivals: the experiments that are confirmed beside the winner, by row.
+        space: identity of the search space.
+        point: the point that is tried first.
+        grid: values of each parameter of a grid; None for a search.
+        trials, confirm_seeds, seed, selection, workers: the job's options, with their defaults.
+        concurrent: trials at a time.
+        data: fingerprint of the packed data.
+        plan: JSON text of the plan that the base was made by; "": a recipe.
+    """
+
+    base: Mapping[str, Any]
+    rivals: Mapping[str, Any]
+    space: str
+    point: Mapping[str, Any]
+    grid: Mapping[str, Any] | None
+    trials: int
+    confirm_seeds: int
+    seed: int
+    selection: str
+    workers: int
+    concurrent: int
+    data: str
+    plan: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tuning: Tuning) -> Begun:
+        """The settings of a tuning."""
+        return cls(
+            base=to_dict(tuning.base),
+            rivals={row: to_dict(experiment) for row, experiment in tuning.rivals.items()},
+            space=repeats.identity_of(tuning.space),
+            point=dict(tuning.default_point),
+            grid=None if tuning.grid is None else {name: list(values) for name, values in tuning.grid.items()},
+            trials=tuning.points,
+            confirm_seeds=tuning.confirm_seeds,
+            seed=tuning.seed,
+            selection=tuning.selection,
+            workers=tuning.resources.workers,
+            concurrent=tuning.resources.concurrency,
+            data=PackedDataset.open(tuning.data).fingerprint,
+            plan=tuning.plan,
+            options=tuning.options,
+        )
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of the tuning's run."""
+        tags = {TRIALS: str(self.trials), SEEDS: str(self.confirm_seeds), CONCURRENT: str(self.concurrent)}
+        return tags | {KIND: "search" if self.grid is None else "grid"}
+
+
+def growth(name: str, then: Begun, now: Begun, known: Collection[str], *, searched: bool = False) -> list[str]:
+    """By how much a tuning is extended, in words; empty where it goes on as it was.
+
+    Args:
+        name: the tuning's.
+        then: what it was begun with.
+        now: what is asked for.
+        known: options that its command has, by field name.
+        searched: whether its search was finished, with as many trials as are asked for now.
+
+    Raises:
+        ValueError: a setting that differs and extends nothing; each is named as the command line has it.
+    """
+    refused = _differences(then, now, known)
+    open_trials = now.grid is None and not (searched and now.trials == then.trials)
+    if "concurrent" in known and open_trials and now.concurrent > then.concurrent == 1:
+        refused["--concurrent"] = 1, now.concurrent
+    extensible = ("confirm_seeds",) if now.grid is not None else ("trials", "confirm_seeds")
+    for option in extensible:
+        if getattr(now, option) < getattr(then, option):
+            refused[_dashed(option)] = getattr(then, option), getattr(now, option)
+    if missing := [row for row in then.rivals if row not in now.rivals]:
+        refused["--baselines"] = list(then.rivals), [row for row in now.rivals if row not in missing]
+    if refused:
+        parts = [
+            f"{option} {_text(after)}: it was begun with {_text(before)}" for option, (before, after) in refused.items()
+        ]
+        raise ValueError(
+            f"{name} cannot go on so, for its table would mix what does not compare. {'; '.join(parts)}. Leave these "
+            "out to go on, or choose another --name without --resume"
+        )
+    lines = [
+        f"{_dashed(option)} {getattr(then, option)} to {getattr(now, option)}, "
+        f"{getattr(now, option) - getattr(then, option)} more"
+        for option in extensible
+        if getattr(now, option) > getattr(then, option)
+    ]
+    added = [row for row in now.rivals if row not in then.rivals]
+    return lines + ([f"--baselines {', '.join(added)} added"] if added else [])
+
+
+def _differences(then: Begun, now: Begun, known: Collection[str]) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ and extend nothing, as (then, now) by the words of the command line."""
+    pairs = [(then.base, now.base)] + [(then.rivals[row], now.rivals[row]) for row in then.rivals if row in now.rivals]
+    settings: dict[str, tuple[Any, Any]] = {}
+    for before, after in pairs:
+        settings = differing(_as_now(before), after) | settings
+    options: dict[str, tuple[Any, Any]] = {}
+    if (recipe := _recipe(then, now)) is not None:
+        return {"--recipe": recipe}  # most other settings follow from it
+    for path, pair in settings.items():
+        if FOLLOW.get(path) not in settings:
+            options.setdefault(_option(path, known), pair)
+    others = {
+        "--seed": (then.seed, now.seed),
+        "--selection": (then.selection, now.selection),
+        "--workers-per-trial": (then.workers, now.workers),
+        "--space": (then.space, now.space),
+    }
+    options |= {option: pair for option, pair in others.items() if pair[0] != pair[1] and option not in options}
+    if (then.grid is None) != (now.grid is None):
+        options["--grid"] = then.grid or "a search", now.grid or "a search"
+    else:
+        knobs = differing(then.grid or {}, now.grid or {})
+        options |= {f"--grid.{_dashed(knob)[2:]}": pair for knob, pair in knobs.items()}
+    if then.data != now.data and "--data" not in options:
+        options["--data"] = f"other packed images ({then.data})", f"as it is packed now ({now.data})"
+    return options
+
+
+def _recipe(then: Begun, now: Begun) -> tuple[Any, Any] | None:
+    """Recipes of the two, where both are known and differ."""
+    recipes = then.options.get("recipe"), now.options.get("recipe")
+    differ = recipes[0] != recipes[1] and bool(then.options) and differing(_as_now(then.base), now.base)
+    return recipes if differ else None
+
+
+def _as_now(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An experiment's description with the fields that settings got since; as it is where this code cannot read it."""
+    try:
+        return to_dict(from_dict(dict(experiment)))
+    except (ValueError, TypeError):
+        return experiment
+
+
+def _option(path: str, known: Collection[str]) -> str:
+    """Words of the command line that change the setting at a path; the path where none do."""
+    at = path
+    while at and at not in OPTIONS:
+        at = at.rpartition(".")[0]
+    option = OPTIONS.get(at, "")
+    # The fields of a network that no option names follow from --network; those of a method do not from --recipe.
+    named = at == path or at == "method.network"
+    if named and option in known:
+        return _dashed(option)
+    return f"--set {path}" if "set" in known else path
+
+
+def _dashed(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def find(uri: str, name: str) -> Run | None:
+    """The run of the tuning called `name`, on whatever data; None where MLflow has none.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    client = MlflowClient(uri)
+    with mlflow_runs.reachable(uri):
+        experiments = [experiment.experiment_id for experiment in queries.all_pages(client.search_experiments)]
+        wanted = f"tags.`miseg.kind` = 'tuning' and tags.`{queries.RUN_KEY}` = '{name}'"
+        runs = queries.all_pages(client.search_runs, experiment_ids=experiments, filter_string=wanted)
+    return min(runs, key=lambda run: run.info.start_time, default=None)
+
+
+def concurrent(tuning: Tuning, run_id: str) -> int:
+    """Trials at a time, at most, since a tuning was begun; of now where MLflow does not answer."""
+    try:
+        tag = MlflowClient(tuning.tracking_uri).get_run(run_id).data.tags.get(CONCURRENT, "")
+    except mlflow_runs.UNREACHABLE:
+        tag = ""
+    return int(tag) if tag.isdigit() else tuning.resources.concurrency
+
+
+def counts(run: Run) -> dict[str, int]:
+    """Trials and fresh seeds of a tuning, by option, from its run; nothing of one that was killed as it began."""
+    texts = {
+        "trials": run.data.tags.get(TRIALS, run.data.params.get("trials", "")),
+        "confirm_seeds": run.data.tags.get(SEEDS, run.data.params.get("confirm_seeds", "")),
+    }
+    return {option: int(text) for option, text in texts.items() if text.isdigit()}
+
+
+def read(uri: str, run: Run) -> Begun | None:
+    """Settings that a tuning was begun with; None of an earlier version's, or one that was killed as it began.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    data = queries.read_json(uri, run.info.run_id, FILE)
+    if data is None:
+        return None
+    names = {item.name for item in fields(Begun)}
+    return Begun(**{key: value for key, value in data.items() if key in names})
+
+
+def log(uri: str, run_id: str, tuning: Tuning) -> None:
+    """Keep what a tuning is begun, or extended, with."""
+    begun = Begun.of(tuning)
+    earlier = MlflowClient(uri).get_run(run_id).data.tags.get(CONCURRENT, "0")
+    if earlier.isdigit() and int(earlier) > begun.concurrent:
+        begun = replace(begun, concurrent=int(earlier))  # one at a time to its end is not one at a time throughout
+    mlflow_runs.log_json(uri, run_id, FILE, asdict(begun))
+    tags = begun.tags | {repeats.SETTINGS: repeats.settings_of(tuning)}
+    mlflow_runs.log_metrics(uri, run_id, {}, tags=tags)
+
+
+def extended(tuning: Tuning, run: Run | None, known: Collection[str] = ()) -> list[str]:
+    """Growth of a tuning that goes on as the MLflow run `run`: see `growth`.
+
+    Raises:
+        ValueError: as `growth`; of a tuning that kept no list of its settings, that they are not these.
+    """
+    if run is None:
+        return []
+    then, now = read(tuning.tracking_uri, run), Begun.of(tuning)
+    if then is not None:
+        return growth(tuning.name, then, now, known, searched=run.info.status == "FINISHED")
+    settings = run.data.tags.get(repeats.SETTINGS)
+    begun_with = counts(run)
+    trials, seeds = begun_with.get("trials", now.trials), begun_with.get("confirm_seeds", now.confirm_seeds)
+    if settings is None:
+        print(f"{tuning.name}: MLflow does not know what it was begun with, so nothing is compared", flush=True)
+        return []
+    if settings != repeats.settings_of(replace(tuning, trials=trials, confirm_seeds=seeds)):
+        raise ValueError(
+            f"{tuning.name}, run {run.info.run_id}, was begun with other settings than these, by a version of miseg "
+            "that kept no list of them: repeat the options of its command, which the run's description has, or choose "
+            "another --name"
+        )
+    then = replace(now, trials=trials, confirm_seeds=seeds)
+    return growth(tuning.name, then, now, known, searched=run.info.status == "FINISHED")
