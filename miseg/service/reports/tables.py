@@ -84,11 +84,11 @@ class Result:
         over = f"over {counted(difference.seeds, 'seed')} and {counted(difference.images, 'image')}"
         if difference.images < 2:
             over = f"over {counted(difference.seeds, 'seed')} alone, because images were not counted one by one"
-        if difference.seeds < 2:
-            images = counted(difference.images, "image")
-            over = f"over {images} alone: of one seed nothing is known of how trainings differ"
         if math.isnan(self.half):
-            return f"{text}: one seed and not two images counted one by one, so there is no interval."
+            reason = "the images left out one at a time leave no class"
+            if difference.seeds < 2:
+                reason = "one seed says nothing of how trainings differ"
+            return f"{text}: {reason}, so there is no interval and no verdict."
         meaning = {"above": f"above {base}", "below": f"below {base}", "not told apart": "not told apart"}
         text += f" ({over}): {meaning[self.outcome]}."
         if self.outcome == "not told apart":
@@ -218,5 +218,5 @@ def answer(study: ReportedStudy, rows: Sequence[Result]) -> str:
 
 
 def against(row: Result) -> str:
-    """A difference with its interval, for a sentence."""
-    return signed(row.points) + give_or_take(row.half)
+    """A difference with its interval, for a sentence; one without says so."""
+    return signed(row.points) + (give_or_take(row.half) or " without an interval")
