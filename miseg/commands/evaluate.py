@@ -68,7 +68,7 @@ def run(arguments: Evaluate) -> int:
     from miseg.extras import require
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare
-    from miseg.service.evaluation.compare import check_alike, compare
+    from miseg.service.evaluation.compare import check_alike, compare, conditions
     from miseg.service.evaluation.evaluate import TrainedModel, check, evaluate
     from miseg.service.tracking import mlflow_runs, models
 
@@ -113,6 +113,8 @@ def run(arguments: Evaluate) -> int:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for name, *values in lines:
         print(f"{name:<{widths[0]}}", *(f"{v:>{width}}" for v, width in zip(values, widths[1:], strict=True)), sep="  ")
+    if len(experiments) > 1:
+        print(conditions(experiments, PackedDataset.open(job.data), arguments.split))
     print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
 

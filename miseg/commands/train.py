@@ -112,6 +112,8 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
         ((experiment, plan),) = planned(arguments, [experiment], given, arguments.workers)
         arguments.decoded_gib = plan.decoded_gib
         print(plan.table(), flush=True)
+    if arguments.name is not None:
+        _check_name(arguments, arguments.name, experiment)
     job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=True)
     name = arguments.name or f"{experiment.id}-{job.stamp}"
     tags = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
@@ -155,6 +157,23 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
         register(outcome.run_id)
     print(f"MLflow run {outcome.run_id} at {job.tracking_uri}; look at it with: {job.look(outcome.run_id)}")
     return 0 if outcome.ended == FINISHED else 1
+
+
+def _check_name(arguments: How, name: str, experiment: Experiment) -> None:
+    """Raise ValueError where the name is that of another run; no Ray is started for it."""
+    # Not at the top: --help must not wait for them.
+    from miseg.service.cluster.ray_cluster import Resources
+    from miseg.service.command.start import packed
+    from miseg.service.tracking import mlflow_runs
+    from miseg.service.training import train
+    from miseg.service.training.run import TrainingRun
+
+    uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
+    mlflow_runs.check(uri, arguments.root)
+    data = str(packed(experiment.data, arguments.root))
+    # What the cluster offers is of no consequence to what is trained.
+    share = Resources(1.0, 0.0, arguments.workers, 1)
+    train.finished(TrainingRun(name, experiment, data, arguments.root, uri, share))
 
 
 def command_line(arguments: list[str]) -> list[str]:

@@ -44,6 +44,30 @@ def check_alike(experiments: Mapping[str, Experiment]) -> None:
         )
 
 
+def conditions(experiments: Mapping[str, Experiment], dataset: PackedDataset, split: str) -> str:
+    """Sentences on what makes the columns of a comparison comparable, and on how the trainings differ.
+
+    Args:
+        experiments: those compared, by run id: `check_alike` has passed.
+        dataset: what they are measured on.
+        split: which of its splits.
+    """
+    size = next(iter(experiments.values())).augmentation.resize
+    text = "their own size" if size is None else "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
+    measured = f"All are measured on the same {dataset.size(split)} images of {split} (data {dataset.fingerprint}), "
+    measured += f"at {text}."
+    budgets: dict[str, list[object]] = {
+        "steps": [experiment.steps for experiment in experiments.values()],
+        "batch_size": [experiment.batch_size for experiment in experiments.values()],
+        "label_budget": [experiment.label_budget for experiment in experiments.values()],
+        "data": [experiment.data for experiment in experiments.values()],
+    }
+    differ = [f"{name} {', '.join(map(str, values))}" for name, values in budgets.items() if len(set(values)) > 1]
+    if not differ:
+        return f"{measured} They were trained with one budget of steps, batch and labels."
+    return f"{measured} They were trained with different budgets, in the order of the columns: {'; '.join(differ)}."
+
+
 def compare(
     folders: Mapping[str, Path],
     data: str,

@@ -12,11 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from miseg.metric_names import OVERLAP_SCORES, TITLES, TRAIN_MATCH_MEAN_IOU
 from miseg.recipes.catalog import RECIPES
+from miseg.service.reports.alike import sentence
 from miseg.service.reports.content import Content, address
 from miseg.service.reports.papers import Beside
 from miseg.service.reports.pictures import EXTREMES, data_uri
 from miseg.service.reports.reported_study import ReportedTable
 from miseg.service.reports.words import NAMES, data_and_labels, give_or_take
+from miseg.service.tracking.description import CONCURRENT, KIND, order_text
 from miseg.service.tracking.provenance import code_of
 from miseg.service.training.artifacts import write_table
 
@@ -88,6 +90,7 @@ def _rendered(template: str, content: Content, written: str, **options: Any) -> 
         metrics={name: TITLES[name] for name in OVERLAP_SCORES} | OF_PAPERS_ALONE,
         names=NAMES,
         split_text=split_text,
+        comparable=comparable,
         matched=matched,
         sources_of=sources,
         extremes=extremes,
@@ -137,6 +140,17 @@ def split_text(table: ReportedTable) -> str:
         text += " Clusters are matched with classes on these images themselves, as in the papers, which flatters"
         text += "; by the match that training images give, the score is beside it." if matched(table) else "."
     return text
+
+
+def comparable(table: ReportedTable) -> str:
+    """Sentences on what the rows of a table have in common, and on whether its searches are reproducible."""
+    searched = [cell.tuning for cell in table.cells if cell.tried]
+    numbers = [run.data.tags.get(CONCURRENT, "") for run in searched if run is not None]
+    grids = [run is not None and run.data.tags.get(KIND) == "grid" for run in searched]
+    # One search that is not reproducible makes a table that is not.
+    most = "" if "" in numbers else max(numbers, key=int, default="")
+    parts = [sentence(table), order_text(most, grid=all(grids)) if searched else ""]
+    return " ".join(filter(None, parts))
 
 
 def matched(table: ReportedTable) -> bool:

@@ -78,6 +78,8 @@ class ReportedTable:
     split: str = "val"
     missing: list[str] = field(default_factory=list)
     """Parts of the plan that MLflow does not have, in words."""
+    alike: dict[str, str] = field(default_factory=dict)
+    """Conditions that all its rows share, by name."""
     network: str = ""
     """Network of all its methods, as the study was asked for it; "": the recipes'."""
 

@@ -16,9 +16,11 @@ from mlflow.exceptions import MlflowException
 
 from miseg.evaluation.paired import ImageCounts
 from miseg.metric_names import MEAN_IOU, of_split
+from miseg.service.reports.alike import keep_alike
 from miseg.service.reports.reported_study import ReportedCell, ReportedRow, ReportedStudy, ReportedTable, TrainedSeed
 from miseg.service.tracking import study_plan
 from miseg.service.tracking.connection import reachable
+from miseg.service.tracking.description import SEEDS, TRIALS
 from miseg.service.tracking.queries import RUN_KEY, all_pages
 
 # A line a file would bury what the report says.
@@ -94,6 +96,7 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
                 cell.tried = [run for run in _children(client, cell.tuning) if not _confirmed(run)]
             _add_lines(table, cell, [run for run in own if _confirmed(run)])
         _measure(client, table, [run for run in runs if run.data.tags.get("miseg.kind") == "evaluation"])
+        keep_alike(table)
         _name_missing(table)
     study.tables = sorted(
         tables.values(), key=lambda table: order.index(table.data) if table.data in order else len(order)
@@ -108,12 +111,13 @@ def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -
     confirmed = [run for run in children if run.data.params.get("seed") != seed]
     data = parent.data.tags.get("miseg.data", "")
     cell = ReportedCell(parent.data.tags.get(RUN_KEY, ""), "", "", (), tuning=parent, tried=searched)
-    for name in ("trials", "confirm_seeds"):
-        if (text := parent.data.params.get(name, "")).isdigit():
+    for name, tag in (("trials", TRIALS), ("confirm_seeds", SEEDS)):
+        if (text := parent.data.tags.get(tag, parent.data.params.get(name, ""))).isdigit():
             setattr(cell, name, int(text))
     table = ReportedTable(data, "all", "dense", "", [cell])
     _add_lines(table, cell, confirmed)
     cell.rows = tuple(line.name for line in table.lines)
+    keep_alike(table)
     own = [line.name for line in table.lines if not re.search(r" (tuned|as published|as planned)\b", line.name)]
     table.baseline = baseline or next(iter(own or cell.rows), "")
     if baseline is not None and SAME.sub("", baseline) not in {SAME.sub("", name) for name in cell.rows}:

@@ -199,9 +199,16 @@ def finished(run: TrainingRun) -> TrainingOutcome | None:
         return None
     kind, trained = (mlflow_run.data.tags.get(f"miseg.{tag}") for tag in ("kind", "experiment_id"))
     if trained != run.experiment.id or kind not in (None, "trial"):
+        difference = queries.difference(run.tracking_uri, mlflow_run.info.run_id, run.experiment)
         raise ValueError(
             f"{run.name} is the name of run {mlflow_run.info.run_id} ({kind or 'training'} of experiment {trained}, "
-            f"this is {run.experiment.id}): choose another name"
+            f"this is {run.experiment.id}){difference}: choose another name"
+        )
+    fingerprint = PackedDataset.open(run.data).fingerprint
+    if mlflow_run.data.tags.get("miseg.data_fingerprint", fingerprint) != fingerprint:
+        raise ValueError(
+            f"{run.name} is the name of run {mlflow_run.info.run_id}, which is of other packed images: {run.data} was "
+            f"{mlflow_run.data.tags['miseg.data_fingerprint']} then and is {fingerprint} now; choose another name"
         )
     if mlflow_run.info.status != "FINISHED" or mlflow_run.data.tags.get("miseg.ended") != FINISHED:
         return None

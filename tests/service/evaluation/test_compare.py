@@ -22,7 +22,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
-from miseg.service.evaluation.compare import MEASURES, check_alike, table_of, titles_of
+from miseg.service.evaluation.compare import MEASURES, check_alike, conditions, table_of, titles_of
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import streams as ingest
 from miseg.service.training import train
@@ -155,3 +155,15 @@ def test_experiments_of_one_size_and_data_are_alike() -> None:
     check_alike({"a": RMI, "b": replace(RMI, seed=1)})
     with pytest.raises(ValueError, match="run a: embedded, run b: camvid"):
         check_alike({"a": RMI, "b": replace(RMI, data="camvid")})
+
+
+def test_what_is_compared_says_what_it_has_in_common_and_in_what_the_trainings_differ(small, tiny) -> None:
+    same = conditions({"a": tiny, "b": replace(tiny, seed=1)}, small, "val")
+    assert same.startswith(
+        f"All are measured on the same 7 images of val (data {small.fingerprint}), at their own size."
+    )
+    assert same.endswith("one budget of steps, batch and labels.")
+    resized = replace(tiny, augmentation=replace(tiny.augmentation, resize=(32, 48)))
+    other = conditions({"a": resized, "b": replace(resized, steps=48, label_budget=5)}, small, "val")
+    assert "at 32x48." in other
+    assert other.endswith("different budgets, in the order of the columns: steps 24, 48; label_budget None, 5.")

@@ -132,12 +132,19 @@ def test_scores_are_those_of_the_runs(report: Written, store: str) -> None:
 
 def test_one_seed_says_that_it_knows_nothing_of_seeds(report: Written) -> None:
     found = rows_of(report, "textures")
-    assert "over 30 images alone: of one seed nothing is known of how trainings differ" in found["InfoSeg"].verdict
-    assert found["InfoSeg"].outcome == "above" and found["InfoSeg"].half > 0
-    # Without counts of images there is neither, and the other comparison is then the only one.
-    assert found["IIC"].verdict.endswith("one seed and not two images counted one by one, so there is no interval.")
-    assert math.isnan(found["IIC"].half) and found["IIC"].outcome == "no interval"
-    assert found["InfoSeg"].comparisons == 1
+    for row in ("InfoSeg", "IIC"):  # with counts of its images, and without
+        said = "one seed says nothing of how trainings differ, so there is no interval and no verdict."
+        assert found[row].verdict.endswith(said) and "±" not in found[row].verdict
+        assert math.isnan(found[row].half) and found[row].outcome == "no interval" and not found[row].told_apart
+        assert found[row].comparisons == 0
+    records = {record["row"]: record for record in report.table(report_page.RESULTS)}
+    assert (records["InfoSeg"]["half_width"], records["InfoSeg"]["outcome"]) == ("", "no interval")
+    answer = report.content.answer
+    assert re.search(
+        r"On textures without labels InfoSeg has the highest mean IoU, [\d.]+ % "
+        r"\(\+\d+\.\d without an interval over K-means\)",
+        answer,
+    ), answer
     assert found["IIC"].points == pytest.approx(17, abs=4)
 
 
@@ -166,7 +173,7 @@ def test_what_is_missing_is_named(report: Written) -> None:
 
 def test_the_answer_comes_first_and_names_the_papers_claims(report: Written) -> None:
     answer = report.content.answer
-    assert answer.startswith("Of 4 comparisons with a baseline, ")
+    assert answer.startswith("Of 3 comparisons with a baseline, ")
     best = rows_of(report)["RMI tuned"]
     assert f"RMI tuned {report_tables.against(best)} over BCE tuned on CamVid" in answer
     for span in claims("RegionMutualInformation").values():
@@ -581,7 +588,7 @@ def test_the_job_writes_where_it_is_told_and_says_what_is_missing(
     root = str(Path(store.removeprefix("sqlite:///")).parent)
     assert report_command.run(report_command.Report(storage=root, out=str(tmp_path / "here"))) == 1
     said = capsys.readouterr().out
-    assert said.startswith("Of 4 comparisons with a baseline") and "missing: camvid/all/mutual: not begun" in said
+    assert said.startswith("Of 3 comparisons with a baseline") and "missing: camvid/all/mutual: not begun" in said
     for name in (report_page.PAGE, report_page.MARKDOWN, report_page.RESULTS, report_page.PAPERS):
         assert str(tmp_path / "here" / name) in said and (tmp_path / "here" / name).stat().st_size > 0
 
@@ -628,3 +635,34 @@ def shown(browser: str, page: Path, folder: Path) -> tuple[set[str], list[str], 
     }
     said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return asked, said, Image.open(shot).convert("RGB")
+
+
+def test_rows_of_other_conditions_are_left_out_by_name_and_the_others_say_what_they_share(
+    uri: str, tmp_path: Path
+) -> None:
+    study = Study(uri, tmp_path)
+    alike = {"augmentation.resize": "[48, 64]", "label_budget": "None", "steps": "200"}
+    for family, method, row in (("bce", "BinaryCrossEntropy", "BCE tuned"), ("ce", "CrossEntropy", "CE tuned")):
+        cell = study.cell(family, method, [row], f"camvid-{family}", 3, trials=2)
+        study.row(cell, row, method, 0.3, SEEDS)
+    study.finish()
+    client = MlflowClient(uri)
+    trained = {}
+    for run in client.search_runs([study.experiment], "tags.`miseg.kind` = 'trial'"):
+        if run.data.tags.get("miseg.confirmed") == "yes":
+            trained[run.data.tags["miseg.row"], run.data.params["seed"]] = run.info.run_id
+    for (row, seed), run_id in trained.items():
+        other = {"augmentation.resize": "[32, 48]"} if (row, seed) == ("CE tuned", "2") else {}
+        for name, value in (alike | other).items():
+            if name != "steps":
+                client.log_param(run_id, name, value)
+    report = write(uri, tmp_path / "report")
+    rows = rows_of(report)
+    assert set(rows["CE tuned"].line.seeds) == {1, 3} and set(rows["BCE tuned"].line.seeds) == {1, 2, 3}
+    said = "CE tuned, seed 2: size [32, 48] where the others have [48, 64], so it compares with none of them"
+    assert any(said in part for part in report.content.missing)
+    for text in (report.page, report.markdown):
+        assert "All rows have in common: images at 48x64, all labels, or the method's number, 200 steps." in (
+            text.replace("&#39;", "'")
+        )
+        assert "How many trials ran at a time is not known" in text
