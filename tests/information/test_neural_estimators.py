@@ -31,12 +31,13 @@ def test_near_the_truth(name: str, distribution: str, tolerance: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NEURAL)
-def test_order_of_x_and_y_and_of_samples_changes_little(name: str) -> None:
+def test_order_of_x_and_y_changes_little_and_that_of_samples_nothing(name: str) -> None:
     x, y = DISTRIBUTIONS["normal-1x1-0.75"].sample(1000, 0)
     settings = QUICK | {"max_steps": 100}
     expected = estimate(name, x, y, **settings)
-    assert estimate(name, y, x, **settings) == pytest.approx(expected, abs=0.08)
-    assert estimate(name, x[::-1], y[::-1], **settings) == pytest.approx(expected, abs=0.12)
+    # The critic's first weights are drawn for x and then for y.
+    assert estimate(name, y, x, **settings) == pytest.approx(expected, abs=0.12)
+    assert estimate(name, x[::-1], y[::-1], **settings) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mine", "infonce"])
