@@ -8,8 +8,10 @@ Shape suffixes: N images, C channels, K classes, H and W pixels, T terms of a lo
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -56,6 +58,7 @@ class Batch:
         views_NCHW: a second view of each image, float32, for the methods that learn from pairs.
         valid_NHW: bool, the pixels that count, for a method that sees no labels; None: all.
         masked_N: bool, which images have a mask (the labels of others all hold the ignore index); None: all.
+        groups: the N places or clips that the images show, "" where that is not known; (): of none.
     """
 
     images_NCHW: Tensor
@@ -64,6 +67,7 @@ class Batch:
     views_NCHW: Tensor | None = None
     valid_NHW: Tensor | None = None
     masked_N: Tensor | None = None
+    groups: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str, *, memory_format: torch.memory_format = torch.contiguous_format) -> Batch:
         """The same batch on `device`, images in `memory_format`."""
@@ -78,6 +82,7 @@ class Batch:
             None if self.views_NCHW is None else moved(self.views_NCHW),
             None if self.valid_NHW is None else self.valid_NHW.to(device, non_blocking=True),
             None if self.masked_N is None else self.masked_N.to(device, non_blocking=True),
+            self.groups,
         )
 
     def parts(self, number: int) -> list[Batch]:
@@ -100,6 +105,13 @@ class Batch:
         if self.masked_N is not None:
             valid_NHW = valid_NHW | ~self.masked_N[:, None, None]
         return replace(self, labels_NHW=None, valid_NHW=valid_NHW)
+
+    def names(self) -> tuple[str, ...]:
+        """The ids, by which draws are made; of images without, a digest of their pixels."""
+        if self.ids:
+            return self.ids
+        pixels = (image_CHW.float().contiguous().cpu().numpy().tobytes() for image_CHW in self.images_NCHW)
+        return tuple(hashlib.sha256(values).hexdigest() for values in pixels)
 
 
 @dataclass
@@ -127,6 +139,56 @@ class Step:
 def combine(total: Tensor, count: Tensor) -> Tensor:
     """Σ total / count over the terms, 0 for a term that counted nothing."""
     return torch.where(count > 0, total / count.clamp_min(torch.finfo(total.dtype).tiny), total).sum()
+
+
+def lot(*names: str) -> int:
+    """A number in 0..2^63 − 1 that the names draw: the same wherever and in whatever order they come."""
+    digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@contextlib.contextmanager
+def drawn_by(device: torch.device, *names: str) -> Iterator[None]:
+    """What torch draws inside depends on the names alone; the random state is then as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(lot(*names))
+        yield
+
+
+class HeldOut:
+    """A method's loss on images that it does not learn from.
+
+    It depends on the images and on nothing else: not on their order, their batches or the ranks that share them. This
+    one takes the training loss of each image by itself, and what that draws is drawn by the image's id. A method whose
+    loss compares images, or counts pixels over all of them, has a `HeldOut` of its own.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.total = self.count = torch.zeros((), dtype=torch.float64)
+
+    def update(self, batch: Batch) -> None:
+        """Add images, which are on the method's device."""
+        for image, name in zip(batch.parts(len(batch.images_NCHW)), batch.names(), strict=True):
+            with drawn_by(batch.images_NCHW.device, name):
+                self.add(self.method(image))
+
+    def add(self, step: Step) -> None:
+        """Add the sums and counts of images."""
+        self.total, self.count = (
+            mine + more.detach().cpu().double() for mine, more in ((self.total, step.total), (self.count, step.count))
+        )
+
+    def loss(self, gather: Callable[[Any], list[Any]] = lambda value: [value]) -> float:
+        """The loss over the images of all ranks; 0 where nothing counts.
+
+        Args:
+            gather: takes a value of this rank to those of all ranks, in their order; every rank calls as often.
+        """
+        sums = gather((self.total, self.count))
+        # A rank without an image does not know how many terms the loss has.
+        total, count = (sum(values[1:], values[0]) for values in zip(*sums, strict=True))
+        return combine(total, count).item()
 
 
 class Method(nn.Module, ABC):
@@ -165,6 +227,10 @@ class Method(nn.Module, ABC):
         first. Where this gives None a pass without gradient comes before the one that learns.
         """
         return None
+
+    def held_out(self) -> HeldOut:
+        """What sums up this method's loss on held-out images, in evaluation mode: see `HeldOut`."""
+        return HeldOut(self)
 
     @abstractmethod
     def predict(self, images_NCHW: Tensor) -> Tensor:

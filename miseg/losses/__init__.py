@@ -2,7 +2,11 @@
 
 from miseg.losses.information.complex_wavelet import complex_wavelet_mutual_information_parts
 from miseg.losses.information.divergence import divergence_from_logits_parts, mutual_learning_parts
-from miseg.losses.information.invariant_information import iic_segmentation_loss
+from miseg.losses.information.invariant_information import (
+    iic_loss_of_tables,
+    iic_segmentation_loss,
+    iic_tables,
+)
 from miseg.losses.information.jensen_shannon import jensen_shannon_mutual_information, jensen_shannon_parts
 from miseg.losses.information.region_mutual_information import (
     RegionMutualInformationLoss,
@@ -35,7 +39,9 @@ __all__ = [
     "cross_entropy_parts",
     "divergence_from_logits_parts",
     "focal_parts",
+    "iic_loss_of_tables",
     "iic_segmentation_loss",
+    "iic_tables",
     "jaccard_parts",
     "jensen_shannon_mutual_information",
     "jensen_shannon_parts",

@@ -47,6 +47,19 @@ def iic_segmentation_loss(
         ValueError: shapes that do not fit, probabilities that are not floating, or a displacement below 0 or not
             below the images' sides.
     """
+    tables_TKK = iic_tables(first_NKHW, second_NKHW, mask_NHW, displacement)
+    if across_ranks and dist.is_initialized() and dist.get_world_size() > 1:
+        tables_TKK = all_reduce(tables_TKK)
+    return iic_loss_of_tables(tables_TKK)
+
+
+def iic_tables(
+    first_NKHW: Tensor, second_NKHW: Tensor, mask_NHW: Tensor | None = None, displacement: int = 10
+) -> Tensor:
+    """Σ first[u] second[u + t]ᵀ over pixels and images for every displacement t, [T, K, K]: they add up over batches.
+
+    Arguments and errors are those of `iic_segmentation_loss`.
+    """
     _check(first_NKHW, second_NKHW, mask_NHW, displacement)
     with torch.autocast(first_NKHW.device.type, enabled=False):
         first, second = at_least_single(first_NKHW), at_least_single(second_NKHW)
@@ -54,9 +67,12 @@ def iic_segmentation_loss(
             mask = mask_NHW.to(first.dtype)[:, None]
             # What a network says of a masked pixel may be NaN, and 0 times a NaN is one.
             first, second = (filled(views, mask_NHW != 0) * mask for views in (first, second))
-        tables_TKK = _tables(first, second, displacement)
-        if across_ranks and dist.is_initialized() and dist.get_world_size() > 1:
-            tables_TKK = all_reduce(tables_TKK)
+        return _tables(first, second, displacement)
+
+
+def iic_loss_of_tables(tables_TKK: Tensor) -> Tensor:
+    """`iic_segmentation_loss` of the pixels and images that `iic_tables` summed up."""
+    with torch.autocast(tables_TKK.device.type, enabled=False):
         return -_mutual_information(tables_TKK)
 
 

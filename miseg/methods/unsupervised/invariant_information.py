@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from miseg.interface import Batch, Step, Task
-from miseg.losses import iic_segmentation_loss
+from miseg.interface import Batch, HeldOut, Step, Task, drawn_by
+from miseg.losses import iic_loss_of_tables, iic_segmentation_loss, iic_tables
 from miseg.methods.cluster_configs import InvariantInformation
 from miseg.methods.unsupervised.clusters import ClusterMethod, jittered, mirrored, upsampled
 from miseg.networks.vgg import VGGTrunk
@@ -34,27 +37,76 @@ class InvariantInformationMethod(ClusterMethod):
 
         Scalars: `mutual_information` and `over_mutual_information` (nats) of the two heads.
         """
-        images = batch.images_NCHW
-        flips_N = torch.rand(len(images), device=images.device) < self.config.flip
-        views = torch.cat((images, mirrored(jittered(images, self.config.jitter), flips_N)))
-        features = self.trunk(views)
-        losses = []
-        for head in self.heads:
-            first, second = upsampled(head(features).float().softmax(1), views).chunk(2)
-            second = mirrored(second, flips_N)
-            loss = iic_segmentation_loss(
-                # Where nothing is learned ranks score their own shares, whose numbers may differ.
+        flips_N, others = self.second_views(batch.images_NCHW)
+        losses = [
+            iic_segmentation_loss(
+                # A rank that evaluates calls by itself.
                 first,
                 second,
                 batch.valid_NHW,
                 self.config.displacement,
                 across_ranks=self.training,
             )
-            losses.append(loss)
+            for first, second in self.clusters_of_views(batch.images_NCHW, others, flips_N)
+        ]
         total = torch.stack(losses).mean()[None]
         names = ("mutual_information", "over_mutual_information")
         return Step(total, torch.ones_like(total), {n: -v.detach() for n, v in zip(names, losses, strict=True)})
 
+    def second_views(self, images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Which images are mirrored, bool [N], and all of them in other colours, those mirrored."""
+        flips_N = torch.rand(len(images_NCHW), device=images_NCHW.device) < self.config.flip
+        return flips_N, mirrored(jittered(images_NCHW, self.config.jitter), flips_N)
+
+    def clusters_of_views(
+        self, images_NCHW: Tensor, others_NCHW: Tensor, flips_N: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each head the cluster probabilities [N, K, H, W] of both views, in the first's geometry."""
+        views = torch.cat((images_NCHW, others_NCHW))
+        features = self.trunk(views)
+        for head in self.heads:
+            first, second = upsampled(head(features).float().softmax(1), views).chunk(2)
+            yield first, mirrored(second, flips_N)
+
+    def held_out(self) -> HeldOutInformation:
+        """The mutual information of the whole split's tables."""
+        return HeldOutInformation(self)
+
     def predict(self, images_NCHW: Tensor) -> Tensor:
         """The main head's probabilities, float32 [N, K, H, W]."""
         return upsampled(self.heads[0](self.trunk(images_NCHW)).float().softmax(1), images_NCHW)
+
+
+class HeldOutInformation(HeldOut):
+    """The loss of a split as of one batch: the tables of clusters are summed up over all its images.
+
+    A loss of each batch, averaged, would depend on how images are divided. An image's second view is drawn by its id.
+    """
+
+    def __init__(self, method: InvariantInformationMethod) -> None:
+        super().__init__(method)
+        self.iic = method
+        self.tables: list[Tensor] = []
+
+    def update(self, batch: Batch) -> None:
+        """Add images to the tables of both heads."""
+        drawn = []
+        for image, name in zip(batch.images_NCHW, batch.names(), strict=True):
+            with drawn_by(image.device, name):
+                drawn.append(self.iic.second_views(image[None]))
+        flips, others = (torch.cat(values) for values in zip(*drawn, strict=True))
+        views = self.iic.clusters_of_views(batch.images_NCHW, others, flips)
+        tables = [
+            iic_tables(first, second, batch.valid_NHW, self.iic.config.displacement).detach().cpu().double()
+            for first, second in views
+        ]
+        if self.tables:
+            tables = [mine + more for mine, more in zip(self.tables, tables, strict=True)]
+        self.tables = tables
+
+    def loss(self, gather: Callable[[Any], list[Any]] = lambda value: [value]) -> float:
+        """The mean of the two heads' losses in nats; 0 where no pixel counts."""
+        parts = [tables for tables in gather(self.tables) if tables]
+        heads = [sum(tables[1:], tables[0]) for tables in zip(*parts, strict=True)]
+        # In the precision of the transform, whose dust is told from pairs of pixels by it.
+        return sum(iic_loss_of_tables(tables.float()).item() for tables in heads) / max(1, len(heads))

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from miseg.extras import require
-from miseg.interface import Batch, Step, Task
+from miseg.interface import Batch, Step, Task, lot
 from miseg.methods.cluster_configs import PixelKMeans
 from miseg.methods.unsupervised.clusters import ClusterMethod, upsampled, valid_at
 
@@ -38,8 +38,10 @@ class KMeansMethod(ClusterMethod):
         """Find the centres by scikit-learn's mini-batch K-means among features of the images of all ranks.
 
         No label is read; pixels that do not count are left out. Of all features of a rank's images at most `samples`
-        are kept, drawn evenly, and of these again as many over all ranks: memory does not grow with the data. Every
-        rank must call, with its share of the images, and has the same centres then.
+        are kept, drawn evenly by the images' ids, and of these again as many over all ranks: memory does not grow with
+        the data, and neither the images' order nor their batches nor the number of ranks changes the centres. Every
+        rank must call, with its share of the images, and has the same centres then. Torch's seed (`manual_seed`), that
+        of the first rank, decides the draw.
 
         Raises:
             ValueError: fewer valid pixels than clusters.
@@ -48,29 +50,33 @@ class KMeansMethod(ClusterMethod):
         require("networks", "K-means", "sklearn")
         from sklearn.cluster import MiniBatchKMeans
 
+        seed = _of_first_rank(torch.initial_seed() % 2**32)
         training = self.training
         self.eval()
-        drawn_MD, keys_M = self.centres_KD.new_empty(0, self.centres_KD.shape[1]).cpu(), torch.empty(0)
+        drawn_MD, keys_M = (
+            self.centres_KD.new_empty(0, self.centres_KD.shape[1]).cpu(),
+            torch.empty(0, dtype=torch.float64),
+        )
         for batch in labels:
             with torch.no_grad():
                 features_NDhw = self.features(batch.images_NCHW).float()
-            image, row, column = valid_at(batch, features_NDhw.shape[2:]).nonzero(as_tuple=True)
-            keys = torch.rand(len(image))
+            valid_Nhw = valid_at(batch, features_NDhw.shape[2:])
+            image, row, column = valid_Nhw.nonzero(as_tuple=True)
+            keys = _keys(batch, valid_Nhw.shape[1:], seed)[valid_Nhw.cpu()]
             # Only what is drawn leaves the device.
             drawn = keys > (keys_M.min() if len(keys_M) == self.samples else -1)
             chosen = drawn.to(image.device)
             fresh_MD = features_NDhw[image[chosen], :, row[chosen], column[chosen]].cpu()
             drawn_MD, keys_M = _largest(torch.cat((drawn_MD, fresh_MD)), torch.cat((keys_M, keys[drawn])), self.samples)
         self.train(training)
-        seed = int(torch.randint(2**31, ()))
         if dist.is_initialized() and dist.get_world_size() > 1:
             parts: list = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, (drawn_MD, keys_M, seed))
+            dist.all_gather_object(parts, (drawn_MD, keys_M))
             of_ranks = [torch.cat([part[index] for part in parts]) for index in range(2)]
-            drawn_MD, _ = _largest(of_ranks[0], of_ranks[1], self.samples)
-            seed = parts[0][2]
+            drawn_MD, keys_M = _largest(of_ranks[0], of_ranks[1], self.samples)
         if len(drawn_MD) < self.num_clusters:
             raise ValueError(f"{len(drawn_MD)} valid pixels for {self.num_clusters} clusters: give more images")
+        drawn_MD = drawn_MD[keys_M.argsort(stable=True)]
         means = MiniBatchKMeans(self.num_clusters, batch_size=4096, n_init=3, random_state=seed).fit(drawn_MD.numpy())
         self.centres_KD.data.copy_(torch.from_numpy(means.cluster_centers_))
         if dist.is_initialized() and dist.get_world_size() > 1:
@@ -108,6 +114,25 @@ class PixelKMeansMethod(KMeansMethod):
         squares_MK = (pixels_MD[:, None] - self.centres_KD).square().sum(2)
         total = squares_MK.amin(1).sum()[None]
         return Step(total, valid.sum()[None].to(total))
+
+
+def _of_first_rank(seed: int) -> int:
+    """The seed of rank 0, on every rank."""
+    seeds = [seed]
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.broadcast_object_list(seeds)
+    return seeds[0]
+
+
+def _keys(batch: Batch, size_hw: torch.Size, seed: int) -> Tensor:
+    """A random number in 0..1, float64 [N, h, w], for every feature: drawn by the image's id and the seed."""
+    generator = torch.Generator()
+    return torch.stack(
+        [
+            torch.rand(*size_hw, generator=generator.manual_seed(lot(str(seed), name)), dtype=torch.float64)
+            for name in batch.names()
+        ]
+    )
 
 
 def _largest(features_MD: Tensor, keys_M: Tensor, number: int) -> tuple[Tensor, Tensor]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, match_clusters
-from miseg.interface import Batch, Method, Task, combine
+from miseg.interface import Batch, Method, Task
 
 Samples = list[tuple[Batch, Tensor]]
 """Batches with the labels [N, H, W] predicted for them."""
@@ -113,7 +113,7 @@ def evaluate(
     tally.counts.counts = _summed(tally.counts.counts, device)
     match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
     samples = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in samples]
-    objective = tally.objective(device) if scoring.objective else None
+    objective = tally.objective() if scoring.objective else None
     return Evaluation(tally.counts.matched(match_K), samples, {}, tally.counts, objective)
 
 
@@ -137,25 +137,26 @@ class _Clusters:
     def __init__(self, method: Method, task: Task) -> None:
         self.method, self.task = method, task
         self.counts = ClusterCounts(method.num_clusters, max(1, task.num_classes), task.ignore_index)
-        self.total = self.count = torch.zeros((), dtype=torch.float64)
+        self.held_out = method.held_out()
 
     def update(self, batch: Batch, clusters_NHW: Tensor, *, objective: bool) -> None:
         if objective:
-            step = self.method(batch.without_labels(self.task.ignore_index))
-            self.total, self.count = self.total + step.total.cpu().double(), self.count + step.count.cpu().double()
+            self.held_out.update(batch.without_labels(self.task.ignore_index))
         if batch.labels_NHW is not None:
             self.counts.update(clusters_NHW, batch.labels_NHW)
 
-    def objective(self, device: torch.device) -> float:
+    def objective(self) -> float:
         """−loss over the batches of all ranks."""
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            # A rank without a batch does not know how many terms the loss has.
-            totals: list = [None] * dist.get_world_size()
-            dist.all_gather_object(totals, self.total)
-            terms = max(total.numel() for total in totals)
-            self.total, self.count = self.total.expand(terms), self.count.expand(terms)
-        total, count = (_summed(value.clone(), device) for value in (self.total, self.count))
-        return -combine(total, count).item()
+        return -self.held_out.loss(_gathered)
+
+
+def _gathered(value: Any) -> list[Any]:
+    """The values of all ranks, in their order."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def _summed(values: Tensor, device: torch.device) -> Tensor:

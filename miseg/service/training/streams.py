@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.loading.examples import draw_examples
 from miseg.data.loading.pairs import pair_batches, scene_batches
 from miseg.data.packed.dataset import PackedDataset
+from miseg.data.packed.moments import scene_series
 from miseg.interface import Batch, Task
 from miseg.recipes.experiment import LABELLED_PIXELS, Experiment
 from miseg.service.checkpoints.pretrained import augmentation_of
@@ -121,10 +123,14 @@ def evaluation_stream(
     """This rank's share of a split, every image once over all ranks, in batches of equal size."""
     decoded = evaluation_data(dataset, split, experiment, rank=rank, world=world)
     convert = Converter(dataset, experiment)
+    groups: dict[str, str] = {}
+    if experiment.supervision == "none":
+        groups = {name: scene_series(series) for name, series, _ in dataset.index(split) if series is not None}
     # A chip is mapped by itself: pairs are counted in hundreds a step, and so many whole chips would fill the memory.
     for columns in _batches(decoded, 1 if experiment.learns_from_pairs else experiment.batch_size):
-        for group in split_by_size(columns):
-            yield convert(group)
+        for part in split_by_size(columns):
+            batch = convert(part)
+            yield replace(batch, groups=tuple(groups.get(name, "") for name in batch.ids)) if groups else batch
 
 
 def evaluation_data(
