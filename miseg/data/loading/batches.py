@@ -68,7 +68,9 @@ def training_batches(
     if not 0 <= start_step <= stop_step:
         raise ValueError(f"steps [{start_step}, {stop_step}): use 0 <= start_step <= stop_step")
     size = dataset.size(split)
-    chosen = np.arange(size) if labelled_images is None else budget_subset(size, labelled_images, seed)
+    chosen = dataset.rows_by_id(split)
+    if labelled_images is not None:
+        chosen = chosen[budget_subset(size, labelled_images, seed)]
     draw(0, 0, len(chosen), seed, order)
     colour = padding_colour(augmentation, dataset.info)
 

@@ -20,7 +20,8 @@ def draw_examples(
 ) -> list[dict[str, Any]]:
     """`per_class` labelled pixels of each class, drawn from the truth of one date.
 
-    For one seed and date a smaller number's pixels are among a larger one's. A class of fewer pixels gives all.
+    For one seed and date a smaller number's pixels are among a larger one's. A class of fewer pixels gives all. The
+    draw is among chips in the order of their ids.
 
     Args:
         dataset: where the chips are.
@@ -69,7 +70,8 @@ def labelled_date(dataset: PackedDataset, split: str) -> str | None:
 
 
 def _chips(dataset: PackedDataset, split: str, seed: int, date: str | None) -> list[tuple[Chip, str | None]]:
-    rows = [index for index, (_, _, when) in enumerate(dataset.index(split)) if date is None or when == date]
+    index = dataset.index(split)
+    rows = [row for row in dataset.rows_by_id(split).tolist() if date is None or index[row][2] == date]
     if len(rows) > MOST_CHIPS:
-        rows = sorted(np.random.default_rng(seed).permutation(rows)[:MOST_CHIPS].tolist())
+        rows = [rows[place] for place in sorted(np.random.default_rng(seed).permutation(len(rows))[:MOST_CHIPS])]
     return [(open_chip(dataset, row), row.date) for row in (dataset.read(split, index) for index in rows)]

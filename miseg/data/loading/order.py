@@ -1,8 +1,8 @@
 """The deterministic stream of training samples.
 
 Position p of the stream is the p-th image that training sees, over all workers. What happens there is a function of
-(seed, p) alone, so the number of workers and a resume change nothing. Every purpose has its own stream of random
-numbers; the same seed on the same NumPy gives the same numbers.
+(seed, p) and the split's ids, so the number of workers, a resume and the order of files change nothing. Every purpose
+has its own stream of random numbers; the same seed on the same NumPy gives the same numbers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _BLOCK = 1024
 def draw(start: int, stop: int, size: int, seed: int, order: Order) -> np.ndarray:
     """Indices (0..size-1) at positions [start, stop) of the endless stream: int64 [stop - start].
 
+    They count the images in the order of their ids: see `PackedDataset.rows_by_id`.
     "shuffle": position p lies in epoch p // size, and every epoch is its own permutation. "replacement": every draw is
     independent of all others.
 
@@ -44,7 +45,7 @@ def draw(start: int, stop: int, size: int, seed: int, order: Order) -> np.ndarra
 
 
 def budget_subset(size: int, labelled_images: int, seed: int) -> np.ndarray:
-    """The images whose labels are used, of `size`: their numbers, sorted, int64 [labelled_images].
+    """The images whose labels are used, of `size`: their numbers in the order of ids, sorted, int64 [labelled_images].
 
     For one seed fewer images are among more, so that budgets are compared on nested sets.
 

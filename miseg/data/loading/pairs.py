@@ -151,10 +151,12 @@ class _Draws:
     def __init__(self, dataset: PackedDataset, split: str, pairs: Pairs, patch: int, seed: int) -> None:
         self.dataset, self.split, self.pairs, self.patch, self.seed = dataset, split, pairs, patch, seed
         self.series = [series for _, series, _ in dataset.index(split)]
+        self.rows = dataset.rows_by_id(split).tolist()
         self.by_series: dict[str, list[int]] = {}
-        for index, series in enumerate(self.series):
+        for row in self.rows:
+            series = self.series[row]
             if series is not None:
-                self.by_series.setdefault(series, []).append(index)
+                self.by_series.setdefault(series, []).append(row)
         self._chips: OrderedDict[int, _Patches] = OrderedDict()
 
     def positions(self, start: int, stop: int) -> dict[str, Any]:
@@ -181,7 +183,7 @@ class _Draws:
     def _chosen(self, rng: np.random.Generator) -> tuple[_Patches, _Patches, np.ndarray]:
         """Two chips of one place, which may be the same, and where both can have middles."""
         for _ in range(_TRIES):
-            index = int(rng.integers(len(self.series)))
+            index = self.rows[int(rng.integers(len(self.rows)))]
             others = [n for n in self.by_series.get(self.series[index] or "", ()) if n != index]
             elsewhen = bool(others) and rng.random() < self.pairs.other_date
             first = self._patches(index)

@@ -188,6 +188,13 @@ class PackedDataset:
             self._index[split] = self.columns(split, "id", "series", "date")
         return list(self._index[split])
 
+    def rows_by_id(self, split: str) -> np.ndarray:
+        """The split's rows in the order of their ids, int64 [N]: what is drawn among them is the same for any listing.
+
+        A data set that an older version packed from a list that is not sorted has them in the order of that list.
+        """
+        return np.asarray(self.info.by_id.get(split, range(self.size(split))), np.int64)
+
     def columns(self, split: str, *names: str) -> list[tuple[Any, ...]]:
         """Values of these columns, such as height and width, for each of the split's images; reads no other column.
 

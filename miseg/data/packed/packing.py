@@ -105,6 +105,7 @@ class _ShardWriter:
 
     def __post_init__(self) -> None:
         self._ids: set[str] = set()
+        self._order: dict[str, list[str]] = {}
         self._source = hashlib.sha256()
         self._moments: dict[str, Moments] = {}
         self._dates: dict[str, dict[str, Moments]] = {}
@@ -158,6 +159,7 @@ class _ShardWriter:
         except BadFileError as error:
             return Rejection(str(file) if isinstance(file, Path) else sample.id, str(error))
         self._ids.add(sample.id)
+        self._order.setdefault(sample.split, []).append(sample.id)
         for part in (sample.id.encode(), image_data, mask_data):
             self._source.update(hashlib.sha256(part).digest())
         self._moments[sample.split].add(known)
@@ -221,6 +223,9 @@ class _ShardWriter:
             sidecar["drawn"] = self.info.drawn
         if self.info.scene is not None:
             sidecar["scene"] = self.info.scene
+        by_id = {split: sorted(range(len(ids)), key=ids.__getitem__) for split, ids in self._order.items()}
+        if unsorted := {split: rows for split, rows in by_id.items() if rows != sorted(rows)}:
+            sidecar["by_id"] = unsorted
         if self._dates:
             sidecar["dates"] = {series: self._of_dates(dates) for series, dates in sorted(self._dates.items())}
         lines = [json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in self.rejected]

@@ -43,6 +43,7 @@ class PackedInfo:
         dates: by the place of whole scenes, and by date, {"mean": C values, "std": C values}: as `mean` and `std`, over
             the pixels of that date in all splits. Empty where images have no date.
         scene: of own series, names of the bands and how files were read; empty for others.
+        by_id: the rows of a split in the order of their ids, by split, where that is not the order of the rows.
     """
 
     name: str
@@ -59,6 +60,7 @@ class PackedInfo:
     dtype: str = "uint8"
     dates: dict[str, dict[str, dict[str, tuple[float, ...]]]] = field(default_factory=dict)
     scene: dict[str, Any] = field(default_factory=dict)
+    by_id: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -124,6 +126,7 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
                 for series, dates in data.get("dates", {}).items()
             },
             scene=dict(data.get("scene", {})),
+            by_id={split: _permutation(rows, splits[split]) for split, rows in data.get("by_id", {}).items()},
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None
@@ -132,3 +135,10 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
         if shard.file in ("", ".", "..") or "\x00" in shard.file or "/" in shard.file or "\\" in shard.file:
             raise ValueError(f"{name}: shard {shard.file!r} is not a plain file name; pack again")
     return info
+
+
+def _permutation(rows: Any, shards: tuple[Shard, ...]) -> tuple[int, ...]:
+    numbers = tuple(map(int, rows))
+    if sorted(numbers) != list(range(sum(shard.rows for shard in shards))):
+        raise ValueError("by_id does not name every row once")
+    return numbers

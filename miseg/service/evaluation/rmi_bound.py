@@ -20,6 +20,7 @@ from ray.exceptions import RayError, RayTaskError
 from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation.estimates import Followed, followed_figure
 from miseg.information import ESTIMATORS, gaussian_label_bound, label_entropy
+from miseg.interface import lot
 from miseg.losses import region_vectors
 from miseg.losses.information.region_mutual_information import Downsampling
 from miseg.methods import METHODS
@@ -202,9 +203,11 @@ def _draw(files: dict[str, bytes], data: str, split: str, settings: Regions, thr
     with tempfile.TemporaryDirectory() as folder:
         method, experiment, task = checkpoint.open_method(checkpoint_files.unpack(files, Path(folder)), device)
     method.eval()
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator()
     per_image = -(-settings.samples // dataset.size(split))
-    drawn_vectors: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {region: [] for region in settings.region_sizes}
+    drawn_vectors: dict[int, dict[str, tuple[torch.Tensor, torch.Tensor]]] = {
+        region: {} for region in settings.region_sizes
+    }
     pixels_K = torch.zeros(task.num_classes)
     for batch in ingest.evaluation_stream(dataset, split, experiment):
         assert batch.labels_NHW is not None
@@ -221,18 +224,22 @@ def _draw(files: dict[str, bytes], data: str, split: str, settings: Regions, thr
             ignore_index=task.ignore_index,
         )
         for region in settings.region_sizes:
-            truth_NCDP, probabilities_NCDP, whole_NP = vectors(region_size=region)
-            for truth_CDP, probabilities_CDP, whole_P in zip(truth_NCDP, probabilities_NCDP, whole_NP, strict=True):
+            parts_N = zip(batch.names(), *vectors(region_size=region), strict=True)
+            for name, truth_CDP, probabilities_CDP, whole_P in parts_N:
                 indices = whole_P.nonzero()[:, 0]
+                generator.manual_seed(lot(str(settings.seed), str(region), name))
                 indices = indices[torch.randperm(len(indices), generator=generator)[:per_image]]
-                drawn_vectors[region].append((truth_CDP[..., indices], probabilities_CDP[..., indices]))
+                drawn_vectors[region][name] = truth_CDP[..., indices], probabilities_CDP[..., indices]
     shares_K = pixels_K / pixels_K.sum()
     classes = settings.classes or [
         name for name, share in zip(task.class_names, shares_K, strict=True) if share >= 0.02
     ]
     by_class: Vectors = {}
     for region, parts in drawn_vectors.items():
-        truth_CDN, probabilities_CDN = (torch.cat(columns, -1) for columns in zip(*parts, strict=True))
+        # By the images' ids, so that their order changes nothing.
+        columns_of_images = zip(*(parts[name] for name in sorted(parts)), strict=True)
+        truth_CDN, probabilities_CDN = (torch.cat(columns, -1) for columns in columns_of_images)
+        generator.manual_seed(settings.seed)
         order = torch.randperm(truth_CDN.shape[-1], generator=generator)[: settings.samples]
         for name in classes:
             index = task.class_names.index(name)

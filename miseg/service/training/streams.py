@@ -124,7 +124,8 @@ def evaluation_stream(
     decoded = evaluation_data(dataset, split, experiment, rank=rank, world=world)
     convert = Converter(dataset, experiment)
     groups: dict[str, str] = {}
-    if experiment.supervision == "none":
+    # Images without dates have no place; reading the ids of many from far away would take minutes.
+    if experiment.supervision == "none" and dataset.info.dates:
         groups = {name: scene_series(series) for name, series, _ in dataset.index(split) if series is not None}
     # A chip is mapped by itself: pairs are counted in hundreds a step, and so many whole chips would fill the memory.
     for columns in _batches(decoded, 1 if experiment.learns_from_pairs else experiment.batch_size):
