@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
+from PIL import Image
 
 from miseg.commands import program
 from tests.support.layouts import box, noise, picture
@@ -151,5 +151,5 @@ def test_sixteen_bits_of_four_bands_train_under_ray_and_map_files_of_other_sizes
         "segment", "--model", f"runs:/{run_id}", "--images", "later", "--out", "maps", "--tile", "96", "--overlap", "32"
     )
     for name, plants in others.items():
-        with rasterio.open(f"maps/{name}.tif") as file:
-            assert (file.read(1) == plants).mean() > 0.95, name
+        with Image.open(f"maps/{name}.tif") as file:
+            assert (np.asarray(file) == plants).mean() > 0.95, name
