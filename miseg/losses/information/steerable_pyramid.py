@@ -32,6 +32,8 @@ class Level:
     """Of the spectrum's real part: float64 [frequencies, pairs of orientations]."""
     odd_FP: Tensor
     """Of its imaginary part."""
+    bands_FA: Tensor
+    """Root of the weight of each band: float64 [frequencies, orientations], below 0 where the opposite is in it."""
 
     def __post_init__(self) -> None:
         self._tables: dict[tuple[str, torch.dtype], Tensor] = {}
@@ -84,54 +86,53 @@ def pyramid(size_HW: tuple[int, int], levels: int, orientations: int, device: to
     all_levels = []
     for level in range(1, levels + 1):
         rows, columns = (0, width // 2 + 1) if level == 1 else (-(-height // 2**level), -(-width // 2**level))
-        whole = Level(rows, columns, radius_HW, radius_HW)
+        whole = Level(rows, columns, radius_HW, radius_HW, radius_HW)
         radius_F, angle_F = whole.block(radius_HW), whole.block(angle_HW)
         octave_F = torch.log2(2**level / math.pi * radius_F)
         radial_F = torch.where(octave_F.abs() < 1, torch.cos(math.pi / 2 * octave_F), 0)
         cosine_FA = torch.cos(angle_F.unsqueeze(1) - directions_A)
-        ahead_FA, behind_FA = (scale * (sign * cosine_FA).clamp_min(0) ** power for sign in (1, -1))
-        here_FP, opposite_FP = (band[:, first] * band[:, second] for band in (ahead_FA, behind_FA))
         energy_F1 = (radial_F.square() * 4 ** (level - 1) / (height * width)).unsqueeze(1)
         # The first column holds both a frequency and its opposite.
         energy_F1.view(-1, columns)[:, 0] /= 2
-        all_levels.append(
-            Level(rows, columns, energy_F1 * (here_FP + opposite_FP), energy_F1 * (here_FP - opposite_FP))
+        bands_FA = energy_F1.sqrt() * scale * cosine_FA.sign() * cosine_FA.abs() ** power
+        # A frequency is in the bands on its half-plane, its opposite in the others.
+        here_FP, opposite_FP = (
+            (sign * bands_FA[:, first]).clamp_min(0) * (sign * bands_FA[:, second]).clamp_min(0) for sign in (1, -1)
         )
+        all_levels.append(Level(rows, columns, here_FP + opposite_FP, here_FP - opposite_FP, bands_FA))
     return all_levels
 
 
 class Tables(NamedTuple):
-    """The weights of all levels as the loops of wavelet_spectra.c take them.
+    """The bands of all levels as the loops of wavelet_spectra.c take them.
 
     Attributes:
-        levels_L4: int64, of each level the start of its weights, `Level.rows`, `Level.columns`, and its first range.
-        weights: float64, of each level [rows of the block, pairs, 2, columns]: even and odd, padded to whole vectors.
-        single: the same in float32.
+        levels_L4: int64, of each level the start of its bands, `Level.rows`, `Level.columns`, and its first range.
+        bands: float32, of each level `Level.bands_FA` as [rows of the block, orientations, columns], padded to whole
+            vectors. Rounded bands are bands: products of them in double precision make positive semidefinite matrices.
         ranges_R2: int64, of each row of each block the first column that has a weight, and the one after the last, in
             whole vectors.
     """
 
     levels_L4: Tensor
-    weights: Tensor
-    single: Tensor
+    bands: Tensor
     ranges_R2: Tensor
 
 
 @functools.lru_cache(maxsize=8)
 def tables(size_HW: tuple[int, int], levels: int, orientations: int) -> Tables:
     """`pyramid` on the CPU; arguments are the same."""
-    about, weights, ranges, start, row = [], [], [], 0, 0
+    about, bands, ranges, start, row = [], [], [], 0, 0
     for level in pyramid(size_HW, levels, orientations, torch.device("cpu")):
-        both_RCP2 = torch.stack((level.even_FP, level.odd_FP), -1).unflatten(0, (-1, level.columns))
+        bands_RCA = level.bands_FA.float().unflatten(0, (-1, level.columns))
         vectors = -(-level.columns // LANES)
-        both_RCP2 = F.pad(both_RCP2, (0, 0, 0, 0, 0, vectors * LANES - level.columns))
-        shown_RV = (both_RCP2 != 0).any(-1).any(-1).unflatten(1, (vectors, LANES)).any(2)
+        bands_RCA = F.pad(bands_RCA, (0, 0, 0, vectors * LANES - level.columns))
+        shown_RV = (bands_RCA != 0).any(-1).unflatten(1, (vectors, LANES)).any(2)
         index_V = torch.arange(vectors)
         last_R = (shown_RV * (index_V + 1)).amax(1)
         first_R = index_V.where(shown_RV, vectors).amin(1).minimum(last_R)
         about.append((start, level.rows, level.columns, row))
-        weights.append(both_RCP2.permute(0, 2, 3, 1).flatten())
+        bands.append(bands_RCA.permute(0, 2, 1).flatten())
         ranges.append(LANES * torch.stack((first_R, last_R), 1))
-        start, row = start + len(weights[-1]), row + len(ranges[-1])
-    table = torch.cat(weights)
-    return Tables(torch.tensor(about), table, table.float(), torch.cat(ranges))
+        start, row = start + len(bands[-1]), row + len(ranges[-1])
+    return Tables(torch.tensor(about), torch.cat(bands), torch.cat(ranges))

@@ -6,21 +6,21 @@ See `miseg.losses.information.complex_wavelet`. P are probabilities, Y labels, E
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from miseg.losses.information import compiled
-from miseg.losses.information.gram_determinants import log_det
+from miseg.losses.information.gram_determinants import DIAGONAL, log_det
 from miseg.losses.information.steerable_pyramid import Level, pyramid, tables
 
 _MAPS, _MAPS_GPU = 8, 64
 """Maps whose spectra PyTorch has at hand at once, on the CPU and on a GPU."""
 
-_PIXELS = 1 << 21
-"""Pixels of maps that the compiled loops have at hand at once."""
+_PIXELS = 1 << 18
+"""Pixels of maps that the compiled loops have at hand at once, for each thread: few enough for a cache."""
 
 
 class LogDeterminants(torch.autograd.Function):
@@ -66,8 +66,8 @@ class LogDeterminants(torch.autograd.Function):
 class CompiledLogDeterminants(torch.autograd.Function):
     """The same from float32 logits, by the loops of wavelet_spectra.c, with its gradient to the logits.
 
-    A few maps at a time: P + iE by the softmax, its transform, the Gram matrices; then the gradient's spectra, two maps
-    as one complex one, and their transform. Probabilities are not kept: the gradient takes the softmax once more.
+    A few maps at a time, so that they stay in the cache: P + iE, its transform, the Gram matrices; then the gradient's
+    spectra, two maps as one complex one, and their transform.
     """
 
     @staticmethod
@@ -79,43 +79,85 @@ class CompiledLogDeterminants(torch.autograd.Function):
         bands: tuple[int, int],
         ridge: float,
     ) -> Tensor:
-        images, _, *size = logits_NKHW.shape
-        shift_NHW, inverse_NHW = (torch.empty((images, *size)) for _ in range(2))
-        total = torch.zeros((), dtype=torch.float64)
-        at_once = max(1, _PIXELS // (size[0] * size[1]) // 2) * 2
-        maps_BHW = torch.empty((at_once, *size), dtype=torch.complex64)
-        of_maps_NBHW: list[Tensor] = []
-        for n, (logits_KHW, labels_HW) in enumerate(zip(logits_NKHW, labels_NHW, strict=True)):
-            classes_B = varied_NK[n].nonzero().squeeze(1)
-            softmax = shift_NHW[n], inverse_NHW[n]
-            compiled.call("wavelet_softmax", logits_KHW, _image(logits_KHW, 0), *softmax)
-            # Of the real and of the imaginary part of each, the gradient to a map.
-            of_maps_BHW = torch.empty(((len(classes_B) + 1) // 2, *size), dtype=torch.complex64)
-            for first in range(0, len(classes_B), at_once):
-                part_B = classes_B[first : first + at_once]
-                image = _image(logits_KHW, len(part_B))
-                compiled.call("wavelet_maps", logits_KHW, labels_HW, image, part_B, *softmax, maps_BHW)
-                values_BL, gradient_BHW = _of_maps(maps_BHW[: len(part_B)], bands, ridge, ctx.needs_input_grad[0])
-                total += values_BL.sum()
-                if gradient_BHW is not None:
-                    of_maps_BHW[first // 2 : first // 2 + len(gradient_BHW)] = gradient_BHW
-            of_maps_NBHW.append(of_maps_BHW)
+        arguments = logits_NKHW, labels_NHW, varied_NK, bands, ridge
+        total, ctx.slopes = _values_and_slopes(*arguments, with_slopes=ctx.needs_input_grad[0])
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(logits_NKHW, labels_NHW, varied_NK, shift_NHW, inverse_NHW, *of_maps_NBHW)
-        return total.float()
+            ctx.save_for_backward(logits_NKHW, labels_NHW, varied_NK)
+            ctx.settings = bands, ridge
+        return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
-        logits_NKHW, labels_NHW, varied_NK, shift_NHW, inverse_NHW, *of_maps_NBHW = ctx.saved_tensors
-        slots_NK = (varied_NK.cumsum(1) - 1).masked_fill_(~varied_NK, -1)
-        gradient_NKHW, scale = torch.empty_like(logits_NKHW), ctypes.c_float(of_total.item())
-        for n, of_maps_BHW in enumerate(of_maps_NBHW):
-            image = _image(logits_NKHW[n], 2 * len(of_maps_BHW), gradient_NKHW[n])
-            softmax = slots_NK[n], shift_NHW[n], inverse_NHW[n]
-            arguments = image, *softmax, of_maps_BHW, scale, gradient_NKHW[n]
-            compiled.call("wavelet_backward", logits_NKHW[n], labels_NHW[n], *arguments)
+        # The gradient takes the slopes' place: a second pass over a graph that was retained computes them anew.
+        slopes, ctx.slopes = ctx.slopes, None
+        logits_NKHW, labels_NHW, varied_NK = ctx.saved_tensors
+        if slopes is None:
+            _, slopes = _values_and_slopes(logits_NKHW, labels_NHW, varied_NK, *ctx.settings, with_slopes=True)
+        gradient_NKHW = _gradient(logits_NKHW, labels_NHW, varied_NK, slopes, of_total.item())
         return gradient_NKHW, None, None, None, None
+
+
+class _Slopes(NamedTuple):
+    """Gradients of the maps, each times its probability, and what the gradient of the logits needs beside them.
+
+    Attributes:
+        slopes_NKHW: without values for classes that are not varied.
+        mean_NHW: their sum over classes.
+        shift_NHW: probabilities are e^(logit - shift) * inverse.
+        inverse_NHW: see `shift_NHW`.
+    """
+
+    slopes_NKHW: Tensor
+    mean_NHW: Tensor
+    shift_NHW: Tensor
+    inverse_NHW: Tensor
+
+
+def _values_and_slopes(
+    logits_NKHW: Tensor,
+    labels_NHW: Tensor,
+    varied_NK: Tensor,
+    bands: tuple[int, int],
+    ridge: float,
+    *,
+    with_slopes: bool,
+) -> tuple[Tensor, _Slopes | None]:
+    """The sum of `CompiledLogDeterminants`, and what its gradient is made of."""
+    images, classes, *size = logits_NKHW.shape
+    shift_NHW, inverse_NHW = torch.empty((images, *size)), torch.empty((images, *size))
+    slopes_NKHW = torch.empty((images if with_slopes else 0, classes, *size))
+    mean_NHW = torch.zeros((len(slopes_NKHW), *size))
+    # What channels-last logits of a class are is copied, so that they lie side by side.
+    planes_KHW = torch.empty((0 if logits_NKHW.stride(3) == 1 else classes, *size))
+    at_once = max(1, _PIXELS * torch.get_num_threads() // (size[0] * size[1]) // 2) * 2
+    maps_BHW = torch.empty((min(at_once, classes + classes % 2), *size), dtype=torch.complex64)
+    total = torch.zeros((), dtype=torch.float64)
+    for n, logits_KHW in enumerate(logits_NKHW):
+        softmax = shift_NHW[n], inverse_NHW[n]
+        compiled.call("wavelet_softmax", logits_KHW, _image(logits_KHW, 0), planes_KHW, *softmax)
+        planar_KHW = planes_KHW if len(planes_KHW) else logits_KHW
+        for part_B in varied_NK[n].nonzero().squeeze(1).split(at_once):
+            of_part = planar_KHW, labels_NHW[n], _image(planar_KHW, len(part_B)), part_B, *softmax
+            compiled.call("wavelet_maps", *of_part, maps_BHW)
+            values_BL, of_maps_BHW = _of_maps(maps_BHW[: len(part_B)], bands, ridge, with_slopes)
+            total += values_BL.sum()
+            if of_maps_BHW is not None:
+                compiled.call("wavelet_slopes", *of_part, of_maps_BHW, slopes_NKHW[n], mean_NHW[n])
+    return total.float(), _Slopes(slopes_NKHW, mean_NHW, shift_NHW, inverse_NHW) if with_slopes else None
+
+
+def _gradient(logits_NKHW: Tensor, labels_NHW: Tensor, varied_NK: Tensor, slopes: _Slopes, of_total: float) -> Tensor:
+    """The gradient of the logits in their layout; the slopes are written over where that is theirs."""
+    gradient_NKHW = slopes.slopes_NKHW if logits_NKHW.is_contiguous() else torch.empty_like(logits_NKHW)
+    if gradient_NKHW.stride() != logits_NKHW.stride():
+        logits_NKHW, gradient_NKHW = logits_NKHW.contiguous(), slopes.slopes_NKHW
+    varied_NK, scale = varied_NK.to(torch.int8), ctypes.c_float(of_total)
+    for n, logits_KHW in enumerate(logits_NKHW):
+        softmax = slopes.shift_NHW[n], slopes.inverse_NHW[n]
+        arguments = labels_NHW[n], _image(logits_KHW, 0), varied_NK[n], *softmax, slopes.mean_NHW[n], scale
+        compiled.call("wavelet_backward", logits_KHW, *arguments, slopes.slopes_NKHW[n], gradient_NKHW[n])
+    return gradient_NKHW
 
 
 def _of_maps(
@@ -123,24 +165,18 @@ def _of_maps(
 ) -> tuple[Tensor, Tensor | None]:
     """[B, levels] of complex maps P + iE, and the gradient to P: of two maps one complex [(B + 1) // 2, H, W]."""
     maps, height, width = maps_BHW.shape
-    levels, pairs = bands[0], bands[1] * (bands[1] + 1) // 2
-    table, sizes = tables((height, width), *bands), compiled.structure(height, width, maps, levels, pairs)
+    table, sizes = tables((height, width), *bands), compiled.structure(height, width, maps, *bands)
     spectra_BHW = torch.fft.fft2(maps_BHW).contiguous()
-    sums_BLP4 = torch.empty((maps, levels, pairs, 4), dtype=torch.float64)
-    compiled.call("wavelet_grams", spectra_BHW, sizes, table.levels_L4, table.weights, table.ranges_R2, sums_BLP4)
-    values_BL, of_grams_4BLP = log_det(sums_BLP4.permute(3, 0, 1, 2), bands[1], ridge)
-    if not with_gradient:
-        return values_BL, None
-    factors_BLP3 = _spectrum_weights(of_grams_4BLP).permute(1, 2, 3, 0).float().contiguous()
+    values_BL = torch.empty((maps, bands[0]), dtype=torch.float64)
     of_spectra_BHW = maps_BHW[: (maps + 1) // 2]  # what it holds has been transformed
-    weights = table.levels_L4, table.single, table.ranges_R2
-    compiled.call("wavelet_gradient", spectra_BHW, sizes, *weights, factors_BLP3, of_spectra_BHW)
-    return values_BL, torch.fft.ifft2(of_spectra_BHW, norm="forward")
+    results = values_BL, of_spectra_BHW if with_gradient else ctypes.c_void_p(None)
+    diagonals = ctypes.c_double(ridge), ctypes.c_double(DIAGONAL)
+    compiled.call("wavelet_determinants", spectra_BHW, sizes, *table, *diagonals, *results)
+    return values_BL, torch.fft.ifft2(of_spectra_BHW, norm="forward") if with_gradient else None
 
 
-def _image(logits_KHW: Tensor, maps: int, gradient_KHW: Tensor | None = None) -> Any:
-    strides = logits_KHW.stride(), (logits_KHW if gradient_KHW is None else gradient_KHW).stride()
-    return compiled.structure(*logits_KHW.shape, maps, *strides[0], *strides[1])
+def _image(values_KHW: Tensor, maps: int) -> Any:
+    return compiled.structure(*values_KHW.shape, maps, *values_KHW.stride())
 
 
 def _gram_sums(spectra_2BHW: Tensor, levels: list[Level]) -> Tensor:

@@ -114,3 +114,22 @@ def test_no_gradient_is_made_where_none_is_wanted() -> None:
         total, count = cwmi_parts(logits, labels)
     assert not total.requires_grad and count == 6
     torch.testing.assert_close(total.double(), value_and_gradient(logits, labels)[0])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["rows", "channels-last"])
+def test_a_graph_that_is_retained_gives_its_gradient_twice(layout: torch.memory_format) -> None:
+    logits, labels = example(3, (24, 20), torch.float32)
+    logits = logits.detach().to(memory_format=layout).requires_grad_()
+    total, _ = cwmi_parts(logits, labels)
+    first, second = (torch.autograd.grad(factor * total, logits, retain_graph=True)[0] for factor in (1.0, 3.0))
+    assert first.abs().max() > 0
+    torch.testing.assert_close(second, 3 * first, rtol=1e-5, atol=1e-6)
+
+
+def test_an_image_of_one_class_adds_nothing() -> None:
+    logits, labels = example(3, (24, 20), torch.float32)
+    labels[0] = 1
+    value, slope = value_and_gradient(logits, labels)
+    alone, _ = value_and_gradient(logits[1:], labels[1:])
+    torch.testing.assert_close(value, alone)
+    assert slope[0].count_nonzero() == 0 and slope[1].count_nonzero() > 0
