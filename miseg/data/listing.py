@@ -1,4 +1,4 @@
-"""Helpers of the readers of published layouts: lists of names, pictures in folders, and pairs that lack a half."""
+"""Helpers of readers: lists of names, pictures in folders, pairs that lack a half, and numbers in sentences."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     """
     text = read_text(path, "save the list as UTF-8 text")
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def quantity(count: int, noun: str, singular: str = "", plural: str = "") -> str:
+    """Number with its noun, "1 date" or "2 dates", and with a verb in both forms "1 date has" or "2 dates have"."""
+    words = [f"{count:,}", noun if count == 1 else f"{noun}s", singular if count == 1 else plural]
+    return " ".join(filter(None, words))
 
 
 def halved(image: Path, mask: Path, missing: Sequence[Path]) -> Rejection:

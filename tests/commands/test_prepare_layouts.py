@@ -274,7 +274,7 @@ def test_objects_whose_files_begin_with_the_images_name(tmp_path, prepare):
     status, printed, errors, _ = prepare(*arguments)
     assert status == 1 and "img_3.jpg: image without mask" in errors and "background" in errors
     status, printed, errors, dataset = prepare(*arguments, "--without-mask", "background")
-    assert status == 0 and "1 images without mask are background" in printed, errors
+    assert status == 0 and "1 image without mask taken as background" in printed, errors
     sums = {name: int(mask.sum()) for name, (_, mask) in everything(dataset).items()}
     assert sums == {"img_1": 1, "img_2": 4, "img_3": 0, "img_10": 10, "img_11": 22}
 

@@ -20,6 +20,7 @@ from miseg.data.folders.names.exports import arrange_coco, arrange_parquet
 from miseg.data.folders.names.layout import Arrangement, Layout, Record
 from miseg.data.folders.names.splits import block_splits, draw_splits, in_order, leaks, shares_of
 from miseg.data.folders.pixels import PixelFormat, read_image, survey_images
+from miseg.data.listing import quantity
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
 
 DEFAULT_SHARES = (0.7, 0.15, 0.15)
@@ -227,4 +228,7 @@ def _leaks(records: tuple[Record, ...], splits: Mapping[str, str]) -> list[str]:
     shared = leaks(groups, splits)
     if not shared:
         return []
-    return [f"{len(shared)} groups are in several splits, such as {shared[0]}: scores would flatter the model"]
+    return [
+        f"{quantity(len(shared), 'group', 'is', 'are')} in several splits, such as {shared[0]}: scores would flatter "
+        "the model"
+    ]

@@ -11,6 +11,7 @@ import numpy as np
 
 from miseg.data.folders.encoding import MaskEncoding, MaskOptions
 from miseg.data.folders.mask_ids import IdsOfMasks
+from miseg.data.listing import quantity
 from miseg.data.packed.chips import CHIP
 from miseg.data.raster.alignment import same_crs
 from miseg.data.raster.codes import read_codes
@@ -115,7 +116,7 @@ def _open_outlines(file: Path, grid: Grid, options: MaskOptions, label_field: st
         encoding = _named(file, tuple(map(str, outlines.classes)), counts, options)
     overlapping = sum(int(outlines.draw(grid.part(window))[1].sum()) for window in grid.windows(4 * CHIP))
     if overlapping:
-        notes.append(f"{overlapping} pixels lie in outlines of different classes, and are unlabelled")
+        notes.append(f"{quantity(overlapping, 'pixel')} in outlines of different classes: unlabelled")
     return SeriesLabels(file, grid, encoding, outlines, None, (*notes, *_notes(encoding)))
 
 

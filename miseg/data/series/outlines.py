@@ -12,6 +12,7 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
+from miseg.data.listing import quantity
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import known_crs
 from miseg.data.series.files import listed
@@ -85,8 +86,10 @@ def read_outlines(file: Path, grid: Grid, label_field: str | None) -> Outlines:
         sentences.append(f"outlines brought from {meta['crs']} to {grid.crs}")
         geometries = shapely.transform(geometries, lambda points: _moved(points, own, target))
     if unnamed:
-        sentences.append(f"{unnamed} outlines without a {chosen} are left out")
-    sentences.append(f"{int(usable.sum())} outlines of {len(classes)} classes; what none covers is unlabelled")
+        sentences.append(f"{quantity(unnamed, 'outline')} without a {chosen} left out")
+    sentences.append(
+        f"{quantity(int(usable.sum()), 'outline')} of {len(classes)} classes; what none covers is unlabelled"
+    )
     return Outlines(geometries[usable], numbers[usable], classes, tuple(sentences))
 
 

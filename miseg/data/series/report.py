@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from miseg.data.listing import quantity
 from miseg.data.packed.dataset import PackedDataset, decode
 from miseg.data.packed.sidecar import PackedInfo
 from miseg.data.raster.sentinel2 import FIRST_OFFSET_DAY, OFFSET
@@ -105,8 +106,12 @@ def _date_table(info: PackedInfo, shares: dict[str, float], source: SeriesSource
     lines = aligned([(*row, *[""] * (width - len(row))) for row in rows])
     left = len(shares) - _ROWS
     clear = sum(share >= CLEAR for share in shares.values())
-    summary = f"{clear} of {len(shares)} dates have at least {CLEAR:.0%} usable pixels"
-    return [*lines, *([f"… and {left} later dates: see dataset.json"] if left > 0 else []), summary]
+    summary = f"{clear} of {quantity(len(shares), 'date')} {_have(clear)} at least {CLEAR:.0%} usable pixels"
+    return [*lines, *([f"… and {quantity(left, 'later date')}: see dataset.json"] if left > 0 else []), summary]
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def _band_table(info: PackedInfo, bands: _Bands, source: SeriesSource) -> list[str]:
@@ -143,8 +148,8 @@ def _of_usable(shares: dict[str, float]) -> Iterator[str]:
         )
     if cloudy:
         yield (
-            f"{len(cloudy)} of {len(shares)} dates have under {CLOUDY:.0%} usable pixels ({listed(cloudy)}): cloudy "
-            "ones may stay, as pairs are drawn from clear dates"
+            f"{len(cloudy)} of {quantity(len(shares), 'date')} {_have(len(cloudy))} under {CLOUDY:.0%} usable pixels "
+            f"({listed(cloudy)}): cloudy ones may stay, as pairs are drawn from clear dates"
         )
     if len(shares) > 1 and sum(share >= CLEAR for share in shares.values()) < 2:
         yield (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from miseg.data.listing import quantity
 from miseg.data.packed.chips import CHIP
 from miseg.data.raster import sentinel2
 from miseg.data.raster.alignment import extent_in, whole_shift
@@ -231,8 +232,8 @@ def _of_grid(scenes: dict[str, Scene], aligned: dict[str, Scene], grid: Grid) ->
     day = next(day for day, scene in scenes.items() if scene.grid == grid)
     unit = " m" if grid.crs is not None and grid.crs != "EPSG:4326" else ""
     where = f", pixels of {abs(grid.transform[0]):g}{unit}, {grid.crs}" if grid.crs is not None else ""
-    span = f"{min(aligned)} to {max(aligned)}"
-    notes = [f"{len(aligned)} dates, {span}, on the pixels of {day}: {grid.height}x{grid.width}{where}"]
+    span = min(aligned) if len(aligned) == 1 else f"{min(aligned)} to {max(aligned)}"
+    notes = [f"{quantity(len(aligned), 'date')}, {span}, on the pixels of {day}: {grid.height}x{grid.width}{where}"]
     if grid.crs is None:
         notes.append("the files have no georeference: their first pixels are taken to lie on each other")
         return notes
@@ -247,14 +248,14 @@ def _of_grid(scenes: dict[str, Scene], aligned: dict[str, Scene], grid: Grid) ->
     if apart:
         masks = ", masks by the nearest pixel" if any(scene.mask for scene in aligned.values()) else ""
         notes.append(
-            f"{len(apart)} dates lie up to {max(apart.values()):.2f} pixels beside them, and are interpolated "
-            f"bilinearly{masks}"
+            f"{quantity(len(apart), 'date', 'lies', 'lie')} up to {max(apart.values()):.2f} pixels beside them, and "
+            f"{'is' if len(apart) == 1 else 'are'} interpolated bilinearly{masks}"
         )
     if far := [name for name, share in beyond.items() if share > _BEYOND]:
         most = max(far, key=beyond.__getitem__)
         notes.append(
-            f"{len(far)} dates reach beyond these pixels ({most} with {beyond[most]:.0%} of its own), which is left "
-            f"out: --grid {most} takes that date's pixels"
+            f"{quantity(len(far), 'date', 'reaches', 'reach')} beyond these pixels ({most} with {beyond[most]:.0%} of "
+            f"its own), which is left out: --grid {most} takes that date's pixels"
         )
     return notes
 
@@ -269,7 +270,8 @@ def _of_masks(scenes: Sequence[Scene], description: SeriesDescription) -> list[s
         return ["no masks of clouds: every pixel with data counts (--mask names some)"]
     notes = [f"clouds by the scene classification (SCL): {' '.join(map(str, scenes[0].masked))} do not count"]
     if without:
-        notes.append(f"{len(without)} dates have no SCL, so their clouds count as ground: {listed(without)}")
+        dates = quantity(len(without), "date", "has", "have")
+        notes.append(f"{dates} no SCL, so clouds there count as ground: {listed(without)}")
     return notes
 
 

@@ -131,7 +131,7 @@ def test_lists_of_names(tmp_path):
     arguments = {"images": ("i",), "masks": ("m",), "lists": ("train.txt", "Valid.txt")}
     dataset, source = packed(tmp_path, tmp_path / "out", **arguments)
     assert ids(dataset) == {"train": ["train/2", "train/0"], "val": ["val/1"]}, "in the order of the list"
-    assert "3 images that no list names are left out" in source.sentences
+    assert "3 images left out, because no list names them" in source.sentences
     rejected = (tmp_path / "out" / "rejected.jsonl").read_text()
     assert json.loads(rejected)["file"] == f"{tmp_path / 'train.txt'}:3"
     (tmp_path / "Valid.txt").write_text("0\n")

@@ -171,7 +171,7 @@ def test_outlines_of_numbers_that_overlap_and_leave_gaps(scenes, packed, opened)
     )
     source = opened(labels=scenes / "l.gpkg", **ALL)
     told = "\n".join(source.sentences)
-    assert "classes by the field code" in told and "50 pixels lie in outlines of different classes" in told
+    assert "classes by the field code" in told and "50 pixels in outlines of different classes: unlabelled" in told
     mask = masks(packed(labels=scenes / "l.gpkg", **ALL))[DAYS[2]]
     expected = np.full(SIZE, 255)
     expected[:10, :5], expected[:10, 10:20], expected[20, 30], expected[2] = 0, 1, 0, 255

@@ -200,7 +200,7 @@ def test_other_grids_are_brought_onto_one(tmp_path, opened, packed, right, down)
 def test_a_date_that_reaches_beyond_the_first_is_told_and_can_be_the_grid(tmp_path, opened):
     raster(tmp_path / "scenes" / f"{DAYS[0]}.tif", reflectances(0, (12, 10)))
     raster(tmp_path / "scenes" / f"{DAYS[1]}.tif", reflectances(1, (12, 30)))
-    assert f"1 dates reach beyond these pixels ({DAYS[1]} with 67% of its own)" in "\n".join(
+    assert f"1 date reaches beyond these pixels ({DAYS[1]} with 67% of its own)" in "\n".join(
         opened(bands=NAMES).sentences
     )
     assert opened(bands=NAMES, grid=DAYS[1]).scenes[0].grid.width == 30

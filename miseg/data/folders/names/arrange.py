@@ -20,6 +20,7 @@ from miseg.data.folders.names.lists import BadLine, Line, Names, read_list
 from miseg.data.folders.names.pairs import Side, pair_files
 from miseg.data.folders.names.patterns import FileSet, MatchedFile, find_files
 from miseg.data.folders.names.splits import check_split, split_name
+from miseg.data.listing import quantity
 from miseg.data.samples import Rejection
 
 UNLABELLED = "unlabelled"
@@ -91,7 +92,9 @@ class _Arranging:
                 f"{both[0].path} is matched by {option} and by the pattern of what it belongs to: write more of the "
                 "name into both, or give each its own folder"
             )
-        self.sentences.append(f"{len(both)} files that {option} matches too are left out of the wider pattern's")
+        self.sentences.append(
+            f"{quantity(len(both), 'file')} of the wider pattern left out, because {option} matches them too"
+        )
         return tuple(replace(s, files=tuple(file for file in s.files if file.path not in paths)) for s in files)
 
     def read_lists(self) -> None:
@@ -124,7 +127,7 @@ class _Arranging:
                     )
                 self._take(line, split)
         if left := len(set(self.files) - set(first_lines)):
-            self.sentences.append(f"{left} images that no list names are left out")
+            self.sentences.append(f"{quantity(left, 'image')} left out, because no list names them")
         self.files = list(first_lines)
 
     def _take(self, line: Line, split: str | None) -> None:
@@ -184,9 +187,9 @@ class _Arranging:
             group = self.groups.get(file)
             records.append(Record(names[file], file.path, paths, valid.path if valid else None, split, group))
         if bare:
-            self.sentences.append(f"{bare} images without mask are background")
+            self.sentences.append(f"{quantity(bare, 'image')} without mask taken as background")
         if left_out:
-            self.sentences.append(f"{left_out} images without mask are left out")
+            self.sentences.append(f"{quantity(left_out, 'image')} without mask left out")
         rejections = {split: tuple(some) for split, some in self.rejections.items()}
         return Arrangement(tuple(records), rejections, tuple(self.sentences))
 

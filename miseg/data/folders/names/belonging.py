@@ -10,6 +10,7 @@ from pathlib import Path
 
 from miseg.data.folders.names.patterns import MatchedFile
 from miseg.data.folders.names.splits import check_split, in_order, split_name
+from miseg.data.listing import quantity
 
 _SHOWN = 3
 
@@ -101,8 +102,9 @@ def describe_groups(groups: Iterable[str]) -> str:
     """A sentence on the groups of images."""
     counts = Counter(groups)
     names = sorted(counts)
-    return f"{len(names)} groups of {counts.total()} images: {', '.join(names[:_SHOWN])}" + ", …" * (
-        len(names) > _SHOWN
+    return (
+        f"{quantity(len(names), 'group')} of {quantity(counts.total(), 'image')}: {', '.join(names[:_SHOWN])}"
+        + ", …" * (len(names) > _SHOWN)
     )
 
 
