@@ -65,6 +65,7 @@ def run(arguments: Evaluate) -> int:
 
     from miseg.data.packed.dataset import PackedDataset
     from miseg.evaluation.crf import DenseCRF
+    from miseg.evaluation.one_class import TELLS, phrase
     from miseg.extras import require
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare
@@ -102,12 +103,13 @@ def run(arguments: Evaluate) -> int:
         if arguments.points:
             return _few(arguments, checkpoints, job)
         if len(checkpoints) > 1:
-            run_id, columns, table = compare(checkpoints, job.data, arguments.split, job, crf)
+            run_id, columns, table, one_class = compare(checkpoints, job.data, arguments.split, job, crf)
         else:
             ((parent, checkpoint),) = checkpoints.items()
             model = TrainedModel(checkpoint, parent or None)
-            run_id, scores, _ = evaluate(model, job.data, arguments.split, job, crf)
+            run_id, scores, _, by_prefix = evaluate(model, job.data, arguments.split, job, crf)
             columns, table = [""], [(name, [value]) for name, value in scores.items()]
+            one_class = {f"the model ({prefix})": name for prefix, name in by_prefix.items()}
     lines = [["", *columns]] if any(columns) else []
     lines += [[name, *(f"{value:.4f}" for value in values)] for name, values in table]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -115,6 +117,8 @@ def run(arguments: Evaluate) -> int:
         print(f"{name:<{widths[0]}}", *(f"{v:>{width}}" for v, width in zip(values, widths[1:], strict=True)), sep="  ")
     if len(experiments) > 1:
         print(conditions(experiments, PackedDataset.open(job.data), arguments.split))
+    for subject, name in one_class.items():
+        print(f"warning: {subject} {phrase([name])}: {TELLS}")
     print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
 

@@ -69,6 +69,11 @@ class ConfusionMatrix:
         """The classes that occur neither in truth nor prediction, which `mean_iou` leaves out."""
         return tuple((self._hits_and_unions()[1] == 0).nonzero().flatten().tolist())
 
+    def only_prediction(self) -> int | None:
+        """The class that every counted pixel is predicted as; None for several, of one class alone, and where empty."""
+        predicted = self.counts.sum(0).nonzero().flatten().tolist()
+        return predicted[0] if len(predicted) == 1 and self.num_classes > 1 else None
+
     def mean_iou(self) -> float:
         """Mean in 0..1 of the classes' IoU, without `absent_classes`; nan for an empty matrix."""
         return self.iou_per_class().nanmean().item()

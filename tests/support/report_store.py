@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from miseg.evaluation.one_class import ONE_CLASS
 from miseg.evaluation.pictures import PanelRow, panels
 
 CLASSES = ("sky", "road", "pole")
@@ -40,6 +41,8 @@ class Study:
     of_image: float = 0.05
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     cells: list[dict] = field(default_factory=list)
+    one_class: dict[tuple[str, int], str] = field(default_factory=dict)
+    """The only class that a row's model of a seed predicts, where it is so: tagged as an evaluation tags it."""
 
     def __post_init__(self) -> None:
         self.client = MlflowClient(self.uri)
@@ -106,9 +109,11 @@ class Study:
             metrics += [Metric("val/micro_iou", own, 0, STEPS[-1]), Metric("val/pixel_accuracy", own, 0, STEPS[-1])]
             params = {"seed": seed, "method.network": "UNet", "steps": STEPS[-1]}
             tags = {"miseg.kind": "trial", "miseg.confirmed": "yes", "mlflow.source.git.commit": "abcdef1234567890"}
-            training = self.run(f"{row} seed {seed}", tags | common, params, metrics, self.tuning)
+            only = self.one_class.get((row, seed))
+            tagged = {ONE_CLASS: f"step {STEPS[-1]}: {only}" if only else "no"}
+            training = self.run(f"{row} seed {seed}", tags | common | tagged, params, metrics, self.tuning)
             if test:
-                self._evaluation(training, common, params, own, counts, pictures)
+                self._evaluation(training, common | tagged, params, own, counts, pictures)
 
     def _evaluation(
         self, training: str, common: Mapping[str, str], params: Mapping, own: float, counts: bool, pictures: bool

@@ -74,7 +74,7 @@ def compare(
     split: str,
     workspace: Workspace,
     crf: Sequence[DenseCRF] = (),
-) -> tuple[str, list[str], Table]:
+) -> tuple[str, list[str], Table, dict[str, str]]:
     """Measure checkpoints on a split, each as `evaluate` does; the comparison's run id and its table.
 
     Args:
@@ -85,7 +85,8 @@ def compare(
         crf: settings of the dense CRF, each a further column of the table for each method, but not of the picture.
 
     Returns:
-        The MLflow run, the table's columns, and its rows.
+        The MLflow run, the table's columns, its rows, and the only class that is predicted, by the columns of which
+        that is so.
 
     Raises:
         ValueError: as `evaluate`.
@@ -96,11 +97,17 @@ def compare(
     titles = titles_of(experiments)
     evaluations: list[str] = []
     scores: dict[str, dict[str, float]] = {}
+    one_class: dict[str, str] = {}
     shown: dict[str, list[PanelRow]] = {}
     for title, (run_id, folder_of_run) in zip(titles, folders.items(), strict=True):
         report = evaluate(TrainedModel(folder_of_run, run_id), data, split, workspace, crf)
         scores[title], shown[title] = report.scores, report.panels
         evaluations.append(report.run_id)
+        one_class |= {
+            column: report.one_class[prefix]
+            for column, prefix in _prefixes(title, split, crf).items()
+            if prefix in report.one_class
+        }
     columns, table = table_of(scores, dataset.info.classes, split, crf)
     # An evaluation's id stands for its checkpoint too: the best and the last of one run are two comparisons.
     details = RunDetails(
@@ -132,7 +139,7 @@ def compare(
         mlflow_runs.fail_run(tracking_uri, run_id, error)
         raise
     mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
-    return run_id, columns, table
+    return run_id, columns, table, one_class
 
 
 def titles_of(experiments: Mapping[str, Experiment]) -> list[str]:
@@ -170,12 +177,16 @@ def table_of(
         measures["CRF seconds"] = SECONDS_PER_IMAGE
     columns = {}
     for title, of_method in scores.items():
-        prefixes = {title: split} | {
-            f"{title}, CRF {settings.iterations}": f"{split}/crf_{settings.iterations}" for settings in crf
-        }
-        for column, prefix in prefixes.items():
+        for column, prefix in _prefixes(title, split, crf).items():
             columns[column] = [of_method.get(f"{prefix}/{metric}", math.nan) for metric in measures.values()]
     return list(columns), [(name, list(row)) for name, *row in zip(measures, *columns.values(), strict=True)]
+
+
+def _prefixes(title: str, split: str, crf: Sequence[DenseCRF]) -> dict[str, str]:
+    """The columns of a method, and how the names of their scores begin."""
+    return {title: split} | {
+        f"{title}, CRF {settings.iterations}": f"{split}/crf_{settings.iterations}" for settings in crf
+    }
 
 
 def _listed(values: Mapping[str, object]) -> str:

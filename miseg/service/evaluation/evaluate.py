@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -28,7 +29,7 @@ from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
-from miseg.service.training.artifacts import PANEL_ROWS, log_evaluation, validation_metrics, watch_collapse
+from miseg.service.training.artifacts import PANEL_ROWS, log_evaluation, validation_metrics, watch_predictions
 from miseg.service.training.loop import resolve_precision
 from miseg.service.training.scoring import Counted, Evaluation, Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
@@ -52,11 +53,14 @@ class EvaluationReport(NamedTuple):
         run_id: its MLflow run.
         scores: by metric name.
         panels: rows of the run's pictures: image, truth and prediction.
+        one_class: the only class that is predicted, by the prefix of the scores of which that is so: the split, or
+            that of a dense CRF below it.
     """
 
     run_id: str
     scores: dict[str, float]
     panels: list[PanelRow]
+    one_class: Mapping[str, str] = MappingProxyType({})
 
 
 def evaluate(
@@ -105,10 +109,15 @@ def evaluate(
     }
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
-        scores, panels, match = ray.get(worker.remote(files, data, split, journal, resources.threads))
+        scores, panels, match, one_class = ray.get(worker.remote(files, data, split, journal, resources.threads))
         if crf:
             refined = dense_crf.refine(files, dataset, split, crf, resources, match)
             scores |= _crf_scores(refined, crf, task.class_names, split)
+            one_class |= {
+                f"{split}/crf_{settings.iterations}": task.class_names[only]
+                for of_crf, settings in zip(refined, crf, strict=True)
+                if (only := of_crf.matrix.only_prediction()) is not None
+            }
             log = Journal(**journal)
             log.metrics(manifest["step"], scores)
             log.close()
@@ -116,7 +125,7 @@ def evaluate(
         mlflow_runs.fail_run(tracking_uri, run_id, error)
         raise
     mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
-    return EvaluationReport(run_id, scores, panels)
+    return EvaluationReport(run_id, scores, panels, one_class)
 
 
 def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, Any]:
@@ -141,7 +150,7 @@ def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, A
 
 def _measure(
     files: dict[str, bytes], data: str, split: str, journal: dict[str, Any], threads: int
-) -> tuple[dict[str, float], list[PanelRow], list[int] | None]:
+) -> tuple[dict[str, float], list[PanelRow], list[int] | None, dict[str, str]]:
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = PackedDataset.open(data)
@@ -177,9 +186,9 @@ def _measure(
         if match_K is None and evaluation.clusters is not None:
             match_K = match_clusters(evaluation.clusters.counts)
         rows = log_evaluation(log, dataset, experiment, evaluation, step=step, split=split)
-        watch_collapse(log, evaluation, step)
+        only = watch_predictions(log, evaluation, task.class_names, step)
         log.close()
-    return scores, rows, None if match_K is None else match_K.tolist()
+    return scores, rows, None if match_K is None else match_K.tolist(), {split: only} if only else {}
 
 
 def write_images(

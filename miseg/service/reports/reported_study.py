@@ -7,6 +7,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
+from miseg.evaluation.one_class import class_of
 from miseg.evaluation.paired import ImageCounts
 from miseg.metric_names import CLASS_IOU, OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU, of_split
 
@@ -30,6 +31,11 @@ class TrainedSeed:
         """Scores in 0..1 by the names of `SCORES`, as far as they were logged."""
         metrics = (self.evaluation or self.run).data.metrics
         return {name: metrics[key] for name in SCORES if (key := of_split(self.split, name)) in metrics}
+
+    @property
+    def one_class(self) -> str:
+        """Name of the only class that is predicted; "" where there are several, or it is not known."""
+        return class_of((self.evaluation or self.run).data.tags)
 
     @property
     def per_class(self) -> dict[str, float]:

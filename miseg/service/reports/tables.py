@@ -17,7 +17,17 @@ from miseg.metric_names import MEAN_IOU, MICRO_IOU, PIXEL_ACCURACY, TRAIN_MATCH_
 from miseg.recipes.published import claims
 from miseg.service.reports.reported_study import SCORES, ReportedRow, ReportedStudy, ReportedTable
 from miseg.service.reports.runs import SAME
-from miseg.service.reports.words import claimed, counted, data_and_labels, gain, give_or_take, number, signed, system
+from miseg.service.reports.words import (
+    claimed,
+    counted,
+    data_and_labels,
+    gain,
+    give_or_take,
+    number,
+    one_class,
+    signed,
+    system,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +47,13 @@ class Result:
     difference: PairedDifference | None
     """To the baseline; None for the baseline itself, and where there is nothing to pair."""
     comparisons: int
+    both_one_class: bool = False
+    """Whether it and the baseline predict one class everywhere on every seed of both: there is no difference then."""
+
+    @property
+    def one_class(self) -> bool:
+        """Whether every seed predicts one class everywhere."""
+        return all(seeded.one_class for seeded in self.line.seeds.values())
 
     @property
     def points(self) -> float:
@@ -74,13 +91,19 @@ class Result:
     @property
     def verdict(self) -> str:
         """A sentence: the difference with its interval, where it was measured, and what it says."""
-        base = self.table.baseline
+        base, where = self.table.baseline, data_and_labels(self.table)
+        baseline = baseline_of(self.table)
+        of_baseline = "" if baseline is None else one_class(baseline)
+        if self.both_one_class:
+            return (
+                f"{self.line.name} {one_class(self.line)} on {where}, and {base} {of_baseline}: their scores tell the "
+                "share of the pixels of a class, and nothing of the methods. Train for more steps."
+            )
         if self.difference is None:
-            where = data_and_labels(self.table)
             return f"{self.line.name}: no seed in common with {base} on {where}, so nothing is paired."
         difference = self.difference
         text = f"{self.line.name} − {base} = {signed(self.points)}{give_or_take(self.half)}"
-        text += f" on {data_and_labels(self.table)}, {self.system}"
+        text += f" on {where}, {self.system}"
         over = f"over {counted(difference.seeds, 'seed')} and {counted(difference.images, 'image')}"
         if difference.images < 2:
             over = f"over {counted(difference.seeds, 'seed')} alone, because images were not counted one by one"
@@ -95,7 +118,7 @@ class Result:
             needed = difference.seeds_needed(self.comparisons)
             if needed is not None:
                 text += f" A difference of this size would show with {needed} seeds."
-        return text
+        return f"{text} {base} {of_baseline}." if of_baseline else text
 
     @property
     def record(self) -> dict[str, object]:
@@ -126,6 +149,7 @@ class Result:
             "paired_images": "" if difference is None else difference.images,
             "comparisons": self.comparisons,
             "outcome": self.outcome,
+            "one_class": one_class(self.line),
             "published_gain": claimed(self.line.method),
             "runs": " ".join(run.info.run_id for run in self.runs),
             "verdict": "" if self.baseline else self.verdict,
@@ -135,10 +159,14 @@ class Result:
 def results(table: ReportedTable) -> list[Result]:
     """The rows of a table, the best first, each beside the baseline."""
     base = baseline_of(table)
-    differences = [None if base is None or line is base else difference(line, base) for line in table.lines]
+    alike = [base is not None and line is not base and _both_one_class(line, base) for line in table.lines]
+    differences = [
+        None if base is None or line is base or none_differs else difference(line, base)
+        for line, none_differs in zip(table.lines, alike, strict=True)
+    ]
     comparisons = sum(paired is not None and not math.isnan(paired.error) for paired in differences)
     rows = []
-    for line, paired in zip(table.lines, differences, strict=True):
+    for line, paired, none_differs in zip(table.lines, differences, alike, strict=True):
         by_name = {
             name: [100 * seeded.scores[name] for seeded in line.seeds.values() if name in seeded.scores]
             for name in SCORES
@@ -146,10 +174,13 @@ def results(table: ReportedTable) -> list[Result]:
         if not (ious := by_name[MEAN_IOU]):
             continue
         means = {name: fmean(values) for name, values in by_name.items() if values}
-        rows.append(
-            Result(line, table, line is base, system(line, table), means, min(ious), max(ious), paired, comparisons)
-        )
+        about = line, table, line is base, system(line, table)
+        rows.append(Result(*about, means, min(ious), max(ious), paired, comparisons, none_differs))
     return sorted(rows, key=lambda row: -row.scores[MEAN_IOU])
+
+
+def _both_one_class(line: ReportedRow, base: ReportedRow) -> bool:
+    return all(seeded.one_class for row in (line, base) for seeded in row.seeds.values())
 
 
 def difference(line: ReportedRow, base: ReportedRow) -> PairedDifference | None:
@@ -195,7 +226,13 @@ def answer(study: ReportedStudy, rows: Sequence[Result]) -> str:
         parts.append("No row can be compared with its baseline by an interval yet.")
     for table in study.tables:
         own = [row for row in rows if row.table is table]
-        if own:
+        if own and all(row.one_class for row in own):
+            each = "the only row" if len(own) == 1 else "every row"
+            parts.append(
+                f"On {data_and_labels(table)} {each} predicts one class everywhere, so nothing is compared there: "
+                "train for more steps."
+            )
+        elif own:
             best = own[0]
             text = (
                 f"On {data_and_labels(table)} {best.line.name} has the highest mean IoU, {best.scores[MEAN_IOU]:.1f} %"
@@ -203,6 +240,9 @@ def answer(study: ReportedStudy, rows: Sequence[Result]) -> str:
             if best.difference is not None:
                 text += f" ({against(best)} over {table.baseline})"
             parts.append(text + ".")
+            if single := [row.line.name for row in own if row.one_class]:
+                verb = "predicts" if len(single) == 1 else "predict"
+                parts.append(f"{' and '.join(single)} {verb} one class everywhere there.")
     rmi = [row for row in rows if row.line.method == "RegionMutualInformation" and row.difference is not None]
     if rmi:
         verdicts = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from miseg.evaluation.one_class import phrase
 from miseg.networks.architectures import ARCHITECTURES
 from miseg.recipes.published import claims
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable
@@ -64,9 +65,16 @@ def system(line: ReportedRow, table: ReportedTable) -> str:
     tags_of_seeds = [(seeded.evaluation or seeded.run).data.tags for seeded in line.seeds.values()]
     if any(tags.get("miseg.match", "").startswith("many to one") for tags in tags_of_seeds):
         parts.append("clusters matched many to one")
+    if only := one_class(line):
+        parts.append(only)
     if collapsed := sum(tags.get("miseg.collapsed", "no") != "no" for tags in tags_of_seeds):
         parts.append(f"clusters collapsed on {counted(collapsed, 'seed')}")
     return ", ".join(parts)
+
+
+def one_class(line: ReportedRow) -> str:
+    """Predicate such as "predicts one class (sky) everywhere on 1 of 3 seeds"; "" where no seed does."""
+    return phrase([seeded.one_class for seeded in line.seeds.values()])
 
 
 def claimed(method: str) -> str:

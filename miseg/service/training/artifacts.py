@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
 from miseg.data.packed.dataset import PackedDataset
+from miseg.evaluation import ClusterCounts, match_clusters, one_class
 from miseg.evaluation.pictures import PanelRow, confusion_picture, panels
 from miseg.metric_names import (
     CLASS_IOU,
@@ -53,11 +54,21 @@ def validation_metrics(evaluation: Evaluation, class_names: Iterable[str], split
     return scores if evaluation.objective is None else scores | {of_split(split, OBJECTIVE): evaluation.objective}
 
 
-def watch_collapse(journal: Journal, evaluation: Evaluation, step: int) -> None:
-    """Tag the run, and warn, where nearly all pixels are in one cluster; tag how clusters were matched, too."""
-    if evaluation.clusters is None:
-        return
-    clusters = evaluation.clusters
+def watch_predictions(journal: Journal, evaluation: Evaluation, class_names: Sequence[str], step: int) -> str:
+    """Tag the run where all pixels are predicted as one class, or nearly all are in one cluster; the only class or "".
+
+    A collapse of clusters is a warning too, and how they were matched is a tag.
+    """
+    matrix = evaluation.matrix
+    if evaluation.clusters is not None:
+        matrix = evaluation.clusters.matched(match_clusters(evaluation.clusters.counts))
+        _watch_collapse(journal, evaluation.clusters, step)
+    tags = one_class.tag_of(matrix, class_names, step)
+    journal.tags(tags)
+    return one_class.class_of(tags)
+
+
+def _watch_collapse(journal: Journal, clusters: ClusterCounts, step: int) -> None:
     collapse = clusters.collapsed()
     if collapse is not None:
         print(f"warning: the clusters have collapsed at step {step}: {collapse}", flush=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from miseg.data.loading.augmentation import standardisation
 from miseg.data.packed.dataset import PackedDataset
+from miseg.evaluation.one_class import TELLS, phrase
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
@@ -21,7 +22,7 @@ from miseg.service.checkpoints.storage_failures import StorageFailures, WhenStor
 from miseg.service.cluster.metrics import RunMetrics
 from miseg.service.journal.journal import Journal
 from miseg.service.training import system_metrics
-from miseg.service.training.artifacts import log_evaluation, watch_collapse
+from miseg.service.training.artifacts import log_evaluation, watch_predictions
 from miseg.service.training.background import BackgroundWriter, WriterBusyError
 from miseg.service.training.loop import Loop
 from miseg.service.training.records import StepRecord
@@ -104,7 +105,10 @@ class Recorder:
         self.journal.metrics(loop.step, scores)
         self.metrics.validated(scores)
         if evaluation is not None:
-            watch_collapse(self.journal, evaluation, loop.step)
+            only = watch_predictions(self.journal, evaluation, self.dataset.info.classes, loop.step)
+            # Early in a training it is no fault.
+            if only and loop.step >= loop.experiment.steps:
+                print(f"warning: after the last step the model {phrase([only])}: {TELLS}", flush=True)
         tried = threading.Event()
         try:
             self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, evaluation, match_K, tried))

@@ -160,6 +160,8 @@ def _print(report: TuningReport, tuning: Tuning, job: Job) -> None:
     for score, table in tables.summaries(report.confirmation).items():
         print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {tuning.confirm_seeds} fresh seeds")
         print(tables.summary_text(table))
+    if sentences := tables.one_class_text(report.confirmation):
+        print(f"\n{sentences}")
     for registered, run_id in report.registered.items():
         print(f"\n{models.describe_best(job.tracking_uri, registered, run_id)}")
     print(f"\nMLflow run {report.parent_run} with a child for each trial")

@@ -43,6 +43,8 @@ def finished(
         parts.append(
             f"### {tables.SCORES[score].rstrip(',')} after step {tuning.base.steps}, fresh seeds\n\n{_table(summary)}"
         )
+    if sentences := tables.one_class_text(confirmation):
+        parts.append(sentences)
     shown = trials.rename(columns=lambda name: name.removeprefix("params/"))
     order = tables.METRIC if tables.METRIC in shown else "mean_iou"
     knobs = [name.removeprefix("params/") for name in trials.columns if name.startswith("params/")]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from miseg.evaluation.one_class import class_of
 from miseg.metric_names import MEAN_IOU, of_split
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
@@ -60,6 +61,7 @@ def close(
             "ended": ended,
         }
         | _of_clusters(saved)
+        | ({} if saved is None or not (only := class_of(saved.data.tags)) else {"one_class": only})
         | {f"params/{key}": value for key, value in config.items()}
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from miseg.evaluation.one_class import phrase
 from miseg.metric_names import MEAN_IOU, PIXEL_ACCURACY, TITLES, TRAIN_MATCH_MEAN_IOU, TRAIN_MATCH_PIXEL_ACCURACY
 from miseg.service.training.run import FINISHED
 
@@ -22,6 +23,18 @@ SCORES = {
     for name in (MEAN_IOU, PIXEL_ACCURACY, TRAIN_MATCH_MEAN_IOU, TRAIN_MATCH_PIXEL_ACCURACY)
 }
 """Titles of the columns of a confirmation; all but the first are there for clusters alone."""
+
+
+def one_class_text(confirmation: pd.DataFrame) -> str:
+    """Sentences on the confirmed rows that predict one class everywhere, which their scores do not show; "": none."""
+    if "one_class" not in confirmation:
+        return ""
+    finished = confirmation[confirmation["ended"] == FINISHED]
+    phrases = {row: phrase(list(seeds["one_class"].fillna(""))) for row, seeds in finished.groupby("row")}
+    sentences = [f"{row} {text}." for row, text in phrases.items() if text]
+    if len(sentences) > 1 and finished["one_class"].fillna("").all():
+        sentences.append("So this table compares no methods: train for more steps.")
+    return "\n".join(sentences)
 
 
 def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
@@ -75,6 +88,8 @@ def trials_text(trials: pd.DataFrame) -> str:
     """The trials as a table for the terminal, best first."""
     of_clusters = [score for score in SCORES if score != MEAN_IOU and score in trials]
     shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns=["run_id", *of_clusters])
+    if "one_class" in shown:
+        shown = shown.assign(one_class=shown["one_class"].fillna(""))
     shown = shown.sort_values(METRIC if METRIC in shown else MEAN_IOU, ascending=False)
     return shown.rename(columns={METRIC: "objective"}).to_string(index=False, float_format="{:.4g}".format)
 

@@ -241,6 +241,52 @@ def test_a_published_setting_that_won_is_the_tuned_row_too(uri: str, tmp_path: P
     assert rows_of(report)["BCE as published (= tuned)"].baseline and rows_of(report)["CE"].outcome == "above"
 
 
+def test_rows_that_predict_one_class_are_not_compared(uri: str, tmp_path: Path) -> None:
+    study = Study(uri, tmp_path)
+    study.one_class |= {("BCE tuned", seed): "sky" for seed in SEEDS} | {("RMI tuned", seed): "sky" for seed in SEEDS}
+    study.one_class |= {("affinity", 2): "road"}
+    for family, row, level in (("bce", "BCE tuned", 0.3), ("rmi", "RMI tuned", 0.5), ("affinity", "affinity", 0.6)):
+        method = {"bce": "BinaryCrossEntropy", "rmi": "RegionMutualInformation", "affinity": "AffinityField"}[family]
+        cell = study.cell(family, method, [row], f"camvid-{family}", 3)
+        study.row(cell, row, method, level, SEEDS, pictures=False)
+    study.finish()
+    report = write(uri, tmp_path / "out")
+    rows = rows_of(report)
+    assert rows["RMI tuned"].outcome == "not comparable" and rows["RMI tuned"].difference is None
+    assert rows["RMI tuned"].verdict.startswith(
+        "RMI tuned predicts one class (sky) everywhere on CamVid, and BCE tuned"
+    )
+    # What differs from a baseline that predicts one class is above it, and both sentences say how.
+    assert rows["affinity"].outcome == "above" and rows["affinity"].comparisons == 1
+    assert "predicts one class (road) everywhere on 1 of 3 seeds (over" in rows["affinity"].verdict
+    assert rows["affinity"].verdict.endswith(" BCE tuned predicts one class (sky) everywhere.")
+    answer = report.content.answer
+    assert (
+        answer.startswith("Of 1 comparison with") and "RMI tuned and BCE tuned predict one class everywhere" in answer
+    )
+    assert "For the RMI loss" not in answer
+    for text in (report.markdown, Page.of(report.page).text):
+        assert "RMI tuned predicts one class (sky) everywhere on CamVid" in text
+    said = {record["row"]: record["one_class"] for record in report.table(report_page.RESULTS)}
+    assert said == {
+        "BCE tuned": "predicts one class (sky) everywhere",
+        "RMI tuned": "predicts one class (sky) everywhere",
+        "affinity": "predicts one class (road) everywhere on 1 of 3 seeds",
+    }
+
+
+def test_a_study_whose_rows_all_predict_one_class_says_so_first(uri: str, tmp_path: Path) -> None:
+    study = Study(uri, tmp_path)
+    study.one_class |= {(row, seed): "sky" for row in ("BCE tuned", "CE") for seed in SEEDS}
+    for family, row in (("bce", "BCE tuned"), ("ce", "CE")):
+        cell = study.cell(family, "CrossEntropy", [row], f"camvid-{family}", 3)
+        study.row(cell, row, "CrossEntropy", 0.3, SEEDS, test=False)
+    study.finish()
+    answer = write(uri, tmp_path / "out").content.answer
+    assert "On CamVid every row predicts one class everywhere, so nothing is compared there" in answer
+    assert "has the highest" not in answer and "No row can be compared" in answer
+
+
 # Beside the papers
 
 

@@ -57,3 +57,14 @@ def test_the_best_trial_is_whole() -> None:
     best = tables.best_trial(trials, 10)
     assert best == {"tau": 1.0, "features": 32} and type(best["features"]) is int
     assert tables.best_trial(trials.assign(step=5), 10) is None
+
+
+def test_rows_that_predict_one_class_are_said_beside_their_scores() -> None:
+    several, sky = {"row": "a", "mean_iou": 0.2}, {"row": "b", "mean_iou": 0.1, "one_class": "sky"}
+    assert tables.one_class_text(rows(several)) == ""
+    assert tables.one_class_text(rows(several, sky)) == "b predicts one class (sky) everywhere."
+    some = tables.one_class_text(rows(sky, several | {"row": "b"}, sky | {"row": "a"}))
+    assert some == "a predicts one class (sky) everywhere.\nb predicts one class (sky) everywhere on 1 of 2 seeds."
+    assert tables.one_class_text(rows(sky, sky | {"row": "a", "one_class": "road"})).endswith("compares no methods: "
+        "train for more steps.")  # fmt: skip
+    assert "sky" in tables.trials_text(rows(several, sky)) and "NaN" not in tables.trials_text(rows(several, sky))
