@@ -149,7 +149,7 @@ def lot(*names: str) -> int:
 
 @contextlib.contextmanager
 def drawn_by(device: torch.device, *names: str) -> Iterator[None]:
-    """What torch draws inside depends on the names alone; the random state is then as it was."""
+    """Random numbers of torch that the names alone decide, inside; the random state is then as it was."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(lot(*names))
         yield
@@ -229,7 +229,7 @@ class Method(nn.Module, ABC):
         return None
 
     def held_out(self) -> HeldOut:
-        """What sums up this method's loss on held-out images, in evaluation mode: see `HeldOut`."""
+        """Sum of this method's loss on held-out images, to be used in evaluation mode: see `HeldOut`."""
         return HeldOut(self)
 
     @abstractmethod

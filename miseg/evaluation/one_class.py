@@ -22,7 +22,7 @@ def class_of(tags: Mapping[str, str]) -> str:
 
 
 TELLS = "its scores tell that class's share of the pixels, and no more"
-"""What follows from it, for the end of a sentence."""
+"""Consequence of one class everywhere, for the end of a sentence."""
 
 
 def phrase(classes: Sequence[str]) -> str:

@@ -62,12 +62,15 @@ CHANGES: dict[str, Callable[[Experiment], Experiment]] = {
     "optimiser.power": lambda e: replace(e, optimiser=Optimiser(power=1.0)),
     "optimiser.schedule": lambda e: replace(e, optimiser=Optimiser(schedule="cosine")),
     "optimiser.decayed": lambda e: replace(e, optimiser=Optimiser(decayed="weights")),
+    "optimiser.decay_from": lambda e: replace(e, optimiser=Optimiser(decay_from="warmup")),
     "optimiser.ema_decay": lambda e: replace(e, optimiser=Optimiser(ema_decay=0.99)),
     "augmentation.resize": lambda e: replace(e, augmentation=Augmentation(resize=234)),
     "augmentation.resize to a size": lambda e: replace(e, augmentation=Augmentation(resize=(176, 240))),
     "augmentation.scale": lambda e: replace(e, augmentation=Augmentation(scale=(0.5, 2.0))),
     "augmentation.crop": lambda e: replace(e, augmentation=Augmentation(crop=(96, 128))),
     "augmentation.flip": lambda e: replace(e, augmentation=Augmentation(flip=0.0)),
+    "augmentation.interpolation": lambda e: replace(e, augmentation=Augmentation(interpolation="bicubic")),
+    "augmentation.padding": lambda e: replace(e, augmentation=Augmentation(padding="end")),
     "augmentation.mean and std": lambda e: replace(e, augmentation=Augmentation(mean=(0.4,), std=(0.3,))),
 }
 

@@ -99,7 +99,7 @@ class InfoSegMethod(ClusterMethod):
 
 
 class _Image(NamedTuple):
-    """What of an image the marginal scores need, float32 on the CPU.
+    """Features and assignments of an image that marginal scores need, float32 on the CPU.
 
     Attributes:
         local_MP: local features of some valid patches.

@@ -54,7 +54,7 @@ class InvariantInformationMethod(ClusterMethod):
         return Step(total, torch.ones_like(total), {n: -v.detach() for n, v in zip(names, losses, strict=True)})
 
     def second_views(self, images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Which images are mirrored, bool [N], and all of them in other colours, those mirrored."""
+        """Flips of the images, bool [N], and the images in other colours with these flips."""
         flips_N = torch.rand(len(images_NCHW), device=images_NCHW.device) < self.config.flip
         return flips_N, mirrored(jittered(images_NCHW, self.config.jitter), flips_N)
 

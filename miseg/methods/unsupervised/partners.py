@@ -17,7 +17,7 @@ PARTNERS = 8
 
 
 class ImageSample(Generic[T]):
-    """What is kept of `size` images of a split, drawn by their ids: the same ones in whatever order they come."""
+    """Sample of `size` images of a split, drawn by their ids: the same ones in whatever order they come."""
 
     def __init__(self, size: int = SAMPLE) -> None:
         self.size = size

@@ -16,7 +16,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import ray
 from pyarrow import fs
 from ray import tune
 
@@ -132,7 +131,7 @@ def _extended(search: bytes, trials: int, concurrent: int | None) -> bytes:
     """
     state = pickle.loads(search)
     if not isinstance(state.get("total_samples"), int):
-        raise RuntimeError(f"Ray {ray.__version__} keeps a search without its number of trials, so it cannot go on")
+        raise RuntimeError("this Ray keeps a search without its number of trials, so it cannot go on")
     state["total_samples"] = trials
     if concurrent is not None and LIMITER in state:
         state[LIMITER]["max_concurrent"] = concurrent
