@@ -65,8 +65,8 @@ def run(arguments: Evaluate) -> int:
 
     from miseg.data.packed.dataset import PackedDataset
     from miseg.evaluation.crf import DenseCRF
-    from miseg.evaluation.one_class import TELLS, phrase
     from miseg.extras import require
+    from miseg.one_class import TELLS, phrase
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare
     from miseg.service.evaluation.compare import check_alike, compare, conditions

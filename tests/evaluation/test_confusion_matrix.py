@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from miseg.evaluation import ConfusionMatrix
-from miseg.evaluation.one_class import ONE_CLASS, class_of, phrase, tag_of
+from miseg.one_class import ONE_CLASS, class_of, phrase, tag_of
 
 
 def example(seed: int, classes: int = 4, absent: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
@@ -93,14 +93,14 @@ def test_a_class_that_is_only_predicted_counts_as_0() -> None:
 
 def test_predictions_of_one_class_are_told_from_the_matrix() -> None:
     matrix = ConfusionMatrix(3)
-    assert matrix.only_prediction() is None and tag_of(matrix, "abc", 5) == {ONE_CLASS: "no"}
+    assert matrix.only_prediction() is None and tag_of(matrix.only_prediction(), "abc", 5) == {ONE_CLASS: "no"}
     # What is predicted where nothing counts is not looked at.
     matrix.update(torch.tensor([1, 1, 1, 2]), torch.tensor([0, 1, 0, 255]))
     assert matrix.only_prediction() == 1
-    tags = tag_of(matrix, ["sky", "a: b", "pole"], 5)
+    tags = tag_of(matrix.only_prediction(), ["sky", "a: b", "pole"], 5)
     assert class_of(tags) == "a: b" and phrase([class_of(tags)]) == "predicts one class (a: b) everywhere"
     matrix.update(torch.tensor([2]), torch.tensor([1]))
-    assert matrix.only_prediction() is None and class_of(tag_of(matrix, "abc", 5)) == ""
+    assert matrix.only_prediction() is None and class_of(tag_of(matrix.only_prediction(), "abc", 5)) == ""
     single = ConfusionMatrix(1)
     single.update(torch.tensor([0]), torch.tensor([0]))
     assert single.only_prediction() is None, "there is no other class to predict"

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from miseg.evaluation.one_class import ONE_CLASS
 from miseg.evaluation.pictures import PanelRow, panels
+from miseg.one_class import ONE_CLASS
 
 CLASSES = ("sky", "road", "pole")
 COLOURS = ((90, 140, 200), (70, 70, 70), (220, 160, 40))

@@ -7,9 +7,9 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from miseg.evaluation.one_class import class_of
 from miseg.evaluation.paired import ImageCounts
 from miseg.metric_names import CLASS_IOU, OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU, of_split
+from miseg.one_class import class_of
 
 SCORES = (*OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU)
 

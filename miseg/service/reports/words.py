@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from miseg.evaluation.one_class import phrase
 from miseg.networks.architectures import ARCHITECTURES
+from miseg.one_class import phrase
 from miseg.recipes.published import claims
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable
 

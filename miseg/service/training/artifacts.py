@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
+from miseg import one_class
 from miseg.data.packed.dataset import PackedDataset
-from miseg.evaluation import ClusterCounts, match_clusters, one_class
+from miseg.evaluation import ClusterCounts, match_clusters
 from miseg.evaluation.pictures import PanelRow, confusion_picture, panels
 from miseg.metric_names import (
     CLASS_IOU,
@@ -63,7 +64,7 @@ def watch_predictions(journal: Journal, evaluation: Evaluation, class_names: Seq
     if evaluation.clusters is not None:
         matrix = evaluation.clusters.matched(match_clusters(evaluation.clusters.counts))
         _watch_collapse(journal, evaluation.clusters, step)
-    tags = one_class.tag_of(matrix, class_names, step)
+    tags = one_class.tag_of(matrix.only_prediction(), class_names, step)
     journal.tags(tags)
     return one_class.class_of(tags)
 

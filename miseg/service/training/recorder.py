@@ -13,7 +13,7 @@ from torch import Tensor
 
 from miseg.data.loading.augmentation import standardisation
 from miseg.data.packed.dataset import PackedDataset
-from miseg.evaluation.one_class import TELLS, phrase
+from miseg.one_class import TELLS, phrase
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore

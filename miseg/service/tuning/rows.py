@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from miseg.evaluation.one_class import class_of
 from miseg.metric_names import MEAN_IOU, of_split
+from miseg.one_class import class_of
 from miseg.service.tracking import mlflow_runs
 from miseg.service.training import train
 from miseg.service.training.run import FINISHED, TrainingRun

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from miseg.evaluation.one_class import phrase
 from miseg.metric_names import MEAN_IOU, PIXEL_ACCURACY, TITLES, TRAIN_MATCH_MEAN_IOU, TRAIN_MATCH_PIXEL_ACCURACY
+from miseg.one_class import phrase
 from miseg.service.training.run import FINISHED
 
 METRIC = "score"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from miseg.evaluation.confusion import ConfusionMatrix
-
 ONE_CLASS = "miseg.one_class"
 """Tag of a run whose predictions were counted: "no", or the last step that was measured and the only class there."""
 
 
-def tag_of(matrix: ConfusionMatrix, class_names: Sequence[str], step: int) -> dict[str, str]:
-    """The tag that says whether the predictions of a confusion matrix are of one class alone."""
-    only = matrix.only_prediction()
+def tag_of(only: int | None, class_names: Sequence[str], step: int) -> dict[str, str]:
+    """The tag that says whether predictions are of one class alone: `only`, see `ConfusionMatrix.only_prediction`."""
     return {ONE_CLASS: "no" if only is None else f"step {step}: {class_names[only]}"}
 
 
