@@ -241,8 +241,9 @@ def test_evaluation_finds_what_training_reported(place, small, whole):
         checkpoint = models.download(uri, whole.run_id, "last", beside)
         resources = replace(ray_cluster.resources(1, 1), cpus=1)
         workspace = Workspace(str(folder), uri, resources)
-        run_id, scores, panels = evaluate(TrainedModel(checkpoint, whole.run_id), small.uri, "val", workspace)
-    assert len(panels) == PANEL_ROWS
+        report = evaluate(TrainedModel(checkpoint, whole.run_id), small.uri, "val", workspace)
+    run_id, scores = report.run_id, report.scores
+    assert len(report.panels) == PANEL_ROWS
     assert scores["val/mean_iou"] == pytest.approx(whole.mean_iou, abs=1e-9)
     run = MlflowClient(uri).get_run(run_id)
     assert run.data.tags["mlflow.parentRunId"] == whole.run_id
@@ -258,7 +259,7 @@ def test_the_crf_over_the_data_set_equals_the_crf_image_by_image(place, small, w
         place_of = models.download(uri, whole.run_id, "last", beside)
         resources = replace(ray_cluster.resources(1, 1), cpus=1)
         workspace = Workspace(str(folder), uri, resources)
-        run_id, scores, _ = evaluate(TrainedModel(place_of), small.uri, "val", workspace, settings)
+        report = evaluate(TrainedModel(place_of), small.uri, "val", workspace, settings)
         method, experiment, task = checkpoint.open_method(place_of)
     convert = ingest.Converter(small, experiment)
     for setting in settings:
@@ -270,9 +271,10 @@ def test_the_crf_over_the_data_set_equals_the_crf_image_by_image(place, small, w
             refined = dense_crf(columns["images"][0], probabilities, setting.iterations)
             matrix.update(refined.argmax(0)[None], batch.labels_NHW)
         prefix = f"val/crf_{setting.iterations}"
-        assert scores[f"{prefix}/mean_iou"] == pytest.approx(matrix.mean_iou(), abs=0.01)
-        assert scores[f"{prefix}/seconds_per_image"] > 0
-    assert MlflowClient(uri).get_run(run_id).data.metrics["val/crf_3/mean_iou"] == scores["val/crf_3/mean_iou"]
+        assert report.scores[f"{prefix}/mean_iou"] == pytest.approx(matrix.mean_iou(), abs=0.01)
+        assert report.scores[f"{prefix}/seconds_per_image"] > 0
+    logged = MlflowClient(uri).get_run(report.run_id).data.metrics
+    assert logged["val/crf_3/mean_iou"] == report.scores["val/crf_3/mean_iou"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_images_and_rate(place, small, tiny):
