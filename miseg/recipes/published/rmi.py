@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
+from miseg.data.sources.camvid import CLASSES
 from miseg.recipes.published.rows import Published
 
 PAPER = "Zhao, Wang, Yang and Cai (2019): Region mutual information loss for semantic segmentation"
@@ -44,19 +45,6 @@ _TABLE_3 = {
     "DF 6, R 5, average": 78.26,
 }
 
-CAMVID_CLASSES = (
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign symbol",
-    "fence",
-    "car",
-    "pedestrian",
-    "bicyclist",
-)
 _TABLE_4 = {
     "v3": {
         "CE": (88.06, 79.03, 10.12, 91.32, 73.21, 72.65, 41.04, 39.52, 79.35, 42.43, 54.51, 58.50),
@@ -71,7 +59,7 @@ _TABLE_4 = {
         "BCE + RMI": (90.91, 80.50, 28.68, 94.16, 81.28, 73.77, 52.08, 42.72, 83.22, 57.75, 62.57, 65.06),
     },
 }
-"""IoU of each class in the order of `CAMVID_CLASSES`, then the mean as it is printed."""
+"""IoU of each class in the order of `miseg.data.sources.camvid.CLASSES`, then the mean as it is printed."""
 
 
 def _table_1() -> Iterator[Published]:
@@ -126,7 +114,7 @@ def _table_4() -> Iterator[Published]:
             yield Published(
                 paper=PAPER, table="table 4", data="camvid", row=row, method=method, recipe=recipe, change=change,
                 system=f"{system}, CamVid test, eleven classes", value=means[row], baseline=means["CE"], computed=True,
-                ours="none" if change else "method", classes=tuple(zip(CAMVID_CLASSES, values[:-1], strict=True)),
+                ours="none" if change else "method", classes=tuple(zip(CLASSES, values[:-1], strict=True)),
             )  # fmt: skip
 
 
