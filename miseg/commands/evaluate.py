@@ -12,6 +12,7 @@ miseg evaluate --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -110,17 +111,22 @@ def run(arguments: Evaluate) -> int:
             run_id, scores, _, by_prefix = evaluate(model, job.data, arguments.split, job, crf)
             columns, table = [""], [(name, [value]) for name, value in scores.items()]
             one_class = {f"the model ({prefix})": name for prefix, name in by_prefix.items()}
-    lines = [["", *columns]] if any(columns) else []
-    lines += [[name, *(f"{value:.4f}" for value in values)] for name, values in table]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for name, *values in lines:
-        print(f"{name:<{widths[0]}}", *(f"{v:>{width}}" for v, width in zip(values, widths[1:], strict=True)), sep="  ")
+    _print_table(columns, table)
     if len(experiments) > 1:
         print(conditions(experiments, PackedDataset.open(job.data), arguments.split))
     for subject, name in one_class.items():
         print(f"warning: {subject} {phrase([name])}: {TELLS}")
     print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
+
+
+def _print_table(columns: Sequence[str], table: Sequence[tuple[str, Sequence[float]]]) -> None:
+    """A line a score, under the columns' titles where there are any."""
+    lines = [["", *columns]] if any(columns) else []
+    lines += [[name, *(f"{value:.4f}" for value in values)] for name, values in table]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for name, *values in lines:
+        print(f"{name:<{widths[0]}}", *(f"{v:>{width}}" for v, width in zip(values, widths[1:], strict=True)), sep="  ")
 
 
 def _few(arguments: Evaluate, checkpoints: dict[str, Path], job: Job) -> int:
