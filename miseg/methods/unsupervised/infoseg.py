@@ -159,8 +159,8 @@ class HeldOutBound(HeldOut):
         return combine(total, count).item()
 
     def _add(self, term: int, total: Tensor, count: Tensor) -> None:
-        place = torch.nn.functional.one_hot(torch.tensor(term), 2).double()
-        self.total, self.count = self.total + place * total.cpu(), self.count + place * count.cpu()
+        of_term_T = torch.nn.functional.one_hot(torch.tensor(term), 2).double()
+        self.total, self.count = self.total + of_term_T * total.cpu(), self.count + of_term_T * count.cpu()
 
 
 def _kept(name: str, local_Phw: Tensor, high_KP: Tensor, weights_Khw: Tensor, valid_hw: Tensor) -> _Image:
