@@ -22,6 +22,7 @@ CORE = "core"
 """Stands for no extra."""
 
 BROUGHT: dict[str, set[str]] = {
+    "geo": {"packaging"},
     "networks": {"PIL", "packaging", "yaml"},
     "weights": {"PIL", "packaging", "yaml"},
     "service": {"jsonschema", "starlette", "uvicorn"},
