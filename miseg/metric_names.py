@@ -1,10 +1,12 @@
-"""Names of what is measured, as they are logged, compared, tabulated and drawn. Nothing is imported.
+"""Names of what is measured, as they are logged, compared, tabulated and drawn.
 
 In MLflow a score is `<split>/<score>`, such as `val/mean_iou`. Of clusters that were matched with the classes on the
 training split it is `<split>/train_match/<score>`, of a class `<split>/iou/<class>`.
 """
 
 from __future__ import annotations
+
+import math
 
 MEAN_IOU = "mean_iou"
 MICRO_IOU = "micro_iou"
@@ -46,6 +48,18 @@ TITLES = {
 def of_split(split: str, score: str) -> str:
     """A score's name in MLflow."""
     return f"{split}/{score}"
+
+
+def scores_text(mean_iou: float, score: float) -> str:
+    """A validation's scores in words: the mean IoU where there are labels, and what else checkpoints are compared by.
+
+    Args:
+        mean_iou: 0..1; nan without labels.
+        score: the mean IoU, or an objective in nats; 0 where there is neither.
+    """
+    if math.isnan(mean_iou):
+        return "no labels to score by" + (f"  objective {score:.4f}" if score else "")
+    return f"mean_iou {mean_iou:.4f}" + ("" if score == mean_iou else f"  objective {score:.4f}")
 
 
 def validation_metric(selection: str) -> str:

@@ -9,6 +9,7 @@ miseg train --from-run 3f0c9d…
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Annotated
 
 import tyro
 
+from miseg.metric_names import scores_text
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
@@ -152,7 +154,11 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
             callbacks=[train.Say(experiment.steps)],
             max_failures=arguments.max_failures,
         )
-    print(f"{outcome.ended} at step {outcome.step}: mean IoU {outcome.mean_iou:.4f} (best {outcome.best_mean_iou:.4f})")
+    if not math.isnan(outcome.best_mean_iou):
+        scores = f"mean IoU {outcome.mean_iou:.4f} (best {outcome.best_mean_iou:.4f})"
+    else:
+        scores = scores_text(outcome.mean_iou, outcome.score) if outcome.ended == FINISHED else "no validation"
+    print(f"{outcome.ended} at step {outcome.step}: {scores}")
     if outcome.ended == FINISHED:
         register(outcome.run_id)
     print(f"MLflow run {outcome.run_id} at {job.tracking_uri}; look at it with: {job.look(outcome.run_id)}")

@@ -19,7 +19,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, validation_metric
+from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, scores_text, validation_metric
 from miseg.recipes.experiment import to_dict
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import metrics, ray_cluster
@@ -292,5 +292,5 @@ class Say(UserCallback):
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Ray Train calls this with each rank's report."""
         report = metrics[0]
-        objective = "" if report["score"] == report["mean_iou"] else f"  objective {report['score']:.4f}"
-        print(f"step {report['step']:>6}/{self.steps}  mean_iou {report['mean_iou']:.4f}{objective}", flush=True)
+        scores = scores_text(report["mean_iou"], report["score"])
+        print(f"step {report['step']:>6}/{self.steps}  {scores}", flush=True)

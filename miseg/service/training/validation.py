@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,7 +38,8 @@ def validate(
         watched: hands on the batches that are read.
 
     Returns:
-        `step`, `mean_iou` (0 where there are no labels) and `score`, by which checkpoints and trials are compared.
+        `step`, `mean_iou` (nan where there are no labels) and `score`, by which checkpoints and trials are compared:
+        0 where there is neither a label nor an objective.
 
     Raises:
         StorageError: the checkpoint cannot be written, and the training shall stop then; on every rank.
@@ -55,10 +57,11 @@ def validate(
             match_K = _match_on_train(loop, dataset, watched)
             by_train = Evaluation(evaluation.clusters.matched(match_K), [], {})
             scores |= validation_metrics(by_train, loop.task.class_names, of_split("val", TRAIN_MATCH))
-    # Of checkpoints that are equally good the latest is kept: without labels, that is the last.
-    mean_iou = evaluation.matrix.mean_iou() if labelled and evaluation is not None else 0.0
+    mean_iou = evaluation.matrix.mean_iou() if labelled and evaluation is not None else math.nan
     objective = None if evaluation is None or selection == "labels" else evaluation.objective
-    metrics = {"step": loop.step, "mean_iou": mean_iou, "score": mean_iou if objective is None else objective}
+    # Of checkpoints that are equally good the latest is kept: with nothing to score by, that is the last.
+    score = objective if objective is not None else mean_iou if labelled else 0.0
+    metrics = {"step": loop.step, "mean_iou": mean_iou, "score": score}
     stopped = [""]
     if recorder is not None:
         try:

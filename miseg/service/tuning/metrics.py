@@ -39,7 +39,9 @@ class TuningMetrics(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         """A validation was reported."""
         self._best = max(self._best, result.get("mean_iou", -math.inf))
-        metrics.put("miseg_tuning_best_mean_iou_ratio", self.labels, self._best)
+        # Without labels there is none.
+        if math.isfinite(self._best):
+            metrics.put("miseg_tuning_best_mean_iou_ratio", self.labels, self._best)
         self._count(trials)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import tune
 
+from miseg.metric_names import scores_text
 from miseg.service.cluster.preemption import PreemptedError
 
 
@@ -83,7 +84,7 @@ class TuningProgress(tune.Callback):
 
 def _scores(result: dict[str, Any]) -> str:
     mean_iou, score = (result.get(name, float("nan")) for name in ("mean_iou", "score"))
-    return f"mean_iou {mean_iou:.4f}" + ("" if score == mean_iou else f"  objective {score:.4f}")
+    return scores_text(mean_iou, score)
 
 
 def _short(config: dict[str, Any]) -> str:

@@ -71,7 +71,8 @@ class TuningReport:
     @property
     def failures(self) -> list[str]:
         """Gaps in the tables, in words: confirmations that failed, or trials without any score."""
-        reasons = [] if self.trials["mean_iou"].notna().any() else ["no trial has a score"]
+        compared = METRIC if METRIC in self.trials else "mean_iou"
+        reasons = [] if self.trials[compared].notna().any() else ["no trial has a score"]
         rows = self.confirmation[["row", "seed", "ended"]].itertuples(index=False)
         return reasons + [f"{row} seed {seed}: {ended}" for row, seed, ended in rows if ended != FINISHED]
 
