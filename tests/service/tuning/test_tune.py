@@ -19,7 +19,7 @@ from tests.support import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
-STEPS, TRIALS = 20, 3
+STEPS, TRIALS = 20, 2
 
 
 class Job:
