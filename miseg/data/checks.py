@@ -14,14 +14,18 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo
 
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
+"""EXIF's and TIFF's tag."""
+_BIG_TIFF = (b"+\0", b"\0+")
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277
 OF_DAMAGED = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError)
 """Errors that Pillow raises on damaged files, beside its own: it believes what stands in them."""
@@ -56,7 +60,7 @@ def check_image(data: bytes) -> tuple[bytes, np.ndarray]:
     """
     picture = load_picture(data)
     _refuse_deep(picture, data)
-    orientation = picture.getexif().get(_ORIENTATION, 1)
+    orientation = picture.getexif().get(ORIENTATION, 1)
     if orientation != 1:
         raise BadFileError(f"EXIF orientation {orientation}: turn the pixels upright and save it without the tag")
     if picture.mode == "CMYK":
@@ -199,6 +203,18 @@ def tiff_bits(picture: Image.Image) -> int:
 def tiff_bands(picture: Image.Image) -> int:
     """Bands of a TIFF picture, by its header: Pillow leaves those beyond a colour's away without a word."""
     return picture.tag_v2.get(_SAMPLES_PER_PIXEL, 1)  # type: ignore[attr-defined]
+
+
+def tiff_orientation(file: BinaryIO) -> int:
+    """The Orientation tag of a TIFF file, 1 to 8; 1 where it has none. GDAL passes over it, and Pillow turns."""
+    try:
+        head = file.read(16)
+        directory = ImageFileDirectory_v2(head if head[2:4] in _BIG_TIFF else head[:8])
+        file.seek(directory.next)
+        directory.load(file)
+        return int(directory.get(ORIENTATION, 1))
+    except OF_DAMAGED:
+        return 1
 
 
 def _refuse_deep(picture: Image.Image, data: bytes) -> None:

@@ -15,6 +15,6 @@ def write_raster(path: Path, values: np.ndarray, **options: object) -> Path:
     shape = {"count": bands.shape[0], "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype.name}
     # Without a transform of its own every reader would warn.
     place = Affine(1, 0, 0, 0, -1, bands.shape[1])
-    with rasterio.open(path, "w", driver="GTiff", transform=place, **shape, **options) as file:
+    with rasterio.open(path, "w", **{"driver": "GTiff", "transform": place, **shape, **options}) as file:
         file.write(bands)
     return path

@@ -23,7 +23,7 @@ from miseg.data.checks import (
     tiff_bits,
 )
 from miseg.data.folders.hf_parquet import ParquetCell, content
-from miseg.data.folders.raster_bytes import RasterPixels, is_tiff, read_raster
+from miseg.data.folders.raster_bytes import RasterPixels, is_tiff, read_raster, says_more
 from miseg.data.packed.chips import SMALLEST_FLOAT
 
 _ORIENTATION = 0x0112
@@ -137,7 +137,8 @@ def _of_header(image: Path | bytes) -> tuple[int, str] | None:
         raise BadFileError(f"truncated or damaged ({error}): copy it again") from None
     with picture:
         if picture.format == "TIFF":
-            if tiff_bits(picture) > 8 or tiff_bands(picture) != len(picture.getbands()) or picture.mode in _OPACITY:
+            deep = tiff_bits(picture) > 8 or tiff_bands(picture) != len(picture.getbands())
+            if deep or picture.mode in _OPACITY or says_more(picture):
                 return None
         elif picture.format == "PNG" and (png_depth(_head(image)) or 8) > 8:
             return None
@@ -176,7 +177,7 @@ def _format(seen: _Seen) -> PixelFormat:
     else:
         full_scale = max(1, math.ceil(seen.highest))
     if seen.missing:
-        notes.append("Pixels without data (the files' nodata value, or NaN) count nowhere.")
+        notes.append("Pixels without data (the files' nodata value or mask, or NaN) count nowhere.")
     nodata = 0 if seen.missing and (bands, kind) not in ((1, "uint8"), (3, "uint8")) else None
     return PixelFormat(bands, kind, full_scale, nodata, opacity, tuple(notes))
 
@@ -238,6 +239,8 @@ def _read_raster(data: bytes, pixels: PixelFormat) -> ReadImage:
     if pixels.opacity and raster.alpha:
         valid &= values[..., -1] > 0
         values = values[..., :-1]
+    if values.shape[2] == 1 and (pixels.channels, pixels.dtype) == (3, "uint8"):
+        values = values.repeat(3, 2)  # grey among colours
     if (values.shape[2], values.dtype.name) != (pixels.channels, pixels.dtype):
         layout = _text(values.shape[2], values.dtype.name)
         raise BadFileError(f"{layout}, where the data set has {_text(pixels.channels, pixels.dtype)}")
@@ -259,13 +262,9 @@ def _values(raster: RasterPixels) -> tuple[np.ndarray, np.ndarray]:
         BadFileError: complex numbers, or integers that float32 cannot hold.
     """
     stored = raster.pixels
-    valid = np.ones(stored.shape[:2], bool)
     if stored.dtype.kind not in "iuf":
         raise BadFileError(f"pixels of type {stored.dtype}: save them as whole numbers or float")
-    if raster.nodata is not None:
-        valid &= (stored != raster.nodata).any(2)
-    if stored.dtype.kind == "f":
-        valid &= np.isfinite(stored).all(2)
+    valid = raster.valid()
     if stored.dtype in (np.uint8, np.uint16):
         return stored, valid
     if stored.dtype.kind in "iu" and valid.any() and np.abs(stored[valid].astype(np.float64)).max() > 2**24:

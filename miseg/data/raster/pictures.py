@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from PIL import Image
 
-from miseg.data.checks import BadFileError, check_image
+from miseg.data.checks import BadFileError, check_image, tiff_orientation
 from miseg.data.raster.grid import Grid, Window
 from miseg.data.raster.rasters import errors_naming, grid_of, open_raster
 
@@ -69,11 +69,12 @@ def open_picture(path: Path, channels: int, stored: StoredPixels = EIGHT_BITS) -
     """The image of `channels` channels in a PNG, JPEG or TIFF file, with pixels as `stored` says.
 
     Small PNG and JPEG files are understood as packing understands them. Of others, which GDAL reads, grey becomes three
-    equal channels, and a further channel that is marked as alpha says where there is data, as the nodata value does
-    that all channels of a pixel hold.
+    equal channels, and a further channel that is marked as alpha says where there is data, as the file's own mask does
+    and its nodata value, in all channels of a pixel or, signed or of float and not 0, in any.
 
     Raises:
-        ValueError: no such file; no raster, truncated or damaged; of another type; another number of channels.
+        ValueError: no such file; no raster, truncated or damaged; of another type; another number of channels;
+            a TIFF that is to be turned.
     """
     with open_raster(path) as source:
         grid = grid_of(source)
@@ -109,7 +110,12 @@ class _Opened:
     row of tiles below, do not begin again where a format is read from its top."""
 
     def __init__(self, path: Path, source: DatasetReader, grid: Grid, channels: int, stored: StoredPixels) -> None:
+        # Not at the top: images alone need no extra 'geo'.
+        from rasterio.enums import MaskFlags
+
         self.path, self.source, self.grid, self.channels, self.stored = path, source, grid, channels, stored
+        flags = source.mask_flag_enums[0]
+        self.masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         # Not at the top: images alone need no extra 'geo'.
@@ -121,8 +127,12 @@ class _Opened:
             layers = self.source.read(window=windows.Window(column, row, width, height))
         values = np.repeat(layers[:1], self.channels, 0) if len(layers) < self.channels else layers[: self.channels]
         valid = np.ones((height, width), bool) if len(layers) <= self.channels else layers[self.channels] > 0
-        if self.source.nodata is not None:
-            valid &= (values != self.source.nodata).any(0)
+        if self.masked:
+            valid &= self.source.dataset_mask(window=windows.Window(column, row, width, height)) > 0
+        if (nodata := self.source.nodata) is not None:
+            missing = values == nodata
+            # Such as -9999: in one channel alone it is no measurement either.
+            valid &= ~(missing.any(0) if nodata != 0 and values.dtype.kind in "if" else missing.all(0))
         if self.stored.dtype != "uint8":
             valid &= np.isfinite(values).all(0)
             if self.stored.nodata is not None:
@@ -144,6 +154,14 @@ def _check(path: Path, source: DatasetReader, channels: int, stored: StoredPixel
             f"{path}: pixels of type {', '.join(kinds)}: the model was trained on {trained}; convert it to {trained} "
             "as its training images were"
         )
+    if source.driver == "GTiff":
+        with path.open("rb") as file:
+            orientation = tiff_orientation(file)
+        if orientation in range(2, 9):
+            raise ValueError(
+                f"{path}: TIFF orientation {orientation}, and a map has the rows and columns that are stored: turn it "
+                "upright and save it without the tag"
+            )
     if source.colorinterp[0] is ColorInterp.palette:
         raise ValueError(f"{path}: a palette's numbers: save it as RGB")
     grey = source.count == 1 and channels == 3 and stored.dtype == "uint8"
