@@ -13,18 +13,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import torch
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
+from miseg.evaluation import BoundaryIoU, DenseCRF, match_clusters
 from miseg.evaluation.pictures import PanelRow
 from miseg.interface import Method
 from miseg.metric_names import BOUNDARY_IOU, INFERENCE_SECONDS, SECONDS_PER_IMAGE, TRAIN_MATCH, of_split
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.evaluation import dense_crf
+from miseg.service.evaluation.image_counts import write_images
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunDetails, Workspace
@@ -33,9 +32,6 @@ from miseg.service.training.artifacts import PANEL_ROWS, log_evaluation, validat
 from miseg.service.training.loop import resolve_precision
 from miseg.service.training.scoring import Counted, Evaluation, Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
-
-IMAGES_AT_ONCE = 256
-"""Images whose confusion matrices are written together."""
 
 
 @dataclass(frozen=True)
@@ -189,35 +185,6 @@ def _measure(
         only = watch_predictions(log, evaluation, task.class_names, step)
         log.close()
     return scores, rows, None if match_K is None else match_K.tolist(), {split: only} if only else {}
-
-
-def write_images(
-    path: Path, image_counts: Counted, clusters: ClusterCounts | None, match_K: torch.Tensor | None
-) -> None:
-    """Write the images' confusion matrices as Parquet, one row an image.
-
-    Columns: `id` and `counts`, the K * K counts of pixels with truth in rows, row by row, whose sum over images is the
-    split's own matrix. Of clusters (in `clusters`, over all images) that is by the match made on these images; a third
-    column, `counts_train_match`, is by `match_K`, where it was made on others.
-    """
-    own_K = None if clusters is None else match_clusters(clusters.counts)
-    matches = {"counts": own_K} | ({} if own_K is None or match_K is None else {"counts_train_match": match_K})
-    kinds = [pa.field("id", pa.string()), *(pa.field(name, pa.list_(pa.int64())) for name in matches)]
-    with pq.ParquetWriter(path, pa.schema(kinds), compression="zstd") as file:
-        for start in range(0, len(image_counts), IMAGES_AT_ONCE):
-            part = image_counts[start : start + IMAGES_AT_ONCE]
-            columns = {
-                name: [_matrix(counts, match).counts.flatten().tolist() for _, counts in part]
-                for name, match in matches.items()
-            }
-            file.write_table(pa.table({"id": [name for name, _ in part]} | columns, pa.schema(kinds)))
-
-
-def _matrix(counts: ConfusionMatrix | ClusterCounts, match_K: torch.Tensor | None) -> ConfusionMatrix:
-    if isinstance(counts, ConfusionMatrix):
-        return counts
-    assert match_K is not None
-    return counts.matched(match_K)
 
 
 def _scores(
