@@ -22,6 +22,7 @@ CORE = "core"
 """Stands for no extra."""
 
 BROUGHT: dict[str, set[str]] = {
+    "cldice": {"PIL", "packaging", "scipy"},
     "networks": {"PIL", "packaging", "yaml"},
     "weights": {"PIL", "packaging", "yaml"},
     "service": {"jsonschema", "starlette", "uvicorn"},
@@ -38,6 +39,7 @@ WITHOUT = {
     "geo": "import miseg.data.labels.annotations",
     "service": "import miseg.service.tuning.tune",
     "label": "import miseg.service.labelling.serve",
+    "cldice": "from miseg.evaluation import CenterlineDice; CenterlineDice((1,))",
     "crf": "from miseg.evaluation.crf import dense_crf\n"
     "import numpy\ndense_crf(numpy.zeros((2, 2, 3), 'uint8'), numpy.full((2, 2, 2), 0.5))",
 }

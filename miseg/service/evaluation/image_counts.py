@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from miseg.evaluation import ClusterCounts, ConfusionMatrix, match_clusters
+from miseg.evaluation import ClusterCounts, ConfusionMatrix, ImageMeanIoU, match_clusters
 from miseg.service.training.scoring import Counted
 
 IMAGES_AT_ONCE = 256
@@ -42,3 +42,11 @@ def _matrix(counts: ConfusionMatrix | ClusterCounts, match_K: torch.Tensor | Non
         return counts
     assert match_K is not None
     return counts.matched(match_K)
+
+
+def image_mean_iou(image_counts: Counted, num_classes: int, match_K: torch.Tensor | None) -> ImageMeanIoU:
+    """Mean IoU of single images; of clusters, by the class that `match_K` gives each."""
+    images = ImageMeanIoU(num_classes)
+    for _, counts in image_counts:
+        images.add(_matrix(counts, match_K).counts[None])
+    return images
