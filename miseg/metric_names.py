@@ -11,8 +11,17 @@ import math
 MEAN_IOU = "mean_iou"
 MICRO_IOU = "micro_iou"
 PIXEL_ACCURACY = "pixel_accuracy"
+IMAGE_MEAN_IOU = "image_mean_iou"
+"""Mean over images of each image's own mean IoU."""
+WORST_CLASS_IOU = "worst_class_iou"
+WORST_QUARTER_IOU = "worst_quarter_iou"
+"""Mean IoU of the quarter of the classes, rounded up, whose IoU is lowest."""
 BOUNDARY_IOU = "boundary_iou"
+CALIBRATION_ERROR = "expected_calibration_error"
+"""0..1, lower is better."""
+MEAN_CLDICE = "mean_cldice"
 CLASS_IOU = "iou"
+CLASS_CLDICE = "cldice"
 OBJECTIVE = "objective"
 """Objective that a method without labels raises in training: −loss, nats."""
 CLUSTER_ENTROPY = "cluster_entropy"
@@ -32,11 +41,19 @@ VALIDATION_OBJECTIVE = f"val/{OBJECTIVE}"
 OVERLAP_SCORES = (MEAN_IOU, MICRO_IOU, PIXEL_ACCURACY)
 """Scores of a confusion matrix, 0..1, higher is better."""
 
+FURTHER_SCORES = (IMAGE_MEAN_IOU, WORST_CLASS_IOU, WORST_QUARTER_IOU, BOUNDARY_IOU, CALIBRATION_ERROR, MEAN_CLDICE)
+"""Scores beside those of a confusion matrix, 0..1, that reports show where a run has them."""
+
 TITLES = {
     MEAN_IOU: "mean IoU",
     MICRO_IOU: "micro IoU",
     PIXEL_ACCURACY: "pixel accuracy",
+    IMAGE_MEAN_IOU: "image mean IoU",
+    WORST_CLASS_IOU: "worst class IoU",
+    WORST_QUARTER_IOU: "worst quarter IoU",
     BOUNDARY_IOU: "boundary IoU",
+    CALIBRATION_ERROR: "calibration error",
+    MEAN_CLDICE: "mean clDice",
     OBJECTIVE: "objective",
     INFERENCE_SECONDS: "inference seconds",
     TRAIN_MATCH_MEAN_IOU: "mean IoU, matched on train,",

@@ -24,6 +24,7 @@ MODULES = {
     "psycopg2_binary": "psycopg2",
     "pydensecrf2": "pydensecrf",
     "pyyaml": "yaml",
+    "scikit_image": "skimage",
     "scikit_learn": "sklearn",
 }
 """Distributions whose module has another name."""
@@ -36,6 +37,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "miseg/methods": ("networks",),
     "miseg/networks": ("networks",),
     "miseg/evaluation": ("networks",),
+    "miseg/evaluation/centerline.py": ("cldice",),
     "miseg/evaluation/crf.py": ("crf",),
     "miseg/evaluation/disagreement.py": ("service",),
     "miseg/evaluation/estimates.py": ("service",),
@@ -181,6 +183,7 @@ print(step.total.isfinite().all().item())
             "networks",
         ),
         ("from miseg.evaluation import match_clusters; match_clusters([[1, 2], [2, 1]])", "networks"),
+        ("from miseg.evaluation import CenterlineDice; CenterlineDice((1,))", "cldice"),
         ("from miseg.data.sources import catalog", "data"),
         ("import miseg.data.packed.dataset", "data"),
         ("import miseg.data.labels.annotations", "geo"),

@@ -23,6 +23,7 @@ CORE = "core"
 
 BROUGHT: dict[str, set[str]] = {
     "geo": {"packaging"},
+    "cldice": {"PIL", "packaging", "scipy"},
     "networks": {"PIL", "packaging", "yaml"},
     "weights": {"PIL", "packaging", "yaml"},
     "service": {"jsonschema", "starlette", "uvicorn"},
@@ -39,6 +40,7 @@ WITHOUT = {
     "geo": "import miseg.data.labels.annotations",
     "service": "import miseg.service.tuning.tune",
     "label": "import miseg.service.labelling.serve",
+    "cldice": "from miseg.evaluation import CenterlineDice; CenterlineDice((1,))",
     "crf": "from miseg.evaluation.crf import dense_crf\n"
     "import numpy\ndense_crf(numpy.zeros((2, 2, 3), 'uint8'), numpy.full((2, 2, 2), 0.5))",
 }

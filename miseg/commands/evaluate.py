@@ -5,6 +5,7 @@ Several runs are also compared: their predictions in one picture, their scores i
 miseg evaluate --run 3f0c9d… --split val
 miseg evaluate --run 3f0c9d… 81b2aa… c07d13…
 miseg evaluate --run 3f0c9d… --crf 1 5 10
+miseg evaluate --run 3f0c9d… --cldice pole fence
 miseg evaluate --run 3f0c9d… --points 1 5 10 50 --draws 10
 miseg evaluate --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
 """
@@ -39,6 +40,8 @@ class Evaluate(JobOptions):
     """Data set to measure on. Default: the one the models were trained on."""
     crf: tuple[int, ...] = ()
     """Iterations of a dense CRF after which the predictions are measured once more (extra crf), such as 1 5 10."""
+    cldice: tuple[str, ...] = ()
+    """Thin classes, such as pole or vessel, whose skeletons are measured: clDice (extra cldice)."""
     points: tuple[int, ...] = ()
     """Of a few-label method: numbers of labelled pixels a class, such as 1 5 10 50, from which every date is mapped."""
     draws: int = 10
@@ -72,10 +75,11 @@ def run(arguments: Evaluate) -> int:
     from miseg.service.command.start import packed, prepare
     from miseg.service.evaluation.compare import check_alike, compare, conditions
     from miseg.service.evaluation.evaluate import TrainedModel, check, evaluate
+    from miseg.service.evaluation.scores import FurtherMeasures
     from miseg.service.tracking import mlflow_runs, models
 
-    crf = [DenseCRF(iterations) for iterations in arguments.crf]
-    if crf:
+    measures = FurtherMeasures(tuple(map(DenseCRF, arguments.crf)), arguments.cldice)
+    if measures.crf:
         require("crf", "--crf, the dense CRF,", "pydensecrf")
     with tempfile.TemporaryDirectory() as folder:
         uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
@@ -100,15 +104,16 @@ def run(arguments: Evaluate) -> int:
             arguments.split = next(iter(experiments.values())).validation_split(splits)
         for checkpoint in checkpoints.values():
             check(checkpoint, PackedDataset.open(data), arguments.split)
+        measures.check(PackedDataset.open(data).info.classes, data)
         job = prepare(arguments, list(experiments.values()), splits=(arguments.split,))
         if arguments.points:
             return _few(arguments, checkpoints, job)
         if len(checkpoints) > 1:
-            run_id, columns, table, one_class = compare(checkpoints, job.data, arguments.split, job, crf)
+            run_id, columns, table, one_class = compare(checkpoints, job.data, arguments.split, job, measures)
         else:
             ((parent, checkpoint),) = checkpoints.items()
             model = TrainedModel(checkpoint, parent or None)
-            run_id, scores, _, by_prefix = evaluate(model, job.data, arguments.split, job, crf)
+            run_id, scores, _, by_prefix = evaluate(model, job.data, arguments.split, job, measures)
             columns, table = [""], [(name, [value]) for name, value in scores.items()]
             one_class = {f"the model ({prefix})": name for prefix, name in by_prefix.items()}
     _print_table(columns, table)

@@ -41,18 +41,13 @@ class ConfusionMatrix:
             ValueError: unequal shapes; or a value outside 0..K-1 other than an ignored truth. Nothing is counted then.
         """
         predicted, true = integers(prediction, "prediction"), integers(truth, "truth")
-        if predicted.shape != true.shape:
-            raise ValueError(
-                f"prediction of shape {tuple(predicted.shape)} for a truth of shape {tuple(true.shape)}: labels are "
-                "needed, of equal shape (argmax over classes first)"
-            )
-        true = true.to(predicted.device)
-        counted = true != self.ignore_index
-        predicted, true = predicted[counted], true[counted]
-        self._check_range(predicted, "prediction")
-        self._check_range(true, "truth")
-        cells = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
-        self.counts += cells.view(self.num_classes, self.num_classes).to(self.counts.device)
+        if predicted.shape == true.shape:
+            predicted, true = predicted.reshape(1, -1), true.reshape(1, -1)
+        self.add(count_images(predicted, true, self.num_classes, self.ignore_index))
+
+    def add(self, counts_NKK: Tensor) -> None:
+        """Count images by their confusion matrices, int64 [N, K, K] with truth in rows."""
+        self.counts += counts_NKK.sum(0).to(self.counts.device)
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add another matrix's counts to this one's. Raises ValueError where the number of classes differs."""
@@ -78,6 +73,18 @@ class ConfusionMatrix:
         """Mean in 0..1 of the classes' IoU, without `absent_classes`; nan for an empty matrix."""
         return self.iou_per_class().nanmean().item()
 
+    def worst_class_iou(self) -> float:
+        """Lowest IoU of a class in 0..1, without `absent_classes`; nan for an empty matrix."""
+        return self._lowest(1)
+
+    def worst_quarter_iou(self) -> float:
+        """Mean IoU in 0..1 of the quarter of the classes, rounded up, whose IoU is lowest; nan for an empty matrix.
+
+        `absent_classes` are left out before the quarter is taken.
+        """
+        occurring = self.num_classes - len(self.absent_classes())
+        return self._lowest(-(-occurring // 4))
+
     def micro_iou(self) -> float:
         """Sum of TP over sum of unions, 0..1; nan for an empty matrix."""
         hits_K, unions_K = self._hits_and_unions()
@@ -94,14 +101,48 @@ class ConfusionMatrix:
         hits_K = self.counts.diagonal()
         return hits_K, self.counts.sum(0) + self.counts.sum(1) - hits_K
 
-    def _check_range(self, labels: Tensor, name: str) -> None:
-        outside = labels[(labels < 0) | (labels >= self.num_classes)]
-        if outside.numel():
-            values = ", ".join(str(value) for value in outside.unique()[:8].tolist())
-            allowed = f"0..{self.num_classes - 1}"
-            if name == "truth":
-                allowed += f" or {self.ignore_index} (ignored)"
-            raise ValueError(f"{name} holds {values} in {outside.numel()} pixels: expected {allowed}")
+    def _lowest(self, number: int) -> float:
+        iou_K = self.iou_per_class()
+        return iou_K[~iou_K.isnan()].sort().values[:number].mean().item()
+
+
+def count_images(
+    prediction: Tensor | np.ndarray, truth: Tensor | np.ndarray, num_classes: int, ignore_index: int = IGNORE_INDEX
+) -> Tensor:
+    """Confusion matrices of single images, int64 [N, K, K] with truth in rows, on the labels' device.
+
+    Args:
+        prediction: integer labels [N, ...].
+        truth: integer labels of the same shape, or the ignore index.
+        num_classes: K.
+        ignore_index: truth value of pixels that do not count; what was predicted there is not looked at.
+
+    Raises:
+        TypeError: labels that are no integers.
+        ValueError: unequal shapes; or a value outside 0..K-1 other than an ignored truth.
+    """
+    predicted, true = integers(prediction, "prediction"), integers(truth, "truth")
+    if predicted.shape != true.shape:
+        raise ValueError(
+            f"prediction of shape {tuple(predicted.shape)} for a truth of shape {tuple(true.shape)}: labels are "
+            "needed, of equal shape (argmax over classes first)"
+        )
+    true = true.to(predicted.device)
+    counted = true != ignore_index
+    image = torch.arange(len(true), device=true.device).view(-1, *(1,) * (true.ndim - 1)).expand_as(true)[counted]
+    predicted, true = predicted[counted], true[counted]
+    _check_range(predicted, num_classes, "prediction")
+    _check_range(true, num_classes, "truth", f" or {ignore_index} (ignored)")
+    cells_of = (image * num_classes + true) * num_classes + predicted
+    cells = torch.bincount(cells_of, minlength=len(counted) * num_classes**2)
+    return cells.view(-1, num_classes, num_classes)
+
+
+def _check_range(labels: Tensor, num_classes: int, name: str, also: str = "") -> None:
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if outside.numel():
+        values = ", ".join(str(value) for value in outside.unique()[:8].tolist())
+        raise ValueError(f"{name} holds {values} in {outside.numel()} pixels: expected 0..{num_classes - 1}{also}")
 
 
 def integers(labels: Tensor | np.ndarray, name: str) -> Tensor:

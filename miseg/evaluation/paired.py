@@ -88,8 +88,8 @@ class ImageCounts:
         return _mean_iou(self.hits_NK.sum(0) - self.hits_NK, self.unions_NK.sum(0) - self.unions_NK)
 
     def image_iou(self) -> np.ndarray:
-        """Mean IoU of each image by itself, [N]: to rank images, never a score."""
-        return self.mean_iou(np.eye(len(self.ids)))
+        """Mean IoU of each image by itself, [N]; nan where none of its pixels counts."""
+        return _mean_iou(self.hits_NK, self.unions_NK)
 
 
 def _mean_iou(hits_BK: np.ndarray, unions_BK: np.ndarray) -> np.ndarray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import Field, dataclass, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from miseg.networks.architectures import ARCHITECTURES, ArchitectureName, check
 from miseg.networks.encoders.table import Colours, standardisation
 from miseg.networks.registry import Network, register_network
+from miseg.settings import ADDED_LATER
 
 
 @register_network("miseg.networks.unet:UNet")
@@ -144,6 +145,10 @@ class VGG:
             raise ValueError(f"width = {self.width}: use 1 or more (published: 64)")
 
 
+INFOSEG_GRID = 8
+"""Positions a side of a flattened map of InfoSeg: what is left of 128 pixels after four halvings."""
+
+
 @dataclass(frozen=True)
 class InfoSegNetwork:
     """InfoSeg's network: three blocks to local features, two more to the features of the whole image."""
@@ -156,12 +161,20 @@ class InfoSegNetwork:
     """Whether the network sees the image's edges beside its colours."""
     normalisation: Literal["batch", "group"] = "batch"
     """Batch norm in the blocks, or group norm, which does not depend on the batch."""
+    high: Literal["pooled", "flattened"] = field(default="pooled", metadata=ADDED_LATER)
+    """Input of the two blocks to the features of the whole image, and what is done with their map: the features before
+    the local ones, averaged over the image; or the local features, flattened at 8 x 8 positions (equation 4.5)."""
 
     def __post_init__(self) -> None:
         if self.features < 1:
             raise ValueError(f"features = {self.features}: use 1 or more; the paper uses 2048")
         if self.width < 1:
             raise ValueError(f"width = {self.width}: use 1 or more")
+        if self.high == "flattened" and self.features % INFOSEG_GRID**2:
+            raise ValueError(
+                f"features = {self.features}: flattened high-level features have as many of each of "
+                f"{INFOSEG_GRID} x {INFOSEG_GRID} positions; use a multiple of {INFOSEG_GRID**2}"
+            )
 
 
 def networks_of(settings: Any) -> list[Network]:

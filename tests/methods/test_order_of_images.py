@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -59,29 +59,50 @@ def in_batches(order: list[int], size: int) -> Iterator[Batch]:
         yield Batch(batch.images_NCHW[rows], batch.labels_NHW[rows], ids, groups=groups)
 
 
-def scores(method: Method, order: list[int], size: int) -> tuple[Tensor, dict[str, Tensor], float, Tensor]:
-    """Pixels by class, those of each image, the objective (0 where there is none) and pixels of outlines."""
-    boundary = BoundaryIoU(TASK.num_classes) if method.emits == "classes" else None
+class Scores(NamedTuple):
+    """Pixels by class, those of each image, the objective (0 where there is none), pixels of outlines and the scores
+    of images and probabilities (0 of clusters)."""
+
+    counts: Tensor
+    of_images: dict[str, Tensor]
+    objective: float
+    outlines: Tensor
+    image_iou: float
+    calibration_error: float
+
+
+def scores(method: Method, order: list[int], size: int) -> Scores:
+    shapes = (BoundaryIoU(TASK.num_classes),) if method.emits == "classes" else ()
     counted: Counted = []
     result = evaluate(
-        method, TASK, in_batches(order, size), torch.device("cpu"), scoring=Scoring(0, boundary, image_counts=counted)
+        method, TASK, in_batches(order, size), torch.device("cpu"), scoring=Scoring(0, shapes, image_counts=counted)
     )
-    outlines = torch.zeros(0) if boundary is None else boundary.unions
-    return result.matrix.counts, {name: matrix.counts for name, matrix in counted}, result.objective or 0.0, outlines
+    return Scores(
+        result.matrix.counts,
+        {name: matrix.counts for name, matrix in counted},
+        result.objective or 0.0,
+        shapes[0].unions if shapes else torch.zeros(0),
+        result.image_iou.mean() if result.image_iou else 0.0,
+        result.calibration.error() if result.calibration else 0.0,
+    )
 
 
 @every_method
 def test_scores_depend_neither_on_the_order_of_the_images_nor_on_their_batches(config_type: type) -> None:
     method = decided(with_examples(tiny(config_type)))
-    counts, of_images, objective, outlines = scores(method, ORDERS[0], 4)
-    assert (objective != 0) == (method.emits == "clusters")
+    first = scores(method, ORDERS[0], 4)
+    assert (first.objective != 0) == (method.emits == "clusters")
+    assert (first.image_iou != 0) == (method.emits == "classes")
+    assert (first.calibration_error != 0) == (method.supervision == "dense")
     for order, size in ((ORDERS[1], 4), (ORDERS[2], 1), (ORDERS[2], 6)):
-        other_counts, other_of_images, other_objective, other_outlines = scores(method, order, size)
+        other = scores(method, order, size)
         # A pixel on the edge between two classes may fall either way by rounding.
-        assert (counts - other_counts).abs().sum() <= 0.002 * counts.sum()
-        assert (outlines - other_outlines).abs().sum() <= 0.002 * outlines.sum()
-        assert all((of_images[name] - other_of_images[name]).abs().sum() <= 4 for name in of_images)
-        assert other_objective == pytest.approx(objective, rel=2e-5, abs=1e-6)
+        assert (first.counts - other.counts).abs().sum() <= 0.002 * first.counts.sum()
+        assert (first.outlines - other.outlines).abs().sum() <= 0.002 * first.outlines.sum()
+        assert all((first.of_images[name] - other.of_images[name]).abs().sum() <= 4 for name in first.of_images)
+        assert other.objective == pytest.approx(first.objective, rel=2e-5, abs=1e-6)
+        assert other.image_iou == pytest.approx(first.image_iou, abs=2e-3)
+        assert other.calibration_error == pytest.approx(first.calibration_error, abs=2e-3)
 
 
 def held_out_loss(method: Method, batches: list[Batch]) -> float:

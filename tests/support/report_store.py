@@ -134,6 +134,7 @@ class Study:
             Metric("test/mean_iou", float(per_class.mean()), 0, 0),
             Metric("test/pixel_accuracy", accuracy, 0, 0),
         ]
+        metrics += [Metric("test/expected_calibration_error", 0.2 * (1 - own), 0, 0)]
         metrics += [Metric("test/micro_iou", float(hits.sum() / (3 * PIXELS * self.images)), 0, 0)]
         tags = {"miseg.kind": "evaluation"} | common
         if self.supervision == "none":

@@ -19,6 +19,7 @@ from miseg.service.benchmarks.rows import BenchmarkRow
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster import ray_cluster
 from miseg.service.evaluation import dense_crf
+from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.training import streams as ingest
 from miseg.service.training.loop import Loop
 
@@ -57,9 +58,9 @@ def _images_per_second(data: str, batch_size: int, cores: int) -> float:
     ray_cluster.connect("local")
     try:
         resources = ray_cluster.resources(1, 1)
-        dense_crf.refine(files, dataset, "val", [DenseCRF(1)], resources)
+        dense_crf.refine(files, dataset, "val", FurtherMeasures((DenseCRF(1),)), resources)
         started = time.perf_counter()
-        (refined,) = dense_crf.refine(files, dataset, "val", [DenseCRF(10)], resources)
+        (refined,) = dense_crf.refine(files, dataset, "val", FurtherMeasures((DenseCRF(10),)), resources)
         return refined.images / (time.perf_counter() - started)
     finally:
         ray.shutdown()

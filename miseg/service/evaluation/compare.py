@@ -11,18 +11,28 @@ from pathlib import Path
 from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import DenseCRF
 from miseg.evaluation.pictures import PanelRow, comparison
-from miseg.metric_names import BOUNDARY_IOU, CLASS_IOU, INFERENCE_SECONDS, OVERLAP_SCORES, SECONDS_PER_IMAGE, TITLES
+from miseg.metric_names import (
+    CLASS_CLDICE,
+    CLASS_IOU,
+    FURTHER_SCORES,
+    INFERENCE_SECONDS,
+    MEAN_CLDICE,
+    OVERLAP_SCORES,
+    SECONDS_PER_IMAGE,
+    TITLES,
+)
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
+from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import parameters
 from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training.artifacts import write_table
 
-MEASURES = (*OVERLAP_SCORES, BOUNDARY_IOU, INFERENCE_SECONDS)
-"""Metrics below the classes in the table."""
+MEASURES = (*OVERLAP_SCORES, *(name for name in FURTHER_SCORES if name != MEAN_CLDICE), INFERENCE_SECONDS)
+"""Metrics below the classes in the table; clDice follows them where it is asked for."""
 
 Table = list[tuple[str, list[float]]]
 """Rows by name; nan where a method has no such value."""
@@ -73,7 +83,7 @@ def compare(
     data: str,
     split: str,
     workspace: Workspace,
-    crf: Sequence[DenseCRF] = (),
+    measures: FurtherMeasures | None = None,
 ) -> tuple[str, list[str], Table, dict[str, str]]:
     """Measure checkpoints on a split, each as `evaluate` does; the comparison's run id and its table.
 
@@ -82,7 +92,8 @@ def compare(
         data: the packed data set.
         split: which of its splits.
         workspace: where the runs are kept, and whether a GPU is to be had.
-        crf: settings of the dense CRF, each a further column of the table for each method, but not of the picture.
+        measures: what is measured beside what every evaluation measures; each setting of the dense CRF is a further
+            column of the table for each method, but not of the picture.
 
     Returns:
         The MLflow run, the table's columns, its rows, and the only class that is predicted, by the columns of which
@@ -92,6 +103,7 @@ def compare(
         ValueError: as `evaluate`.
         CheckpointError: a damaged checkpoint.
     """
+    measures = measures or FurtherMeasures()
     dataset = PackedDataset.open(data)
     experiments = {run_id: checkpoint_files.read_experiment(folder_of_run) for run_id, folder_of_run in folders.items()}
     titles = titles_of(experiments)
@@ -100,15 +112,15 @@ def compare(
     one_class: dict[str, str] = {}
     shown: dict[str, list[PanelRow]] = {}
     for title, (run_id, folder_of_run) in zip(titles, folders.items(), strict=True):
-        report = evaluate(TrainedModel(folder_of_run, run_id), data, split, workspace, crf)
+        report = evaluate(TrainedModel(folder_of_run, run_id), data, split, workspace, measures)
         scores[title], shown[title] = report.scores, report.panels
         evaluations.append(report.run_id)
         one_class |= {
             column: report.one_class[prefix]
-            for column, prefix in _prefixes(title, split, crf).items()
+            for column, prefix in _prefixes(title, split, measures.crf).items()
             if prefix in report.one_class
         }
-    columns, table = table_of(scores, dataset.info.classes, split, crf)
+    columns, table = table_of(scores, dataset.info.classes, split, measures)
     # An evaluation's id stands for its checkpoint too: the best and the last of one run are two comparisons.
     details = RunDetails(
         f"compare {split}: {', '.join(titles)}"[:200],
@@ -169,17 +181,24 @@ def titles_of(experiments: Mapping[str, Experiment]) -> list[str]:
 
 
 def table_of(
-    scores: Mapping[str, Mapping[str, float]], class_names: Sequence[str], split: str, crf: Sequence[DenseCRF] = ()
+    scores: Mapping[str, Mapping[str, float]],
+    class_names: Sequence[str],
+    split: str,
+    measures: FurtherMeasures | None = None,
 ) -> tuple[list[str], Table]:
     """Scores by method and metric name as a table: a column for each method and after it one for each CRF."""
-    measures = {name: f"{CLASS_IOU}/{name}" for name in class_names} | {TITLES[name]: name for name in MEASURES}
-    if crf:
-        measures["CRF seconds"] = SECONDS_PER_IMAGE
+    measures = measures or FurtherMeasures()
+    rows = {name: f"{CLASS_IOU}/{name}" for name in class_names} | {TITLES[name]: name for name in MEASURES}
+    if measures.thin:
+        rows |= {f"clDice of {name}": f"{CLASS_CLDICE}/{name}" for name in measures.thin}
+        rows[TITLES[MEAN_CLDICE]] = MEAN_CLDICE
+    if measures.crf:
+        rows["CRF seconds"] = SECONDS_PER_IMAGE
     columns = {}
     for title, of_method in scores.items():
-        for column, prefix in _prefixes(title, split, crf).items():
-            columns[column] = [of_method.get(f"{prefix}/{metric}", math.nan) for metric in measures.values()]
-    return list(columns), [(name, list(row)) for name, *row in zip(measures, *columns.values(), strict=True)]
+        for column, prefix in _prefixes(title, split, measures.crf).items():
+            columns[column] = [of_method.get(f"{prefix}/{metric}", math.nan) for metric in rows.values()]
+    return list(columns), [(name, list(row)) for name, *row in zip(rows, *columns.values(), strict=True)]
 
 
 def _prefixes(title: str, split: str, crf: Sequence[DenseCRF]) -> dict[str, str]:

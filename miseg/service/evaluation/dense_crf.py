@@ -15,14 +15,18 @@ import ray
 import torch
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.evaluation import BoundaryIoU, ConfusionMatrix, DenseCRF, dense_crf
+from miseg.evaluation import CalibrationError, ConfusionMatrix, ImageMeanIoU, dense_crf
 from miseg.evaluation.clusters import of_classes
 from miseg.interface import Task
+from miseg.metric_names import SECONDS_PER_IMAGE, of_split
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.evaluation.scores import FurtherMeasures, Shapes
 from miseg.service.training import streams as ingest
+from miseg.service.training.artifacts import validation_metrics
 from miseg.service.training.loop import resolve_precision
+from miseg.service.training.scoring import Evaluation
 
 ACTOR_CPUS = 0.25
 """CPUs that the predicting actor asks for: on a machine of one or two it must leave room for decoding and the CRF."""
@@ -30,36 +34,69 @@ ACTOR_CPUS = 0.25
 
 @dataclass
 class Refined:
-    """Scores of the predictions after one setting of the CRF.
+    """Counts of the predictions after one setting of the CRF.
 
     Attributes:
         matrix: confusion matrix over the split.
-        boundary: the same for outlines.
+        shapes: outlines and skeletons.
+        image_iou: mean IoU of single images.
+        calibration: of the probabilities that the CRF leaves.
         seconds: wall time that the CRF took over all images, in tasks of one thread each.
         images: number of images.
     """
 
     matrix: ConfusionMatrix
-    boundary: BoundaryIoU
+    shapes: Shapes
+    image_iou: ImageMeanIoU
+    calibration: CalibrationError
     seconds: float = 0.0
     images: int = 0
+
+    @classmethod
+    def of(cls, task: Task, thin: Sequence[str]) -> Refined:
+        """Nothing counted yet."""
+        classes = task.num_classes, task.ignore_index
+        calibration = CalibrationError(ignore_index=task.ignore_index)
+        return cls(ConfusionMatrix(*classes), Shapes.of(task, thin), ImageMeanIoU(*classes), calibration)
+
+    def update(self, probabilities_KHW: np.ndarray, truth_HW: np.ndarray) -> None:
+        """Count an image."""
+        confidence_1HW, prediction_1HW = torch.as_tensor(probabilities_KHW)[None].max(1)
+        truth_1HW = torch.as_tensor(truth_HW.astype(np.int64))[None]
+        self.calibration.update(confidence_1HW, prediction_1HW, truth_1HW)
+        self.matrix.update(prediction_1HW, truth_1HW)
+        self.image_iou.update(prediction_1HW, truth_1HW)
+        for counter in self.shapes.counters:
+            counter.update(prediction_1HW, truth_1HW)
+
+    @property
+    def sums(self) -> list[torch.Tensor]:
+        """All counts, which add up over images."""
+        calibration = self.calibration.sums, self.calibration.undefined
+        return [self.matrix.counts, self.image_iou.sums, *calibration, *self.shapes.sums]
+
+    def scores(self, class_names: Sequence[str], prefix: str) -> dict[str, float]:
+        """By their names in MLflow."""
+        counted = Evaluation(self.matrix, [], {}, image_iou=self.image_iou, calibration=self.calibration)
+        scores = validation_metrics(counted, class_names, prefix) | self.shapes.scores(prefix)
+        return scores | {of_split(prefix, SECONDS_PER_IMAGE): self.seconds / max(1, self.images)}
 
 
 def refine(
     files: Mapping[str, bytes],
     dataset: PackedDataset,
     split: str,
-    settings: Sequence[DenseCRF],
+    measures: FurtherMeasures,
     resources: Resources,
     match: Sequence[int] | None = None,
 ) -> list[Refined]:
-    """The labelled images of a split predicted, refined under each of `settings` and counted.
+    """The labelled images of a split predicted, refined under each setting and counted.
 
     Args:
         files: a checkpoint's files by name.
         dataset: the packed data set, of three channels.
         split: which of its splits.
-        settings: settings of the CRF.
+        measures: settings of the CRF, and thin classes.
         resources: whether a GPU is to be had, and how many threads the prediction takes.
         match: the class of each cluster, where the method emits clusters.
 
@@ -80,17 +117,14 @@ def refine(
         num_gpus=int(resources.use_gpu),
     )
     counted = predicted.map_batches(
-        functools.partial(_refine_rows, settings=list(settings), task=task), batch_size=1, num_cpus=ingest.TASK_CPUS
+        functools.partial(_refine_rows, measures=measures, task=task), batch_size=1, num_cpus=ingest.TASK_CPUS
     )
-    by_setting = [
-        Refined(ConfusionMatrix(task.num_classes, task.ignore_index), BoundaryIoU(task.num_classes, task.ignore_index))
-        for _ in settings
-    ]
+    by_setting = [Refined.of(task, measures.thin) for _ in measures.crf]
     for row in counted.iter_rows():
         refined = by_setting[row["setting"]]
-        refined.matrix.counts += torch.as_tensor(np.array(row["counts"]))
-        refined.boundary.intersections += torch.as_tensor(np.array(row["intersections"]))
-        refined.boundary.unions += torch.as_tensor(np.array(row["unions"]))
+        of_image = torch.as_tensor(np.array(row["sums"])).split([sums.numel() for sums in refined.sums])
+        for sums, part in zip(refined.sums, of_image, strict=True):
+            sums += part.view_as(sums)
         refined.seconds += row["seconds"]
         refined.images += 1
     return by_setting
@@ -129,26 +163,21 @@ class ProbabilityActor:
             yield rows | {"probabilities": probabilities_NKHW.float().cpu().numpy()}
 
 
-def _refine_rows(columns: dict[str, Any], settings: Sequence[DenseCRF], task: Task) -> Iterator[dict[str, Any]]:
+def _refine_rows(columns: dict[str, Any], measures: FurtherMeasures, task: Task) -> Iterator[dict[str, Any]]:
     torch.set_num_threads(1)
     if "labels" not in columns:
         return
     for image, labels, probabilities in zip(
         *(ingest.dense(columns[name]) for name in ("images", "labels", "probabilities")), strict=True
     ):
-        for number, crf in enumerate(settings):
+        for number, crf in enumerate(measures.crf):
             started = time.perf_counter()
             refined_KHW = dense_crf(image, probabilities.clip(0, 1), crf.iterations, settings=crf)
             seconds = time.perf_counter() - started
-            prediction_1HW, truth_1HW = refined_KHW.argmax(0)[None], labels[None].astype(np.int64)
-            matrix = ConfusionMatrix(task.num_classes, task.ignore_index)
-            matrix.update(prediction_1HW, truth_1HW)
-            boundary = BoundaryIoU(task.num_classes, task.ignore_index)
-            boundary.update(prediction_1HW, truth_1HW)
+            of_image = Refined.of(task, measures.thin)
+            of_image.update(refined_KHW, labels)
             yield {
                 "setting": np.array([number]),
-                "counts": matrix.counts.numpy()[None],
-                "intersections": boundary.intersections.numpy()[None],
-                "unions": boundary.unions.numpy()[None],
+                "sums": torch.cat([sums.flatten() for sums in of_image.sums]).numpy()[None],
                 "seconds": np.array([seconds]),
             }

@@ -13,29 +13,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import torch
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, DenseCRF, match_clusters
+from miseg.evaluation import match_clusters
 from miseg.evaluation.pictures import PanelRow
 from miseg.interface import Method
-from miseg.metric_names import BOUNDARY_IOU, INFERENCE_SECONDS, SECONDS_PER_IMAGE, TRAIN_MATCH, of_split
+from miseg.metric_names import INFERENCE_SECONDS, of_split
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.evaluation import dense_crf
+from miseg.service.evaluation.image_counts import write_images
+from miseg.service.evaluation.scores import FurtherMeasures, Shapes, scores_of, write_scores
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
-from miseg.service.training.artifacts import PANEL_ROWS, log_evaluation, validation_metrics, watch_predictions
+from miseg.service.training.artifacts import PANEL_ROWS, log_evaluation, watch_predictions, write_table
 from miseg.service.training.loop import resolve_precision
 from miseg.service.training.scoring import Counted, Evaluation, Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
 
-IMAGES_AT_ONCE = 256
-"""Images whose confusion matrices are written together."""
+CALIBRATION_COLUMNS = ("above", "up_to", "pixels", "mean_confidence", "share_right")
 
 
 @dataclass(frozen=True)
@@ -68,27 +67,31 @@ def evaluate(
     data: str,
     split: str,
     workspace: Workspace,
-    crf: Sequence[DenseCRF] = (),
+    measures: FurtherMeasures | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> EvaluationReport:
     """Measure a trained model on a split, as an MLflow run below the one that trained it.
 
-    The run's artifact `images/<split>-images.parquet` has each image's own confusion matrix: see `write_images`.
+    Among the run's artifacts, `images/<split>-images.parquet` has each image's own confusion matrix (see
+    `write_images`), `tables/scores-<split>.json` and `.csv` have the scores, and `tables/calibration-<split>.csv` the
+    bins of the calibration error.
 
     Args:
         model: what is measured.
         data: the packed data set.
         split: which of its splits.
         workspace: where the run is kept, and whether a GPU is to be had.
-        crf: settings of the dense CRF under which the predictions are measured once more, each.
+        measures: what is measured beside what every evaluation measures.
         tags: further tags of the run; an evaluation with other tags is another run.
 
     Raises:
         ValueError: as `check`.
         CheckpointError: a damaged checkpoint.
     """
+    measures = measures or FurtherMeasures()
     dataset, tracking_uri, resources = PackedDataset.open(data), workspace.tracking_uri, workspace.resources
     manifest = check(model.folder, dataset, split)
+    measures.check(dataset.info.classes, dataset.uri)
     task = ingest.task_of(dataset)
     experiment = checkpoint_files.read_experiment(model.folder)
     name = f"evaluate-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{model.run_id or 'folder'}"
@@ -109,18 +112,22 @@ def evaluate(
     }
     worker = ray.remote(_measure).options(num_cpus=resources.per_worker["CPU"], num_gpus=int(resources.use_gpu))
     try:
-        scores, panels, match, one_class = ray.get(worker.remote(files, data, split, journal, resources.threads))
-        if crf:
-            refined = dense_crf.refine(files, dataset, split, crf, resources, match)
-            scores |= _crf_scores(refined, crf, task.class_names, split)
-            one_class |= {
-                f"{split}/crf_{settings.iterations}": task.class_names[only]
-                for of_crf, settings in zip(refined, crf, strict=True)
-                if (only := of_crf.matrix.only_prediction()) is not None
-            }
-            log = Journal(**journal)
+        measured = worker.remote(files, data, split, measures.thin, journal, resources.threads)
+        scores, panels, match, one_class = ray.get(measured)
+        log = Journal(**journal)
+        if measures.crf:
+            refined = dense_crf.refine(files, dataset, split, measures, resources, match)
+            for of_crf, settings in zip(refined, measures.crf, strict=True):
+                prefix = f"{split}/crf_{settings.iterations}"
+                scores |= of_crf.scores(task.class_names, prefix)
+                if (only := of_crf.matrix.only_prediction()) is not None:
+                    one_class[prefix] = task.class_names[only]
             log.metrics(manifest["step"], scores)
-            log.close()
+        about = {"run": run_id, "data": data, "data_fingerprint": dataset.fingerprint, "split": split}
+        with tempfile.TemporaryDirectory() as folder:
+            for path in write_scores(Path(folder), split, scores, about | {"step": manifest["step"]}):
+                log.artifact(path, "tables")
+        log.close()
     except Exception as error:
         mlflow_runs.fail_run(tracking_uri, run_id, error)
         raise
@@ -149,7 +156,7 @@ def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, A
 
 
 def _measure(
-    files: dict[str, bytes], data: str, split: str, journal: dict[str, Any], threads: int
+    files: dict[str, bytes], data: str, split: str, thin: Sequence[str], journal: dict[str, Any], threads: int
 ) -> tuple[dict[str, float], list[PanelRow], list[int] | None, dict[str, str]]:
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -159,7 +166,7 @@ def _measure(
         method, experiment, task = checkpoint.open_method(checkpoint_folder, device)
         step = checkpoint_files.verify(checkpoint_folder)["step"]
         precision = resolve_precision(experiment.precision, device)
-        boundary = BoundaryIoU(task.num_classes, task.ignore_index)
+        shapes = Shapes.of(ingest.task_of(dataset), thin)
         if method.supervision == "few":
             method.fit_support(batch.to(device) for batch in ingest.examples(dataset, split, experiment))
 
@@ -173,8 +180,8 @@ def _measure(
             assert counted is not None
             match_K = match_clusters(counted.counts)
         image_counts: Counted = []
-        evaluation = score(split, Scoring(PANEL_ROWS, boundary, match_K, image_counts=image_counts))
-        scores = _scores(evaluation, boundary, task.class_names, split, matched_on_train=match_K is not None)
+        evaluation = score(split, Scoring(PANEL_ROWS, shapes.counters, match_K, image_counts=image_counts))
+        scores = scores_of(evaluation, shapes, image_counts, task.class_names, split, match_K)
         if evaluation.samples:
             image_1CHW = evaluation.samples[0][0].images_NCHW[:1]
             scores[of_split(split, INFERENCE_SECONDS)] = inference_seconds(method, image_1CHW, device, precision)
@@ -183,55 +190,16 @@ def _measure(
         images = Path(folder) / f"{split}-images.parquet"
         write_images(images, image_counts, evaluation.clusters, match_K)
         log.artifact(images, "images")
+        if evaluation.calibration is not None:
+            bins = Path(folder) / f"calibration-{split}.csv"
+            write_table(bins, CALIBRATION_COLUMNS, evaluation.calibration.table())
+            log.artifact(bins, "tables")
         if match_K is None and evaluation.clusters is not None:
             match_K = match_clusters(evaluation.clusters.counts)
         rows = log_evaluation(log, dataset, experiment, evaluation, step=step, split=split)
         only = watch_predictions(log, evaluation, task.class_names, step)
         log.close()
     return scores, rows, None if match_K is None else match_K.tolist(), {split: only} if only else {}
-
-
-def write_images(
-    path: Path, image_counts: Counted, clusters: ClusterCounts | None, match_K: torch.Tensor | None
-) -> None:
-    """Write the images' confusion matrices as Parquet, one row an image.
-
-    Columns: `id` and `counts`, the K * K counts of pixels with truth in rows, row by row, whose sum over images is the
-    split's own matrix. Of clusters (in `clusters`, over all images) that is by the match made on these images; a third
-    column, `counts_train_match`, is by `match_K`, where it was made on others.
-    """
-    own_K = None if clusters is None else match_clusters(clusters.counts)
-    matches = {"counts": own_K} | ({} if own_K is None or match_K is None else {"counts_train_match": match_K})
-    kinds = [pa.field("id", pa.string()), *(pa.field(name, pa.list_(pa.int64())) for name in matches)]
-    with pq.ParquetWriter(path, pa.schema(kinds), compression="zstd") as file:
-        for start in range(0, len(image_counts), IMAGES_AT_ONCE):
-            part = image_counts[start : start + IMAGES_AT_ONCE]
-            columns = {
-                name: [_matrix(counts, match).counts.flatten().tolist() for _, counts in part]
-                for name, match in matches.items()
-            }
-            file.write_table(pa.table({"id": [name for name, _ in part]} | columns, pa.schema(kinds)))
-
-
-def _matrix(counts: ConfusionMatrix | ClusterCounts, match_K: torch.Tensor | None) -> ConfusionMatrix:
-    if isinstance(counts, ConfusionMatrix):
-        return counts
-    assert match_K is not None
-    return counts.matched(match_K)
-
-
-def _scores(
-    evaluation: Evaluation, boundary: BoundaryIoU, class_names: Sequence[str], split: str, *, matched_on_train: bool
-) -> dict[str, float]:
-    if evaluation.clusters is None:
-        return validation_metrics(evaluation, class_names, split) | {of_split(split, BOUNDARY_IOU): boundary.mean()}
-    own = evaluation._replace(matrix=evaluation.clusters.matched(match_clusters(evaluation.clusters.counts)))
-    scores = validation_metrics(own, class_names, split)
-    if not matched_on_train:
-        return scores
-    prefix = of_split(split, TRAIN_MATCH)
-    by_train = validation_metrics(Evaluation(evaluation.matrix, [], {}), class_names, prefix)
-    return scores | by_train | {of_split(prefix, BOUNDARY_IOU): boundary.mean()}
 
 
 @torch.no_grad()
@@ -254,17 +222,3 @@ def inference_seconds(
         wait()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[2:])
-
-
-def _crf_scores(
-    by_setting: Sequence[dense_crf.Refined], crf: Sequence[DenseCRF], class_names: Sequence[str], split: str
-) -> dict[str, float]:
-    scores: dict[str, float] = {}
-    for refined, settings in zip(by_setting, crf, strict=True):
-        prefix = f"{split}/crf_{settings.iterations}"
-        scores |= validation_metrics(Evaluation(refined.matrix, [], {}), class_names, prefix)
-        scores |= {
-            of_split(prefix, BOUNDARY_IOU): refined.boundary.mean(),
-            of_split(prefix, SECONDS_PER_IMAGE): refined.seconds / max(1, refined.images),
-        }
-    return scores

@@ -10,20 +10,20 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from miseg.metric_names import OVERLAP_SCORES, TITLES, TRAIN_MATCH_MEAN_IOU
+from miseg.metric_names import FURTHER_SCORES, IMAGE_MEAN_IOU, OVERLAP_SCORES, TITLES, TRAIN_MATCH_MEAN_IOU
 from miseg.recipes.catalog import RECIPES
 from miseg.service.reports.alike import sentence
 from miseg.service.reports.content import Content, address
 from miseg.service.reports.papers import Beside
 from miseg.service.reports.pictures import EXTREMES, data_uri
-from miseg.service.reports.reported_study import ReportedTable
+from miseg.service.reports.reported_study import ReportedRow, ReportedTable
 from miseg.service.reports.words import NAMES, data_and_labels, give_or_take
 from miseg.service.tracking.description import CONCURRENT, KIND, order_text
 from miseg.service.tracking.provenance import code_of
 from miseg.service.training.artifacts import write_table
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
-OF_PAPERS_ALONE = {"image_mean_iou": "mean IoU of each image, averaged", "mean_dice": "mean Dice"}
+OF_PAPERS_ALONE = {"mean_dice": "mean Dice"}
 """Titles of what the papers measured and miseg does not log."""
 
 RESULTS, PAPERS, CLASSES, IMAGES = "results.csv", "papers.csv", "classes.csv", "images.csv"
@@ -87,11 +87,13 @@ def _rendered(template: str, content: Content, written: str, **options: Any) -> 
         records={row: row.record for row in content.rows},
         addresses={run.info.run_id: address(study.uri, run) for row in content.rows for run in row.runs},
         glyphs=GLYPHS,
-        metrics={name: TITLES[name] for name in OVERLAP_SCORES} | OF_PAPERS_ALONE,
+        metrics={name: TITLES[name] for name in (*OVERLAP_SCORES, IMAGE_MEAN_IOU)} | OF_PAPERS_ALONE,
         names=NAMES,
         split_text=split_text,
         comparable=comparable,
         matched=matched,
+        further=further,
+        worst_class=worst_class,
         sources_of=sources,
         extremes=extremes,
         drawings=drawings,
@@ -156,6 +158,18 @@ def comparable(table: ReportedTable) -> str:
 def matched(table: ReportedTable) -> bool:
     """Whether there are scores by a match made on the training split."""
     return any(TRAIN_MATCH_MEAN_IOU in seeded.scores for line in table.lines for seeded in line.seeds.values())
+
+
+def further(table: ReportedTable) -> dict[str, str]:
+    """Titles of the scores beside those of the confusion matrix that any row has, by name."""
+    known = {name for line in table.lines for seeded in line.seeds.values() for name in seeded.scores}
+    return {name: TITLES[name][:1].upper() + TITLES[name][1:] for name in FURTHER_SCORES if name in known}
+
+
+def worst_class(line: ReportedRow) -> str:
+    """Names of the classes whose IoU is lowest, each on one seed or several; "" where no class is known."""
+    of_seeds = [seeded.per_class for _, seeded in sorted(line.seeds.items())]
+    return " or ".join(dict.fromkeys(min(ious, key=ious.__getitem__) for ious in of_seeds if ious))
 
 
 def again(content: Content) -> str:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from mlflow.entities import Run
 
 from miseg.evaluation.paired import ImageCounts
-from miseg.metric_names import CLASS_IOU, OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU, of_split
+from miseg.metric_names import (
+    CLASS_IOU,
+    FURTHER_SCORES,
+    IMAGE_MEAN_IOU,
+    OVERLAP_SCORES,
+    TRAIN_MATCH_MEAN_IOU,
+    WORST_CLASS_IOU,
+    WORST_QUARTER_IOU,
+    of_split,
+)
 from miseg.one_class import class_of
 
-SCORES = (*OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU)
+SCORES = (*OVERLAP_SCORES, TRAIN_MATCH_MEAN_IOU, *FURTHER_SCORES)
 
 
 @dataclass
@@ -28,9 +39,18 @@ class TrainedSeed:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Scores in 0..1 by the names of `SCORES`, as far as they were logged."""
+        """Scores in 0..1 by the names of `SCORES`, as far as they were logged.
+
+        Those of images and of the worst classes are computed for runs that did not log them yet.
+        """
         metrics = (self.evaluation or self.run).data.metrics
-        return {name: metrics[key] for name in SCORES if (key := of_split(self.split, name)) in metrics}
+        logged = {name: metrics[key] for name in SCORES if (key := of_split(self.split, name)) in metrics}
+        computed: dict[str, float] = {}
+        if self.images is not None and (of_images := [iou for iou in self.images.image_iou() if not math.isnan(iou)]):
+            computed[IMAGE_MEAN_IOU] = float(fmean(of_images))
+        if ious := sorted(self.per_class.values()):
+            computed |= {WORST_CLASS_IOU: ious[0], WORST_QUARTER_IOU: fmean(ious[: -(-len(ious) // 4)])}
+        return computed | {name: value for name, value in logged.items() if not math.isnan(value)}
 
     @property
     def one_class(self) -> str:

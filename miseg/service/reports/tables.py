@@ -13,7 +13,7 @@ from statistics import fmean
 from mlflow.entities import Run
 
 from miseg.evaluation.paired import PairedDifference, compare, compare_scores
-from miseg.metric_names import MEAN_IOU, MICRO_IOU, PIXEL_ACCURACY, TRAIN_MATCH_MEAN_IOU
+from miseg.metric_names import FURTHER_SCORES, MEAN_IOU, MICRO_IOU, PIXEL_ACCURACY, TRAIN_MATCH_MEAN_IOU
 from miseg.recipes.published import claims
 from miseg.service.reports.reported_study import SCORES, ReportedRow, ReportedStudy, ReportedTable
 from miseg.service.reports.runs import SAME
@@ -140,6 +140,7 @@ class Result:
             "mean_iou_train_match": number(self.scores.get(TRAIN_MATCH_MEAN_IOU)),
             "micro_iou": number(self.scores.get(MICRO_IOU)),
             "pixel_accuracy": number(self.scores.get(PIXEL_ACCURACY)),
+            **{name: number(self.scores.get(name)) for name in FURTHER_SCORES},
             "baseline": self.table.baseline,
             "difference": number(self.points),
             "half_width": number(self.half),

@@ -14,13 +14,17 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import ClusterCounts, match_clusters
 from miseg.evaluation.pictures import PanelRow, confusion_picture, panels
 from miseg.metric_names import (
+    CALIBRATION_ERROR,
     CLASS_IOU,
     CLUSTER_ENTROPY,
+    IMAGE_MEAN_IOU,
     MEAN_IOU,
     MICRO_IOU,
     OBJECTIVE,
     PIXEL_ACCURACY,
     UNUSED_CLUSTERS,
+    WORST_CLASS_IOU,
+    WORST_QUARTER_IOU,
     of_split,
 )
 from miseg.recipes.experiment import Experiment
@@ -44,9 +48,15 @@ def validation_metrics(evaluation: Evaluation, class_names: Iterable[str], split
             of_split(prefix, MEAN_IOU): matrix.mean_iou(),
             of_split(prefix, MICRO_IOU): matrix.micro_iou(),
             of_split(prefix, PIXEL_ACCURACY): matrix.pixel_accuracy(),
+            of_split(prefix, WORST_CLASS_IOU): matrix.worst_class_iou(),
+            of_split(prefix, WORST_QUARTER_IOU): matrix.worst_quarter_iou(),
         }
         per_class = zip(names, matrix.iou_per_class(), strict=True)
         scores |= {of_split(prefix, f"{CLASS_IOU}/{name}"): float(value) for name, value in per_class if value == value}
+    if evaluation.image_iou is not None:
+        scores[of_split(split, IMAGE_MEAN_IOU)] = evaluation.image_iou.mean()
+    if evaluation.calibration is not None:
+        scores[of_split(split, CALIBRATION_ERROR)] = evaluation.calibration.error()
     if evaluation.clusters is not None:
         scores |= {
             of_split(split, CLUSTER_ENTROPY): evaluation.clusters.entropy(),

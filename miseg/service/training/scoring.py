@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from miseg.evaluation import BoundaryIoU, ClusterCounts, ConfusionMatrix, match_clusters
+from miseg.evaluation import (
+    CalibrationError,
+    ClusterCounts,
+    ConfusionMatrix,
+    ImageMeanIoU,
+    count_images,
+    match_clusters,
+)
 from miseg.interface import Batch, Method, Task
 
 Samples = list[tuple[Batch, Tensor]]
@@ -18,6 +25,13 @@ Samples = list[tuple[Batch, Tensor]]
 
 Counted = list[tuple[str, ConfusionMatrix | ClusterCounts]]
 """The pixels of single images, by the images' ids."""
+
+
+class ShapeCounter(Protocol):
+    """Counts of the shapes of labels, such as `BoundaryIoU` and `CenterlineDice`."""
+
+    def update(self, prediction: Tensor, truth: Tensor) -> None:
+        """Count integer labels [N, H, W]."""
 
 
 class Evaluation(NamedTuple):
@@ -30,6 +44,8 @@ class Evaluation(NamedTuple):
         others: the confusion matrices of the method's further predictors, by name.
         clusters: how often each cluster met each class, where the method emits clusters.
         objective: what training raises, on these images: −loss, where the method learns without labels.
+        image_iou: mean IoU of single images by the method's predictions; None of clusters, whose match comes later.
+        calibration: of the method's probabilities; None of clusters, and of methods that map by their nearest labels.
     """
 
     matrix: ConfusionMatrix
@@ -37,6 +53,8 @@ class Evaluation(NamedTuple):
     others: dict[str, ConfusionMatrix]
     clusters: ClusterCounts | None = None
     objective: float | None = None
+    image_iou: ImageMeanIoU | None = None
+    calibration: CalibrationError | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +63,7 @@ class Scoring:
 
     Attributes:
         keep: images whose predictions are kept (on the CPU) for pictures.
-        boundary: counts the outlines of the method's predictions on this rank too, where it is given; of clusters,
-            with `match_K` alone.
+        shapes: count the shapes of the method's predictions on this rank too; of clusters, with `match_K` alone.
         match_K: the class of each cluster; None: the best match on these images.
         objective: whether the objective of a method that emits clusters is computed, at the cost of a training's
             forward pass.
@@ -54,7 +71,7 @@ class Scoring:
     """
 
     keep: int = 0
-    boundary: BoundaryIoU | None = None
+    shapes: Sequence[ShapeCounter] = ()
     match_K: Tensor | None = None
     objective: bool = True
     image_counts: Counted | None = None
@@ -80,36 +97,35 @@ def evaluate(
         scoring: what else is counted and kept.
     """
     scoring = scoring or Scoring()
-    boundary, match_K, image_counts = scoring.boundary, scoring.match_K, scoring.image_counts
+    match_K = scoring.match_K
     was_training = method.training
     method.eval()
-    tally = _Clusters(method, task) if method.emits == "clusters" else None
     predictors = {"": method.predict} | method.others()
-    # Clusters may be of images without classes.
-    matrices = {name: ConfusionMatrix(task.num_classes, task.ignore_index) for name in predictors if tally is None}
+    tally = _Clusters(method, task) if method.emits == "clusters" else _Classes(method, task)
     samples: Samples = []
     for batch in batches:
         batch = batch.to(device, memory_format=torch.channels_last)
         for name, predict in predictors.items():
             with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
-                prediction_NHW = predict(batch.images_NCHW).argmax(1)
-                if tally is not None:
+                confidence_NHW, prediction_NHW = predict(batch.images_NCHW).max(1)
+                if isinstance(tally, _Clusters):
                     tally.update(batch, prediction_NHW, objective=scoring.objective)
+            if isinstance(tally, _Classes):
+                tally.update(name, batch, prediction_NHW, confidence_NHW)
+            if name:
+                continue
             if batch.labels_NHW is not None:
-                if tally is None:
-                    matrices[name].update(prediction_NHW, batch.labels_NHW)
-                if boundary is not None and not name and (tally is None or match_K is not None):
-                    classes = prediction_NHW if match_K is None else match_K.to(device)[prediction_NHW]
-                    boundary.update(classes, batch.labels_NHW)
-                if image_counts is not None and not name:
-                    image_counts += _count_images(batch, prediction_NHW, method, task)
-            if not name and sum(len(earlier.ids) for earlier, _ in samples) < scoring.keep:
+                if isinstance(tally, _Classes) or match_K is not None:
+                    classes_NHW = prediction_NHW if match_K is None else match_K.to(device)[prediction_NHW]
+                    for counter in scoring.shapes:
+                        counter.update(classes_NHW, batch.labels_NHW)
+                if scoring.image_counts is not None:
+                    scoring.image_counts.extend(_count_images(batch, prediction_NHW, method, task))
+            if sum(len(earlier.ids) for earlier, _ in samples) < scoring.keep:
                 samples.append((batch.to("cpu"), prediction_NHW.cpu()))
-    for matrix in matrices.values():
-        matrix.counts = _summed(matrix.counts, device)
     method.train(was_training)
-    if tally is None:
-        return Evaluation(matrices.pop(""), samples, matrices)
+    if isinstance(tally, _Classes):
+        return tally.evaluation(samples, device)
     tally.counts.counts = _summed(tally.counts.counts, device)
     match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
     samples = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in samples]
@@ -129,6 +145,41 @@ def _count_images(batch: Batch, prediction_NHW: Tensor, method: Method, task: Ta
         counts.update(prediction_HW, truth_HW)
         counted.append((name, counts))
     return counted
+
+
+class _Classes:
+    """Pixels by true and predicted class for each predictor; for the method's own by image and by confidence too."""
+
+    def __init__(self, method: Method, task: Task) -> None:
+        self.matrices = {name: ConfusionMatrix(task.num_classes, task.ignore_index) for name in ("", *method.others())}
+        self.image_iou = ImageMeanIoU(task.num_classes, task.ignore_index)
+        # A map by the nearest labels has votes for probabilities, 0 or 1 with one neighbour.
+        dense = method.supervision == "dense"
+        self.calibration = CalibrationError(ignore_index=task.ignore_index) if dense else None
+
+    def update(self, name: str, batch: Batch, prediction_NHW: Tensor, confidence_NHW: Tensor) -> None:
+        """Count a batch as the predictor of that name sees it; nothing where the batch has no labels."""
+        if batch.labels_NHW is None:
+            return
+        matrix = self.matrices[name]
+        counts_NKK = count_images(prediction_NHW, batch.labels_NHW, matrix.num_classes, matrix.ignore_index)
+        matrix.add(counts_NKK)
+        if name:
+            return
+        self.image_iou.add(counts_NKK)
+        if self.calibration is not None:
+            self.calibration.update(confidence_NHW, prediction_NHW, batch.labels_NHW)
+
+    def evaluation(self, samples: Samples, device: torch.device) -> Evaluation:
+        """The counts of all ranks."""
+        for matrix in self.matrices.values():
+            matrix.counts = _summed(matrix.counts, device)
+        self.image_iou.sums = _summed(self.image_iou.sums, device)
+        if self.calibration is not None:
+            self.calibration.sums = _summed(self.calibration.sums, device)
+            self.calibration.undefined = _summed(self.calibration.undefined, device)
+        own = self.matrices.pop("")
+        return Evaluation(own, samples, self.matrices, image_iou=self.image_iou, calibration=self.calibration)
 
 
 class _Clusters:

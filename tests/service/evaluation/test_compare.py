@@ -23,6 +23,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
 from miseg.service.evaluation.compare import MEASURES, check_alike, conditions, table_of, titles_of
+from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import streams as ingest
 from miseg.service.training import train
@@ -91,7 +92,10 @@ def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pyte
     assert header == ["class", *runs]
     titles = {TITLES[name]: name for name in MEASURES}
     assert [row[0] for row in rows] == [*small.info.classes, *titles]
-    assert list(titles) == ["mean IoU", "micro IoU", "pixel accuracy", "boundary IoU", "inference seconds"]
+    assert list(titles) == [
+        "mean IoU", "micro IoU", "pixel accuracy", "image mean IoU", "worst class IoU", "worst quarter IoU",
+        "boundary IoU", "calibration error", "inference seconds",
+    ]  # fmt: skip
     for name, *values in rows:
         key = f"val/{titles.get(name, f'iou/{name}')}"
         for value, run in zip(values, evaluations, strict=True):
@@ -101,7 +105,11 @@ def test_two_trained_runs_side_by_side(small, tiny, tmp_path: Path, capsys: pyte
     start = next(place for place, line in enumerate(all_lines) if line.strip().startswith(next(iter(runs))))
     lines = all_lines[start : start + 1 + len(rows)]
     assert [title.strip() for title in lines[0].split("  ") if title] == list(runs) and len(set(map(len, lines))) == 1
-    assert lines[1 + len(small.info.classes)].split() == ["mean", "IoU", *(f"{float(v):.4f}" for v in rows[-5][1:])]
+    assert lines[1 + len(small.info.classes)].split() == [
+        "mean",
+        "IoU",
+        *(f"{float(v):.4f}" for v in rows[-len(titles)][1:]),
+    ]
 
     compare(*runs.values())
     assert [run.info.run_id for run in of_kind("comparison")] == [found.info.run_id]
@@ -143,7 +151,7 @@ def test_a_crf_is_a_column_after_its_method() -> None:
         "a": {"val/mean_iou": 0.1, "val/iou/sky": 0.2, "val/crf_5/mean_iou": 0.3, "val/crf_5/seconds_per_image": 4.0},
         "b": {"val/mean_iou": 0.5, "val/crf_5/iou/sky": 0.6},
     }
-    columns, table = table_of(scores, ["sky"], "val", [DenseCRF(5)])
+    columns, table = table_of(scores, ["sky"], "val", FurtherMeasures((DenseCRF(5),)))
     assert columns == ["a", "a, CRF 5", "b", "b, CRF 5"]
     rows = dict(table)
     assert rows["sky"] == pytest.approx([0.2, math.nan, math.nan, 0.6], nan_ok=True)

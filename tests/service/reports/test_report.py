@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from mlflow import MlflowClient
@@ -128,6 +129,37 @@ def test_scores_are_those_of_the_runs(report: Written, store: str) -> None:
         assert float(record["mean_iou_lowest"]) == pytest.approx(min(values), abs=1e-4)
         assert float(record["mean_iou_highest"]) == pytest.approx(max(values), abs=1e-4)
         assert {run.data.tags["miseg.row"] for run in runs} == {record["row"]}
+
+
+def test_further_scores_are_those_of_the_runs_or_of_their_images_and_classes(report: Written, store: str) -> None:
+    """The store's runs log the calibration error of all of these; the others follow from what they keep."""
+    client = MlflowClient(store)
+    for row in report.content.rows:
+        for seeded in row.line.seeds.values():
+            metrics = client.get_run((seeded.evaluation or seeded.run).info.run_id).data.metrics
+            assert seeded.scores.get("expected_calibration_error") == metrics.get("test/expected_calibration_error")
+            ious = [value for name, value in metrics.items() if name.startswith("test/iou/")]
+            assert seeded.scores.get("worst_class_iou") == (min(ious) if ious else None)
+            if seeded.images is not None:
+                by_image = [
+                    fmean(hits / union for hits, union in zip(*pair, strict=True) if union)
+                    for pair in zip(seeded.images.hits_NK, seeded.images.unions_NK, strict=True)
+                ]
+                assert seeded.scores["image_mean_iou"] == pytest.approx(fmean(by_image))
+    found = [row for row in Page.of(report.page).rows if "worst_class_iou" in row]
+    records = [record for record in report.table(report_page.RESULTS) if record["worst_class_iou"]]
+    assert found and [row["cell 0"] for row in found] == [record["row"] for record in report.table(report_page.RESULTS)]
+    for row, record in zip(found, report.table(report_page.RESULTS), strict=True):
+        shown = re.match(r"[\d.–]+", row["worst_class_iou"])
+        assert shown is not None and shown[0] == rounded(record["worst_class_iou"])
+        for name in ("image_mean_iou", "worst_quarter_iou", "expected_calibration_error"):
+            assert row[name] == rounded(record[name])
+    assert any(record["expected_calibration_error"] for record in records)
+    names = {name for row in report.content.rows for seeded in row.line.seeds.values() for name in seeded.per_class}
+    assert any(row["worst_class_iou"].endswith(tuple(names)) for row in found)
+    assert (
+        "| Image mean IoU | Worst class IoU | Worst quarter IoU | Calibration error | worst class |" in report.markdown
+    )
 
 
 def test_one_seed_says_that_it_knows_nothing_of_seeds(report: Written) -> None:

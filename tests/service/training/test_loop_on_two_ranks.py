@@ -17,6 +17,7 @@ from miseg.recipes.experiment import Optimiser
 from miseg.service.training.agreement import Agreement
 from miseg.service.training.loop import Loop
 from miseg.service.training.records import NonFiniteLossError
+from miseg.service.training.scoring import Evaluation
 from tests.support.loops import EXPERIMENT, METHODS, TASK, batch_of, broken, every_method, losses, run
 
 SHARES = (slice(0, 1), slice(1, 4))
@@ -36,6 +37,13 @@ def half_of(batch: Batch, rank: int) -> Batch:
     return batch.parts(2)[rank]
 
 
+def _further(evaluation: Evaluation) -> tuple[float, float, int, int]:
+    """Image mean IoU, calibration error, and the images and pixels that they are of."""
+    assert evaluation.image_iou is not None and evaluation.calibration is not None
+    images, calibration = evaluation.image_iou, evaluation.calibration
+    return images.mean(), calibration.error(), int(images.sums[1]), int(calibration.sums[0].sum())
+
+
 def one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -45,7 +53,8 @@ def one_of_two(rank: int, folder: str) -> None:
         for step in range(RANK_STEPS):
             loop.train_step(share_of(batch_of(step), rank))
         records = loop.flush()
-        matrix, kept = loop.evaluate([share_of(batch_of(77), rank)], keep=1)[:2]
+        evaluation = loop.evaluate([share_of(batch_of(77), rank)], keep=1)
+        matrix, kept = evaluation.matrix, evaluation.samples
         weights = copy.deepcopy(loop.method.state_dict())
         # Rank 1 holds the broken image (third of the batch); rank 0 must know of it.
         loop.train_step(share_of(broken(batch_of(RANK_STEPS), 2), rank))
@@ -55,6 +64,7 @@ def one_of_two(rank: int, folder: str) -> None:
         except NonFiniteLossError as error:
             message = str(error)
         found[type(method).__name__] = (losses(records), matrix.counts, weights, kept[0][0].ids, message)
+        found[f"{type(method).__name__} of images"] = _further(evaluation)
     loop = Loop(replace(EXPERIMENT, non_finite="skip"), TASK)
     loop.train_step(share_of(broken(batch_of(0), 2), rank))
     loop.train_step(share_of(batch_of(1), rank))
@@ -93,8 +103,12 @@ def test_two_ranks_with_uneven_shares_equal_one_with_the_whole_batch(
 ) -> None:
     one = Loop(replace(EXPERIMENT, method=method), TASK)
     expected = losses(run(one, RANK_STEPS))
-    matrix = one.evaluate([batch_of(77)]).matrix
+    evaluation = one.evaluate([batch_of(77)])
+    matrix, further = evaluation.matrix, _further(evaluation)
     for rank, found in enumerate(two_ranks):
+        of_both = found[f"{type(method).__name__} of images"]
+        assert of_both[2:] == further[2:] == (len(batch_of(77).ids), matrix.counts.sum())
+        assert of_both[:2] == pytest.approx(further[:2], abs=0.01)
         of_rank, counts, weights, kept, _ = found[type(method).__name__]
         # Adam's first updates have the size of the learning rate however small a gradient is: rounding grows with them.
         assert of_rank[:4] == pytest.approx(expected[:4], rel=1e-5)

@@ -1,5 +1,6 @@
 """A training under Ray Train: recorded whole in MLflow, and the same after its worker was killed."""
 
+import json
 import math
 import os
 import re
@@ -12,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
@@ -21,14 +24,16 @@ from ray.exceptions import TaskUnschedulableError
 
 from miseg.data.loading.batches import evaluation_batches
 from miseg.data.packed.decoded import DecodedImages
-from miseg.evaluation import ConfusionMatrix, DenseCRF, dense_crf
+from miseg.evaluation import ConfusionMatrix, DenseCRF, ImageMeanIoU, dense_crf
 from miseg.evaluation.crf import available
+from miseg.evaluation.paired import ImageCounts
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import preemption, ray_cluster
 from miseg.service.cluster.preemption import PreemptedError
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
+from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.tracking.run_store import Workspace
@@ -241,7 +246,9 @@ def test_evaluation_finds_what_training_reported(place, small, whole):
         checkpoint = models.download(uri, whole.run_id, "last", beside)
         resources = replace(ray_cluster.resources(1, 1), cpus=1)
         workspace = Workspace(str(folder), uri, resources)
-        report = evaluate(TrainedModel(checkpoint, whole.run_id), small.uri, "val", workspace)
+        thin = small.info.classes[2]
+        measures = FurtherMeasures(thin=(thin,))
+        report = evaluate(TrainedModel(checkpoint, whole.run_id), small.uri, "val", workspace, measures)
     run_id, scores = report.run_id, report.scores
     assert len(report.panels) == PANEL_ROWS
     assert scores["val/mean_iou"] == pytest.approx(whole.mean_iou, abs=1e-9)
@@ -249,6 +256,18 @@ def test_evaluation_finds_what_training_reported(place, small, whole):
     assert run.data.tags["mlflow.parentRunId"] == whole.run_id
     assert run.data.metrics["val/mean_iou"] == scores["val/mean_iou"]
     assert 0 < scores["val/boundary_iou"] < 1 and scores["val/inference_seconds"] > 0
+    trained = MlflowClient(uri).get_run(whole.run_id).data.metrics
+    for name in ("image_mean_iou", "worst_class_iou", "worst_quarter_iou", "expected_calibration_error"):
+        assert scores[f"val/{name}"] == pytest.approx(trained[f"val/{name}"], abs=1e-9)
+    assert 0 <= scores["val/mean_cldice"] <= 1 and scores["val/mean_cldice"] == scores[f"val/cldice/{thin}"]
+    written = json.loads(Path(MlflowClient(uri).download_artifacts(run_id, "tables/scores-val.json")).read_text())
+    assert written["scores"] == scores and written["data_fingerprint"] == small.fingerprint
+    bins = pd.read_csv(MlflowClient(uri).download_artifacts(run_id, "tables/calibration-val.csv")).dropna()
+    gaps = bins.pixels * (bins.mean_confidence - bins.share_right).abs()
+    assert gaps.sum() / bins.pixels.sum() == pytest.approx(scores["val/expected_calibration_error"])
+    images = pq.read_table(MlflowClient(uri).download_artifacts(run_id, "images/val-images.parquet"))
+    own = ImageCounts.of(images["id"].to_pylist(), images["counts"].to_pylist()).image_iou()
+    assert own.mean() == pytest.approx(scores["val/image_mean_iou"])
 
 
 @pytest.mark.skipif(not available(), reason="the extra crf is not installed")
@@ -259,19 +278,22 @@ def test_the_crf_over_the_data_set_equals_the_crf_image_by_image(place, small, w
         place_of = models.download(uri, whole.run_id, "last", beside)
         resources = replace(ray_cluster.resources(1, 1), cpus=1)
         workspace = Workspace(str(folder), uri, resources)
-        report = evaluate(TrainedModel(place_of), small.uri, "val", workspace, settings)
+        report = evaluate(TrainedModel(place_of), small.uri, "val", workspace, FurtherMeasures(tuple(settings)))
         method, experiment, task = checkpoint.open_method(place_of)
     convert = ingest.Converter(small, experiment)
     for setting in settings:
-        matrix = ConfusionMatrix(task.num_classes, task.ignore_index)
+        matrix, images = ConfusionMatrix(task.num_classes, task.ignore_index), ImageMeanIoU(task.num_classes)
         for columns in evaluation_batches(small, "val", experiment.augmentation, batch_size=1):
             batch = convert(columns)
             with torch.no_grad():
                 probabilities = method.predict(batch.images_NCHW)[0]
             refined = dense_crf(columns["images"][0], probabilities, setting.iterations)
             matrix.update(refined.argmax(0)[None], batch.labels_NHW)
+            images.update(refined.argmax(0)[None], batch.labels_NHW)
         prefix = f"val/crf_{setting.iterations}"
         assert report.scores[f"{prefix}/mean_iou"] == pytest.approx(matrix.mean_iou(), abs=0.01)
+        assert report.scores[f"{prefix}/image_mean_iou"] == pytest.approx(images.mean(), abs=0.01)
+        assert 0 < report.scores[f"{prefix}/expected_calibration_error"] < 1
         assert report.scores[f"{prefix}/seconds_per_image"] > 0
     logged = MlflowClient(uri).get_run(report.run_id).data.metrics
     assert logged["val/crf_3/mean_iou"] == report.scores["val/crf_3/mean_iou"]

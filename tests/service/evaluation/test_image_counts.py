@@ -15,7 +15,7 @@ from miseg.interface import Batch
 from miseg.methods.configs import CrossEntropy, InvariantInformation, MethodConfig
 from miseg.networks.configs import VGG, UNet
 from miseg.recipes.experiment import Experiment
-from miseg.service.evaluation.evaluate import write_images
+from miseg.service.evaluation.image_counts import write_images
 from miseg.service.training.loop import Loop
 from miseg.service.training.scoring import Counted, Evaluation, Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
@@ -69,7 +69,7 @@ def test_the_images_of_clusters_add_up_by_either_match(tmp_path: Path) -> None:
 
 
 def test_many_images_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miseg.service.evaluation.evaluate.IMAGES_AT_ONCE", 3)
+    monkeypatch.setattr("miseg.service.evaluation.image_counts.IMAGES_AT_ONCE", 3)
     image_counts: Counted = []
     for number in range(8):
         matrix = ConfusionMatrix(3)
