@@ -53,13 +53,16 @@ def _named(reference: str) -> Any:
 
 _ESTIMATORS = {
     "gaussian": "gaussian:gaussian",
+    "cca": "cca:cca",
     "edgeworth": "gaussian:edgeworth",
     "kde": "gaussian:kde",
     "histogram": "discrete:histogram",
     "plug_in": "discrete:plug_in_samples",
     "ksg": "neighbours:ksg",
+    "latent_mi": "latent:latent_mi",
     "mlmi": "density_ratio:mlmi",
     "lsmi": "density_ratio:lsmi",
+    "doe": "entropies:doe",
     "mine": "variational:mine",
     "mine_f": "variational:mine_f",
     "nwj": "variational:nwj",

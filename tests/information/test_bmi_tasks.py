@@ -1,8 +1,8 @@
 """The 40 tasks of Czyż et al. (2023), beside what their own package draws and says.
 
 `bmi_tasks.json` beside this file was written from `benchmark-mi` 0.1.3 (JAX 0.4.26), 20,000 samples a task: mutual
-information, quantiles of the first three columns of x and of y, and Spearman's correlations of these columns and of their
-distances from the median, the upper triangle row by row.
+information, quantiles of the first three columns of x and of y, and Spearman's correlations of these columns and of
+their distances from the median, the upper triangle row by row.
 """
 
 from __future__ import annotations
