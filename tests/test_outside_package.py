@@ -91,7 +91,7 @@ def test_its_recipe_builds_from_plain_data_trains_and_is_in_a_study_and_its_esti
     losses = [float(value) for value in lines["losses"].strip("[]").split(",")]
     assert len(losses) == 2 and all(0 < loss < 2 for loss in losses)
     nats, count = lines["nats"].split()
-    assert 0 < float(nats) < 3 and int(count) == 15
+    assert 0 < float(nats) < 3 and int(count) == 18
 
 
 def test_its_recipe_is_a_command_of_train_with_the_method_s_settings(run: Run) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from miseg import plugins
 from miseg.extras import require
+from miseg.information.bmi import BMI_TASKS
 from miseg.information.results import Estimate
 
 if TYPE_CHECKING:
@@ -52,13 +53,16 @@ def _named(reference: str) -> Any:
 
 _ESTIMATORS = {
     "gaussian": "gaussian:gaussian",
+    "cca": "cca:cca",
     "edgeworth": "gaussian:edgeworth",
     "kde": "gaussian:kde",
     "histogram": "discrete:histogram",
     "plug_in": "discrete:plug_in_samples",
     "ksg": "neighbours:ksg",
+    "latent_mi": "latent:latent_mi",
     "mlmi": "density_ratio:mlmi",
     "lsmi": "density_ratio:lsmi",
+    "doe": "entropies:doe",
     "mine": "variational:mine",
     "mine_f": "variational:mine_f",
     "nwj": "variational:nwj",
@@ -119,11 +123,14 @@ DISTRIBUTIONS: Mapping[str, Distribution] = _LazyMapping(
         name: lambda name=name, reference=reference, settings=settings: (  # type: ignore[misc]
             _named(f"distributions.{reference}")(name=name, **settings)
         )
-        for name, (reference, settings) in _DISTRIBUTIONS.items()
+        for name, (reference, settings) in (_DISTRIBUTIONS | BMI_TASKS).items()
     }
 )
 """Distributions whose mutual information is known: name -> `Distribution`. Names end in the dimensions of x and y and
-what sets the dependence; "table-…" are discrete."""
+what sets the dependence; "table-…" are discrete. Behind them are the 40 tasks of `BMI_TASKS`, by their names there."""
+
+DISTRIBUTION_GROUPS: Mapping[str, tuple[str, ...]] = {"miseg": tuple(_DISTRIBUTIONS), "bmi": tuple(BMI_TASKS)}
+"""Names that stand for several distributions: the benchmark of Czyż et al. (2023), and all others."""
 
 
 def estimate(name: str, x_ND: Any, y_ND: Any, **settings: Any) -> Estimate:

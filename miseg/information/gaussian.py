@@ -35,8 +35,19 @@ class _Whitened(NamedTuple):
     xy_ND: np.ndarray
 
 
-def _whiten(x_ND: np.ndarray, y_ND: np.ndarray) -> _Whitened:
-    """Columns that others of the same side determine are left out: they add nothing to what the side tells."""
+def canonical_sines(x_ND: np.ndarray, y_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sines of the canonical angles, and orthonormal bases of the columns of x and of y, both of mean 0.
+
+    The canonical correlations ρ are the angles' cosines. Columns that others of the same side determine are left out of
+    the bases: they add nothing to what the side tells.
+
+    Returns:
+        √(1 − ρ²) of each of the min(Dx, Dy) angles, float64 [K]; [N, Dx] and [N, Dy].
+
+    Raises:
+        ValueError: too few samples.
+        InfiniteInformationError: a linear combination of x's columns equals one of y's.
+    """
     samples, columns = len(x_ND), x_ND.shape[1] + y_ND.shape[1]
     if samples <= columns + 1:
         raise ValueError(
@@ -44,16 +55,28 @@ def _whiten(x_ND: np.ndarray, y_ND: np.ndarray) -> _Whitened:
             "or fewer columns"
         )
     x_ND, y_ND = orth(x_ND), orth(y_ND)
-    # The canonical correlations are the angles' cosines, and det S_xy / det S_x det S_y is the product of 1 − cos².
-    # Sines keep the digits that 1 − cos² loses under heavy dependence.
-    sines = np.sin(subspace_angles(x_ND, y_ND))
+    # Sines keep the digits that 1 − ρ² loses under heavy dependence.
+    sines_K = np.sin(subspace_angles(x_ND, y_ND))
+    if sines_K.min() < 1e-12:
+        raise _infinite()
+    return sines_K, x_ND, y_ND
+
+
+def _infinite() -> InfiniteInformationError:
+    return InfiniteInformationError(
+        "a linear combination of x's columns equals one of y's: their joint covariance is singular and the mutual "
+        "information infinite; leave the shared column out of one side"
+    )
+
+
+def _whiten(x_ND: np.ndarray, y_ND: np.ndarray) -> _Whitened:
+    sines_K, x_ND, y_ND = canonical_sines(x_ND, y_ND)
     xy_ND = orth(np.hstack((x_ND, y_ND)))
-    if sines.min() < 1e-12 or xy_ND.shape[1] < x_ND.shape[1] + y_ND.shape[1]:
-        raise InfiniteInformationError(
-            "a linear combination of x's columns equals one of y's: their joint covariance is singular and the mutual "
-            "information infinite; leave the shared column out of one side"
-        )
-    return _Whitened(-np.log(sines).sum(), *(math.sqrt(samples) * values for values in (x_ND, y_ND, xy_ND)))
+    if xy_ND.shape[1] < x_ND.shape[1] + y_ND.shape[1]:
+        raise _infinite()
+    # det S_xy / det S_x det S_y is the product of 1 − ρ².
+    scaled = (math.sqrt(len(x_ND)) * values for values in (x_ND, y_ND, xy_ND))
+    return _Whitened(-np.log(sines_K).sum(), *scaled)
 
 
 @continuous

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial, wraps
-from inspect import Parameter, signature
+from inspect import signature
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from miseg.information import bounds
 from miseg.information.critics import JointCritic, SeparableCritic
+from miseg.information.fitting import Fitting, fit, seeded, shown_signature, split
 from miseg.information.results import Estimate, TracePoint
 from miseg.information.samples import Estimator, continuous
 
@@ -49,46 +50,20 @@ class Bound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Training:
-    """Settings that every neural estimator has.
+class Training(Fitting):
+    """Settings that every estimator with a critic has: `Fitting`'s, and the critic.
 
     Attributes:
         critic: "joint", a network on x and y together, or "separable", an inner product of two.
-        hidden: widths of the critic's hidden layers.
-        batch_size: pairs a step, 2 or more; for InfoNCE the ceiling of the estimate is its logarithm.
-        learning_rate: of Adam, above 0.
-        max_steps: optimiser steps at most, 0 or more.
-        held_out: share of the samples, in 0..1, that are never trained on. They choose the step and give the estimate,
-            which that choice raises a little.
-        check_every: steps between two looks at the held-out samples.
-        patience: looks without improvement after which training stops.
-        seed: of the split, the weights and the batches.
-        device: where torch computes. On the CPU the same seed gives the same estimate.
+        batch_size: of InfoNCE it is the ceiling, too: no estimate exceeds its logarithm.
     """
 
     critic: Critic = "joint"
-    hidden: tuple[int, ...] = (64, 64)
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    max_steps: int = 5000
-    held_out: float = 0.3
-    check_every: int = 50
-    patience: int = 10
-    seed: int = 0
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.critic not in get_args(Critic):
             raise ValueError(f"critic = {self.critic!r}: use one of {', '.join(get_args(Critic))}")
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"hidden = {self.hidden}: use one width above 0 or more, such as (64, 64)")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate = {self.learning_rate}: use a number above 0, such as 1e-3")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out = {self.held_out}: use a share between 0 and 1, such as 0.3")
-        for name, least in (("batch_size", 2), ("max_steps", 0), ("check_every", 1), ("patience", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)}: use {least} or more")
+        super().__post_init__()
 
 
 def _trained(make: Callable[..., Bound]) -> Estimator:
@@ -100,12 +75,7 @@ def _trained(make: Callable[..., Bound]) -> Estimator:
         return _train(make(**own), x_ND, y_ND, Training(**settings))
 
     wrapped = wraps(make)(estimator)
-    pair = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("x_ND", "y_ND")]
-    common = [Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default) for field in fields(Training)]
-    shown = signature(make).replace(
-        parameters=[*pair, *signature(make).parameters.values(), *common], return_annotation=Estimate
-    )
-    wrapped.__signature__ = shown  # type: ignore[attr-defined]
+    wrapped.__signature__ = shown_signature(Training, signature(make).parameters.values())  # type: ignore[attr-defined]
     return wrapped
 
 
@@ -121,7 +91,7 @@ def mine(*, moving_average: float = 0.01) -> Bound:
         y_ND: [N, Dy].
         moving_average: share of the newest batch in the average, above 0, at most 1 (no correction).
 
-    The other arguments are those of `Training`.
+    The other arguments are those of `Training` and `fitting.Fitting`.
 
     Raises:
         TypeError, ValueError: samples that do not fit, too few to hold some out, or a setting out of range.
@@ -187,7 +157,7 @@ def smile(*, clip: float = 5.0) -> Bound:
         y_ND: [N, Dy].
         clip: τ > 0: ratios count as e^−τ to e^τ under independence. Small: less variance, more bias upwards.
 
-    The other arguments are those of `Training`; errors are those of `mine`.
+    The other arguments are those of `Training` and `fitting.Fitting`; errors are those of `mine`.
     """
     if not clip > 0:
         raise ValueError(f"clip (τ) = {clip}: use a number above 0; the paper uses 1, 5 and infinity")
@@ -199,51 +169,22 @@ def _bound(objective: Scalar, value: Scalar | None = None, *, shuffled: bool = F
 
 
 def _train(bound: Bound, x_ND: np.ndarray, y_ND: np.ndarray, settings: Training) -> Estimate:
-    samples, held = len(x_ND), round(settings.held_out * len(x_ND))
-    if held < 2 or samples - held < 2:
-        raise ValueError(
-            f"{samples} samples of which {settings.held_out:g} are held out: at least 2 to train on and 2 held out are "
-            "needed"
-        )
-    # The caller's random state stays as it was, and a caller's no_grad does not stop the training.
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(settings.seed)
-        order = torch.randperm(samples)
-        pairs = [torch.from_numpy(values).float()[order].to(settings.device) for values in (x_ND, y_ND)]
+    with seeded(settings.seed):
+        trained, tested = split(x_ND, y_ND, settings)
         dims = (x_ND.shape[1], y_ND.shape[1])
         critic = (JointCritic if settings.critic == "joint" else SeparableCritic)(dims, settings.hidden)
         critic = critic.to(settings.device)
-        tested, trained = [[part[:held] for part in pairs], [part[held:] for part in pairs]]
-        return _fit(bound, critic, trained, tested, settings)
+
+        def loss(x_BD: Tensor, y_BD: Tensor) -> Tensor:
+            return bound.loss(*_scores(critic, x_BD, y_BD, shuffled=bound.shuffled))
+
+        def look(step: int) -> TracePoint:
+            return _look(bound, critic, tested, settings, step)
+
+        best, trace = fit(critic, loss, look, trained, settings)
+    return Estimate(best.nats, trace=trace, details={"step": best.step, "held_out": len(tested[0])})
 
 
-def _fit(bound: Bound, critic: nn.Module, trained: list[Tensor], tested: list[Tensor], settings: Training) -> Estimate:
-    x_ND, y_ND = trained
-    optimiser = torch.optim.Adam(critic.parameters(), settings.learning_rate)
-    trace = [_look(bound, critic, tested, settings, 0)]
-    best = trace[0]
-    looks_left = settings.patience
-    for step in range(1, settings.max_steps + 1):
-        chosen = torch.randperm(len(x_ND))[: settings.batch_size].to(x_ND.device)
-        loss = bound.loss(*_scores(critic, x_ND[chosen], y_ND[chosen], shuffled=bound.shuffled))
-        if not torch.isfinite(loss):
-            break
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if step % settings.check_every and step < settings.max_steps:
-            continue
-        trace.append(_look(bound, critic, tested, settings, step))
-        if trace[-1].objective > best.objective:
-            best, looks_left = trace[-1], settings.patience
-        else:
-            looks_left -= 1
-            if not looks_left:
-                break
-    return Estimate(best.nats, trace=tuple(trace), details={"step": best.step, "held_out": len(tested[0])})
-
-
-@torch.no_grad()
 def _look(bound: Bound, critic: nn.Module, tested: list[Tensor], settings: Training, step: int) -> TracePoint:
     samples = len(tested[0])
     # Blocks of equal size, so that every x meets as many y; few samples are left over.

@@ -13,9 +13,9 @@ import torch
 
 from miseg.information import DISTRIBUTIONS, ESTIMATORS, Estimate, estimate
 
-NEURAL = ("mine", "mine_f", "nwj", "jsd", "infonce", "smile")
+NEURAL = ("mine", "mine_f", "nwj", "jsd", "infonce", "smile", "doe", "latent_mi")
 QUICK = {"hidden": (16,), "batch_size": 32, "learning_rate": 2e-2, "max_steps": 40, "check_every": 20}
-CLOSED = ["gaussian", "edgeworth", "kde", "histogram", "plug_in", "ksg"]
+CLOSED = ["gaussian", "cca", "edgeworth", "kde", "histogram", "plug_in", "ksg"]
 
 
 FEW = {"centres": 50, "folds": 2}
@@ -134,7 +134,7 @@ def test_names_and_settings_that_do_not_exist_are_named_with_those_that_do() -> 
 
 def test_the_registries_are_read_only_and_keep_what_they_made() -> None:
     assert DISTRIBUTIONS["mixture-1x1-cross"] is DISTRIBUTIONS["mixture-1x1-cross"]
-    assert ESTIMATORS["ksg"] is ESTIMATORS["ksg"] and len(ESTIMATORS) == 14 and "ksg" in repr(ESTIMATORS)
+    assert ESTIMATORS["ksg"] is ESTIMATORS["ksg"] and len(ESTIMATORS) == 17 and "ksg" in repr(ESTIMATORS)
     with pytest.raises(TypeError):
         ESTIMATORS["ksg"] = ESTIMATORS["kde"]  # type: ignore[index]
 

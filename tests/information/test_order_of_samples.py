@@ -12,7 +12,8 @@ from miseg.information.labels import gaussian_label_bound, label_entropy
 
 SAMPLES = 240
 NEURAL: dict[str, Any] = {"hidden": (8,), "max_steps": 20, "check_every": 5, "batch_size": 16}
-SETTINGS: dict[str, dict[str, Any]] = dict.fromkeys(("mine", "mine_f", "nwj", "jsd", "infonce", "smile"), NEURAL) | {
+TRAINED = ("mine", "mine_f", "nwj", "jsd", "infonce", "smile", "doe", "latent_mi")
+SETTINGS: dict[str, dict[str, Any]] = dict.fromkeys(TRAINED, NEURAL) | {
     # Fewer centres than samples, so that some are drawn.
     "mlmi": {"centres": 40},
     "lsmi": {"centres": 40},

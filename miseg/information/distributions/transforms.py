@@ -70,16 +70,72 @@ def swiss_roll(values_N1: np.ndarray) -> np.ndarray:
     return angles_N1 / (4.5 * math.pi) * np.hstack((np.cos(angles_N1), np.sin(angles_N1)))
 
 
-def spiral(values_ND: np.ndarray) -> np.ndarray:
-    """The first two columns turned by an angle of |x|² / D; the length |x|, and so the way back, is unchanged."""
+def spiral(values_ND: np.ndarray, first: int = 0) -> np.ndarray:
+    """Column `first` and the next turned by an angle of |x|² / D; the length |x|, and so the way back, is unchanged."""
     angles_N = (values_ND**2).mean(1)
-    first, second, rest = values_ND[:, 0], values_ND[:, 1], values_ND[:, 2:]
-    turned = np.cos(angles_N) * first - np.sin(angles_N) * second, np.sin(angles_N) * first + np.cos(angles_N) * second
-    return np.column_stack((*turned, rest))
+    turned_ND = values_ND.copy()
+    one, two = values_ND[:, first], values_ND[:, first + 1]
+    turned_ND[:, first] = np.cos(angles_N) * one - np.sin(angles_N) * two
+    turned_ND[:, first + 1] = np.sin(angles_N) * one + np.cos(angles_N) * two
+    return turned_ND
+
+
+# What the benchmark of Czyż et al. (`bmi.py`) has in another form than above.
+
+
+def spiral_y(values_ND: np.ndarray) -> np.ndarray:
+    """`spiral` of the second and the third column."""
+    return spiral(values_ND, first=1)
+
+
+def wiggly_x(values_ND: np.ndarray) -> np.ndarray:
+    """x + 0.4 sin x + 0.2 sin(1.7 x + 1) + 0.03 sin(3.3 x − 2.5): rising everywhere, at slopes above 0.16."""
+    waves_ND = 0.4 * np.sin(values_ND) + 0.2 * np.sin(1.7 * values_ND + 1) + 0.03 * np.sin(3.3 * values_ND - 2.5)
+    return values_ND + waves_ND
+
+
+def wiggly_y(values_ND: np.ndarray) -> np.ndarray:
+    """x − 0.4 sin 0.4 x + 0.17 sin(1.3 x + 3.5) + 0.02 sin(4.3 x − 2.5): rising everywhere, at slopes above 0.53."""
+    waves_ND = 0.17 * np.sin(1.3 * values_ND + 3.5) + 0.02 * np.sin(4.3 * values_ND - 2.5)
+    return values_ND - 0.4 * np.sin(0.4 * values_ND) + waves_ND
+
+
+def swiss_roll_21(values_N1: np.ndarray) -> np.ndarray:
+    """[N, 1] -> [N, 2]: `swiss_roll` on another scale, its angle divided by 21."""
+    return swiss_roll(values_N1) * (4.5 * math.pi / 21)
+
+
+def bimodal_x(values_ND: np.ndarray) -> np.ndarray:
+    """A standard normal's values become those of 0.3 · normal at 0 + 0.7 · normal at 5, rising."""
+    return _quantiles(ndtr(values_ND), (0.3, 0.7), (0.0, 5.0))
+
+
+def bimodal_y(values_ND: np.ndarray) -> np.ndarray:
+    """A standard normal's values become those of 0.5 · normal at −1 + 0.5 · normal at 3, rising."""
+    return _quantiles(ndtr(values_ND), (0.5, 0.5), (-1.0, 3.0))
+
+
+def _quantiles(shares_ND: np.ndarray, weights: tuple[float, float], means: tuple[float, float]) -> np.ndarray:
+    """Where the cumulative distribution of two normals of variance 1 reaches these shares, by bisection."""
+    low_ND = np.full_like(shares_ND, min(means) - 10)
+    high_ND = np.full_like(shares_ND, max(means) + 10)
+    # The interval's width, below 30, is halved to less than float64 can tell apart.
+    for _ in range(60):
+        middle_ND = (low_ND + high_ND) / 2
+        below_ND = sum(weight * ndtr(middle_ND - mean) for weight, mean in zip(weights, means, strict=True))
+        low_ND, high_ND = (
+            np.where(below_ND < shares_ND, middle_ND, low_ND),
+            np.where(below_ND < shares_ND, high_ND, middle_ND),
+        )
+    return (low_ND + high_ND) / 2
 
 
 _TRANSFORMS: dict[str, Transform] = {
-    change.__name__: change for change in (half_cube, asinh, normal_cdf, wiggly, cut, swiss_roll, spiral)
+    change.__name__: change
+    for change in (
+        *(half_cube, asinh, normal_cdf, wiggly, cut, swiss_roll, spiral),
+        *(spiral_y, wiggly_x, wiggly_y, swiss_roll_21, bimodal_x, bimodal_y),
+    )
 }
 
 
@@ -87,3 +143,8 @@ def transformed(name: str, of: str, by: str, sides: str = "xy") -> Transformed:
     """The distribution `of` that name, with `by` applied to the `sides` "x", "y" or "xy"."""
     of_x, of_y = (_TRANSFORMS[by] if side in sides else None for side in "xy")
     return Transformed(name, DISTRIBUTIONS[of], of_x, of_y)
+
+
+def transformed_apart(name: str, of: str, by_x: str, by_y: str) -> Transformed:
+    """The distribution `of` that name, with `by_x` applied to x and `by_y` to y."""
+    return Transformed(name, DISTRIBUTIONS[of], _TRANSFORMS[by_x], _TRANSFORMS[by_y])

@@ -58,6 +58,7 @@ class EstimatorGrid:
         samples: N, 2 or more each.
         seeds: 0, 1, … of the samples, and of estimators that draw.
         limit: seconds after which a cell is given up.
+        earlier: rows that the measurement has from before; with `estimators` empty there are no others.
     """
 
     estimators: tuple[str, ...]
@@ -65,12 +66,13 @@ class EstimatorGrid:
     samples: tuple[int, ...]
     seeds: int
     limit: float
+    earlier: tuple[EstimatorRow, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in self.distributions:
+        for name in (*self.distributions, *(row.distribution for row in self.earlier)):
             if name not in DISTRIBUTIONS:
                 raise ValueError(f"no distribution {name!r}: use some of {', '.join(DISTRIBUTIONS)}")
-        for entry in self.estimators:
+        for entry in {*self.estimators, *(row.estimator for row in self.earlier)}:
             settings_of(entry)
         for field, least in (("samples", 2), ("seeds", 1), ("limit", 0)):
             value = getattr(self, field)
@@ -81,11 +83,12 @@ class EstimatorGrid:
 
     def rows(self) -> list[EstimatorRow]:
         """Every row that makes sense: labels are for `plug_in`, numbers for the others, `REFERENCE` for 1 x 1."""
-        return [
+        asked = [
             EstimatorRow(estimator, distribution, n)
             for distribution, n, estimator in itertools.product(self.distributions, self.samples, self.estimators)
             if _fits(estimator, DISTRIBUTIONS[distribution])
         ]
+        return list(dict.fromkeys((*self.earlier, *asked)))
 
 
 def settings_of(entry: str) -> tuple[str, dict[str, Any]]:

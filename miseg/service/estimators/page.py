@@ -52,9 +52,10 @@ def page(report: EstimatorReport, command: str = "") -> str:
     if command:
         text += [f"`{command}`", ""]
     seeds = report.cells["seed"].nunique()
+    fewer = " In brackets: how many of them have an estimate, where not all." if (table["cells"] < seeds).any() else ""
     text += [
         f"MLflow run {report.run_id}. Bias ± spread in nats: the mean over {seeds} seeds less the truth, and the "
-        "standard deviation over seeds. – is what was not measured or not found.",
+        f"standard deviation over seeds. – is what was not measured or not found.{fewer}",
         "",
         f"![Estimate against truth]({FIGURE})",
         "",
@@ -66,7 +67,7 @@ def page(report: EstimatorReport, command: str = "") -> str:
         text += [f"## N = {samples:,}", "", _header(["distribution", "truth", *names])]
         for distribution, rows in group.groupby("distribution", sort=False):
             by_name = rows.set_index("estimator")
-            cells = [_cell(by_name.loc[name]) if name in by_name.index else "–" for name in names]
+            cells = [_cell(by_name.loc[name], seeds) if name in by_name.index else "–" for name in names]
             text.append(_line([str(distribution), f"{rows['truth'].iloc[0]:.3f}", *cells]))
         text.append("")
     seconds = table.pivot_table(index="estimator", columns="samples", values="seconds", aggfunc="median").loc[names]
@@ -84,11 +85,12 @@ def page(report: EstimatorReport, command: str = "") -> str:
     return "\n".join(text) + "\n"
 
 
-def _cell(row: pd.Series) -> str:
+def _cell(row: pd.Series, seeds: int) -> str:
     if not row["cells"]:
         return "–"
     spread = "" if np.isnan(row["spread"]) else f" ± {_short(row['spread'])}"
-    return f"{_short(row['bias'], sign=True)}{spread}"
+    fewer = f" ({row['cells']})" if row["cells"] < seeds else ""
+    return f"{_short(row['bias'], sign=True)}{spread}{fewer}"
 
 
 def _short(value: float, *, sign: bool = False) -> str:

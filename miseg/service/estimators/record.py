@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
+from mlflow.entities import Run
 
 from miseg.information import DISTRIBUTIONS
 from miseg.service.estimators.cells import Estimation, EstimatorGrid, EstimatorRow
@@ -20,6 +22,12 @@ KIND = "measurement"
 
 CELL = "miseg.cell."
 """Prefix of the tags of cells; their seed follows."""
+
+GRID = "miseg.grid."
+"""Prefix of the tags of grids: estimators, distributions and sample sizes, one tag for each that was asked for."""
+
+SEEDS, LIMIT = "miseg.seeds", "miseg.limit"
+"""Tags of the seeds of every row, and of the seconds after which a cell is given up, as the last call had them."""
 
 TRIES_APART = 5.0
 """Seconds between two tries of a server that did not answer."""
@@ -51,23 +59,14 @@ class EstimatorRecord:
             description=f"{len(grid.estimators)} estimators on {len(grid.distributions)} distributions",
         )
         self.run_id = mlflow_runs.open_run(store, EXPERIMENT, name, details)
+        mlflow_runs.log_metrics(self.uri, self.run_id, {}, tags=_grid_tags(grid))
         self._rows: dict[EstimatorRow, str] = {}
         self._waiting: list[Callable[[], None]] = []
         self._next_try = 0.0
 
     def known(self) -> dict[tuple[EstimatorRow, int], Estimation]:
         """Cells that earlier calls of this name measured."""
-        cells = {}
-        for run in queries.children(self.uri, EXPERIMENT, self.run_id):
-            params = run.data.params
-            if not {"estimator", "distribution", "samples"} <= params.keys():
-                # A kill came between the run and its parameters.
-                continue
-            row = EstimatorRow(params["estimator"], params["distribution"], int(params["samples"]))
-            for tag, value in run.data.tags.items():
-                if tag.startswith(CELL):
-                    cells[row, int(tag.removeprefix(CELL))] = Estimation(**json.loads(value))
-        return cells
+        return measured_cells(self.uri, self.run_id)
 
     def add(self, row: EstimatorRow, seed: int, cell: Estimation) -> None:
         """Log a cell."""
@@ -136,3 +135,55 @@ class EstimatorRecord:
             details = RunDetails(row.text, self.run_id, {"miseg.kind": "row"}, params)
             self._rows[row] = mlflow_runs.open_run(self.store, EXPERIMENT, f"{self.name}: {row.text}", details)
         return self._rows[row]
+
+
+def measured_cells(uri: str, run_id: str) -> dict[tuple[EstimatorRow, int], Estimation]:
+    """Cells of a measurement, by its parent run: (row, seed) -> what came of it.
+
+    Raises:
+        TrackingError: the server does not answer.
+    """
+    cells = {}
+    for run in queries.children(uri, EXPERIMENT, run_id):
+        params = run.data.params
+        if not {"estimator", "distribution", "samples"} <= params.keys():
+            # A kill came between the run and its parameters.
+            continue
+        row = EstimatorRow(params["estimator"], params["distribution"], int(params["samples"]))
+        for tag, value in run.data.tags.items():
+            if tag.startswith(CELL):
+                cells[row, int(tag.removeprefix(CELL))] = Estimation(**json.loads(value))
+    return cells
+
+
+def begun_grid(uri: str, run: Run) -> EstimatorGrid:
+    """Grid that a measurement was begun with and has been extended by, all of it in `earlier`.
+
+    Args:
+        uri: of MLflow.
+        run: the measurement's parent run.
+
+    Raises:
+        ValueError: it has an estimator or a distribution that is here no more.
+        TrackingError: the server does not answer.
+    """
+    tags, params = run.data.tags, run.data.params
+    cells = measured_cells(uri, run.info.run_id)
+    # A measurement of before these tags has rows alone, and a first call's seeds and limit.
+    seeds = max(int(tags.get(SEEDS, params["seeds"])), *(seed + 1 for _, seed in cells), 1)
+    limit = float(tags.get(LIMIT, params["limit"]))
+    rows = []
+    for tag, value in tags.items():
+        if tag.startswith(GRID):
+            axes = (tuple(axis) for axis in json.loads(value))
+            rows += EstimatorGrid(*axes, seeds, limit).rows()  # type: ignore[arg-type]
+    rows += [row for row, _ in cells]
+    return EstimatorGrid((), (), tuple(sorted({row.samples for row in rows})), seeds, limit, tuple(dict.fromkeys(rows)))
+
+
+def _grid_tags(grid: EstimatorGrid) -> dict[str, str]:
+    tags = {SEEDS: str(grid.seeds), LIMIT: str(grid.limit)}
+    if grid.estimators:
+        text = json.dumps([grid.estimators, grid.distributions, grid.samples])
+        tags[GRID + hashlib.sha256(text.encode()).hexdigest()[:12]] = text
+    return tags

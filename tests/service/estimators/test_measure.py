@@ -16,8 +16,10 @@ import pytest
 from mlflow import MlflowClient
 
 from miseg.information import DISTRIBUTIONS, estimate
+from miseg.information.bmi import BMI_TASKS
 from miseg.service.estimators import page as measure_page
 from miseg.service.estimators import record as measure_record
+from miseg.service.estimators.asked import AskedGrid, expanded, growth
 from miseg.service.estimators.cells import (
     OTHER_SEEDS,
     Estimation,
@@ -27,8 +29,8 @@ from miseg.service.estimators.cells import (
     measure_cell,
     settings_of,
 )
-from miseg.service.estimators.measure import measure, summary
-from miseg.service.estimators.record import EXPERIMENT, EstimatorRecord
+from miseg.service.estimators.measure import EstimatorReport, measure, summary
+from miseg.service.estimators.record import EXPERIMENT, EstimatorRecord, begun_grid
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.run_store import RunStore
 from tests.support import ROOT
@@ -177,8 +179,8 @@ def test_every_cell_is_in_mlflow_and_none_is_measured_twice(ray_here: None, uri:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_killed_measurement_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, str(JOB), "--storage", str(tmp_path), "--name", "killed", "--seeds", "2"]
-    command += ["--samples", "60", "--distributions", "normal-1x1-0.75", "normal-1x1-0.3"]
+    command = [sys.executable, str(JOB), "--storage", str(tmp_path), "--name", "killed"]
+    command += ["--seeds", "2", "--samples", "60", "--distributions", "normal-1x1-0.75", "normal-1x1-0.3"]
     command += ["--estimators", "gaussian", "ksg", "mine:max_steps=100000,patience=100000"]
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     log = (tmp_path / "log").open("w")
@@ -191,15 +193,16 @@ def test_a_killed_measurement_goes_on(tmp_path: Path) -> None:
         log.close()
     before = _cells(uri)
     assert 4 <= len(before) < 12
-    # The critics that never end are left out, so that what is left is quick.
+    # No option says again what is measured. The critics that never end are given up, so that the rest is quick.
     done = subprocess.run(
-        [*command[:-3], "gaussian", "ksg", "--resume"], capture_output=True, text=True, timeout=200, check=False
+        [*command[:6], "--resume", "--limit", "1"], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "the same rows, 2 seeds as before, cells given up after 1 s instead of 600" in done.stdout
     after = _cells(uri)
-    assert len(after) == 8 and before.items() <= after.items()
-    assert f"{len(before)} of 8 cells were measured before" in done.stdout
-    assert "8 cells measured, 0 failed" in done.stdout
+    assert len(after) == 12 and before.items() <= after.items()
+    assert f"{len(before)} of 12 cells were measured before" in done.stdout
+    assert "8 cells measured, 4 failed" in done.stdout
 
 
 def _cells(uri: str) -> dict[tuple[str, str], str]:
@@ -265,6 +268,87 @@ def test_a_failed_cell_keeps_its_reason(uri: str, tmp_path: Path) -> None:
     (run,) = queries.children(uri, EXPERIMENT, record.run_id)
     assert json.loads(run.data.tags["miseg.cell.0"])["failure"] == "ValueError: 8 samples"
     assert "nats" not in run.data.metrics
+
+
+# Going on
+
+
+def test_what_goes_on_has_all_its_rows_and_what_is_left_out_is_as_it_has_it(uri: str, tmp_path: Path) -> None:
+    """Before, --resume without options measured everything that there is, and with fewer seeds mixed both."""
+    first = AskedGrid(("gaussian", "ksg"), ("normal-1x1-0.3",), (50, 60), seeds=2, limit=9.0)
+    record_of(first.first(), uri, tmp_path)
+    begun = begun_of(uri)
+    assert (begun.rows(), begun.seeds, begun.limit) == (first.first().rows(), 2, 9.0)
+    assert growth(begun, AskedGrid().continued(begun)) == "the same rows, 2 seeds as before"
+    assert AskedGrid().continued(begun).rows() == begun.rows()
+
+    more = AskedGrid(estimators=("kde",), seeds=3, limit=5.0).continued(begun)
+    assert growth(begun, more) == "2 rows more, 2 to 3 seeds, cells given up after 5 s instead of 9"
+    added = {EstimatorRow("kde", "normal-1x1-0.3", samples) for samples in (50, 60)}
+    assert set(more.rows()) == {*begun.rows(), *added} and more.seeds == 3
+    record_of(more, uri, tmp_path)
+    both = begun_of(uri)
+    assert set(both.rows()) == set(more.rows()) and (both.seeds, both.limit) == (3, 5.0)
+
+    # Another place of the grid: its rows alone, not the whole that both span.
+    apart = AskedGrid(("mine",), ("normal-1x1-0.75",), (70,)).continued(both)
+    assert set(apart.rows()) - set(both.rows()) == {EstimatorRow("mine", "normal-1x1-0.75", 70)}
+
+
+def test_fewer_seeds_than_a_measurement_has_are_refused_before_ray_starts(uri: str, tmp_path: Path) -> None:
+    begun = grid()
+    record_of(begun, uri, tmp_path)
+    with pytest.raises(ValueError, match=r"--seeds 1: the measurement has 2 a row.*use 2 or more"):
+        AskedGrid(seeds=1).continued(begun_of(uri))
+
+
+def test_a_measurement_of_before_grids_were_kept_goes_on_with_what_it_holds(uri: str, tmp_path: Path) -> None:
+    record = record_of(grid(seeds=1), uri, tmp_path)
+    client = MlflowClient(uri)
+    for tag in client.get_run(record.run_id).data.tags:
+        if tag.startswith((measure_record.GRID, measure_record.SEEDS, measure_record.LIMIT)):
+            client.delete_tag(record.run_id, tag)
+    row = EstimatorRow("ksg", "normal-1x1-0.75", 50)
+    record.add(row, 1, Estimation(0.4, 0.1))
+    begun = begun_of(uri)
+    assert (begun.rows(), begun.seeds, begun.limit) == ([row], 2, 60.0)
+
+
+def test_a_group_stands_for_its_distributions() -> None:
+    assert expanded(("bmi",)) == tuple(BMI_TASKS)
+    assert expanded(("normal-1x1-0.3", "miseg"))[0] == "normal-1x1-0.3"
+    assert len(expanded(("miseg", "bmi", "miseg"))) == len(DISTRIBUTIONS)
+    whole = AskedGrid().first()
+    assert whole.seeds == 5 and not set(whole.distributions) & set(BMI_TASKS)
+
+
+def begun_of(uri: str, name: str = "here") -> EstimatorGrid:
+    run = queries.find_run(uri, EXPERIMENT, name)
+    assert run is not None
+    return begun_grid(uri, run)
+
+
+# The table
+
+
+def test_a_row_of_fewer_seeds_says_how_many() -> None:
+    import pandas as pd
+
+    cells = pd.DataFrame(
+        {
+            "estimator": ["ksg"] * 2 + ["cca"],
+            "distribution": ["normal-1x1-0.75"] * 3,
+            "samples": [10] * 3,
+            "seed": [0, 1, 0],
+            "truth": [1.0] * 3,
+            "nats": [1.5, 2.0, 1.25],
+            "seconds": [1.0, 3.0, 1.0],
+            "failure": ["", "", ""],
+        }
+    )
+    text = measure_page.page(EstimatorReport("run", cells, summary(cells)))
+    assert "over 2 seeds" in text and "how many of them" in text
+    assert "| normal-1x1-0.75 | 1.000 | +0.75 ± 0.35 | +0.25 (1) |" in text
 
 
 def test_bias_and_spread_are_over_seeds() -> None:
