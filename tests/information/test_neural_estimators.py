@@ -39,8 +39,8 @@ def test_order_of_x_and_y_changes_little_and_that_of_samples_nothing(name: str) 
     x, y = DISTRIBUTIONS["normal-1x1-0.75"].sample(1000, 0)
     settings = QUICK | {"max_steps": 100}
     expected = estimate(name, x, y, **settings)
-    # The critic's first weights are drawn for x and then for y. Over six seeds that moved the plug-in by up to 0.071 nats,
-    # the others by 0.016; from seed to seed they spread by 0.085 and 0.05.
+    # The critic's first weights are drawn for x and then for y. Over six seeds that moved the plug-in by up to 0.071
+    # nats and the others by 0.016; from seed to seed they spread by 0.085 and 0.05.
     assert estimate(name, y, x, **settings) == pytest.approx(expected, abs=0.12 if name == "jsd" else 0.03)
     assert estimate(name, x[::-1], y[::-1], **settings) == pytest.approx(expected, abs=1e-6)
 
