@@ -17,9 +17,8 @@ DIFFERENCES: tuple[SettingsDifference, ...] = (
     *DENSE_DIFFERENCES,
     SettingsDifference(
         "IIC",
-        "The code sums the tables of all displacements into one and takes its information, unless it is called with "
-        "use_uncollapsed_loss, which averages over displacements as the paper does. All of the authors' commands have "
-        "that option; here as in the paper and these.",
+        "The paper averages the mutual information over displacements, and so do the authors' commands; the code's own "
+        "default sums the tables of all displacements into one and takes its information. Here as in the paper.",
         ("*-iic",),
     ),
     SettingsDifference(

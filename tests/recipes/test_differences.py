@@ -104,7 +104,7 @@ def test_the_rmi_papers_recipes_have_what_the_list_gives_as_ours(name: str) -> N
 
 def test_iics_recipes_average_over_displacements_as_the_authors_commands_do() -> None:
     """The code's other loss is that of the tables' sum."""
-    assert "All of the authors' commands have that option" in what("IIC", "use_uncollapsed_loss")
+    assert "so do the authors' commands" in what("IIC", "over displacements")
     first, second = torch.rand(2, 2, 3, 12, 12).softmax(2)
     tables = iic_tables(first, second, displacement=2)
     each = [iic_loss_of_tables(table[None]) for table in tables]
