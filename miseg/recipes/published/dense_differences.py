@@ -160,4 +160,4 @@ DENSE_DIFFERENCES: tuple[SettingsDifference, ...] = (
         ("*-cwmi",),
     ),
 )
-"""Those of the losses themselves are in the losses' docstrings too."""
+"""Every known one; differences of the losses themselves are in the losses' docstrings too."""

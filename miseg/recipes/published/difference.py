@@ -19,7 +19,7 @@ class SettingsDifference:
     recipes: tuple[str, ...]
     """Names of the recipes whose results it changes, as patterns (`voc-v3*-rmi`)."""
     effect: str = ""
-    """What it changes, in figures that were measured here or follow from the paper's; "": not measured."""
+    """Its effect in figures that were measured here or follow from the paper's; "": not measured."""
 
     def changes(self, recipe: str) -> bool:
         """Whether the recipe of this name is changed by it."""
