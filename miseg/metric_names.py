@@ -24,6 +24,12 @@ CLASS_IOU = "iou"
 CLASS_CLDICE = "cldice"
 OBJECTIVE = "objective"
 """Objective that a method without labels raises in training: −loss, nats."""
+OBJECTIVE_SINCE = "2026-11-30"
+"""Day since which objectives on held-out images are what they are now: partners, views and samples are drawn by the
+images' ids over the whole split, in other clips where these are known. Before, they depended on the order of the files.
+A change of what an objective is has a new day here: scores of two days do not compare."""
+OBJECTIVE_TAG = "miseg.objective_since"
+"""Tag of a run, a tuning and a registered version whose scores are objectives: `OBJECTIVE_SINCE`; none: of before."""
 CLUSTER_ENTROPY = "cluster_entropy"
 UNUSED_CLUSTERS = "unused_clusters"
 INFERENCE_SECONDS = "inference_seconds"

@@ -32,6 +32,8 @@ class DataSetInfo:
             for others.
         drawn: splits that the reader drew, with their seed and groups, of what JSON knows; None where the publisher's
             are taken. It goes into the sidecar.
+        groups: the patient, place or clip that images show, by the images' ids; None: it is known of none. It goes into
+            the sidecar.
         scene: of scenes, names of the bands ("bands", in the channels' order) and how files were read, of what JSON
             knows; None for pictures. It goes into the sidecar.
     """
@@ -46,6 +48,7 @@ class DataSetInfo:
     nodata: int | None = None
     dtype: str | None = None
     drawn: dict[str, Any] | None = None
+    groups: dict[str, str] | None = None
     scene: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:

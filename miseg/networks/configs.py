@@ -37,8 +37,9 @@ class DeepLab(Network):
 
     version: Literal["v3", "v3+"] = "v3+"
     """v3+ adds a decoder that sees features at a quarter of the resolution."""
-    encoder: Literal["resnet18d", "resnet50", "resnet50d", "resnet101", "resnet101d"] = "resnet101d"
-    """The ResNet by timm's name; d: three 3x3 convolutions in place of the 7x7 one, as the RMI paper has it."""
+    encoder: Literal["resnet18d", "resnet50", "resnet50d", "resnet101", "resnet101d", "resnet101s"] = "resnet101d"
+    """The ResNet by timm's name; d and s: three 3x3 convolutions in place of the 7x7 one, as the RMI paper has it. Of
+    the two s is the one of the paper's code, in the sizes of the three and in shortcuts that do not average."""
     weights: str | None = None
     """imagenet (fetched from the hub), a file of this encoder's weights, package:NAME for a Python package that carries
     one, or random ones if left out."""

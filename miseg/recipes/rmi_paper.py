@@ -10,8 +10,8 @@ the region size and the manner of downsampling is a grid over the RMI recipe:
 The paper's own figures are in `miseg.recipes.published`, of ours there is none: none of these runs was made yet.
 `miseg.recipes.differences` lists what is run otherwise than written. Settings that are the paper's or its code's, and
 were added after these recipes had ids, are given on the command line: `--optimiser.decay-from warmup
---optimiser.decayed weights --augmentation.interpolation bicubic --augmentation.padding end`, and for the affinity field
-`--method.pairs published`.
+--optimiser.decayed weights --augmentation.interpolation bicubic --augmentation.padding end --method.network.encoder
+resnet101s`, and for the affinity field `--method.pairs published`.
 """
 
 from __future__ import annotations

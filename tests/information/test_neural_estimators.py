@@ -26,7 +26,9 @@ def run(name: str, distribution: str, samples: int, **settings: object) -> Estim
 )
 def test_near_the_truth(name: str, distribution: str, tolerance: float) -> None:
     if name == "jsd" and distribution == "normal-1x1-0.75":
-        tolerance = 0.15  # a plug-in that bounds nothing: six seeds gave 0.28 to 0.43 nats, the truth being 0.41
+        # A plug-in that bounds nothing: over six seeds it spread by 0.055 nats (0.28 to 0.43, the truth being 0.41) and
+        # over six samples by 0.074, four and two times as much as the others. The samples' order moved none of them.
+        tolerance = 0.15
     found = run(name, distribution, 1500)
     assert found == pytest.approx(DISTRIBUTIONS[distribution].mutual_information, abs=tolerance)
 
@@ -37,8 +39,9 @@ def test_order_of_x_and_y_changes_little_and_that_of_samples_nothing(name: str) 
     x, y = DISTRIBUTIONS["normal-1x1-0.75"].sample(1000, 0)
     settings = QUICK | {"max_steps": 100}
     expected = estimate(name, x, y, **settings)
-    # The critic's first weights are drawn for x and then for y.
-    assert estimate(name, y, x, **settings) == pytest.approx(expected, abs=0.12)
+    # The critic's first weights are drawn for x and then for y. Over six seeds that moved the plug-in by up to 0.071
+    # nats and the others by 0.016; from seed to seed they spread by 0.085 and 0.05.
+    assert estimate(name, y, x, **settings) == pytest.approx(expected, abs=0.12 if name == "jsd" else 0.03)
     assert estimate(name, x[::-1], y[::-1], **settings) == pytest.approx(expected, abs=1e-6)
 
 

@@ -128,6 +128,7 @@ def open_folders(description: Description, root: Path) -> FolderSource:
         nodata=pixels.nodata,
         dtype=pixels.dtype,
         drawn=drawn,
+        groups={f"{record.split}/{record.name}": record.group for record in records if record.group is not None},
     )
     return FolderSource(info, records, arrangement.rejections, labels, encoding, pixels, sentences)
 

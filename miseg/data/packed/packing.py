@@ -221,6 +221,9 @@ class _ShardWriter:
             sidecar["nodata"] = self.info.nodata
         if self.info.drawn is not None:
             sidecar["drawn"] = self.info.drawn
+        if self.info.groups:
+            packed = sorted(name for ids in self._order.values() for name in ids if name in self.info.groups)
+            sidecar["groups"] = {name: self.info.groups[name] for name in packed}
         if self.info.scene is not None:
             sidecar["scene"] = self.info.scene
         by_id = {split: sorted(range(len(ids)), key=ids.__getitem__) for split, ids in self._order.items()}

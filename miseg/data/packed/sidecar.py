@@ -43,6 +43,7 @@ class PackedInfo:
         dates: by the place of whole scenes, and by date, {"mean": C values, "std": C values}: as `mean` and `std`, over
             the pixels of that date in all splits. Empty where images have no date.
         scene: of own series, names of the bands and how files were read; empty for others.
+        groups: the patient, place or clip that images show, by the images' ids; empty where that is not known.
         by_id: the rows of a split in the order of their ids, by split, where that is not the order of the rows.
     """
 
@@ -61,6 +62,7 @@ class PackedInfo:
     dates: dict[str, dict[str, dict[str, tuple[float, ...]]]] = field(default_factory=dict)
     scene: dict[str, Any] = field(default_factory=dict)
     by_id: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -126,6 +128,7 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
                 for series, dates in data.get("dates", {}).items()
             },
             scene=dict(data.get("scene", {})),
+            groups={str(name): str(group) for name, group in data.get("groups", {}).items()},
             by_id={split: _permutation(rows, splits[split]) for split, rows in data.get("by_id", {}).items()},
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:

@@ -119,6 +119,12 @@ class CamVid:
         return folders.get(parts.parent.name, {}).get(name, self.root / parts.parent.name / parts.name)
 
 
+def clip_of(name: str) -> str:
+    """The clip that the image of an id shows a frame of: Seq05VD of test/Seq05VD_f00030; "" where no clip is named."""
+    clip, line, _ = name.rpartition("/")[2].partition("_")
+    return clip if line else ""
+
+
 def _pictures(folder: Path) -> dict[str, Path]:
     return {unicodedata.normalize("NFC", path.name): path for path in folder.iterdir() if is_picture(path)}
 

@@ -1,4 +1,7 @@
-"""The papers' own figures, row by row, for reports to put beside ours. Nothing here was measured by this project."""
+"""The papers' own figures, row by row, for reports to put beside ours; no figure here was measured by this project.
+
+Beside them lie the differences of what runs here that change such a figure: see `miseg.recipes.differences`.
+"""
 
 from __future__ import annotations
 

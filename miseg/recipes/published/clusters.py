@@ -35,7 +35,7 @@ def _rows() -> Iterator[Published]:
                 )  # fmt: skip
     for data, value in _LATER.items():
         yield Published(
-            paper=PAPER, table="its authors' later document", data=data, system="", row="InfoSeg, later",
+            paper=PAPER, table="a later document than the thesis", data=data, system="", row="InfoSeg, later",
             method="InfoSeg", recipe=f"{data}-infoseg", metric="pixel_accuracy", value=value,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Figures of work after these papers, on data that miseg has no reader for."""
+"""Figures of work after these papers, on data that no recipe is for; DRIVE is packed as own data, from patterns."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError, patiently, reachable, unreachable
 from miseg.service.tracking.description import code_tags, parameters
@@ -129,6 +130,11 @@ def open_run(store: RunStore, experiment: str, name: str, details: RunDetails | 
         return run_id
 
 
+def objective_tags(experiment: Experiment) -> dict[str, str]:
+    """The tag that says how an experiment's objective on held-out images is computed; none where it has none."""
+    return {OBJECTIVE_TAG: OBJECTIVE_SINCE} if experiment.supervision == "none" else {}
+
+
 def open_experiment_run(
     store: RunStore,
     experiment: Experiment,
@@ -143,6 +149,7 @@ def open_experiment_run(
         "miseg.method": kind,
         "miseg.data": experiment.data,
         "miseg.data_fingerprint": fingerprint,
+        **objective_tags(experiment),
     }
     details = details or RunDetails()
     whole = replace(
@@ -171,6 +178,7 @@ def open_model_run(store: RunStore, experiment: Experiment, name: str, kind: str
         "miseg.kind": kind,
         "miseg.experiment_id": experiment.id,
         "miseg.method": type(experiment.method).__name__,
+        **objective_tags(experiment),
     }
     whole = replace(details, tags=tags | dict(details.tags), params=parameters(experiment) | dict(details.params))
     return open_run(store, experiment_name(experiment.data), name, whole)

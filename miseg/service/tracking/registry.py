@@ -3,7 +3,7 @@
 One registered model for a method and a data set: its versions answer in the same classes, and what selected them is the
 same score. Of other methods an objective without labels says nothing. `best` compares only versions that were measured
 alike, see `CONDITIONS`: a score at another size is of other pixels, and one after more steps or from more labels
-says nothing for the settings.
+says nothing for the settings. Objectives on held-out images compare where they are computed alike, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from miseg.metric_names import VALIDATION_MEAN_IOU
+from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG, VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError
 
 BEST = "best"
@@ -34,7 +34,7 @@ CLASSES = "miseg.classes"
 CONDITIONS = {"augmentation.resize": "miseg.size", "steps": "miseg.steps", "label_budget": "miseg.label_budget"}
 """Parameters of a run -> tags of its version: what must be equal, beside metric and data, where scores are compared."""
 
-KEPT = ("miseg.method", "miseg.data", DATA, "miseg.experiment_id", "mlflow.source.git.commit")
+KEPT = ("miseg.method", "miseg.data", DATA, "miseg.experiment_id", "mlflow.source.git.commit", OBJECTIVE_TAG)
 """Tags that a version has from its run."""
 
 
@@ -143,6 +143,9 @@ def _scored(version: ModelVersion, measured: Mapping[str, str | None] | None) ->
         f"{steps} steps",
         "all labels, or the method's number" if labels == "None" else f"{labels} labels",
     ]
+    if OBJECTIVE_TAG in values:
+        since = values[OBJECTIVE_TAG]
+        conditions += [f"objective as computed since {since}" if since else f"objective of before {OBJECTIVE_SINCE}"]
     return f", {version.tags[METRIC]} {float(version.tags[SCORE]):.4f} ({', '.join(conditions)})"
 
 
@@ -153,6 +156,8 @@ def _measured(client: MlflowClient, version: ModelVersion) -> dict[str, str | No
         with contextlib.suppress(MlflowException):  # the run was deleted
             params = client.get_run(version.run_id).data.params
             values |= {tag: params.get(name) for name, tag in CONDITIONS.items()}
+    if values[METRIC] == VALIDATION_OBJECTIVE:
+        values[OBJECTIVE_TAG] = version.tags.get(OBJECTIVE_TAG)
     return values
 
 
@@ -214,7 +219,8 @@ def _model_description(tags: Mapping[str, str], metric: str) -> str:
     return (
         f"{tags.get('miseg.method', 'Models')} on {tags.get('miseg.data', 'their data')}. The alias `{BEST}` stands at "
         f"the version of the highest {metric} of those that were measured alike: on one state of the data (tag "
-        f"`{DATA}`), at one size, after as many steps, with as many labels ({', '.join(CONDITIONS.values())}).\n\n"
+        f"`{DATA}`), at one size, after as many steps, with as many labels ({', '.join(CONDITIONS.values())})"
+        f"{f', by one manner of computing it ({OBJECTIVE_TAG})' * (metric == VALIDATION_OBJECTIVE)}.\n\n"
         "Takes images [N, H, W, C], of the type in its signature, and answers class probabilities [N, K, H, W]."
     )
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.tracking.run_store import RunStore
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 FINISHED = "finished"
 """Why a run ended that got to its last step: its tag `miseg.ended`."""
@@ -74,3 +78,14 @@ class TrainingOutcome:
     """Score after the last step: see `Selection`."""
     reused: bool = False
     """Whether the run had ended before and nothing was trained now."""
+
+
+def check_objective(run: TrainingRun, earlier: Run) -> None:
+    """Raise ValueError where checkpoints of a training that goes on were compared by an objective of before."""
+    compared = run.selection == "objective" and run.experiment.supervision == "none"
+    if compared and earlier.data.metrics and earlier.data.tags.get(OBJECTIVE_TAG) != OBJECTIVE_SINCE:
+        raise ValueError(
+            f"{run.name}, run {earlier.info.run_id}, was begun when the objective on held-out images depended on the "
+            f"order of the files (before {OBJECTIVE_SINCE}), so its checkpoints do not compare with new ones: choose "
+            "another name"
+        )

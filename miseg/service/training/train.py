@@ -29,7 +29,7 @@ from miseg.service.journal.sender import send_pending
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
 from miseg.service.tracking.run_store import RunDetails
-from miseg.service.training.run import FINISHED, Selection, TrainingOutcome, TrainingRun
+from miseg.service.training.run import FINISHED, Selection, TrainingOutcome, TrainingRun, check_objective
 
 CLOSING_TIMEOUT = 60.0
 """Seconds that a training which has ended waits for MLflow to take what it logged."""
@@ -211,6 +211,7 @@ def finished(run: TrainingRun) -> TrainingOutcome | None:
             f"{mlflow_run.data.tags['miseg.data_fingerprint']} then and is {fingerprint} now; choose another name"
         )
     if mlflow_run.info.status != "FINISHED" or mlflow_run.data.tags.get("miseg.ended") != FINISHED:
+        check_objective(run, mlflow_run)
         return None
     history = queries.history(run.tracking_uri, mlflow_run.info.run_id, VALIDATION_MEAN_IOU)
     if not history and not PackedDataset.open(run.data).info.classes:

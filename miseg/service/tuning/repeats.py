@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.metric_names import VALIDATION_MEAN_IOU
+from miseg.metric_names import OBJECTIVE_SINCE, VALIDATION_MEAN_IOU
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.provenance import code_of
@@ -72,8 +72,29 @@ def check_name(uri: str, tuning: Tuning) -> None:
         raise ValueError(f"{tuning.name} is the name of a {kind}, run {run.info.run_id}: choose another --name")
 
 
-def settings_of(tuning: Tuning) -> str:
-    """Twelve hexadecimal digits: a hash of all that a tuning's result depends on, but for the machine."""
+def objective_of(tuning: Tuning) -> str:
+    """`OBJECTIVE_SINCE` where trials are compared by an objective on held-out images, else ""."""
+    return OBJECTIVE_SINCE if tuning.selection == "objective" and tuning.base.supervision == "none" else ""
+
+
+def check_objective(name: str, *, searches: bool) -> None:
+    """Say that a tuning's trials were compared by an objective of before; ValueError where it `searches` for more."""
+    sentence = (
+        f"{name} has trials that were compared by the objective on held-out images of before {OBJECTIVE_SINCE}, which "
+        "depended on the order of the files"
+    )
+    if searches:
+        raise ValueError(f"{sentence}; new ones would not compare: choose another --name without --resume")
+    print(f"warning: {sentence}", flush=True)
+
+
+def settings_of(tuning: Tuning, objective: str | None = None) -> str:
+    """Twelve hexadecimal digits: a hash of all that a tuning's result depends on, but for the machine.
+
+    Args:
+        tuning: whose.
+        objective: the manner in which objectives are computed; "": that of before `OBJECTIVE_SINCE`; None: as now.
+    """
     fingerprint = PackedDataset.open(tuning.data).fingerprint
     counts = [
         _identified(tuning.base),
@@ -83,6 +104,8 @@ def settings_of(tuning: Tuning) -> str:
         tuning.grid and {name: list(values) for name, values in tuning.grid.items()},
         [tuning.points, tuning.confirm_seeds, tuning.seed, tuning.selection, fingerprint],
     ]
+    # Tunings by labels, which no manner concerns, are those of before.
+    counts += [manner] if (manner := objective_of(tuning) if objective is None else objective) else []
     return hashlib.sha256(json.dumps(counts, sort_keys=True).encode()).hexdigest()[:12]
 
 

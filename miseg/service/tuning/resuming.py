@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.data.packed.dataset import PackedDataset
+from miseg.metric_names import OBJECTIVE_TAG
 from miseg.recipes.experiment import from_dict, to_dict
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import CONCURRENT, KIND, SEEDS, TRIALS
@@ -61,6 +62,7 @@ class Begun:
         concurrent: trials at a time.
         data: fingerprint of the packed data.
         plan: JSON text of the plan that the base was made by; "": a recipe.
+        objective: `OBJECTIVE_SINCE`, where objectives compare trials; "" of before.
     """
 
     base: Mapping[str, Any]
@@ -77,6 +79,7 @@ class Begun:
     data: str
     plan: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    objective: str = ""
 
     @classmethod
     def of(cls, tuning: Tuning) -> Begun:
@@ -96,12 +99,14 @@ class Begun:
             data=PackedDataset.open(tuning.data).fingerprint,
             plan=tuning.plan,
             options=tuning.options,
+            objective=repeats.objective_of(tuning),
         )
 
     @property
     def tags(self) -> dict[str, str]:
         """Tags of the tuning's run."""
         tags = {TRIALS: str(self.trials), SEEDS: str(self.confirm_seeds), CONCURRENT: str(self.concurrent)}
+        tags |= {OBJECTIVE_TAG: self.objective} if self.objective else {}
         return tags | {KIND: "search" if self.grid is None else "grid"}
 
 
@@ -110,14 +115,15 @@ def growth(name: str, then: Begun, now: Begun, known: Collection[str], *, search
 
     Args:
         name: the tuning's.
-        then: what it was begun with.
-        now: what is asked for.
+        then, now: what it was begun with, and what is asked for.
         known: options that its command has, by field name.
         searched: whether its search was finished, with as many trials as are asked for now.
 
     Raises:
         ValueError: a setting that differs and extends nothing; each is named as the command line has it.
     """
+    if then.objective != now.objective:
+        repeats.check_objective(name, searches=not searched or now.trials != then.trials)
     refused = _differences(then, now, known)
     open_trials = now.grid is None and not (searched and now.trials == then.trials)
     if "concurrent" in known and open_trials and now.concurrent > then.concurrent == 1:
@@ -254,18 +260,18 @@ def read(uri: str, run: Run) -> Begun | None:
     data = queries.read_json(uri, run.info.run_id, FILE)
     if data is None:
         return None
-    names = {item.name for item in fields(Begun)}
-    return Begun(**{key: value for key, value in data.items() if key in names})
+    return Begun(**{item.name: data[item.name] for item in fields(Begun) if item.name in data})
 
 
 def log(uri: str, run_id: str, tuning: Tuning) -> None:
     """Keep what a tuning is begun, or extended, with."""
-    begun = Begun.of(tuning)
-    earlier = MlflowClient(uri).get_run(run_id).data.tags.get(CONCURRENT, "0")
-    if earlier.isdigit() and int(earlier) > begun.concurrent:
-        begun = replace(begun, concurrent=int(earlier))  # one at a time to its end is not one at a time throughout
+    begun, earlier = Begun.of(tuning), MlflowClient(uri).get_run(run_id).data.tags
+    if (at_once := earlier.get(CONCURRENT, "0")).isdigit() and int(at_once) > begun.concurrent:
+        begun = replace(begun, concurrent=int(at_once))  # one at a time to its end is not one at a time throughout
+    if repeats.SETTINGS in earlier:
+        begun = replace(begun, objective=earlier.get(OBJECTIVE_TAG, ""))  # its trials were compared by that one
     mlflow_runs.log_json(uri, run_id, FILE, asdict(begun))
-    tags = begun.tags | {repeats.SETTINGS: repeats.settings_of(tuning)}
+    tags = begun.tags | {repeats.SETTINGS: repeats.settings_of(tuning, begun.objective)}
     mlflow_runs.log_metrics(uri, run_id, {}, tags=tags)
 
 
@@ -277,20 +283,18 @@ def extended(tuning: Tuning, run: Run | None, known: Collection[str] = ()) -> li
     """
     if run is None:
         return []
-    then, now = read(tuning.tracking_uri, run), Begun.of(tuning)
+    then, now, searched = read(tuning.tracking_uri, run), Begun.of(tuning), run.info.status == "FINISHED"
     if then is not None:
-        return growth(tuning.name, then, now, known, searched=run.info.status == "FINISHED")
+        return growth(tuning.name, then, now, known, searched=searched)
     settings = run.data.tags.get(repeats.SETTINGS)
-    begun_with = counts(run)
-    trials, seeds = begun_with.get("trials", now.trials), begun_with.get("confirm_seeds", now.confirm_seeds)
+    trials, seeds = ({"trials": now.trials, "confirm_seeds": now.confirm_seeds} | counts(run)).values()
     if settings is None:
         print(f"{tuning.name}: MLflow does not know what it was begun with, so nothing is compared", flush=True)
         return []
-    if settings != repeats.settings_of(replace(tuning, trials=trials, confirm_seeds=seeds)):
+    if settings != repeats.settings_of(replace(tuning, trials=trials, confirm_seeds=seeds), objective=""):
         raise ValueError(
-            f"{tuning.name}, run {run.info.run_id}, was begun with other settings than these, by a version of miseg "
-            "that kept no list of them: repeat the options of its command, which the run's description has, or choose "
-            "another --name"
+            f"{tuning.name}, run {run.info.run_id}, was begun with other settings than these, by a miseg that kept no "
+            "list of them: repeat the options of its command (the run's description has it), or choose another --name"
         )
-    then = replace(now, trials=trials, confirm_seeds=seeds)
-    return growth(tuning.name, then, now, known, searched=run.info.status == "FINISHED")
+    then = replace(now, trials=trials, confirm_seeds=seeds, objective="")
+    return growth(tuning.name, then, now, known, searched=searched)

@@ -57,6 +57,7 @@ def test_patients_with_several_images_each(tmp_path):
         name for names in ids(dataset).values() for name in names
     }
     assert any("8 groups of 23 images" in sentence for sentence in source.sentences)
+    assert dataset.info.groups == {name: name.split("/")[1] for names in ids(dataset).values() for name in names}
 
 
 def test_splits_of_folders_and_what_lacks_its_half(tmp_path):

@@ -22,7 +22,8 @@ from mlflow.exceptions import MlflowException
 from miseg.data.configs import Augmentation
 from miseg.data.sources.street_scenes.streets import draw_scene
 from miseg.interface import Task
-from miseg.methods.configs import CrossEntropy
+from miseg.methods.configs import CrossEntropy, PixelKMeans
+from miseg.metric_names import OBJECTIVE_SINCE, VALIDATION_OBJECTIVE
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
@@ -122,6 +123,24 @@ def test_best_goes_to_a_better_one_and_never_to_a_worse(uri: str, trained: Train
         assert standing(uri) == "3"
     conditions = "data f00d, images of their own size, 1000 steps, all labels, or the method's number"
     assert registry.describe_best(uri, NAME) == f"models:/{NAME}@best is version 3, {IoU} 0.5000 ({conditions})"
+
+
+@pytest.mark.slow
+def test_objectives_compare_where_they_are_computed_alike(
+    uri: str, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_labels = replace(EXPERIMENT, method=PixelKMeans())
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_runs, "objective_tags", lambda _: {})
+        before = trained(-0.2, metric=VALIDATION_OBJECTIVE, experiment=without_labels)
+    now = trained(-0.9, metric=VALIDATION_OBJECTIVE, experiment=without_labels)
+    assert [register(uri, run_id, VALIDATION_OBJECTIVE) for run_id in (now, before)] == ["1", "2"]
+    assert standing(uri) == "1"
+    said = registry.describe_best(uri, NAME, before)
+    assert f"objective as computed since {OBJECTIVE_SINCE}" in said and f"objective of before {OBJECTIVE_SINCE}" in said
+    assert "was measured otherwise" in said
+    register(uri, trained(-0.5, metric=VALIDATION_OBJECTIVE, experiment=without_labels), VALIDATION_OBJECTIVE)
+    assert standing(uri) == "3"
 
 
 OTHERS = {

@@ -10,7 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from miseg.commands.tune import any_recipe, infoseg, rmi, similarity
-from miseg.methods.configs import BinaryCrossEntropy
+from miseg.methods import registry
+from miseg.methods.configs import BinaryCrossEntropy, PixelKMeans
+from miseg.metric_names import OBJECTIVE_TAG
 from miseg.networks.configs import EncoderDecoder, UNet
 from miseg.recipes import spaces
 from miseg.recipes.experiment import to_dict
@@ -217,3 +219,39 @@ def test_it_is_said_whether_a_search_is_reproducible() -> None:
     assert "the same command makes the same trials" in order_text("1")
     assert "Up to 2 trials ran at a time" in order_text("2") and "another winner" in order_text("2")
     assert "not known" in order_text("") and "changes nothing" in order_text("2", grid=True)
+
+
+def by_objective(tuning: Tuning) -> Tuning:
+    """A tuning whose trials are compared by their objective on held-out images."""
+    without_labels = replace(tuning.base, method=PixelKMeans())
+    return replace(tuning, base=without_labels, space=registry.of(without_labels.method).space, selection="objective")
+
+
+def test_trials_of_another_objective_are_not_searched_on(tuning, capsys) -> None:
+    now = Begun.of(by_objective(tuning))
+    before = replace(now, objective="")
+    assert now.objective and now.tags[OBJECTIVE_TAG] == now.objective and OBJECTIVE_TAG not in before.tags
+    assert resuming.growth("street", now, replace(now, trials=5), KNOWN) == ["--trials 2 to 5, 3 more"]
+    for then, after in ((before, now), (before, replace(now, trials=5))):
+        with pytest.raises(ValueError, match=rf"before {now.objective}, which depended on the order of the files"):
+            resuming.growth("street", then, after, KNOWN, searched=then is not before or after.trials > 2)
+    capsys.readouterr()
+    # Its trials compare with each other, and it is said by what.
+    assert resuming.growth("street", before, replace(now, confirm_seeds=2), KNOWN, searched=True)
+    assert "warning: street has trials that were compared by the objective" in capsys.readouterr().out
+
+
+def test_an_objective_of_before_stays_that_of_its_tuning(tuning, uri, monkeypatch) -> None:
+    old = by_objective(tuning)
+    with monkeypatch.context() as patch:
+        patch.setattr(repeats, "OBJECTIVE_SINCE", "")
+        run_id = record.open_run(old)
+    run = resuming.find(uri, "street")
+    assert run is not None and OBJECTIVE_TAG not in run.data.tags
+    assert repeats.settings_of(old) != run.data.tags[repeats.SETTINGS] == repeats.settings_of(old, objective="")
+    with pytest.raises(ValueError, match="choose another --name"):
+        resuming.extended(old, run, KNOWN)
+    assert record.open_run(replace(old, confirm_seeds=2)) == run_id
+    again = resuming.find(uri, "street")
+    assert again is not None and OBJECTIVE_TAG not in again.data.tags
+    assert resuming.read(uri, again) == replace(Begun.of(replace(old, confirm_seeds=2)), objective="")
