@@ -55,7 +55,7 @@ class MaskEncoding:
         colours: K (red, green, blue) colours, 0..255, for pictures of maps.
         values: for ids, (id, label) in the order of ids; several ids may have one label.
         colour_values: for colours, ((red, green, blue), label).
-        ignore: ids whose pixels count nowhere.
+        ignore: ids, or grey levels, whose pixels count nowhere.
         ignore_colours: colours likewise.
         threshold: for a threshold, the grey level from which a pixel has label 1.
         notes: sentences on what was understood without being told; to be printed.
@@ -113,15 +113,21 @@ class MaskEncoding:
         if self.kind == "colours":
             return self._of_colours(mask.rgb())
         if self.kind == "threshold":
-            return (mask.grey() >= self.threshold).astype(np.uint8)
+            return self._of_levels(mask.grey())
         if self.kind == "objects":
             return self._ignored(mask, np.asarray(mask.values.any(-1) if mask.values.ndim == 3 else mask.values != 0))
         return self._of_ids(mask.ids())
 
     def _ignored(self, mask: MaskPixels, objects: np.ndarray) -> np.ndarray:
         labels = objects.astype(np.uint8)
-        if self.ignore and mask.values.ndim == 2:
-            labels[np.isin(mask.values, self.ignore)] = IGNORE_LABEL
+        if self.ignore and mask.is_grey():
+            labels[np.isin(mask.grey(), self.ignore)] = IGNORE_LABEL
+        return labels
+
+    def _of_levels(self, levels: np.ndarray) -> np.ndarray:
+        labels = (levels >= self.threshold).astype(np.uint8)
+        # What is no number is on neither side of a level.
+        labels[~np.isfinite(levels) | np.isin(levels, self.ignore)] = IGNORE_LABEL
         return labels
 
     def _objects(self, files: tuple[Path | bytes, ...], size: tuple[int, int] | None) -> np.ndarray:

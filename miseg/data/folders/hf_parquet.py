@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from miseg.data.checks import BadFileError
 
 _IMAGES = ("image", "images", "img", "pixel_values")
 _MASKS = ("mask", "masks", "annotation", "annotations", "label", "labels", "segmentation_mask", "segmentation", "seg")
+_MASK_WORDS = re.compile("mask|annot|label|seg|ground_?truth|(^|_)gt(_|$)")
+"""Part of a column's name that is no image's."""
 _GROUPS_AT_ONCE = 4
 
 
@@ -128,14 +131,18 @@ def _columns(path: Path, schema: pa.Schema, columns: Sequence[str]) -> tuple[str
             raise ValueError(f"--columns {' '.join(columns)}: name the image's column, and the mask's if there is one")
         if unknown := [name for name in columns if name not in pictures]:
             raise ValueError(f"--columns {unknown[0]}: {path} has pictures in {listed or 'no column'}")
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"--columns {' '.join(columns)}: the image's column is no mask: name two, or it alone")
         if _is_list(schema.field(columns[0]).type):
             raise ValueError(f"--columns {columns[0]}: {path} has lists of pictures there, which are no image of a row")
         return columns[0], columns[1] if len(columns) == 2 else None
     if not pictures:
         names = ", ".join(schema.names)
         raise ValueError(f"{path}: no column holds pictures' bytes ({names}): write the data set with its pictures")
+    _refuse_without_bytes(path, schema, pictures)
     single = [name for name in pictures if not _is_list(schema.field(name).type)]
-    images = [name for name in single if name.lower() in _IMAGES] or (single if len(single) == 1 else [])
+    others = [name for name in single if not _MASK_WORDS.search(name.lower())]
+    images = [name for name in single if name.lower() in _IMAGES] or (others if len(others) == 1 else [])
     masks = [name for name in pictures if name.lower() in _MASKS and name not in images]
     if len(images) != 1 or len(masks) > 1 or len(pictures) > len(images) + len(masks):
         raise ValueError(
@@ -143,6 +150,35 @@ def _columns(path: Path, schema: pa.Schema, columns: Sequence[str]) -> tuple[str
             f"{' '.join(pictures[:2])}, or the image's alone for images without labels"
         )
     return images[0], masks[0] if masks else None
+
+
+def _refuse_without_bytes(path: Path, schema: pa.Schema, pictures: Sequence[str]) -> None:
+    """Refuses columns named as the image or the mask that hold addresses, names of files or numbers in their place."""
+    for field in schema:
+        name = field.name.lower()
+        if field.name in pictures or name not in (*_IMAGES, *_MASKS):
+            continue
+        if name in _IMAGES:
+            raise ValueError(
+                f"{path}: column {field.name} holds no pictures' bytes ({_type_text(field.type)}): write the data set "
+                f"with its pictures, or say with --columns which of {', '.join(pictures)} is the image"
+            )
+        # The class of a whole image, as data sets for classification have it, is no mask.
+        of_image = pa.types.is_dictionary(field.type) or pa.types.is_primitive(field.type) or _is_text(field.type)
+        if of_image and name in ("label", "labels"):
+            continue
+        raise ValueError(
+            f"{path}: column {field.name} holds no pictures' bytes ({_type_text(field.type)}): write the data set with "
+            f"its masks as pictures, or say --columns {pictures[0]} for images without labels"
+        )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _type_text(kind: pa.DataType) -> str:
+    return "text" if _is_text(kind) else str(kind)[:60]
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -154,7 +190,9 @@ def _holds_pictures(kind: pa.DataType) -> bool:
         return not _is_list(kind.value_type) and _holds_pictures(kind.value_type)
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _holds_pictures(kind.field("bytes").type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    if pa.types.is_dictionary(kind):
+        return _holds_pictures(kind.value_type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def _names(file: pq.ParquetFile, group: int, column: str) -> list[str]:

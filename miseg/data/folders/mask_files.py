@@ -17,6 +17,7 @@ _AT_ONCE = 2**18
 _SHOWN = 16
 """Values beyond those that are allowed of which a message may name some."""
 _ORIENTATION = 0x0112
+_GDAL_NODATA = 42113
 _ARRAYS = {b"MATLAB": "MATLAB", b"\x93NUMPY": "NumPy", b"\x89HDF": "HDF5"}
 
 
@@ -28,11 +29,15 @@ class MaskPixels:
         values: numbers [H, W], or colours uint8 [H, W, 3].
         palette: colours of a palette picture's indices; None for others.
         lossy: whether the format's compression alters values, as JPEG's does.
+        nodata: value that the file names as "no data"; None where it names none.
+        grey_palette: whether these are the grey levels of a palette whose indices are other numbers.
     """
 
     values: np.ndarray
     palette: tuple[Colour, ...] | None = None
     lossy: bool = False
+    nodata: float | None = None
+    grey_palette: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,8 +90,8 @@ class MaskPixels:
 def read_mask(data: bytes) -> MaskPixels:
     """The content of a mask file's bytes.
 
-    A palette picture is its indices, but for a GIF of greys; a 1-bit picture is 0 and 1, and grey of 2 or 4 bits is not
-    scaled to 8.
+    A palette picture is its indices, but for a palette of greys, which is its grey levels; a 1-bit picture is 0 and 1,
+    and grey of 2 or 4 bits is not scaled to 8.
 
     Raises:
         BadFileError: no picture, too large a one or a damaged one; transparent pixels; CMYK.
@@ -100,7 +105,7 @@ def read_mask(data: bytes) -> MaskPixels:
                 f"mask of {tiff.pixels.shape[2]} bands of type {tiff.pixels.dtype}: save ids as one band of whole "
                 "numbers, or colours as 8-bit RGB"
             )
-        return MaskPixels(tiff.pixels[..., 0])
+        return MaskPixels(tiff.pixels[..., 0], nodata=tiff.nodata)
     picture = load_picture(data)
     if (orientation := picture.getexif().get(_ORIENTATION, 1)) != 1:
         raise BadFileError(f"EXIF orientation {orientation}: turn the mask upright and save it without the tag")
@@ -121,7 +126,7 @@ def read_mask(data: bytes) -> MaskPixels:
             raise BadFileError(f"mask of colours of {bits} bits a channel: save it as 8-bit RGB")
         return MaskPixels(np.asarray(picture), None, lossy)
     if picture.mode == "L":
-        return MaskPixels(np.asarray(picture) // _step(picture, data), None, lossy)
+        return MaskPixels(np.asarray(picture) // _step(picture, data), None, lossy, _nodata(picture))
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         return MaskPixels(np.asarray(picture), None, lossy)
     raise BadFileError(f"mask in colour mode {picture.mode}: save ids as grey PNG, or colours as RGB")
@@ -189,14 +194,33 @@ def _step(picture: Image.Image, data: bytes) -> int:
     return 255 // (2**bits - 1) if bits in (2, 4) else 1
 
 
+def _nodata(picture: Image.Image) -> float | None:
+    """The value that a TIFF picture names as "no data", as GDAL writes it."""
+    if picture.format != "TIFF":
+        return None
+    text = str(picture.tag_v2.get(_GDAL_NODATA, "")).strip("\0 ")  # type: ignore[attr-defined]
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def _of_palette(picture: Image.Image) -> MaskPixels:
     indices, numbers = np.asarray(picture), picture.getpalette("RGB") or []
     palette = tuple(zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True))
-    used = [palette[index] for index in np.unique(indices) if index < len(palette)]
-    # A GIF has no grey but a palette, whose indices are whatever its writer made of the grey levels.
-    if picture.format == "GIF" and int(indices.max()) < len(palette) and all(len(set(colour)) == 1 for colour in used):
-        return MaskPixels(np.array(palette, np.uint8)[indices][..., 0])
-    return MaskPixels(indices, palette)
+    values = np.unique(indices).tolist()
+    if values[-1] >= len(palette):
+        return MaskPixels(indices, palette)
+    used = [palette[index] for index in values]
+    # A GIF has no grey but a palette, whose indices are whatever its writer made of the grey levels. A PNG of greys
+    # alone is likewise: reducing the number of colours puts the most frequent or the lightest first. A coloured palette
+    # of which a mask shows the greys alone is not, nor is one that gives several indices the same grey.
+    greys = used if picture.format == "GIF" else palette
+    alike = picture.format != "GIF" and len(set(used)) < len(used)
+    if alike or any(len(set(colour)) > 1 for colour in greys):
+        return MaskPixels(indices, palette)
+    changed = picture.format != "GIF" and [colour[0] for colour in used] != values
+    return MaskPixels(np.array(palette, np.uint8)[indices][..., 0], grey_palette=changed)
 
 
 def _whole(values: np.ndarray) -> np.ndarray:

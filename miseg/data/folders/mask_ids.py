@@ -10,12 +10,15 @@ from pathlib import Path
 from miseg.data.folders.class_colours import distinct_colours
 from miseg.data.folders.class_tables import read_ids
 from miseg.data.folders.encoding import MOST_CLASSES, MaskEncoding, MaskOptions
-from miseg.data.folders.mask_files import Colour
+from miseg.data.folders.mask_files import Colour, MaskPixels
+from miseg.data.listing import quantity
 from miseg.data.samples import IGNORE_LABEL
 
 _MOST_BACKGROUND = 16
 """Values beside the foreground's up to which they may all be background; more are a blurred edge or an image."""
 _LISTED = 8
+_FEW = 3
+"""Ids of a mask up to which it may be one of a class and the background, with pixels that count nowhere."""
 
 
 @dataclass
@@ -28,6 +31,10 @@ class IdsOfMasks:
         pixels: pixels of each id in all masks.
         first: the first file that holds each.
         palette: colour of each id, and a file that says so, where masks are palette pictures.
+        sets: masks of each set of few ids, and a file of it.
+        nodata: values that files name as "no data" and hold, and a file of each.
+        grey_palette: a file that is read as the grey levels of its palette.
+        coloured_palette: a file that is read as the indices of its palette, which has colours.
     """
 
     options: MaskOptions
@@ -35,6 +42,37 @@ class IdsOfMasks:
     pixels: dict[int, int] = field(default_factory=dict)
     first: dict[int, str] = field(default_factory=dict)
     palette: dict[int, tuple[Colour, str]] = field(default_factory=dict)
+    sets: dict[frozenset[int], tuple[int, str]] = field(default_factory=dict)
+    nodata: dict[int, str] = field(default_factory=dict)
+    grey_palette: str = ""
+    coloured_palette: str = ""
+
+    def add_file(self, ids: frozenset[int], name: str, pixels: MaskPixels) -> None:
+        """Counts a mask that holds `ids`, and keeps the kind of its palette."""
+        if len(ids) <= _FEW:
+            count, first = self.sets.get(ids, (0, name))
+            self.sets[ids] = count + 1, first
+        if pixels.grey_palette:
+            self.grey_palette = self.grey_palette or name
+        elif any(len(set(colour)) > 1 for colour in pixels.palette or ()):
+            self.coloured_palette = self.coloured_palette or name
+
+    def add_nodata(self, pixels: MaskPixels, name: str) -> None:
+        """Keeps the value that a mask names as "no data", where it holds it."""
+        value = pixels.nodata
+        if value is None or not value.is_integer() or int(value) in self.nodata:
+            return
+        if bool((pixels.grey() == value).any()):
+            self.nodata[int(value)] = name
+
+    def nodata_notes(self) -> tuple[str, ...]:
+        """Sentences on values that masks name as "no data" and that no option names."""
+        named = {*self.options.ignore, *self.options.foreground}
+        return tuple(
+            f'{name} names {value} as "no data", which is read as any other value: --ignore {value} leaves it out.'
+            for value, name in self.nodata.items()
+            if value not in named
+        )
 
     def encoding(self) -> MaskEncoding:
         """The classes that ids become.
@@ -43,8 +81,15 @@ class IdsOfMasks:
             ValueError: ids that only the user can give a meaning, or that contradict what the user says.
         """
         options, notes = self.options, []
+        if self.grey_palette:
+            notes.append(f"{self.grey_palette}: palette of greys, read as its grey levels and not as indices.")
+            if self.coloured_palette:
+                raise ValueError(
+                    f"{self.grey_palette} has a palette of greys and {self.coloured_palette} one of colours, so that "
+                    "their indices differ: name the classes' colours in --colours"
+                )
         if options.ids is not None:
-            return self._of_id_table(options.ids)
+            return self._of_id_table(options.ids, notes)
         ignore = numbers(options.ignore)
         values = [value for value in self.pixels if value not in ignore]
         values.sort()
@@ -52,6 +97,10 @@ class IdsOfMasks:
             notes.append(f"No mask holds {some(missing)}, which --ignore names.")
         if options.foreground:
             return self._of_foreground(values, ignore, notes)
+        self._ask_two_foregrounds(values)
+        if not options.classes:
+            self._ask_nodata(values)
+        notes += self.nodata_notes()
         if IGNORE_LABEL in values:
             others = [value for value in values if value != IGNORE_LABEL]
             if _is_open(others):
@@ -108,11 +157,50 @@ class IdsOfMasks:
             )
         if len(background) > 1:
             notes.append(f"{some(background)} are background, since --foreground names the others.")
+            notes += self._lost_foreground(background)
+        notes += self.nodata_notes()
         pairs = tuple((value, int(value in foreground)) for value in sorted({*values, 0} - set(ignore)))
         names = binary(self.options.classes)
         return MaskEncoding("ids", names, distinct_colours(2, True), pairs, ignore=ignore, notes=tuple(notes))
 
-    def _of_id_table(self, path: Path) -> MaskEncoding:
+    def _ask_two_foregrounds(self, values: list[int]) -> None:
+        """Asks about masks of one class of which some are written as 0 and 1, others as 0 and 255."""
+        if set(values) | {0} != {0, 1, IGNORE_LABEL} or any({1, IGNORE_LABEL} <= ids for ids in self.sets):
+            return
+        (ones, first), (others, other) = self._holding(1), self._holding(IGNORE_LABEL)
+        raise ValueError(
+            f"{quantity(ones, 'mask', 'holds', 'hold')} 0 and 1, such as {first}, and {others} 0 and 255, such as "
+            f"{other}: say --foreground 1 255 if both are the foreground, or --ignore 255 where 255 means unlabelled"
+        )
+
+    def _ask_nodata(self, values: list[int]) -> None:
+        for value, name in self.nodata.items():
+            if value in values:
+                raise ValueError(
+                    f'{name} names {value} as "no data": say --ignore {value} if such pixels count nowhere, or where '
+                    f"they are a class, name it by --classes, --ids or --foreground (masks hold {some(self.pixels)})"
+                )
+
+    def _holding(self, value: int) -> tuple[int, str]:
+        """Number of masks of few ids that hold `value`, and one of them."""
+        holding = [content for ids, content in self.sets.items() if value in ids]
+        return sum(count for count, _ in holding), holding[0][1] if holding else ""
+
+    def _lost_foreground(self, background: list[int]) -> list[str]:
+        """A sentence on masks that hold one value beside 0, which is never beside what --foreground names."""
+        foreground = set(self.options.foreground)
+        others = set(background) - {0}
+        if len(others) != 1 or any(others & ids and foreground & ids for ids in self.sets):
+            return []
+        (other,) = others
+        count, name = self._holding(other)
+        mend = " ".join(map(str, sorted({*foreground, other})))
+        return [
+            f"look at this: {count} of {self.masks} masks, such as {name}, hold {other} and no --foreground, and are "
+            f"background all over: say --foreground {mend} if {other} is the foreground there"
+        ] * bool(count)
+
+    def _of_id_table(self, path: Path, notes: Sequence[str] = ()) -> MaskEncoding:
         table = read_ids(path)
         if self.options.classes:
             raise ValueError("--classes beside --ids: the table names the classes already")
@@ -130,7 +218,8 @@ class IdsOfMasks:
                     f"{self.first[value]}: id {value}, on {self.pixels[value]} pixels of all masks, is not in {path}: "
                     "add a line for it, or leave it out with --ignore"
                 )
-        return MaskEncoding("ids", names, self._class_colours(pairs, names), pairs, ignore=tuple(sorted(ignore)))
+        colours = self._class_colours(pairs, names)
+        return MaskEncoding("ids", names, colours, pairs, ignore=tuple(sorted(ignore)), notes=tuple(notes))
 
     def _class_colours(self, pairs: Sequence[tuple[int, int]], names: tuple[str, ...]) -> tuple[Colour, ...]:
         """The palette's colours where it has some for all classes; drawn ones otherwise."""
@@ -145,7 +234,8 @@ def _is_open(others: list[int]) -> bool:
     """Whether 255 beside these ids may as well be a class: few ids, or grey levels at equal steps up to 255."""
     levels = [*others, IGNORE_LABEL]
     steps = {after - before for before, after in itertools.pairwise(levels)}
-    return len(others) < 3 or (len(steps) == 1 and steps != {1})
+    # Rounding makes steps of 255 / 10 ones of 25 and 26.
+    return len(others) < 3 or (max(steps) - min(steps) <= 1 < min(steps))
 
 
 def numbers(ignore: tuple[int | str, ...]) -> tuple[int, ...]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from miseg.data.checks import BadFileError, read_bytes
 from miseg.data.folders.class_colours import distinct_colours
 from miseg.data.folders.class_tables import read_colours
 from miseg.data.folders.encoding import MOST_CLASSES, MaskEncoding, MaskFile, MaskOptions
 from miseg.data.folders.mask_files import Colour, MaskPixels, count_ids, count_values, read_mask, unpack_colour
 from miseg.data.folders.mask_ids import IdsOfMasks, binary, numbers, some
+from miseg.data.folders.mask_levels import LevelsOfMasks
 
 _MOST_VALUES = 2**12
 _MOST_OBJECTS = 2**16
@@ -55,7 +54,7 @@ class MaskSurvey:
         self._colours: dict[int, int] = {}
         self._colour_file = self._lossy = ""
         self._objects = options.instances
-        self._highest = -np.inf
+        self._levels = None if options.threshold is None else LevelsOfMasks(options.threshold, numbers(options.ignore))
         self._read = 0
         self._unreadable = ""
 
@@ -81,14 +80,15 @@ class MaskSurvey:
                 continue
             try:
                 self._read += 1
-                if isinstance(mask, tuple) and self.options.threshold is None:
+                self._ids.add_nodata(pixels, called)
+                if self._levels is not None:
+                    self._levels.add(pixels.grey(), called)
+                elif isinstance(mask, tuple):
                     self._add_object(pixels)
-                elif self.options.threshold is not None:
-                    self._highest = max(self._highest, float(pixels.grey().max()))
                 elif self._colour_table:
                     self._add_colours(pixels, called)
                 elif self.options.instances:
-                    self._add_instances(pixels)
+                    self._add_instances(pixels, called)
                 else:
                     self._add(pixels, called)
             except BadFileError as error:
@@ -103,7 +103,9 @@ class MaskSurvey:
                 "smoothing, or give --threshold, the level from which a pixel is the object"
             )
 
-    def _add_instances(self, pixels: MaskPixels) -> None:
+    def _add_instances(self, pixels: MaskPixels, name: str) -> None:
+        if not pixels.is_grey():
+            self._colour_file = self._colour_file or name
         values = pixels.values
         count = len((count_values if values.ndim == 3 else count_ids)(values, _MOST_OBJECTS))
         if count > _MOST_OBJECTS or (pixels.lossy and count > 2):
@@ -136,6 +138,8 @@ class MaskSurvey:
             raise BadFileError(_blurred(pixels, len(counts), most, "ids" if grey else "colours"))
         if not grey:
             self._colour_file = self._colour_file or name
+        else:
+            self._ids.add_file(frozenset(counts), name, pixels)
         for value, count in counts.items():
             if grey:
                 self._ids.pixels[value] = self._ids.pixels.get(value, 0) + count
@@ -170,15 +174,20 @@ class MaskSurvey:
         if not self._read and self._unreadable:
             raise ValueError(self._unreadable)
         options = self.options
-        if options.threshold is not None:
-            if self._highest < options.threshold:
-                raise ValueError(
-                    f"no mask reaches --threshold {options.threshold:g}: the highest grey level is {self._highest:g}"
-                )
-            names = binary(options.classes)
-            return MaskEncoding("threshold", names, distinct_colours(2, True), threshold=options.threshold)
+        if self._levels is not None:
+            notes = (*self._levels.notes(), *self._ids.nodata_notes())
+            names, colours = binary(options.classes), distinct_colours(2, True)
+            levels = self._levels
+            return MaskEncoding(
+                "threshold", names, colours, ignore=levels.ignore, threshold=levels.threshold, notes=notes
+            )
         if self._objects:
             ignore = numbers(options.ignore)
+            if ignore and self._colour_file:
+                raise ValueError(
+                    f"{self._colour_file}: mask of RGB colours, which have no id that --ignore {ignore[0]} could name: "
+                    "leave it out"
+                )
             return MaskEncoding("objects", binary(options.classes), distinct_colours(2, True), ignore=ignore)
         if self._colour_table:
             return self._of_colour_table()

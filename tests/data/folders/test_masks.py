@@ -142,6 +142,110 @@ def test_255_is_the_foreground_or_ignored_as_is_said(tmp_path: Path) -> None:
         survey_masks([path], MaskOptions(foreground=(255,), ignore=(255,)))
 
 
+def test_masks_of_0_and_1_among_masks_of_0_and_255(tmp_path: Path) -> None:
+    truth = labels(2, 2)
+    ones = [save(truth, tmp_path / f"one {n}.png") for n in range(2)]
+    paths = [*ones, *[save(truth * 255, tmp_path / f"other {n}.png") for n in range(3)]]
+    with pytest.raises(ValueError, match=r"2 masks hold 0 and 1.*one 0.*3 0 and 255.*other 0.*--foreground 1 255"):
+        survey_masks(paths, MaskOptions())
+    encoding = survey_masks(paths, MaskOptions(foreground=(1, 255)))
+    assert all(np.array_equal(encoding.labels(path), truth) for path in paths)
+    (_, told) = survey_masks(paths, MaskOptions(foreground=(255,))).notes
+    assert told.startswith("look at this: 2 of 5 masks, such as") and "--foreground 1 255" in told
+    # In a trimap, the other value stands beside the foreground.
+    trimap = save(np.array([0, 1, 255], np.uint8)[labels(3, 3)], tmp_path / "trimap.png")
+    assert len(survey_masks([trimap, ones[0]], MaskOptions(foreground=(255,))).notes) == 1
+
+
+@pytest.mark.parametrize("order", [(0, 255), (255, 0)])
+def test_a_palette_of_greys_is_its_grey_levels(order: tuple[int, int], tmp_path: Path) -> None:
+    truth = labels(7, 2)
+    indices = truth if order == (0, 255) else 1 - truth
+    path = palette_png(indices, tuple((level,) * 3 for level in order), tmp_path / "m.png")
+    with pytest.raises(ValueError, match="--foreground 255 or --ignore 255"):
+        survey_masks([path], MaskOptions())
+    encoding = survey_masks([path], MaskOptions(foreground=(255,)))
+    assert np.array_equal(encoding.labels(path), truth)
+    assert any("read as its grey levels" in note for note in encoding.notes)
+
+
+def test_a_mask_of_which_pillow_reduced_the_colours(tmp_path: Path) -> None:
+    truth = labels(8, 2)
+    path = tmp_path / "m.png"
+    Image.fromarray(np.repeat(truth[..., None] * 255, 3, 2)).quantize(2).save(path)
+    assert np.array_equal(survey_masks([path], MaskOptions(foreground=(255,))).labels(path), truth)
+
+
+def test_greys_of_a_coloured_palette_and_equal_greys_stay_indices(tmp_path: Path) -> None:
+    # VOC's palette has a grey at 7.
+    truth = labels(9, 2) * 7
+    voc = (*COLOURS, (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128))
+    path = palette_png(truth, voc, tmp_path / "m.png")
+    assert survey_masks([path], MaskOptions()).values == ((0, 0), (7, 1))
+    black = palette_png(truth, ((0, 0, 0),) * 8, tmp_path / "black.png")
+    assert survey_masks([black], MaskOptions()).values == ((0, 0), (7, 1))
+    grey = palette_png(labels(9, 2), ((255,) * 3, (0,) * 3), tmp_path / "grey.png")
+    with pytest.raises(ValueError, match=r"grey\.png has a palette of greys and .*m\.png one of colours"):
+        survey_masks([path, grey], MaskOptions(foreground=(255,)))
+
+
+def test_equal_steps_up_to_255_are_grey_levels_though_they_are_rounded(tmp_path: Path) -> None:
+    levels = np.round(np.linspace(0, 255, 11)).astype(np.uint8)
+    with pytest.raises(ValueError, match="--foreground 255 or --ignore 255"):
+        survey_masks([save(levels[labels(0, 11)], tmp_path / "m.png")], MaskOptions())
+
+
+@pytest.mark.parametrize("form", ["uint8", "uint16", "float32"])
+def test_what_a_file_names_as_no_data_is_asked_about(form: str, tmp_path: Path) -> None:
+    truth = labels(6, 3)
+    path = write_raster(tmp_path / "m.tif", truth.astype(form), nodata=0)
+    with pytest.raises(ValueError, match=r'm\.tif names 0 as "no data": say --ignore 0 .*--classes'):
+        survey_masks([path], MaskOptions())
+    ignored = survey_masks([path], MaskOptions(ignore=(0,)))
+    assert np.array_equal(ignored.labels(path), np.array([255, 0, 1], np.uint8)[truth])
+    for options in (MaskOptions(classes=("a", "b", "c")), MaskOptions(foreground=(1, 2))):
+        encoding = survey_masks([path], options)
+        assert set(np.unique(encoding.labels(path))) == set(range(len(encoding.classes)))
+        assert any('names 0 as "no data"' in note for note in encoding.notes)
+    # One that no pixel holds says nothing.
+    survey_masks([write_raster(tmp_path / "n.tif", truth.astype(form), nodata=9)], MaskOptions())
+
+
+def test_levels_that_count_nowhere_beside_a_threshold(tmp_path: Path) -> None:
+    levels = np.array([0, 64, 200], np.uint8)[labels(3, 3)]
+    path = save(levels, tmp_path / "m.png")
+    encoding = survey_masks([path], MaskOptions(threshold=128, ignore=(64, 7)))
+    expected = np.where(levels == 64, 255, levels >= 128)
+    for reader in (encoding, MaskEncoding.from_dict(encoding.to_dict())):
+        assert np.array_equal(reader.labels(path), expected)
+    assert encoding.notes == ("No mask holds 7, which --ignore names.",)
+    with pytest.raises(ValueError, match="no mask reaches --threshold 128: the highest grey level is 64"):
+        survey_masks([path], MaskOptions(threshold=128, ignore=(200,)))
+
+
+def test_levels_that_are_no_number_count_nowhere(tmp_path: Path) -> None:
+    truth = labels(4, 3)
+    path = write_raster(tmp_path / "m.tif", np.array([0.1, 0.9, np.nan], np.float32)[truth])
+    whole = write_raster(tmp_path / "n.tif", np.array([0.1, 0.9, 0.9], np.float32)[truth])
+    encoding = survey_masks([whole, path], MaskOptions(threshold=0.5))
+    assert np.array_equal(encoding.labels(path), np.array([0, 1, 255], np.uint8)[truth])
+    (note,) = encoding.notes
+    assert note.startswith("1 mask holds pixels that are no number") and "m.tif" in note
+    nothing = write_raster(tmp_path / "nothing.tif", np.full((4, 4), np.nan, np.float32))
+    with pytest.raises(ValueError, match=r"no mask holds a grey level that counts.*nothing\.tif.*NaN"):
+        survey_masks([nothing], MaskOptions(threshold=0.5))
+
+
+def test_an_ignored_id_of_objects(tmp_path: Path) -> None:
+    numbers = np.array([0, 1, 7], np.uint8)[labels(5, 3)]
+    grey = save(np.repeat(numbers[..., None], 3, 2), tmp_path / "grey.png")
+    encoding = survey_masks([grey], MaskOptions(instances=True, ignore=(7,)))
+    assert np.array_equal(encoding.labels(grey), np.where(numbers == 7, 255, numbers > 0))
+    coloured = save(np.stack([numbers, numbers * 2, numbers], -1), tmp_path / "coloured.png")
+    with pytest.raises(ValueError, match=r"coloured\.png: mask of RGB colours, which have no id that --ignore 7"):
+        survey_masks([coloured], MaskOptions(instances=True, ignore=(7,)))
+
+
 def test_a_trimap_s_foreground_and_border(tmp_path: Path) -> None:
     truth = labels(3, 3)
     path = save(truth + 1, tmp_path / "m.png")

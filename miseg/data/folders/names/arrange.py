@@ -104,12 +104,13 @@ class _Arranging:
                 self._reject(split_of(mask), mask.path, _NO_IMAGE)
             return
         lists = [file for some in find_files(layout.lists, self.root, "--lists") for file in some.files]
-        folder = lists[0].path.parent
-        images = Names(self.files if layout.images else None, folder)
-        masks = Names(self.masks if layout.masks else None, folder)
+        of_images = Names(self.files) if layout.images else None
+        of_masks = Names(self.masks) if layout.masks else None
         first_lines: dict[MatchedFile, Line] = {}
         for file in lists:
             split = _list_split(file, len(lists))
+            # Paths start from the list's own folder, or from where the command does.
+            images, masks = (names or Names(None, file.path.parent, self.root) for names in (of_images, of_masks))
             lines = list(read_list(file.path, images, masks))
             bad = [line for line in lines if isinstance(line, BadLine)]
             if not lines:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from miseg.data.folders.names.patterns import MatchedFile
 from miseg.data.listing import read_lines
@@ -17,6 +18,9 @@ from miseg.files import read_text
 _BETWEEN = re.compile(r"[\s,;]+")
 COLUMNS = ("image", "mask", "valid", "split", "group")
 """Columns of a CSV table that are read; image is needed."""
+_ENDINGS = ("", "s", "_path", " path", "_file", "_filename")
+"""Ends of a column's name that say no more: image_path is image."""
+_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,12 @@ class Names:
     """Files by the names that a list may give them.
 
     Args:
-        files: those that may be named; None: any below `root`.
-        root: folder that names are looked for in where `files` is None.
+        files: those that may be named; None: any below `roots`.
+        roots: folders that names are looked for in where `files` is None, the first first.
     """
 
-    def __init__(self, files: Iterable[MatchedFile] | None, root: Path) -> None:
-        self.root = root
+    def __init__(self, files: Iterable[MatchedFile] | None, *roots: Path) -> None:
+        self.roots = tuple(dict.fromkeys(roots))
         self._by_name: dict[str, list[MatchedFile]] | None = None
         if files is not None:
             self._by_name = {}
@@ -81,8 +85,15 @@ class Names:
         parts = [part for part in text.strip().strip("\"'").replace("\\", "/").split("/") if part not in ("", ".")]
         if not parts or ".." in parts or "\x00" in text:
             return None
-        parts = [unicodedata.normalize("NFC", part) for part in parts]
-        return self._below_root(parts) if self._by_name is None else self._of_files(parts, self._by_name)
+        if self._by_name is None:
+            return self._below_roots(parts)
+        return self._of_files([unicodedata.normalize("NFC", part) for part in parts], self._by_name)
+
+    def searched(self) -> str:
+        """The files or folders that names are looked for in, for messages."""
+        if self._by_name is not None:
+            return "looked for among the files of the patterns"
+        return f"looked for below {' and '.join(map(str, self.roots))}"
 
     def _of_files(self, parts: list[str], by_name: dict[str, list[MatchedFile]]) -> MatchedFile | None:
         files = by_name.get(parts[-1], [])
@@ -96,18 +107,27 @@ class Names:
             )
         return files[0] if files else None
 
-    def _below_root(self, parts: list[str]) -> MatchedFile | None:
-        # The longest end of the path that is there; only below the root: a list must not reach elsewhere.
+    def _below_roots(self, parts: list[str]) -> MatchedFile | None:
+        # The longest end of the path that is there; only below the roots: a list must not reach elsewhere.
         for start in range(max(1, len(parts) - 1)):
-            path = self.root.joinpath(*parts[start:])
-            try:
-                there = path.is_file()
-            except OSError:
-                continue
-            if there:
-                *folders, name = parts[start:]
-                return MatchedFile(path, "/".join([*folders, Path(name).stem]), {}, tuple(folders))
+            for root in self.roots:
+                if (path := _file_below(root, parts[start:])) is not None:
+                    *folders, name = (unicodedata.normalize("NFC", part) for part in parts[start:])
+                    return MatchedFile(path, "/".join([*folders, Path(name).stem]), {}, tuple(folders))
         return None
+
+
+def _file_below(root: Path, parts: list[str]) -> Path | None:
+    """The file of that path, as it is written or in Unicode normal form C or D; None where there is none."""
+    forms = [[unicodedata.normalize(form, part) for part in parts] for form in _FORMS]
+    for form in (parts, *(other for other in forms if other != parts)):
+        path = root.joinpath(*form)
+        try:
+            if path.is_file():
+                return path
+        except OSError:
+            continue
+    return None
 
 
 def _common_tail(folders: Sequence[str], file: MatchedFile) -> int:
@@ -125,7 +145,7 @@ def read_list(path: Path, images: Names, masks: Names) -> Iterator[Line | BadLin
 
     A line is an image, or an image and a mask with white space, a comma or a semicolon between them; names may hold
     any of these as long as only one reading names files. A file that ends in .csv and begins with a line that has a
-    column `image` is a table with `COLUMNS`, in any order and beside others.
+    column `image` (or images, image_path, image_file) is a table with `COLUMNS`, in any order and beside others.
 
     Raises:
         ValueError: the list cannot be read, or is no UTF-8 text; a table that Python's csv cannot read.
@@ -133,7 +153,7 @@ def read_list(path: Path, images: Names, masks: Names) -> Iterator[Line | BadLin
     if path.suffix.lower() == ".csv":
         text = read_text(path, "save the list as UTF-8 text")
         header = next(csv.reader([text.partition("\n")[0]], _dialect(text)), [])
-        if "image" in [name.strip().lower() for name in header]:
+        if "image" in _columns(path, header):
             yield from _rows(path, text, images, masks)
             return
     for number, text in read_lines(path):
@@ -141,7 +161,23 @@ def read_list(path: Path, images: Names, masks: Names) -> Iterator[Line | BadLin
         try:
             yield _line(line_address, text, images, masks)
         except (AmbiguousNameError, LookupError) as error:
-            yield BadLine(line_address, str(error.args[0]))
+            reason = str(error.args[0])
+            if path.suffix.lower() == ".csv" and number == 1:
+                reason += f"; if it is a table's header, name its columns {', '.join(COLUMNS)}"
+            yield BadLine(line_address, reason)
+
+
+def _columns(path: Path, header: Sequence[str]) -> list[str]:
+    """Names of columns, those of `COLUMNS` by their own names."""
+    names = [(name or "").strip().lower() for name in header]
+    for column in COLUMNS:
+        alike = [name for name in names if name in {column + ending for ending in _ENDINGS}]
+        if len(alike) == 1 or column in alike:
+            written = column if column in alike else alike[0]
+            names[names.index(written)] = column
+        elif alike:
+            raise ValueError(f"{path}: the columns {' and '.join(alike)} may both be {column}: name one of them so")
+    return names
 
 
 def _line(line_address: str, text: str, images: Names, masks: Names) -> Line:
@@ -157,8 +193,14 @@ def _line(line_address: str, text: str, images: Names, masks: Names) -> Line:
     if len(readings) > 1:
         raise LookupError(f"{text!r} can be read as {_shown(readings[0])} or {_shown(readings[1])}: write a CSV table")
     if not readings:
+        if ".." in re.split(r"[\s,;/\\]+", text):
+            raise LookupError(
+                f"{text!r} names no image that is there: '..' is not followed; write paths that start from a folder "
+                f"above the images, and put the list there, or start the command there ({images.searched()})"
+            )
         raise LookupError(
-            f"{text!r} names no image that is there, or no mask behind it: correct the line, or remove it"
+            f"{text!r} names no image that is there, or no mask behind it ({images.searched()}): correct the line, or "
+            "remove it"
         )
     return readings[0]
 
@@ -176,7 +218,7 @@ def _dialect(text: str) -> type[csv.Dialect]:
 
 def _rows(path: Path, text: str, images: Names, masks: Names) -> Iterator[Line | BadLine]:
     reader = csv.DictReader(io.StringIO(text, newline=""), dialect=_dialect(text))
-    reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+    reader.fieldnames = _columns(path, reader.fieldnames or ())
     try:
         for row in reader:
             yield _row(f"{path}:{reader.line_num}", row, images, masks)
@@ -188,12 +230,16 @@ def _row(line_address: str, row: dict[str, str | None], images: Names, masks: Na
     values = {name: (row.get(name) or "").strip() for name in COLUMNS}
     files: dict[str, MatchedFile | None] = {}
     for name in ("image", "mask", "valid"):
+        among = images if name == "image" else masks
         try:
-            files[name] = (images if name == "image" else masks).find(values[name]) if values[name] else None
+            files[name] = among.find(values[name]) if values[name] else None
         except AmbiguousNameError as error:
             return BadLine(line_address, str(error))
         if files[name] is None and (values[name] or name == "image"):
-            return BadLine(line_address, f"{name} {values[name]!r} is not there: correct the line, or remove it")
+            reason = f"is not there ({among.searched()})"
+            if ".." in re.split(r"[/\\]", values[name]):
+                reason = "is not looked for, since '..' is not followed"
+            return BadLine(line_address, f"{name} {values[name]!r} {reason}: correct the line, or remove it")
     image = files["image"]
     assert image is not None
     return Line(line_address, image, files["mask"], files["valid"], values["split"] or None, values["group"] or None)

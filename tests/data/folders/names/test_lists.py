@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 
 from miseg.data.folders.names.lists import BadLine, Names, read_list
@@ -101,3 +103,40 @@ def test_a_table(read):
 def test_no_text(read):
     with pytest.raises(ValueError, match=r"list\.txt: not UTF-8 text"):
         read(FILES, "a\n".encode("utf-16"))
+
+
+def test_paths_start_from_the_list_or_from_another_folder(tmp_path):
+    for path in ("images/a.jpg", "lists/images/a.jpg", "images/b.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    names = Names(None, tmp_path / "lists", tmp_path)
+    assert names.find("images/a.jpg").path == tmp_path / "lists/images/a.jpg"
+    assert names.find("images/b.jpg").path == tmp_path / "images/b.jpg"
+    assert names.find(f"{tmp_path}/images/b.jpg").path == tmp_path / "images/b.jpg"
+    assert names.find(f"{tmp_path.parent}/images/c.jpg") is None
+    (tmp_path / "lists/list.txt").write_text("images/c.jpg\n../images/b.jpg\n")
+    missing, above = (line.reason for line in read_list(tmp_path / "lists/list.txt", names, names))
+    assert f"looked for below {tmp_path / 'lists'} and {tmp_path}" in missing
+    assert "'..' is not followed" in above
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_list", ["NFC", "NFD"])
+def test_letters_composed_in_another_form_on_disk(tmp_path, on_disk, in_list):
+    there, line = (unicodedata.normalize(form, "Bäume/é 1.png") for form in (on_disk, in_list))
+    (tmp_path / there).parent.mkdir()
+    (tmp_path / there).write_bytes(b"")
+    file = Names(None, tmp_path).find(line)
+    assert file.path == tmp_path / there
+    assert file.name == unicodedata.normalize("NFC", "Bäume/é 1") and unicodedata.is_normalized("NFC", file.wild[0])
+
+
+def test_columns_of_a_table_by_other_names(read):
+    assert read(FILES, "image_path,mask_path\na.jpg,a.png\n", name="list.csv") == [("images/a.jpg", "masks/a.png")]
+    assert read(FILES, "Image,image_path,masks\na.jpg,x,a.png\n", name="l.csv") == [("images/a.jpg", "masks/a.png")]
+    with pytest.raises(ValueError, match="image_path and image_file may both be image"):
+        read(FILES, "image_path,image_file\na.jpg,b.png\n", name="list.csv")
+    header, _ = read(FILES, "photo,truth\na.jpg,a.png\n", name="list.csv")
+    assert "name its columns image, mask" in header
+    (above,) = read(FILES, "image\n../a.jpg\n", name="list.csv")
+    assert "'..' is not followed" in above
