@@ -100,7 +100,7 @@ class Experiment:
         if share % self.accumulate:
             parts = f"use a divisor of {share} (batch_size = {self.batch_size}{among})"
             raise ValueError(f"accumulate = {self.accumulate}: a step's batch is cut into equal parts; {parts}")
-        multiple, kind = self.method.micro_batch, type(self.method).__name__
+        multiple, kind = self.method.images_by, type(self.method).__name__
         if self.accumulate > 1 and multiple is None:
             raise ValueError(
                 f"accumulate = {self.accumulate}: the loss of {kind} is one of the whole batch, not of its images; "
