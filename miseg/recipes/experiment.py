@@ -58,6 +58,9 @@ class Experiment:
     label_budget: int | None = None
     """Number of labels: labelled training images, drawn by the seed (None: all); of a few-label method,
     labelled pixels of each class (None: 50)."""
+    examples: Literal["date", "image"] = field(default="date", metadata=ADDED_LATER)
+    """Origin of the labelled pixels that a few-label method is given in its validations: one date of the split, or the
+    very image that is mapped, as Sanchez et al. draw them; others ignore it."""
     validate_every: int = 100
     """Steps between two validations (and checkpoints); the last step always has one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
