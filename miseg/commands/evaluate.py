@@ -43,9 +43,12 @@ class Evaluate(JobOptions):
     cldice: tuple[str, ...] = ()
     """Thin classes, such as pole or vessel, whose skeletons are measured: clDice (extra cldice)."""
     points: tuple[int, ...] = ()
-    """Of a few-label method: numbers of labelled pixels a class, such as 1 5 10 50, from which every date is mapped."""
+    """Of a few-label method: numbers of labelled pixels a class, such as 1 5 10 50."""
     draws: int = 10
     """Number of draws of the labelled pixels for each number of --points."""
+    examples: Literal["date", "image"] | None = None
+    """Origin of the labelled pixels of --points: one date, from which every date is mapped, or each image that is
+    mapped. Default: the recipe's."""
     compare: tuple[Literal["local", "global", "representation", "patches", "pixels"], ...] = ()
     """Comparisons that are measured with --points. Default: all that the method has."""
     dates: tuple[str, ...] = ()
@@ -136,12 +139,14 @@ def _print_table(columns: Sequence[str], table: Sequence[tuple[str, Sequence[flo
 
 def _few(arguments: Evaluate, checkpoints: dict[str, Path], job: Job) -> int:
     # Not at the top: --help must not wait for them.
+    from miseg.service.checkpoints import checkpoint_files
     from miseg.service.evaluation import few_labels
     from miseg.service.evaluation.evaluate import TrainedModel
 
-    settings = few_labels.Draws(arguments.points, arguments.draws, arguments.dates, arguments.compare)
     for parent, checkpoint in checkpoints.items():
         model = TrainedModel(checkpoint, parent or None)
+        examples = arguments.examples or checkpoint_files.read_experiment(checkpoint).examples
+        settings = few_labels.Draws(arguments.points, arguments.draws, arguments.dates, arguments.compare, examples)
         run_id, table = few_labels.measure(model, job.data, arguments.split, settings, job)
         print(table.to_string(index=False, float_format="{:.3f}".format))
         print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from miseg.settings import ADDED_LATER
+from miseg.settings import ADDED_LATER, check_choices
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -69,8 +69,13 @@ class Pairs:
     """Share of the pairs whose second view is of another date, 0..1, where the place has one."""
     min_valid: float = 0.5
     """Share of a chip's pixels that must be valid for it to be drawn, 0..1."""
+    turns: Literal["all", "rotations", "flips"] = field(default="all", metadata=ADDED_LATER)
+    """Changes that `turn` draws from: flips and turns by quarters, turns alone, or flips alone, of either axis."""
+    unlabelled: bool = field(default=False, metadata=ADDED_LATER)
+    """Whether pairs are of the data set's split `unlabelled`, where it has one, and not of train."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.shift < 0:
             raise ValueError(f"shift = {self.shift}: use 0 pixels or more")
         if not 0 <= self.jitter < math.inf:

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from miseg.methods.ranges import LEARNING_RATE, Around, Choice, Range, Space, Uniform
 from miseg.methods.registry import MethodConfig, Supervision, register
 from miseg.networks.configs import PatchEncoder
+from miseg.settings import ADDED_LATER, check_choices
 
 PATCHES = (5, 7, 9, 13)
 """Sides in pixels that are searched."""
@@ -24,6 +25,14 @@ INFORMATION_RANGES: dict[str, Range] = {
     **LEARNING_RATE,
 }
 """Settings that are searched of both methods that weigh global and local information, α, β and γ."""
+CHOICES: dict[str, Range] = {
+    "method.negatives": Choice(("chip", "batch")),
+    "method.reduction": Choice(("mean", "sum")),
+    "method.terms": Choice(("one", "all")),
+    "method.encoder.representation": Choice(REPRESENTATIONS),
+}
+"""Settings by which `P-similarity` differs from what its authors printed, for `miseg tune --space`. No default space
+has them, for a map by all terms takes several times as long."""
 
 
 @register(
@@ -54,17 +63,32 @@ class MutualInformationSimilarity(MethodConfig):
     beta: float = 1.0
     """Weight of the local mutual information, 0 or more."""
     gamma: float = 0.1
-    """Weight of the L1 difference of a pair's representations (mean over components), 0 or more."""
+    """Weight of the L1 difference of a pair's representations, 0 or more."""
     swap: bool = True
     """Whether a view's map is scored with the other view's representation, or with its own."""
     compare: Literal["global", "local", "representation"] = "local"
     """Measure of nearness to labelled pixels: global or local mutual information, or L1 between representations."""
     neighbours: int = 1
     """Number of the nearest labelled pixels that vote, 1 or more."""
+    negatives: Literal["chip", "batch"] = field(default="chip", metadata=ADDED_LATER)
+    """Patches that a patch is told from: its neighbour in the batch, which is of the same chip; or any of the whole
+    batch, whose second views are shuffled, as published."""
+    reduction: Literal["mean", "sum"] = field(default="mean", metadata=ADDED_LATER)
+    """Reduction of the local information over the positions of a patch, and of the L1 term over the components of z.
+    With sum, as published, β and γ weigh as many times more as there are positions and components."""
+    terms: Literal["one", "all"] = field(default="one", metadata=ADDED_LATER)
+    """Terms of algorithm 2 by which a pixel is compared with a labelled one: the score of the pixel's features with the
+    label's representation alone; or all of D, the softplus of both paired and both unpaired scores, as published."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         _check_information(self)
         _check_at_least_one(self, "hidden", "neighbours")
+
+    @property
+    def images_by(self) -> int | None:
+        """See `MethodConfig`: patches that are told from any of the batch need all of it."""
+        return self.micro_batch if self.negatives == "chip" else None
 
 
 @register(

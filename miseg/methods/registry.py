@@ -35,6 +35,11 @@ class MethodConfig:
     """Number of which the images of a part of a step's batch must be a multiple, such as 2 where images are compared in
     twos; None: the loss is one of the whole batch, which cannot be cut into parts."""
 
+    @property
+    def images_by(self) -> int | None:
+        """`micro_batch` of these very settings: a method whose settings decide has its own."""
+        return self.micro_batch
+
     def fitted(self, height: int, width: int) -> dict[str, tuple[Any, str]]:
         """Settings that follow from the size in pixels of training images: by name, each with the reason for it.
 

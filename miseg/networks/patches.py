@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, relu
+from torch.nn.functional import pad, relu, softplus
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from miseg.networks.configs import PatchEncoder as PatchEncoderConfig
@@ -147,17 +147,49 @@ class StatisticsNetwork(nn.Module):
             windows_ND = windows_ND.to(representations_LD.dtype)
             if self.discriminator == "dot":
                 return representations_LD @ windows_ND.T / windows_ND.shape[1] ** 0.5
-            _, inner, _, outer = self.head
-            biases_LD = inner(representations_LD)
-            floors = list(zip(-representations_LD[:, :, None], -biases_LD[:, :, None], strict=True))
+            floors, added_L1 = self._floors(representations_LD)
             scores_LN = windows_ND.new_empty(len(floors), len(windows_ND))
             step = 0
             for tile_TDn in _tiles(windows_ND):
                 tile_scores_Ln = self._score_tile(tile_TDn, floors)
                 part_Ln = scores_LN[:, step : step + tile_scores_Ln.shape[1]]
-                torch.add(tile_scores_Ln[:, : part_Ln.shape[1]], outer(biases_LD), out=part_Ln)
+                torch.add(tile_scores_Ln[:, : part_Ln.shape[1]], added_L1, out=part_Ln)
                 step += tile_scores_Ln.shape[1]
             return scores_LN
+
+    @torch.no_grad()
+    def softplus_each(self, representations_ND: Tensor, windows_LPD: Tensor) -> Tensor:
+        """Means [L, N] over P windows of softplus(T), for each of L patches and each of N representations; no gradient.
+
+        Both as `of_window` and `of_representation` gave them. What `score` and softplus give for all pairs, in the
+        weights' precision; a tile's scores are summed before the next one's are computed, for all are P times as many.
+        """
+        with torch.autocast(representations_ND.device.type, enabled=False):
+            windows_LPD = windows_LPD.to(self._weight_type)
+            means_LN = windows_LPD.new_empty(len(windows_LPD), len(representations_ND))
+            floors, added_LP1 = [], windows_LPD[..., :1]
+            if self.discriminator == "concatenate":
+                flat, added = self._floors(windows_LPD.flatten(0, 1))
+                floors, added_LP1 = flat, added.view(*windows_LPD.shape[:2], 1)
+            step, patch = 0, windows_LPD.shape[1]
+            for tile_TDn in _tiles(representations_ND.to(windows_LPD.dtype), TILE // 4):
+                for label, windows_PD in enumerate(windows_LPD):
+                    if self.discriminator == "dot":
+                        scores_TPn = (windows_PD / windows_PD.shape[1] ** 0.5) @ tile_TDn
+                        means_n = softplus(scores_TPn).mean(1).flatten()
+                    else:
+                        of_label = floors[label * patch : (label + 1) * patch]
+                        means_n = softplus(self._score_tile(tile_TDn, of_label).add_(added_LP1[label])).mean(0)
+                    part_n = means_LN[label, step : step + len(means_n)]
+                    part_n.copy_(means_n[: len(part_n)])
+                step += tile_TDn.shape[0] * tile_TDn.shape[2]
+            return means_LN
+
+    def _floors(self, few_LD: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Of the few that meet many: the floors of both ReLUs, and what is added to all their scores, [L, 1]."""
+        _, inner, _, outer = self.head
+        biases_LD = inner(few_LD)
+        return list(zip(-few_LD[:, :, None], -biases_LD[:, :, None], strict=True)), outer(biases_LD)
 
     def _score_tile(self, tile_TDn: Tensor, floors: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Scores [L, T · n] less what does not depend on the windows; `floors` [D, 1] are those of the two ReLUs."""
@@ -177,10 +209,10 @@ class StatisticsNetwork(nn.Module):
         return next(self.parameters()).dtype
 
 
-def _tiles(windows_ND: Tensor) -> Iterator[Tensor]:
-    """The windows as [T, D, n], T tiles at a time, a thread's each; zeros fill the last up."""
+def _tiles(windows_ND: Tensor, size: int = TILE) -> Iterator[Tensor]:
+    """The windows as [T, D, n], T tiles of `size` at a time, a thread's each; zeros fill the last up."""
     threads = torch.get_num_threads() if windows_ND.device.type == "cpu" else 16
-    for part_kD in windows_ND.split(threads * TILE):
+    for part_kD in windows_ND.split(threads * size):
         padded = pad(part_kD, (0, 0, 0, -len(part_kD) % threads))
         yield padded.view(threads, -1, padded.shape[1]).transpose(1, 2).contiguous()
 

@@ -58,6 +58,9 @@ class Experiment:
     label_budget: int | None = None
     """Number of labels: labelled training images, drawn by the seed (None: all); of a few-label method,
     labelled pixels of each class (None: 50)."""
+    examples: Literal["date", "image"] = field(default="date", metadata=ADDED_LATER)
+    """Origin of the labelled pixels that a few-label method is given in its validations: one date of the split, or the
+    very image that is mapped, as Sanchez et al. draw them; others ignore it."""
     validate_every: int = 100
     """Steps between two validations (and checkpoints); the last step always has one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -100,7 +103,7 @@ class Experiment:
         if share % self.accumulate:
             parts = f"use a divisor of {share} (batch_size = {self.batch_size}{among})"
             raise ValueError(f"accumulate = {self.accumulate}: a step's batch is cut into equal parts; {parts}")
-        multiple, kind = self.method.micro_batch, type(self.method).__name__
+        multiple, kind = self.method.images_by, type(self.method).__name__
         if self.accumulate > 1 and multiple is None:
             raise ValueError(
                 f"accumulate = {self.accumulate}: the loss of {kind} is one of the whole batch, not of its images; "

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from miseg.methods import registry
+from miseg.methods import few_configs, registry
 from miseg.methods.configs import InfoSeg, MutualInformationSimilarity, RegionMutualInformation
+from miseg.methods.ranges import Space
 from miseg.recipes.experiment import Experiment
 
 region_mutual_information = registry.space_of(RegionMutualInformation)
 similarity = registry.space_of(MutualInformationSimilarity)
+similarity_choices = Space(few_configs.CHOICES, of=MutualInformationSimilarity)
 infoseg = registry.space_of(InfoSeg)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from miseg.interface import Batch, Method, Step, combine
-from miseg.methods import METHODS
+from miseg.methods import METHODS, build_method
+from miseg.methods.configs import MutualInformationSimilarity
 from miseg.methods.unsupervised.invariant_information import InvariantInformationMethod
-from tests.support.tiny_methods import PATCH, TASK, tiny
+from tests.support.tiny_methods import PATCH, TASK, tiny, tiny_config
 
 SHARES = (slice(0, 1), slice(1, 4))
 """Of images with labels; of pairs, and of images that are told from their neighbours, ranks have twice as many."""
@@ -60,8 +63,23 @@ def same_noise() -> None:
     """What a method draws, the same in each element: ranks that draw their own noise agree in distribution alone."""
     torch.randn_like = torch.rand_like = lambda values: torch.full_like(values, 0.3)
     rand, randint = torch.rand, torch.randint
+    # Each rank has a shuffle of its own: that of the first must count.
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    torch.randperm = lambda number: torch.arange(number).roll(3 + rank)
     torch.rand = lambda *size, **how: rand(*size, **how) if "generator" in how else torch.zeros_like(rand(*size)) + 0.3
     torch.randint = lambda *how, **more: randint(*how, **more) if "generator" in more else randint(*how, **more) * 0 + 2
+
+
+def methods() -> Iterator[tuple[str, Method]]:
+    """Every method, and the similarity whose negatives come from the batch of all ranks, by name."""
+    for config_type in METHODS:
+        yield config_type.__name__, decided(tiny(config_type, features=4))
+    whole_batch = replace(tiny_config(MutualInformationSimilarity, 4), negatives="batch", reduction="sum")  # type: ignore[call-arg]
+    torch.manual_seed(0)
+    yield "similarity, negatives of the batch", build_method(whole_batch, TASK)
+
+
+NAMES = (*(config_type.__name__ for config_type in METHODS), "similarity, negatives of the batch")
 
 
 def work(rank: int, folder: str) -> None:
@@ -69,15 +87,14 @@ def work(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     results = {}
     same_noise()
-    for config_type in METHODS:
-        method = decided(tiny(config_type, features=4))
+    for name, method in methods():
         # Kept by name: a wrapper that is collected before backward takes its synchronising hooks along.
         wrapper = DistributedDataParallel(method)
         step = wrapper(batch_of(method, SHARES[rank]))
         loss, local = global_loss(step)
         local.backward()
         gradients = {name: parameter.grad for name, parameter in method.named_parameters() if parameter.requires_grad}
-        results[config_type.__name__] = (loss, gradients)
+        results[name] = (loss, gradients)
     if rank == 0:
         torch.save(results, f"{folder}/results.pt")
     dist.barrier()  # gloo aborts a rank whose partner leaves first
@@ -92,15 +109,15 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("config_type", METHODS, ids=lambda kind: kind.__name__)
-def test_two_ranks_equal_one(config_type: type, two_ranks: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("randn_like", "rand_like", "rand", "randint"):
+@pytest.mark.parametrize("of", NAMES)
+def test_two_ranks_equal_one(of: str, two_ranks: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("randn_like", "rand_like", "rand", "randint", "randperm"):
         monkeypatch.setattr(torch, name, getattr(torch, name))
     same_noise()
-    method = decided(tiny(config_type, features=4))
+    method = dict(methods())[of]
     loss = method(batch_of(method)).loss()
     loss.backward()
-    loss_of_two, gradients_of_two = two_ranks[config_type.__name__]
+    loss_of_two, gradients_of_two = two_ranks[of]
     torch.testing.assert_close(loss_of_two, loss.detach(), rtol=1e-5, atol=1e-6)
     for name, parameter in method.named_parameters():
         if not parameter.requires_grad:

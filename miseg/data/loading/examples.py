@@ -59,6 +59,19 @@ def draw_examples(
     return examples
 
 
+def drawn_of_each(labels_NHW: np.ndarray, per_class: int, seed: int) -> np.ndarray | None:
+    """Labels uint8 [N, H, W] of which `per_class` of each class stay in each image, drawn by the seed, 255 elsewhere.
+
+    None where no image has a label. Draws are nested as those of `draw_examples` are.
+    """
+    sparse = np.full(labels_NHW.shape, IGNORE_LABEL, np.uint8)
+    for truth_HW, sparse_HW in zip(labels_NHW, sparse, strict=True):
+        if (truth_HW != IGNORE_LABEL).any():
+            points = sample_points(truth_HW, per_class, seed, IGNORE_LABEL)
+            sparse_HW[points.rows, points.columns] = points.labels
+    return sparse if (sparse != IGNORE_LABEL).any() else None
+
+
 def labelled_date(dataset: PackedDataset, split: str) -> str | None:
     """The date with the most labelled pixels, the first of equals; None where chips have no date."""
     counts: dict[str, int] = {}

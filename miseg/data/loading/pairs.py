@@ -7,7 +7,7 @@ the light.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -23,6 +23,12 @@ from miseg.data.samples import IGNORE_LABEL
 
 GROUP = 32
 """Neighbours in the stream that are drawn from one pair of chips, so that a chip is decoded for many patches."""
+
+TURNS: Mapping[str, tuple[int, ...]] = {"all": tuple(range(8)), "rotations": (0, 1, 2, 3), "flips": (0, 2, 4, 6)}
+"""Symmetries of a square that each setting of `Pairs.turns` draws from: quarter turns, and 4 more that are flipped."""
+
+UNLABELLED = "unlabelled"
+"""Split whose images have no labels."""
 
 _CACHE_BYTES = 2**27
 _TRIES = 1000
@@ -59,6 +65,11 @@ def open_chip(dataset: PackedDataset, row: PackedRow) -> Chip:
     values[~valid] = 0
     labels = np.full(valid.shape, IGNORE_LABEL, np.uint8) if mask is None else np.where(valid, mask, IGNORE_LABEL)
     return Chip(row.id, values, valid, labels.astype(np.uint8))
+
+
+def pairs_split(pairs: Pairs, splits: Sequence[str]) -> str:
+    """The split whose chips pairs are cut from."""
+    return UNLABELLED if pairs.unlabelled and UNLABELLED in splits else "train"
 
 
 def pair_batches(
@@ -209,7 +220,8 @@ class _Draws:
     def _augmented(self, patches_NCPP: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         number, bands = patches_NCPP.shape[:2]
         result = np.empty(patches_NCPP.shape, np.float32)
-        turns = rng.integers(8, size=number) if self.pairs.turn else np.zeros(number, np.int64)
+        drawn = rng.integers(len(TURNS[self.pairs.turns]), size=number) if self.pairs.turn else np.zeros(number, int)
+        turns = np.asarray(TURNS[self.pairs.turns])[drawn]
         for turn in range(8):
             turned = np.rot90(patches_NCPP[turns == turn], turn % 4, (2, 3))
             result[turns == turn] = turned[..., ::-1] if turn >= 4 else turned

@@ -11,6 +11,7 @@ from miseg.interface import Batch, Step, Task
 from miseg.losses import jensen_shannon_parts
 from miseg.methods.configs import DeepInfoMax
 from miseg.methods.few.similarity import MutualInformationSimilarityMethod
+from miseg.methods.few.unpaired import of_neighbours
 
 
 class DeepInfoMaxMethod(MutualInformationSimilarityMethod):
@@ -41,7 +42,7 @@ class DeepInfoMaxMethod(MutualInformationSimilarityMethod):
         if len(batch.images_NCHW) % 2:
             raise ValueError(f"{len(batch.images_NCHW)} patches in a worker's share of the batch: use an even number")
         local, z = self.encoder(torch.cat(views))
-        totals, counts, scalars = self.information(local, z)
+        totals, counts, scalars = self.information(local, z, of_neighbours(z))
         if self.of_prior is not None:
             squashed = _ReversedGradient.apply(z.sigmoid(), self.config.gamma)
             total, count = jensen_shannon_parts(self.of_prior(torch.rand_like(squashed)), self.of_prior(squashed))

@@ -167,11 +167,10 @@ def _measure(
         step = checkpoint_files.verify(checkpoint_folder)["step"]
         precision = resolve_precision(experiment.precision, device)
         shapes = Shapes.of(ingest.task_of(dataset), thin)
-        if method.supervision == "few":
-            method.fit_support(batch.to(device) for batch in ingest.examples(dataset, split, experiment))
 
         def score(name: str, scoring: Scoring) -> Evaluation:
-            batches = ingest.evaluation_stream(dataset, name, experiment)
+            stream = ingest.evaluation_stream(dataset, name, experiment)
+            batches = ingest.given_examples(method, dataset, name, experiment, stream)
             return evaluate_batches(method, task, batches, device, precision, scoring)
 
         match_K = None

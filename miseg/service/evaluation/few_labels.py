@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import ray
@@ -18,6 +18,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.evaluation import ConfusionMatrix
 from miseg.interface import Batch
 from miseg.methods.few.nearest import NearestLabelMethod
+from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.evaluation.closing import closing
 from miseg.service.evaluation.evaluate import TrainedModel, check
@@ -25,7 +26,7 @@ from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
 
-SAME, OTHER = "labelled date", "other dates"
+SAME, OTHER, OWN = "labelled date", "other dates", "each image's own"
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,26 @@ class Draws:
         dates: those of the labels, for as many draws each as there are; none: all that are clear, at equal distances
             where they are more than the draws.
         comparisons: those that are measured; none: all that the method has.
+        examples: where they are drawn: in the truth of one date, or in that of the very image that is mapped.
     """
 
     points: tuple[int, ...] = (1, 5, 10, 50)
     draws: int = 10
     dates: tuple[str, ...] = ()
     comparisons: tuple[str, ...] = ()
+    examples: Literal["date", "image"] = field(default="date", repr=False)  # so that what was measured keeps its digest
 
     def __post_init__(self) -> None:
         if not self.points or min(self.points) < 1 or self.draws < 1:
             raise ValueError(f"points = {self.points}, draws = {self.draws}: use 1 or more of each")
+        if self.examples == "image" and self.dates:
+            raise ValueError("dates are of labels of one date: leave them out where each image is mapped from its own")
 
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that tell one setting from another."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+        text = repr(self) if self.examples == "date" else f"{self!r} of each image"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def date(self, draw: int, clear: Sequence[str | None]) -> str | None:
         """The date whose truth a draw's points are from."""
@@ -75,8 +81,9 @@ def measure(
         workspace: where the run is kept, and whether a GPU is to be had.
 
     Returns:
-        The MLflow run's id and a row for each number of points, comparison and kind of date (`SAME`, `OTHER`), with
-        pixel accuracy and mean IoU as mean, lowest and highest over draws.
+        The MLflow run's id and a row for each number of points, comparison and kind of date (`SAME`, `OTHER`; `OWN`
+        where each image is mapped from its own labels), with pixel accuracy and mean IoU as mean, lowest and highest
+        over draws.
 
     Raises:
         ValueError: a method that takes no labelled pixels or has no such comparison, no clear chip, no label at such a
@@ -128,33 +135,56 @@ def _measure(files: dict[str, bytes], data: str, split: str, settings: Draws, th
         )
     if unknown := set(settings.comparisons) - set(method.comparisons()):
         raise ValueError(f"compare = {', '.join(sorted(unknown))}: this model has {', '.join(method.comparisons())}")
-    clear = list(dict.fromkeys(when for when, _ in chips))
     rows: list[dict[str, Any]] = []
+    draw_from = _DrawnLabels(dataset, split, experiment, settings, chips)
     for points in settings.points:
         for draw in range(settings.draws):
-            date = settings.date(draw, clear)
-            budget = ingest.examples(dataset, split, experiment, seed=draw, date=date, per_class=points)
-            method.fit_support(batch.to(device) for batch in budget)
-            for name in settings.comparisons or method.comparisons():
-                matrices = {kind: ConfusionMatrix(task.num_classes, task.ignore_index) for kind in (SAME, OTHER)}
-                for when, batch in chips:
-                    assert batch.labels_NHW is not None
-                    prediction = method.predict_by(name, batch.images_NCHW).argmax(1)
-                    matrices[SAME if when == date else OTHER].update(prediction, batch.labels_NHW)
-                rows += [
-                    {
-                        "points": points,
-                        "draw": draw,
-                        "labelled": date or "",
-                        "comparison": name,
-                        "dates": kind,
-                        "pixel_accuracy": matrix.pixel_accuracy(),
-                        "mean_iou": matrix.mean_iou(),
-                    }
-                    for kind, matrix in matrices.items()
-                    if matrix.counts.sum()
-                ]
+            matrices: dict[tuple[str, str, str], ConfusionMatrix] = {}
+            for labels, date, kinds in draw_from(points, draw):
+                method.fit_support(batch.to(device) for batch in labels)
+                for name in settings.comparisons or method.comparisons():
+                    for kind, batch in kinds:
+                        assert batch.labels_NHW is not None
+                        matrix = ConfusionMatrix(task.num_classes, task.ignore_index)
+                        matrix = matrices.setdefault((date, name, kind), matrix)
+                        matrix.update(method.predict_by(name, batch.images_NCHW).argmax(1), batch.labels_NHW)
+            rows += [
+                {
+                    "points": points,
+                    "draw": draw,
+                    "labelled": date,
+                    "comparison": name,
+                    "dates": kind,
+                    "pixel_accuracy": matrix.pixel_accuracy(),
+                    "mean_iou": matrix.mean_iou(),
+                }
+                for (date, name, kind), matrix in matrices.items()
+            ]
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _DrawnLabels:
+    """Draws labelled pixels, and says which chips are mapped from them."""
+
+    dataset: PackedDataset
+    split: str
+    experiment: Experiment
+    settings: Draws
+    chips: list[tuple[str | None, Batch]]
+
+    def __call__(self, points: int, draw: int) -> Iterator[tuple[list[Batch], str, list[tuple[str, Batch]]]]:
+        """Labels, the date that they are of, and the chips with their kind of date: `SAME`, `OTHER` or `OWN`."""
+        if self.settings.examples == "image":
+            for _, batch in self.chips:
+                own = ingest.own_examples(batch, points, draw)
+                assert own is not None, "every chip has a label"
+                yield [own], "", [(OWN, batch)]
+            return
+        date = self.settings.date(draw, list(dict.fromkeys(when for when, _ in self.chips)))
+        labels = ingest.examples(self.dataset, self.split, self.experiment, seed=draw, date=date, per_class=points)
+        kinds = [(SAME if when == date else OTHER, batch) for when, batch in self.chips]
+        yield labels, date or "", sorted(kinds, key=lambda kind: kind[0] != SAME)
 
 
 def _clear(

@@ -164,14 +164,13 @@ def _validation_seconds(loop: Loop, dataset: PackedDataset) -> float:
     shown = list(itertools.islice(_shown(dataset, split, experiment), BATCHES))
     images = sum(len(batch.ids) for batch in shown)
     passes = dataset.size(split)
-    if method.supervision == "few":
-        method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, experiment))
-    elif method.supervision == "none" and type(method).fit_support is not Method.fit_support:
+    if method.supervision == "none" and type(method).fit_support is not Method.fit_support:
         # Centres are found among all training images, which takes about as long as predicting them.
         passes += dataset.size("train")
         method.fit_support(batch.to(loop.device).without_labels(loop.task.ignore_index) for batch in shown)
+    given = ingest.given_examples(method, dataset, split, experiment, shown)
     started = time.perf_counter()
-    loop.evaluate(shown)
+    loop.evaluate(given)
     return (time.perf_counter() - started) / max(1, images) * passes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +18,12 @@ import torch
 
 from miseg.data.loading.augmentation import standardisation
 from miseg.data.loading.batches import evaluation_batches, training_batches
-from miseg.data.loading.examples import draw_examples
-from miseg.data.loading.pairs import pair_batches, scene_batches
+from miseg.data.loading.examples import draw_examples, drawn_of_each
+from miseg.data.loading.pairs import pair_batches, pairs_split, scene_batches
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.moments import scene_series
 from miseg.data.sources import camvid
-from miseg.interface import Batch, Task
+from miseg.interface import Batch, Method, Task
 from miseg.recipes.experiment import LABELLED_PIXELS, Experiment
 from miseg.service.checkpoints.pretrained import augmentation_of
 from miseg.service.cluster import metrics
@@ -99,7 +99,7 @@ def training_plan(
         return functools.partial(
             pair_batches,
             dataset,
-            "train",
+            pairs_split(experiment.pairs, dataset.splits),
             experiment.pairs,
             patch=experiment.patch,
             seed=experiment.seed,
@@ -197,6 +197,43 @@ def examples(
     number = per_class or experiment.labelled_pixels_per_class or LABELLED_PIXELS
     drawn = draw_examples(dataset, split, number, experiment.seed if seed is None else seed, date)
     return [convert(columns) for columns in drawn]
+
+
+def given_examples(
+    method: Method, dataset: PackedDataset, split: str, experiment: Experiment, batches: Iterable[Batch]
+) -> Iterable[Batch]:
+    """The batches, before which a few-label method is given its labelled pixels; of other methods as they are.
+
+    Where these are of the very image that is mapped (`Experiment.examples`), the method is given others before each
+    image, so that it must have mapped one when it asks for the next; an image without a label is left out.
+    """
+    if method.supervision != "few":
+        return batches
+    device = next(method.parameters()).device
+    if experiment.examples == "date":
+        method.fit_support(batch.to(device) for batch in examples(dataset, split, experiment))
+        return batches
+    return _with_own_examples(method, experiment, batches, device)
+
+
+def _with_own_examples(
+    method: Method, experiment: Experiment, batches: Iterable[Batch], device: torch.device
+) -> Iterator[Batch]:
+    number = experiment.labelled_pixels_per_class or LABELLED_PIXELS
+    for batch in batches:
+        for image in batch.parts(len(batch.images_NCHW)):
+            if (own := own_examples(image, number, experiment.seed)) is not None:
+                method.fit_support([own.to(device)])
+                yield image
+
+
+def own_examples(batch: Batch, per_class: int, seed: int) -> Batch | None:
+    """The images with `per_class` labels of each class drawn in each; None where none has a label."""
+    assert batch.labels_NHW is not None
+    sparse = drawn_of_each(batch.labels_NHW.cpu().numpy().astype(np.uint8), per_class, seed)
+    if sparse is None:
+        return None
+    return replace(batch, labels_NHW=torch.from_numpy(sparse).long().to(batch.labels_NHW.device))
 
 
 class Converter:

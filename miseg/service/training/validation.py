@@ -78,12 +78,11 @@ def validate(
 def _validated(loop: Loop, dataset: PackedDataset, watched: Watched) -> Evaluation:
     split, method = loop.experiment.validation_split(dataset.splits), loop.evaluated
     loop.share_buffers()
-    if method.supervision == "few":
-        method.fit_support(batch.to(loop.device) for batch in ingest.examples(dataset, split, loop.experiment))
-    elif method.supervision == "none" and type(method).fit_support is not Method.fit_support:
+    if method.supervision == "none" and type(method).fit_support is not Method.fit_support:
         images = watched(_stream(loop, dataset, "train"))
         method.fit_support(batch.to(loop.device).without_labels(loop.task.ignore_index) for batch in images)
-    return loop.evaluate(watched(_stream(loop, dataset, split)), keep=PANEL_ROWS if loop.rank == 0 else 0)
+    batches = ingest.given_examples(method, dataset, split, loop.experiment, watched(_stream(loop, dataset, split)))
+    return loop.evaluate(batches, keep=PANEL_ROWS if loop.rank == 0 else 0)
 
 
 def _match_on_train(loop: Loop, dataset: PackedDataset, watched: Watched) -> torch.Tensor:

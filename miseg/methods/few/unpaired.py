@@ -1,0 +1,70 @@
+"""Patches that do not belong together: whose representations a patch's local map is told from.
+
+Shape suffixes: N representations of this rank, M of all ranks, Z components.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+from miseg.losses.labels import at_least_single
+
+
+class Unpaired(NamedTuple):
+    """Representations to choose from, and which of them each local map is scored with.
+
+    Attributes:
+        pool_MZ: the representations.
+        index_N: for each local map of this rank the row of `pool_MZ`.
+    """
+
+    pool_MZ: Tensor
+    index_N: Tensor
+
+
+def of_neighbours(representations_NZ: Tensor) -> Unpaired:
+    """The neighbour's: 0 with 1, 2 with 3 and so on; ranks that take even shares compute what one rank does."""
+    return Unpaired(representations_NZ, torch.arange(len(representations_NZ), device=representations_NZ.device) ^ 1)
+
+
+def shuffled(representations_NZ: Tensor, *, across_ranks: bool = True) -> Unpaired:
+    """Those of the pairs (X_i, Y_σ(i)), σ being a shuffle of the whole batch, of which about one pair stays as it was.
+
+    Args:
+        representations_NZ: beside the first views' local maps, then, as many, beside the second views': with each
+            X_i that of Y_σ(i), and with each Y_σ(i) that of X_i.
+        across_ranks: whether the batch is that of all ranks of an initialised torch.distributed, with gradients. Then
+            every rank must call.
+
+    Raises:
+        ValueError: one pair in the whole batch, which has no other.
+    """
+    beside_first, beside_second = representations_NZ.chunk(2)
+    first, pairs = 0, len(beside_first)
+    if across_ranks and dist.is_initialized() and dist.get_world_size() > 1:
+        sizes = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=representations_NZ.device)
+        sizes[dist.get_rank()] = pairs
+        dist.all_reduce(sizes)
+        first, pairs = int(sizes[: dist.get_rank()].sum()), int(sizes.sum())
+        beside_first, beside_second = (_of_all(mine, first, pairs) for mine in (beside_first, beside_second))
+    if pairs < 2:
+        raise ValueError("one pair in a batch: there is no other to tell it from, use 2 or more")
+    order = torch.randperm(pairs).to(representations_NZ.device)
+    if across_ranks and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.broadcast(order, 0)
+    mine = slice(first, first + len(representations_NZ) // 2)
+    index_N = torch.cat([order[mine], pairs + order.argsort()[mine]])
+    return Unpaired(torch.cat([beside_first, beside_second]), index_N)
+
+
+def _of_all(mine: Tensor, first: int, pairs: int) -> Tensor:
+    """The rows of all ranks, of which this one's begin at `first`; shares may be of different sizes."""
+    mine = at_least_single(mine)  # not every backend sums half precision
+    rows = mine.new_zeros(pairs, mine.shape[1])
+    gathered: Tensor = all_reduce(rows.index_copy(0, torch.arange(first, first + len(mine), device=mine.device), mine))
+    return gathered
