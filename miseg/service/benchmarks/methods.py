@@ -172,7 +172,7 @@ def _steps(
 def _labelled_scene(
     side: int, settings: MethodConfig | None = None
 ) -> tuple[MutualInformationSimilarityMethod, Tensor]:
-    """A similarity, by default `flanders-similarity`'s, with 60 labelled pixels of noise, and the noise [1, 4, S, S]."""
+    """A similarity, by default `flanders-similarity`, with 60 labelled pixels of noise, and the noise [1, 4, S, S]."""
     torch.manual_seed(0)
     method = build_method(settings or few_labels.flanders().method, Task(5, 4)).to(device()).eval()
     assert isinstance(method, MutualInformationSimilarityMethod)
