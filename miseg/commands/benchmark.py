@@ -38,6 +38,7 @@ RowName = Literal[
     "crf",
     "map",
     "scene",
+    "scene-terms",
     "scene-memory",
 ]
 
@@ -67,7 +68,8 @@ class Benchmark(JobOptions):
     iic: a step of IIC at ±10 pixels beside its network's, ms;
     crf: the dense CRF over val on 2 cores beside 1 and 4, images/s.
     map: 512 x 512 pixels from 60 labels by the literal algorithm (extrapolated from a few rows) beside ours, s;
-    scene, scene-memory: the same by local information beside L1 between representations, s and MiB at the peak."""
+    scene-terms: 256 x 256 pixels by all terms of algorithm 2 beside one, s of the processor;
+    scene, scene-memory: 512 x 512 by local information beside L1 between representations, s and MiB at the peak."""
     data: str = "camvid"
     """A name that `miseg prepare-data` knows, of 8-bit images, or the folder or URI of a packed data set."""
     batch_size: int = 8

@@ -65,6 +65,10 @@ def run(arguments: Evaluate) -> int:
         raise ValueError(f"--run {' '.join(arguments.run)}: name each run once")
     if len(set(arguments.crf)) < len(arguments.crf):
         raise ValueError(f"--crf {' '.join(map(str, arguments.crf))}: name each number of iterations once")
+    if arguments.examples is not None and not arguments.points:
+        raise ValueError(
+            f"--examples {arguments.examples}: it is the origin of the labelled pixels of --points; add it"
+        )
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
     # Not at the top: --help must not wait for them.
@@ -99,6 +103,10 @@ def run(arguments: Evaluate) -> int:
         if arguments.data is not None:
             experiments = {
                 run_id: replace(experiment, data=arguments.data) for run_id, experiment in experiments.items()
+            }
+        if arguments.examples is not None:
+            experiments = {
+                run_id: replace(experiment, examples=arguments.examples) for run_id, experiment in experiments.items()
             }
         check_alike(experiments)
         data = packed(next(iter(experiments.values())).data, arguments.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import optuna
@@ -12,6 +13,8 @@ from miseg.methods.configs import InfoSeg, MutualInformationSimilarity, RegionMu
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
+from miseg.recipes.space_text import parsed
+from tests.support import ROOT
 
 BASES = pytest.mark.parametrize("base", [streets.embedded_rmi(seed=4), streets.camvid_rmi()], ids=lambda b: b.data)
 
@@ -41,6 +44,18 @@ def test_the_similarity_s_default_point_is_its_base_and_every_point_builds(name:
         TypeError, match="DeepInfoMax has no such settings to search: give a recipe of MutualInformationSimilarity"
     ):
         spaces.similarity(spaces.FixedTrial({}), RECIPES["flanders-deep-infomax"]())
+
+
+def test_the_choices_of_the_similarity_are_typed_as_the_docs_say() -> None:
+    base = RECIPES["flanders-similarity"]()
+    texts = re.search(r"miseg tune flanders-similarity --space ([^\n]*)", (ROOT / "docs/few-labels.md").read_text())
+    assert texts is not None
+    assert dict(parsed(texts[1].split(), base).ranges) == dict(spaces.similarity_choices.ranges)
+    assert spaces.similarity_choices(spaces.FixedTrial(spaces.similarity_choices.point(base)), base) == base
+    published = {"negatives": "batch", "reduction": "sum", "terms": "all", "representation": 10}
+    method = spaces.similarity_choices(spaces.FixedTrial(published), base).method
+    own = RECIPES["flanders-similarity-as-published"]().method
+    assert replace(own, discriminator="concatenate") == method
 
 
 def study_of(base: Experiment, trials: int) -> tuple[optuna.Study, list[Experiment]]:

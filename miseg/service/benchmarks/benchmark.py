@@ -36,6 +36,7 @@ ROWS: dict[str, Callable[..., BenchmarkRow]] = {
     "crf": crf.crf,
     "map": methods.maps,
     "scene": methods.scene,
+    "scene-terms": methods.scene_terms,
     "scene-memory": methods.scene_memory,
 }
 """Every row by the name that selects it."""

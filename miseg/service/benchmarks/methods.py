@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import IGNORE_INDEX, Batch, Step, Task
 from miseg.methods import build_method
-from miseg.methods.configs import CrossEntropy, InvariantInformation, MutualLearning
+from miseg.methods.configs import (
+    CrossEntropy,
+    InvariantInformation,
+    MethodConfig,
+    MutualLearning,
+)
 from miseg.methods.few.similarity import MutualInformationSimilarityMethod
 from miseg.methods.unsupervised.invariant_information import InvariantInformationMethod
 from miseg.recipes import few_labels, streets, unsupervised
@@ -64,6 +69,27 @@ def scene(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
             method.predict_by(name, image_1BHW).argmax(1).cpu()
             seconds.append(time.perf_counter() - started)
     return BenchmarkRow("scene", "s", values)
+
+
+@torch.no_grad()
+def scene_terms(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
+    """Processor seconds for the map of a scene of 256 x 256 pixels from 60 labels, by all terms of algorithm 2 and one.
+
+    By local information: all terms by the inner products of `flanders-similarity-as-published`, one term by the network
+    of `flanders-similarity`. Of all threads together, for others may be at work on the machine.
+    """
+    published = few_labels.RECIPES["flanders-similarity-as-published"]().method
+    scenes = {
+        "all terms": _labelled_scene(SCENE // 2, published),
+        "one term": _labelled_scene(SCENE // 2, few_labels.flanders().method),
+    }
+    values: dict[str, list[float]] = {name: [] for name in scenes}
+    for _ in range(repetitions):
+        for name, (method, image_1BHW) in scenes.items():
+            started = time.process_time()
+            method.predict_by("local", image_1BHW).argmax(1).cpu()
+            values[name].append(time.process_time() - started)
+    return BenchmarkRow("scene-terms", "s", values)
 
 
 def scene_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
@@ -143,10 +169,12 @@ def _steps(
     return values
 
 
-def _labelled_scene(side: int) -> tuple[MutualInformationSimilarityMethod, Tensor]:
-    """The similarity of `flanders-similarity`, told 60 labelled pixels of noise, and the noise [1, 4, side, side]."""
+def _labelled_scene(
+    side: int, settings: MethodConfig | None = None
+) -> tuple[MutualInformationSimilarityMethod, Tensor]:
+    """A similarity, by default `flanders-similarity`, with 60 labelled pixels of noise, and the noise [1, 4, S, S]."""
     torch.manual_seed(0)
-    method = build_method(few_labels.flanders().method, Task(5, 4)).to(device()).eval()
+    method = build_method(settings or few_labels.flanders().method, Task(5, 4)).to(device()).eval()
     assert isinstance(method, MutualInformationSimilarityMethod)
     image_1BHW = torch.randn(1, 4, side, side, device=device())
     labels_1HW = torch.full((1, side, side), IGNORE_INDEX, device=device())

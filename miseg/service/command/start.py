@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
+from miseg.data.loading.pairs import pairs_split
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.names import is_packed
 from miseg.data.packed.packing import SIDECAR
@@ -213,7 +214,8 @@ def check_views(experiment: Experiment, dataset: PackedDataset) -> None:
     pairs = experiment.pairs
     if not experiment.learns_from_pairs or pairs.shift or pairs.turn or pairs.jitter:
         return
-    places = [series for _, series, date in dataset.index("train") if series is not None and date is not None]
+    split = pairs_split(pairs, dataset.splits)
+    places = [series for _, series, date in dataset.index(split) if series is not None and date is not None]
     if pairs.other_date == 0 or len(set(places)) == len(places):
         why = "pairs.other_date = 0" if pairs.other_date == 0 else f"{dataset.uri} shows no place at two dates"
         raise ValueError(

@@ -41,7 +41,8 @@ Table = list[tuple[str, list[float]]]
 def check_alike(experiments: Mapping[str, Experiment]) -> None:
     """Raise ValueError where experiments, by run id, are on several data sets or evaluate at several sizes.
 
-    Scores at different sizes are of different pixels, and their pictures do not fit beside each other.
+    Scores at different sizes are of different pixels, and their pictures do not fit beside each other. Nor do scores
+    compare that are from labels of the very image and from labels of one date.
     """
     data = {run_id: experiment.data for run_id, experiment in experiments.items()}
     if len(set(data.values())) > 1:
@@ -51,6 +52,13 @@ def check_alike(experiments: Mapping[str, Experiment]) -> None:
         raise ValueError(
             f"the runs are evaluated at different sizes (augmentation.resize: {_listed(sizes)}): compare runs of one "
             "size, or train one again with the other's --augmentation.resize"
+        )
+    few = {run_id: experiment for run_id, experiment in experiments.items() if experiment.takes_labelled_pixels}
+    origins = {run_id: experiment.examples for run_id, experiment in few.items()}
+    if len(set(origins.values())) > 1:
+        raise ValueError(
+            f"the runs are given labelled pixels of different origin (examples: {_listed(origins)}): compare them by "
+            "--points with one --examples"
         )
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable, TrainedSeed
+from miseg.service.tracking.registry import labels_of
 
 Reading = Callable[[TrainedSeed], str | None]
 
@@ -21,7 +22,7 @@ def _param(name: str) -> Reading:
 OF_TABLE: dict[str, Reading] = {
     "data": _tag("miseg.data_fingerprint"),
     "size": _param("augmentation.resize"),
-    "labels": _param("label_budget"),
+    "labels": lambda seeded: labels_of(seeded.run.data.params),
 }
 """Conditions that all rows of a table share, as a run has them; None where it does not say."""
 

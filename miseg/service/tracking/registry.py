@@ -20,6 +20,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG, VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE
+from miseg.recipes.experiment import LABELLED_PIXELS
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError
 
 BEST = "best"
@@ -36,6 +37,14 @@ CONDITIONS = {"augmentation.resize": "miseg.size", "steps": "miseg.steps", "labe
 
 KEPT = ("miseg.method", "miseg.data", DATA, "miseg.experiment_id", "mlflow.source.git.commit", OBJECTIVE_TAG)
 """Tags that a version has from its run."""
+
+
+def labels_of(params: Mapping[str, str]) -> str | None:
+    """The labels that a run's score is from, by its parameters; None where it does not say."""
+    budget = params.get("label_budget")
+    if params.get("examples") != "image":
+        return budget
+    return f"{LABELLED_PIXELS if budget in (None, 'None') else budget} of each image's own"
 
 
 def name_of(method: str, data: str) -> str:
@@ -76,6 +85,8 @@ def register(uri: str, run_id: str, name: str, metric: str, tags: Mapping[str, s
     chosen = metric if metric in measured else VALIDATION_MEAN_IOU
     version_tags = {key: run.data.tags[key] for key in KEPT if key in run.data.tags} | dict(tags or {})
     version_tags |= {tag: run.data.params[name] for name, tag in CONDITIONS.items() if name in run.data.params}
+    if (labels := labels_of(run.data.params)) is not None:
+        version_tags[CONDITIONS["label_budget"]] = labels
     version_tags |= {METRIC: chosen} | (
         {SCORE: repr(measured[chosen])} if math.isfinite(measured.get(chosen, math.nan)) else {}
     )

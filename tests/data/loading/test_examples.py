@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from miseg.data.loading.examples import draw_examples, labelled_date
+from miseg.data.loading.examples import draw_examples, drawn_of_each, labelled_date
 from miseg.data.loading.pairs import open_chip
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
@@ -52,3 +52,18 @@ def test_they_are_of_the_date_that_is_asked_for_or_of_the_clearest(dataset):
 def test_a_date_without_a_chip_is_named(dataset):
     with pytest.raises(ValueError, match=r"no labelled pixel in split 'train' at 2020-01-01; its dates are 2019-04-01"):
         draw_examples(dataset, "train", 1, 0, "2020-01-01")
+
+
+def test_each_image_has_labels_of_its_own():
+    truth = np.full((3, 6, 8), 255, np.uint8)
+    truth[0, :, :4], truth[0, :, 4:], truth[1, 2:4] = 0, 3, 1
+    few, many = (drawn_of_each(truth, number, seed=2) for number in (2, 5))
+    assert few is not None and many is not None
+    for sparse, number in ((few, 2), (many, 5)):
+        labelled = sparse != 255
+        assert np.array_equal(sparse[labelled], truth[labelled])
+        counts = [np.bincount(part[part != 255], minlength=4).tolist() for part in sparse]
+        assert counts == [[number, 0, 0, number], [0, number, 0, 0], [0, 0, 0, 0]]
+    assert (many[few != 255] == few[few != 255]).all(), "fewer labels are among more"
+    assert not np.array_equal(few, drawn_of_each(truth, 2, seed=3))
+    assert drawn_of_each(truth[2:], 2, seed=2) is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from miseg.data.configs import Pairs
-from miseg.data.loading.pairs import GROUP, open_chip, pair_batches, scene_batches
+from miseg.data.loading.pairs import GROUP, open_chip, pair_batches, pairs_split, scene_batches
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from tests.support.places import BANDS, DATES, Places
@@ -109,6 +109,31 @@ def test_views_are_turned_in_all_eight_ways(dataset):
             eight += [way[..., ::-1] for way in eight]
             ways.update(number for number, way in enumerate(eight) if np.array_equal(way, other))
     assert ways == set(range(8))
+
+
+@pytest.mark.parametrize(
+    ("turns", "of_patch"),
+    [
+        ("rotations", [lambda p: np.rot90(p, 0, (1, 2)), *(lambda p, k=k: np.rot90(p, k, (1, 2)) for k in (1, 2, 3))]),
+        ("flips", [lambda p: p, lambda p: p[:, ::-1], lambda p: p[:, :, ::-1], lambda p: p[:, ::-1, ::-1]]),
+    ],
+)
+def test_flips_and_rotations_can_be_left_out(dataset, turns, of_patch):
+    plain = drawn(dataset, replace(PLAIN, other_date=0.0), stop=4)
+    turned = drawn(dataset, replace(PLAIN, other_date=0.0, turn=True, turns=turns), stop=4)
+    seen = set()
+    for before, after in zip(plain, turned, strict=True):
+        for name in ("images", "views"):
+            for patch, changed in zip(before[name], after[name], strict=True):
+                (which,) = [n for n, change in enumerate(of_patch) if np.array_equal(change(patch), changed)]
+                seen.add((name, which))
+    assert seen == {(name, which) for name in ("images", "views") for which in range(4)}
+
+
+def test_pairs_are_of_the_unlabelled_split_where_there_is_one():
+    assert pairs_split(Pairs(), ("train", "unlabelled")) == "train"
+    assert pairs_split(Pairs(unlabelled=True), ("train", "unlabelled")) == "unlabelled"
+    assert pairs_split(Pairs(unlabelled=True), ("train", "val")) == "train"
 
 
 def test_jitter_is_a_gain_and_an_offset_of_each_band(dataset):

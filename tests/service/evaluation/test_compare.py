@@ -16,7 +16,12 @@ from PIL import Image
 from miseg.commands import evaluate
 from miseg.data.loading.batches import evaluation_batches
 from miseg.evaluation import DenseCRF
-from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
+from miseg.methods.configs import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    MutualInformationSimilarity,
+    RegionMutualInformation,
+)
 from miseg.metric_names import TITLES
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
@@ -160,6 +165,10 @@ def test_a_crf_is_a_column_after_its_method() -> None:
 
 
 def test_experiments_of_one_size_and_data_are_alike() -> None:
+    few = Experiment(MutualInformationSimilarity(), RMI.data)
+    check_alike({"a": few, "b": replace(few, seed=1), "c": replace(RMI, examples="image")})
+    with pytest.raises(ValueError, match=r"different origin \(examples: .*\): compare them by --points"):
+        check_alike({"a": few, "b": replace(few, examples="image")})
     check_alike({"a": RMI, "b": replace(RMI, seed=1)})
     with pytest.raises(ValueError, match="run a: embedded, run b: camvid"):
         check_alike({"a": RMI, "b": replace(RMI, data="camvid")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from miseg.data.configs import Pairs
+from miseg.data.labels.annotations import sample_points
 from miseg.data.loading.examples import draw_examples
 from miseg.data.loading.pairs import open_chip
 from miseg.data.packed.dataset import PackedDataset
@@ -27,7 +29,7 @@ from miseg.service.command import start
 from miseg.service.evaluation import few_labels
 from miseg.service.evaluation.evaluate import TrainedModel
 from miseg.service.tracking.run_store import Workspace
-from miseg.service.training import train
+from miseg.service.training import streams, train
 from miseg.service.training.loop import Loop
 from miseg.service.training.run import FINISHED, TrainingRun
 from tests.support.places import DATES, Places
@@ -94,6 +96,47 @@ def test_an_unknown_comparison_and_a_clouded_split_are_named(dataset, folder):
     assert few_labels.Draws((1,)).digest != few_labels.Draws((1,), comparisons=("pixels",)).digest
 
 
+def test_each_image_is_mapped_from_its_own_labels(dataset, folder):
+    settings = few_labels.Draws((1, 3), draws=2, comparisons=("pixels", "local"), examples="image")
+    found = few_labels._measure(checkpoint_files.files_of(folder), dataset.uri, "train", settings, threads=1)
+    assert len(found) == 2 * 2 * 2 and set(found["dates"]) == {few_labels.OWN} and set(found["labelled"]) == {""}
+    for row in found[found["comparison"] == "pixels"].itertuples():
+        right = total = 0
+        for index in range(dataset.size("train")):
+            chip = open_chip(dataset, dataset.read("train", index))
+            if chip.valid.mean() < 0.5:
+                continue
+            points = sample_points(chip.labels, row.points, row.draw)
+            values = chip.values[points.rows, points.columns]
+            for place in zip(*np.nonzero(chip.labels != 255), strict=True):
+                nearest = int(np.abs(values - chip.values[place]).sum(1).argmin())
+                right, total = right + int(points.labels[nearest] == chip.labels[place]), total + 1
+        assert row.pixel_accuracy == pytest.approx(right / total)
+
+
+def test_an_experiment_s_scores_are_from_each_image_s_own_labels(dataset):
+    method = MutualInformationSimilarity(PatchEncoder(5, (3, 3), 2), hidden=4)
+    experiment = Experiment(method=method, data="places", label_budget=2, examples="image", seed=3)
+    loop = Loop(experiment, TASK)
+    convert, given = streams.Converter(dataset, experiment), []
+    shown = [convert(columns) for columns in streams.evaluation_plan(dataset, "train", experiment)()]
+    unlabelled = replace(shown[0], labels_NHW=torch.full_like(shown[0].labels_NHW, 255))
+    for image in streams.given_examples(loop.method, dataset, "train", experiment, [unlabelled, *shown]):
+        assert loop.method.support is not None and image.labels_NHW is not None
+        points = sample_points(image.labels_NHW[0].numpy().astype(np.uint8), 2, 3)
+        rows, columns = np.asarray(points.rows), np.asarray(points.columns)
+        middles = loop.method.support.patches_LBPP[:, :, 2, 2]
+        expected = image.images_NCHW[0][:, rows, columns].T
+        # Within a class, examples come in the order of the image's rows.
+        order = np.lexsort((columns, rows, np.asarray(points.labels)))
+        assert (
+            torch.equal(middles, expected[order.tolist()])
+            and loop.method.support.labels_L.tolist() == points.labels.tolist()
+        )
+        given.append(image.ids)
+    assert given == [image.ids for image in shown], "an image without a label is left out"
+
+
 def test_draws_go_through_the_dates():
     clear = [f"date {n}" for n in range(26)]
     assert [few_labels.Draws(draws=4).date(draw, clear) for draw in range(4)] == [
@@ -105,6 +148,16 @@ def test_draws_go_through_the_dates():
     given = few_labels.Draws(draws=5, dates=("a", "b"))
     assert [given.date(draw, clear) for draw in range(5)] == ["a", "a", "a", "b", "b"]
     assert few_labels.Draws(draws=2).date(1, [None]) is None
+    assert given.digest != few_labels.Draws(draws=5, examples="image").digest
+    with pytest.raises(ValueError, match="leave them out where each image is mapped from its own"):
+        few_labels.Draws(dates=("a",), examples="image")
+
+
+def test_what_was_measured_before_keeps_its_digest():
+    assert (
+        few_labels.Draws((1, 5), draws=3).digest
+        == hashlib.sha256(b"Draws(points=(1, 5), draws=3, dates=(), comparisons=())").hexdigest()[:12]
+    )
 
 
 def test_a_summary_has_mean_and_range_over_draws():

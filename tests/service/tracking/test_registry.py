@@ -171,6 +171,13 @@ def test_best_never_goes_from_or_to_a_model_that_was_measured_otherwise(
 
 
 @pytest.mark.slow
+def test_labels_of_each_image_are_other_labels_than_those_of_a_date() -> None:
+    assert registry.labels_of({}) is None and registry.labels_of({"label_budget": "7"}) == "7"
+    assert registry.labels_of({"label_budget": "7", "examples": "date"}) == "7"
+    assert registry.labels_of({"label_budget": "7", "examples": "image"}) == "7 of each image's own"
+    assert registry.labels_of({"label_budget": "None", "examples": "image"}) == "50 of each image's own"
+
+
 def test_versions_of_before_are_compared_by_what_their_runs_say(uri: str, trained: Trained) -> None:
     client = MlflowClient(uri)
     register(uri, trained(0.4))
