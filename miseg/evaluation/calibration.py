@@ -76,10 +76,11 @@ class CalibrationError:
             )
         true = true.to(confidence.device)
         counted = true != self.ignore_index
-        confidence = confidence[counted].double()
-        right = (predicted.to(confidence.device)[counted] == true[counted]).long()
+        confidence = confidence[counted].float()
+        right = predicted.to(confidence.device)[counted] == true[counted]
         defined = ~confidence.isnan()
-        confidence, right = confidence[defined], right[defined]
+        if not defined.all():
+            confidence, right = confidence[defined], right[defined]
         if confidence.numel() and not (confidence.min() >= 0 and confidence.max() <= 1 + SLACK):
             raise ValueError(
                 f"confidence holds {confidence.min().item():.4g}..{confidence.max().item():.4g}: expected 0..1; "
@@ -87,10 +88,10 @@ class CalibrationError:
             )
         ticks = (confidence.clamp_max(1) * TICKS).round()
         # ⌈confidence · B⌉ − 1, in whole numbers.
-        bin_of = ((ticks.long() * self.bins - 1).div(TICKS, rounding_mode="floor")).clamp_min(0)
+        bin_of = ((ticks.long() * self.bins - 1) // TICKS).clamp_min(0)
         hits = torch.bincount(2 * bin_of + right, minlength=2 * self.bins).view(self.bins, 2)
         # Whole numbers below 2^53 in all, so that their sum in double precision is exact.
-        sums_B = torch.bincount(bin_of, ticks, minlength=self.bins)
+        sums_B = torch.bincount(bin_of, ticks.double(), minlength=self.bins)
         self.sums += torch.stack([hits.sum(1), hits[:, 1], sums_B.long()]).to(self.sums.device)
         self.undefined += (~defined).sum().to(self.undefined.device)
 

@@ -73,7 +73,7 @@ class InfoSegNetwork(nn.Module):
         self.low = nn.Sequential(*blocks[:3])
         self.local = nn.Conv2d(4 * width, config.features, 1)
         if self.flattened:
-            self.high = nn.Sequential(*blocks[3:], Grid(INFOSEG_GRID))
+            self.high = nn.Sequential(*blocks[3:], FixedSize(INFOSEG_GRID))
         else:
             self.high = nn.Sequential(*blocks[3:], nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.extractors = nn.ModuleList(self._extractor(8 * width, config.features) for _ in range(clusters))
@@ -93,7 +93,7 @@ class InfoSegNetwork(nn.Module):
         return Features(local, torch.stack([extract(shared) for extract in self.extractors], 1))
 
 
-class Grid(nn.Module):
+class FixedSize(nn.Module):
     """Maps [N, C, h, w] averaged or repeated to [N, C, size, size]; a map of that size is handed on as it is."""
 
     def __init__(self, size: int) -> None:

@@ -151,7 +151,7 @@ def infoseg_as_published(data: str, method: str, seed: int = 0) -> Experiment:
 
 
 def _resized(data: str, method: str, seed: int = 0) -> Experiment:
-    """As `published`, but that each image of COCO-Persons is resized to 128 x 128."""
+    """Experiment of `published`, with each image of COCO-Persons resized to 128 x 128."""
     base = published(data, method, seed)
     if data != "coco-persons":
         return base

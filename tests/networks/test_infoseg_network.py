@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import layer_norm
 
 from miseg.networks.configs import InfoSegNetwork as Settings
-from miseg.networks.infoseg import Grid, InfoSegNetwork
+from miseg.networks.infoseg import FixedSize, InfoSegNetwork
 from miseg.recipes.experiment import from_dict, to_dict
 from miseg.recipes.unsupervised import RECIPES
 
@@ -63,10 +63,10 @@ def test_flattened_features_tell_where_something_is_and_pooled_ones_hardly() -> 
     assert changes["flattened"] > 3 * changes["pooled"]
 
 
-def test_a_grid_of_its_own_size_is_handed_on() -> None:
+def test_a_map_of_its_own_size_is_handed_on() -> None:
     values = torch.rand(1, 2, 8, 8)
-    assert Grid(8)(values) is values
-    torch.testing.assert_close(Grid(4)(values), torch.nn.functional.avg_pool2d(values, 2))
+    assert FixedSize(8)(values) is values
+    torch.testing.assert_close(FixedSize(4)(values), torch.nn.functional.avg_pool2d(values, 2))
 
 
 def test_features_that_do_not_fill_the_positions_are_refused() -> None:

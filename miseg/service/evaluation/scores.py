@@ -58,7 +58,7 @@ class Shapes:
 
     @property
     def counters(self) -> tuple[ShapeCounter, ...]:
-        """What is to be updated."""
+        """Counters, to be updated by each batch."""
         return (self.boundary,) if self.centerlines is None else (self.boundary, self.centerlines)
 
     @property

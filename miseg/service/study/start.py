@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -66,6 +67,9 @@ class Options(JobOptions):
     """Seeds the searches, and the trials' weights and data order. Default: 0."""
     concurrent: int | None = None
     """Trials at a time, at most 8. Default: what the GPUs hold; without a GPU, what the CPUs and the memory hold."""
+    cldice: tuple[str, ...] = ()
+    """Thin classes, such as pole or vessel, whose clDice is measured in the end on the data sets that have them (extra
+    cldice)."""
     name: str | None = None
     """Name of the study. Default: the time."""
     resume: bool = False
@@ -152,7 +156,20 @@ def start(options: Options) -> Study:
         return _throughput(options, experiment, jobs[experiment.data])
 
     devices = Devices(resources.use_gpu, resources.concurrency, options.price_per_hour)
-    return Study(timed(known, planned, measure), jobs, devices)
+    _check_thin(options.cldice, jobs)
+    return Study(timed(known, planned, measure), jobs, devices, options.cldice)
+
+
+def _check_thin(thin: tuple[str, ...], jobs: Mapping[str, Job]) -> None:
+    """Raise ValueError for a class that no data set has, MissingExtraError where clDice's extra is missing."""
+    if not thin:
+        return
+    # Not at the top: --help must not wait for it.
+    from miseg.data.packed.dataset import PackedDataset
+    from miseg.service.evaluation.scores import FurtherMeasures
+
+    classes = {name: None for job in jobs.values() for name in PackedDataset.open(job.data).info.classes}
+    FurtherMeasures(thin=thin).check(tuple(classes), ", ".join(jobs))
 
 
 def _check_data(options: Options) -> None:

@@ -13,6 +13,7 @@ from miseg.metric_names import MEAN_IOU, of_split
 from miseg.recipes.study import Changes, StudyCell, StudyTable
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
+from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.study import record
 from miseg.service.study.plan import Devices, StudyPlan
 from miseg.service.tracking import mlflow_runs, models, queries
@@ -29,6 +30,8 @@ class Study:
     jobs: Mapping[str, Job]
     """Job of each data set, with the packed data and the cluster, by the name that experiments give the data."""
     devices: Devices
+    thin: tuple[str, ...] = ()
+    """Thin classes whose clDice is measured, on the data sets that have them."""
 
     @property
     def job(self) -> Job:
@@ -195,7 +198,9 @@ def _measure(study: Study, table: StudyTable, cell: StudyCell, confirmation: Run
     tags = {key: confirmation.data.tags[key] for key in TOLD if key in confirmation.data.tags}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint_folder = models.download(job.tracking_uri, run_id, "last", folder)
-        scores = evaluate(TrainedModel(checkpoint_folder, run_id), job.data, split, job, tags=tags).scores
+        classes = PackedDataset.open(job.data).info.classes
+        measures = FurtherMeasures(thin=tuple(name for name in study.thin if name in classes))
+        scores = evaluate(TrainedModel(checkpoint_folder, run_id), job.data, split, job, measures, tags).scores
     row, seed = tags["miseg.row"], confirmation.data.params["seed"]
     score = scores[of_split(split, MEAN_IOU)]
     print(f"{table.cell_id(cell)}  {row}  seed {seed}: mean_iou {score:.4f} on {split}", flush=True)

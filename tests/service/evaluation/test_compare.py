@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +31,8 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint
 from miseg.service.cluster import ray_cluster
 from miseg.service.evaluation.compare import MEASURES, check_alike, conditions, table_of, titles_of
-from miseg.service.evaluation.scores import FurtherMeasures
+from miseg.service.evaluation.scores import FurtherMeasures, write_scores
+from miseg.service.study.start import _check_thin
 from miseg.service.tracking import mlflow_runs, models
 from miseg.service.training import streams as ingest
 from miseg.service.training import train
@@ -162,6 +166,36 @@ def test_a_crf_is_a_column_after_its_method() -> None:
     assert rows["sky"] == pytest.approx([0.2, math.nan, math.nan, 0.6], nan_ok=True)
     assert rows["mean IoU"] == pytest.approx([0.1, 0.3, 0.5, math.nan], nan_ok=True)
     assert rows["CRF seconds"] == pytest.approx([math.nan, 4.0, math.nan, math.nan], nan_ok=True)
+
+
+def test_thin_classes_are_rows_below_the_others() -> None:
+    scores = {"a": {"val/mean_iou": 0.1, "val/cldice/pole": 0.7, "val/mean_cldice": 0.7}}
+    _, table = table_of(scores, ["sky", "pole"], "val", FurtherMeasures(thin=("pole",)))
+    assert table[-2:] == [("clDice of pole", [0.7]), ("mean clDice", [0.7])]
+    _, without = table_of(scores, ["sky", "pole"], "val")
+    assert not any("clDice" in name for name, _ in without)
+
+
+def test_a_thin_class_that_the_data_does_not_have_is_refused_with_those_it_has(small) -> None:
+    FurtherMeasures(thin=tuple(small.info.classes[:1])).check(small.info.classes, small.uri)
+    with pytest.raises(ValueError, match=f"--cldice poel: .* has the classes {small.info.classes[0]}, "):
+        FurtherMeasures(thin=("poel",)).check(small.info.classes, small.uri)
+    with pytest.raises(ValueError, match="name each class once"):
+        FurtherMeasures(thin=(small.info.classes[0],) * 2).check(small.info.classes, small.uri)
+
+
+def test_a_study_refuses_a_thin_class_that_none_of_its_data_has(small) -> None:
+    jobs: Any = {"one": SimpleNamespace(data=small.uri)}
+    _check_thin((), jobs)
+    _check_thin(tuple(small.info.classes[:2]), jobs)
+    with pytest.raises(ValueError, match="--cldice poel: one has the classes"):
+        _check_thin(("poel",), jobs)
+
+
+def test_scores_are_written_with_null_for_nan(tmp_path: Path) -> None:
+    table, record = write_scores(tmp_path, "val", {"val/mean_iou": 0.25, "val/mean_cldice": math.nan}, {"step": 3})
+    assert json.loads(record.read_text()) == {"step": 3, "scores": {"val/mean_iou": 0.25, "val/mean_cldice": None}}
+    assert table.read_text().splitlines() == ["score,value", "val/mean_iou,0.25", "val/mean_cldice,"]
 
 
 def test_experiments_of_one_size_and_data_are_alike() -> None:

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from miseg.commands import study as study_command
-from miseg.evaluation import ConfusionMatrix
+from miseg.evaluation import ConfusionMatrix, ImageMeanIoU
 from miseg.service.study import record
 from miseg.service.study.start import Options
 from miseg.service.tracking import mlflow_runs
@@ -80,6 +80,8 @@ class Studied:
         for key in ("miseg.study", "miseg.cell", "miseg.row"):
             assert run.data.tags[key] == parent.data.tags[key]
         assert run.info.status == "FINISHED"
+        prefix = "test" if run.data.tags["miseg.method"] == "CrossEntropy" else "test/train_match"
+        assert 0 <= metrics[f"{prefix}/mean_cldice"] == metrics[f"{prefix}/cldice/road"] <= 1
         assert run.data.params["split"] == "test" and run.data.params["seed"] == parent.data.params["seed"]
         path = self.client.download_artifacts(run.info.run_id, "images/test-images.parquet")
         images = pq.read_table(path).to_pylist()
@@ -94,6 +96,10 @@ class Studied:
             assert whole.mean_iou() == pytest.approx(metrics[f"{prefix}/mean_iou"], abs=1e-6)
             assert whole.micro_iou() == pytest.approx(metrics[f"{prefix}/micro_iou"], abs=1e-6)
             assert whole.pixel_accuracy() == pytest.approx(metrics[f"{prefix}/pixel_accuracy"], abs=1e-6)
+            assert whole.worst_class_iou() == pytest.approx(metrics[f"{prefix}/worst_class_iou"], abs=1e-6)
+            of_images = ImageMeanIoU(11)
+            of_images.add(torch.tensor([image[column] for image in images]).view(-1, 11, 11))
+            assert of_images.mean() == pytest.approx(metrics[f"{prefix}/image_mean_iou"], abs=1e-6)
             of_road = whole.iou_per_class()[3].item()
             assert of_road == pytest.approx(metrics.get(f"{prefix}/iou/road", float("nan")), abs=1e-6, nan_ok=True)
 
@@ -104,7 +110,9 @@ def test_a_study_that_grows_by_a_seed(small, tmp_path: Path, capsys: pytest.Capt
     def study(**options: object) -> str:
         changes = Options().changes.__class__(steps=STEPS, size=(32, 32), initial_features=2)
         first = {"data": (small.uri,), "methods": ("ce", "kmeans"), "trials": TRIALS, "changes": changes}
-        given = {"storage": str(tmp_path), "name": "first", "concurrent": 1} | ({} if "resume" in options else first)
+        given = {"storage": str(tmp_path), "name": "first", "concurrent": 1, "cldice": ("road",)} | (
+            {} if "resume" in options else first
+        )
         assert study_command.run(Options(**(given | options))) == 0
         return capsys.readouterr().out
 
