@@ -119,7 +119,7 @@ def doe(x_ND: np.ndarray, y_ND: np.ndarray, settings: DensityFitting) -> Estimat
     """Difference of entropies: H(y) − H(y | x), each the cross-entropy of a trained density on samples held out.
 
     McAllester and Stratos: Formal limitations on the measurement of mutual information, AISTATS 2020
-    (arXiv:1811.04251), section 5. A difference of two upper bounds, so neither bound: what q(y) misses raises the
+    (arXiv:1811.04251). A difference of two upper bounds, so neither bound: what q(y) misses raises the
     estimate, what q(y | x) misses lowers it. It has no ceiling at log N, as bounds by critics have.
 
     The paper has one diagonal component for q(y), and a network's one for q(y | x). Columns that correlate within y
@@ -134,7 +134,7 @@ def doe(x_ND: np.ndarray, y_ND: np.ndarray, settings: DensityFitting) -> Estimat
 
     Args:
         x_ND: [N, Dx].
-        y_ND: [N, Dy]; the trained samples more than Dx and more than Dy.
+        y_ND: [N, Dy]; in the canonical basis more than Dx + Dy + 1 samples are left to train on.
 
     The other arguments are those of `DensityFitting` and `fitting.Fitting`.
 
@@ -207,6 +207,11 @@ def _canonical(x_ND: Tensor, y_ND: Tensor) -> _Canonical:
     whitening = []
     for values_ND in centred:
         _, sizes, axes = torch.linalg.svd(values_ND, full_matrices=False)
+        if not sizes[0]:
+            raise ValueError(
+                f"one side is constant among the {samples} samples to train on: use more samples, another seed, or "
+                "'plug_in' for labels"
+            )
         # Directions in which the samples hardly differ repeat other columns.
         independent = sizes > 1e-6 * sizes[0]
         whitening.append((axes[independent] / sizes[independent, None]).T * math.sqrt(samples))

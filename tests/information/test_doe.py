@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from miseg.information import DISTRIBUTIONS, Estimate, estimate
-from miseg.information.entropies import _Mixture
+from miseg.information.entropies import _canonical, _Mixture
 
 QUICK = {"hidden": (16,), "max_steps": 100, "patience": 3}
 
@@ -79,9 +79,23 @@ def test_linear_maps_of_a_side_change_little() -> None:
 
 
 def test_columns_that_others_determine_are_left_out() -> None:
-    x, y = DISTRIBUTIONS["normal-2x5-sparse"].sample(500, 0)
-    repeated = np.hstack((y, y[:, :1] + y[:, 1:2]))
-    assert estimate("doe", x, repeated, **QUICK) == pytest.approx(estimate("doe", x, y, **QUICK), abs=0.1)
+    x, y = (torch.from_numpy(side).float() for side in DISTRIBUTIONS["normal-2x5-sparse"].sample(500, 0))
+    alone, repeated = _canonical(x, y), _canonical(x, torch.cat((y, y[:, :1] + y[:, 1:2]), 1))
+    assert repeated.of_y_DE.shape == (6, 5)
+    torch.testing.assert_close(repeated.nats_K, alone.nats_K, rtol=1e-4, atol=0)
+    variates = repeated.variates([x, torch.cat((y, y[:, :1] + y[:, 1:2]), 1)])[1]
+    torch.testing.assert_close(variates.T.cov(correction=0), torch.eye(5), rtol=0, atol=1e-3)
+
+
+def test_the_remainder_is_uncorrelated_with_x_and_has_the_scale_of_y() -> None:
+    x, y = (torch.from_numpy(side).float() for side in DISTRIBUTIONS["normal-5x5-sparse"].sample(2000, 0))
+    canonical = _canonical(x, y)
+    assert canonical.nats_K.sum() == pytest.approx(estimate("cca", x, y), abs=1e-4)
+    x, y = canonical.remainder(canonical.variates([x, y]))
+    both = torch.cat((x, y), 1).T.cov(correction=0)
+    torch.testing.assert_close(both.diagonal(), torch.ones(10), rtol=0, atol=1e-3)
+    count = len(canonical.nats_K)
+    assert both[:count, 5 : 5 + count].abs().max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -96,6 +110,20 @@ def test_columns_that_others_determine_are_left_out() -> None:
 def test_bad_settings_are_named(settings: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         run("normal-1x1-0.75", 50, **settings)
+
+
+def test_a_side_that_is_constant_where_it_trains_is_named() -> None:
+    x = np.random.default_rng(0).standard_normal((40, 1))
+    y = np.zeros((40, 1))
+    y[0] = 1
+    # With half held out, one of these seeds has the only other value among those.
+    for seed in range(20):
+        try:
+            assert math.isfinite(estimate("doe", x, y, held_out=0.5, seed=seed, max_steps=2))
+        except ValueError as error:
+            assert "one side is constant among the 20 samples to train on" in str(error)
+            return
+    pytest.fail("no seed of twenty held the only other value out")
 
 
 def test_too_few_samples_for_the_columns_are_named() -> None:
