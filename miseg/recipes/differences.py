@@ -118,8 +118,6 @@ DIFFERENCES: tuple[SettingsDifference, ...] = (
         "The paper sums the local information over the positions of the feature map and the L1 term over the values of "
         "z; here both are means, so α, β and γ weigh other shares. method.reduction=sum is the paper's.",
         _SIMILARITY,
-        effect="With the sum over 32 values and γ = 0.1 representations collapsed in 400 steps on Sentinel-2; scores: "
-        "not measured.",
     ),
     SettingsDifference(
         "Sanchez",

@@ -11,7 +11,7 @@ from torch import nn
 from miseg.extras import require
 from miseg.networks.encoders.sources import IMAGENET, file_of
 from miseg.networks.encoders.table import Encoder
-from miseg.networks.encoders.weight_files import COUNTER, Fitted, fit, read
+from miseg.networks.encoders.weight_files import COUNTER, Convert, Fitted, Tensors, fit, read
 
 require("networks", "An encoder of timm", "segmentation_models_pytorch", "timm")
 
@@ -39,11 +39,16 @@ def weights_for(weights: str, name: str, encoder: Encoder) -> Fitted:
     Raises:
         ValueError: they cannot be had, or are of another network.
     """
-    file = read(file_of(weights, name))
+    return fit(read(file_of(weights, name)), *tensors_of(name, encoder), name)
+
+
+def tensors_of(name: str, encoder: Encoder) -> tuple[Tensors, list[str], Convert | None]:
+    """Tensors without memory of a classifier, names of those that its encoder has, and timm's conversion to them."""
+    if encoder.own:
+        # Not on the meta device: to be built, it reads a number out of a tensor.
+        whole = smp.encoders.get_encoder(encoder.name, weights=None).state_dict()
+        return whole, list(whole), None
     with torch.device("meta"):
-        if encoder.own:
-            whole = smp.encoders.get_encoder(encoder.name, weights=None).state_dict()
-            return fit(file, whole, list(whole), name)
         classifier: Any = timm.create_model(name, **keywords(encoder))
         part = classifier
         if encoder.kind != "plain":
@@ -54,7 +59,7 @@ def weights_for(weights: str, name: str, encoder: Encoder) -> Fitted:
     heads = tuple(f"{head}." for head in ((named,) if isinstance(named, str) else named))
     needed = [tensor for tensor in whole if _letters(tensor) in has and not tensor.startswith(heads)]
     convert = getattr(sys.modules[type(classifier).__module__], "checkpoint_filter_fn", None)
-    return fit(file, whole, needed, name, None if convert is None else lambda tensors: convert(tensors, classifier))
+    return whole, needed, None if convert is None else lambda tensors: convert(tensors, classifier)
 
 
 def overlay(fitted: Fitted, name: str, encoder: Encoder) -> dict[str, Any]:

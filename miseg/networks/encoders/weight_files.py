@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student", "encoder", "backbone")
-"""Keys under which training scripts keep the weights in a checkpoint; the first that is there counts."""
+from miseg.networks.encoders.headers import WRAPPERS
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "encoder.", "backbone.")
 """Beginnings that wrappers add to every name: DataParallel, torch.compile, and networks around an encoder."""
@@ -30,6 +29,9 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 )
 
 Tensors = Mapping[str, Tensor]
+
+Convert = Callable[[dict[str, Tensor]], Tensors]
+"""Makes timm's names of those of the code that weights are from."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ def fit(
     file: FileOfWeights,
     whole: Tensors,
     needed: Sequence[str],
+    convert: Convert | None,
     encoder: str,
-    convert: Callable[[dict[str, Tensor]], Tensors] | None = None,
 ) -> Fitted:
     """The weights by the encoder's names, where they are of this encoder.
 
@@ -110,8 +112,8 @@ def fit(
         file: what was read.
         whole: tensors of the classifier that the encoder is a part of, in its order; only shapes count.
         needed: names of `whole` that the encoder has; the others, such as the head, are left out.
+        convert: None where timm has none for this encoder.
         encoder: its name, for messages.
-        convert: makes timm's names of those of the code that the weights are from.
 
     Raises:
         ValueError: the weights are of another network; the message says what differs.
@@ -180,7 +182,7 @@ def _without_prefixes(tensors: Tensors, body: Tensors) -> Tensors:
     return best
 
 
-def _converted(named: Tensors, convert: Callable[[dict[str, Tensor]], Tensors]) -> Tensors:
+def _converted(named: Tensors, convert: Convert) -> Tensors:
     try:
         return convert(dict(named))
     except Exception:  # it is written for the weights of one code, and these may be anything

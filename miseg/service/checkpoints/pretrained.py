@@ -8,6 +8,7 @@ from typing import Protocol
 
 from miseg.data.configs import Augmentation
 from miseg.networks.configs import EncoderDecoder, networks_of
+from miseg.networks.encoders import shapes
 from miseg.networks.encoders.sources import IMAGENET, file_of
 from miseg.networks.encoders.table import find
 from miseg.recipes.experiment import Experiment
@@ -52,11 +53,14 @@ def augmentation_of(experiment: Experiment, images: Images) -> Augmentation:
 
 
 def check_sources(experiment: Experiment) -> None:
-    """Raise ValueError where a file or a package of weights is not there; nothing is opened."""
+    """Raise ValueError where a file or a package of weights is not there, or surely of another network.
+
+    Headers alone are read, so that it takes milliseconds; `sentences` reads whole files.
+    """
     for network in networks_of(experiment.method):
-        weights = getattr(network, "weights", None)
+        weights, encoder = getattr(network, "weights", None), getattr(network, "encoder", "")
         if weights not in (None, IMAGENET):
-            file_of(weights, getattr(network, "encoder", ""))
+            shapes.check(file_of(weights, encoder), encoder)
 
 
 def sentences(experiment: Experiment, images: Images) -> Iterator[str]:

@@ -29,7 +29,7 @@ from miseg.service.tracking import models, queries
 from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import streams, train
 from miseg.service.training.loop import Loop
-from miseg.service.training.run import TrainingRun
+from miseg.service.training.run import TrainingRun, check_objective
 from miseg.service.training.scoring import Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
 from tests.support.tiny_methods import tiny_config
@@ -168,3 +168,24 @@ def test_groups_of_own_data_are_those_that_were_packed() -> None:
     assert group_of is not None and [group_of(name) for name in ("train/a", "train/b")] == ["patient 1", ""]
     without: Any = SimpleNamespace(info=SimpleNamespace(name="own", groups={}, dates={}))
     assert streams._group_of(without, "train") is None
+
+
+def test_a_training_that_was_stopped_under_another_objective_does_not_go_on(tmp_path: Path) -> None:
+    run = TrainingRun("dusk", experiment_of(InfoSeg), "nowhere", str(tmp_path), "", Resources(1, 0, 1, 1))
+
+    def earlier(metrics: dict[str, float], tags: dict[str, str]) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(run_id="f00d"), data=SimpleNamespace(metrics=metrics, tags=tags))
+
+    before, now = (
+        earlier({"val/objective": -1.2}, {}),
+        earlier({"val/objective": -1.2}, {OBJECTIVE_TAG: OBJECTIVE_SINCE}),
+    )
+    with pytest.raises(ValueError, match=f"dusk, run f00d, was begun when .* before {OBJECTIVE_SINCE}"):
+        check_objective(run, before)
+    for other, recorded in (
+        (run, now),
+        (run, earlier({}, {})),  # nothing was compared yet
+        (replace(run, selection="labels"), before),
+        (replace(run, experiment=experiment_of(CrossEntropy)), before),
+    ):
+        check_objective(other, recorded)
