@@ -20,6 +20,8 @@ from miseg.data.samples import IGNORE_LABEL
 
 BACKGROUND = "background"
 _AGAIN = "export it again as COCO with segmentation"
+_CROWD = {None: False, "": False, "0": False, "0.0": False, "False": False, "1": True, "1.0": True, "True": True}
+"""Whether an annotation is of a crowd, by the text of its field iscrowd."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def read_coco(path: Path, files: PictureFolder) -> CocoFile:
                 f"{path}: annotations[{number}] has category_id {entry['category_id']}, which is none of its "
                 f"{len(categories)} categories: {_AGAIN}"
             )
+        if _crowd_text(entry) not in _CROWD:
+            raise ValueError(f"{path}: annotations[{number}] has iscrowd = {str(entry['iscrowd'])[:60]!r}: use 0 or 1")
         boxes += not entry.get("segmentation")
         outlines.setdefault(entry["image_id"], []).append(entry)
     total = len(content["annotations"])
@@ -104,7 +108,7 @@ def read_coco(path: Path, files: PictureFolder) -> CocoFile:
 def _sentences(path: Path, images: Sequence[Outlined]) -> Iterator[str]:
     if bare := sum(not image.outlines for image in images):
         yield f"{path.name}: {bare} of {len(images)} images have no outline: all of them is background."
-    if crowds := sum(bool(outline.get("iscrowd")) for image in images for outline in image.outlines):
+    if crowds := sum(_is_crowd(outline) for image in images for outline in image.outlines):
         yield f"{path.name}: pixels that only {crowds} outlines of crowds cover count nowhere."
 
 
@@ -128,7 +132,7 @@ def labels_of(outlined: Outlined, label_of: dict[int, int], background: int) -> 
             covered = draw_outline(entry["segmentation"], height, width)
         except OutlineError as error:
             raise OutlineError(f"annotation {entry.get('id')}: {error}") from None
-        crowd = bool(entry.get("iscrowd"))
+        crowd = _is_crowd(entry)
         label = IGNORE_LABEL if crowd else label_of[entry["category_id"]]
         # Packed, since an image may have hundreds.
         drawn.append((not crowd, -int(covered.sum()), position, np.packbits(covered), label))
@@ -136,6 +140,16 @@ def labels_of(outlined: Outlined, label_of: dict[int, int], background: int) -> 
     for *_, packed, label in sorted(drawn, key=lambda entry: entry[:3]):
         labels[np.unpackbits(packed, count=height * width).reshape(height, width).astype(bool)] = label
     return labels
+
+
+def _crowd_text(entry: dict[str, Any]) -> str | None:
+    # Some programs write it as text, in which "0" is no less than "1".
+    value = entry.get("iscrowd")
+    return None if value is None else str(value).strip().capitalize()[:60]
+
+
+def _is_crowd(entry: dict[str, Any]) -> bool:
+    return _CROWD[_crowd_text(entry)]
 
 
 @dataclass

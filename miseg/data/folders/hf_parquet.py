@@ -161,7 +161,7 @@ def _refuse_without_bytes(path: Path, schema: pa.Schema, pictures: Sequence[str]
         if name in _IMAGES:
             raise ValueError(
                 f"{path}: column {field.name} holds no pictures' bytes ({_type_text(field.type)}): write the data set "
-                f"with its pictures, or say with --columns which of {', '.join(pictures)} is the image"
+                f"with its pictures, or name the image's column with --columns (pictures: {', '.join(pictures)})"
             )
         # The class of a whole image, as data sets for classification have it, is no mask.
         of_image = pa.types.is_dictionary(field.type) or pa.types.is_primitive(field.type) or _is_text(field.type)

@@ -65,6 +65,8 @@ def find(name: str) -> Encoder:
         ValueError: neither timm nor segmentation-models-pytorch has it; the message lists the nearest names.
     """
     stem, _, tag = name.partition(".")
+    if not name.strip():
+        raise ValueError(f"encoder = {name!r}: give a name of timm's, such as resnet34, or mit_b0")
     encoder = encoders().get(stem) or _not_in_table(stem)
     if encoder is None:
         nearest = ", ".join(_nearest(stem, sorted({*encoders(), *_names_of_timm()}))) or "resnet34, mit_b0"
@@ -76,10 +78,12 @@ def find(name: str) -> Encoder:
 
 
 def _nearest(name: str, known: Sequence[str]) -> list[str]:
-    """Up to five names: those that go on as this one begins, the shortest first, then those that differ least."""
-    longer = sorted((other for other in known if other.startswith(name)), key=lambda other: (len(other), other))[:3]
-    close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
-    return list(dict.fromkeys([*longer, *close]))[:5]
+    """Up to five names: those that begin with this one or hold it, and those that differ least from it."""
+    typed = name.lower()
+    close = difflib.get_close_matches(typed, known, n=5, cutoff=0.5)
+    holding = sorted((other for other in known if typed in other), key=lambda other: (len(other), other))
+    beginning = [other for other in holding if other.startswith(typed)]
+    return list(dict.fromkeys([*beginning[:3], *close, *holding] if beginning else [*holding, *close]))[:5]
 
 
 def standardisation(name: str) -> Colours:

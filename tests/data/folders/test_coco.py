@@ -81,6 +81,19 @@ def test_outlines_become_labels_with_smaller_objects_on_top(tmp_path, export):
     assert any("1 outlines of crowds" in sentence for sentence in source.sentences)
 
 
+@pytest.mark.parametrize(("iscrowd", "label"), [("0", 2), ("1", 255), (True, 255), (0.0, 2), (None, 2), ("false", 2)])
+def test_crowds_written_as_text(tmp_path, export, iscrowd, label):
+    export.add("a.png", (90, box(2, 2, 4, 4) | {"iscrowd": iscrowd}), (3, box(6, 6, 9, 9)))
+    found, _, _ = labels(tmp_path, described(tmp_path, split=(1.0, 0.0)))
+    assert (found["train/a"][2:4, 2:4] == label).all()
+
+
+def test_a_crowd_that_is_neither(tmp_path, export):
+    export.add("a.png", (90, box(2, 2, 4, 4) | {"iscrowd": "maybe"}))
+    with pytest.raises(ValueError, match=r"annotations\[0\] has iscrowd = 'maybe': use 0 or 1"):
+        open_folders(described(tmp_path), tmp_path)
+
+
 def test_ignored_categories_and_background(tmp_path, export):
     export.add("a.png", (90, box(2, 2, 4, 4)), (3, box(6, 6, 9, 9)))
     description = described(tmp_path, split=(1.0, 0.0), ignore=("background", "boat"))

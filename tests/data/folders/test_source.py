@@ -119,6 +119,8 @@ def test_pixels_that_do_not_count(tmp_path):
     dataset, _ = packed(tmp_path, tmp_path / "out", images=("i",), masks=("m",), valid=("v",), split=(1, 0))
     _, mask = decode(dataset.read("train", 0))
     assert (mask[4:] == 255).all() and (mask[:4] == labels[:4]).all()
+    with pytest.raises(ValueError, match=r"0_fov\.png: --valid says where labels count.*leave --valid out"):
+        packed(tmp_path, tmp_path / "out", images=("i",), valid=("v",))
     (tmp_path / "v" / "1_fov.png").unlink()
     with pytest.raises(ValueError, match=r"1\.png: no file of --valid fits it by name"):
         packed(tmp_path, tmp_path / "out", images=("i",), masks=("m",), valid=("v",))

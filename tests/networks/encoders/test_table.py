@@ -61,8 +61,18 @@ def test_names_end_with_the_tag_of_their_weights() -> None:
         find("resnet34.a1")
 
 
+@pytest.mark.parametrize("name", ["", "  "])
+def test_no_name(name: str) -> None:
+    with pytest.raises(ValueError, match="give a name of timm's, such as resnet34"):
+        find(name)
+
+
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("resnet34x", "resnet34"), ("swin_tiny", "swin_tiny_patch4_window7_224"), ("mitb0", "mit_b0")]
+    ("name", "nearest"),
+    [
+        *(("resnet34x", "resnet34"), ("swin_tiny", "swin_tiny_patch4_window7_224"), ("mitb0", "mit_b0")),
+        *(("dinov3", "vit_small_patch16_dinov3"), ("ResNet43", "resnet34")),
+    ],
 )
 def test_an_unknown_name_lists_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(ValueError, match=f"encoder = '{name}': .* the nearest are .*{nearest}"):

@@ -163,6 +163,12 @@ class _Arranging:
 
     def arranged(self) -> Arrangement:
         labelled = any(self.partners.values())
+        if self.valid_of and not labelled:
+            file, valid = next(iter(self.valid_of.items()))
+            raise ValueError(
+                f"{valid.path}: --valid says where labels count, and images without masks, such as {file.path}, have "
+                "none: leave --valid out, or give --masks"
+            )
         names = unique_names(self.files)
         records = []
         left_out = bare = 0
