@@ -129,6 +129,11 @@ def fit(
     manner, chosen = next(((manner, tensors) for manner, tensors in manners.items() if tensors), ("", {}))
     if not chosen:
         raise ValueError(_differing(file, named, body, encoder))
+    if further := _further_blocks(converted if "timm" in manner else named, whole, body):
+        raise ValueError(
+            f"weights = {str(file.path)!r}: the file holds all of {encoder} and more blocks of its stages, such as "
+            f"{further[0]}, so it is of a deeper network: give that as the encoder, or weights of {encoder}"
+        )
     used = {value.data_ptr() for value in chosen.values()}
     # A conversion may cut, join and resize: what of the file is in it cannot be said by its memory.
     left = [name for name, value in file.tensors.items() if value.data_ptr() not in used and "timm" not in manner]
@@ -141,6 +146,19 @@ def _of_names(named: Tensors, body: Tensors) -> dict[str, Tensor]:
     """The tensors of a body by name, where all are there in its shapes; else none."""
     fits = {name: named[name] for name in body if name in named and named[name].shape == body[name].shape}
     return fits if all(name in fits or name.endswith(COUNTER) for name in body) else {}
+
+
+def _further_blocks(named: Tensors, whole: Tensors, body: Tensors) -> list[str]:
+    """Names of tensors that are none of the classifier's, but in its numbered stages: those of a deeper sibling."""
+    stages = {stage for name in body if (stage := _stage(name))}
+    return [name for name in named if name not in whole and _stage(name) in stages]
+
+
+def _stage(name: str) -> str:
+    """What comes before a name's first number: `layer1` of `layer1.2.conv1.weight`; "" where it has none."""
+    parts = name.split(".")
+    number = next((index for index, part in enumerate(parts) if part.isdigit()), 0)
+    return ".".join(parts[:number])
 
 
 def _in_order(file: FileOfWeights, whole: Tensors, body: Tensors) -> dict[str, Tensor]:

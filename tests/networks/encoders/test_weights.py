@@ -159,11 +159,15 @@ def test_what_is_loaded_and_what_is_not_is_said(tmp_path: Path, state: dict[str,
     assert check_weights(EncoderDecoder("unet", ENCODER), 4) == ""
 
 
+DEEPER = {"layer1.9.conv1.weight": torch.zeros(1, 3, 3, 3)}
+
+
 def broken(state: dict[str, Tensor], manner: str) -> Any:
     first = next(iter(state))
     return {
         "a shape": state | {first: torch.zeros(1, 3, 3, 3)},
         "one lacks": {name: value for name, value in state.items() if name != first},
+        "a deeper sibling": {"module." + name: value for name, value in (state | DEEPER).items()},
         "another network": timm.create_model("test_convnext").state_dict(),
         "no tensors": {"state_dict": {}, "epoch": 3},
         "a list": [1, 2],
@@ -176,6 +180,7 @@ def broken(state: dict[str, Tensor], manner: str) -> Any:
     [
         ("a shape", r"conv1.*weight is \(1, 3, 3, 3\) in place of"),
         ("one lacks", r"1 of its \d+ tensors are not in it, conv1.*weight among them"),
+        ("a deeper sibling", r"more blocks of its stages, such as layer1\.9\.conv1\.weight"),
         ("another network", r"it holds \d+ tensors, test_resnet has \d+"),
         ("no tensors", "holds no tensors by name"),
         ("a list", "holds no tensors by name"),
