@@ -143,7 +143,7 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
         return _means(scores_LHW, side)
 
     def _windows_and_representations(self, network: StatisticsNetwork, image_1BHW: Tensor) -> Tensor:
-        """What `network` makes of the image's windows and of its representations, [1, 2D, h', w'].
+        """Encodings by `network` of the image's windows and of its representations, [1, 2D, h', w'].
 
         The representations, which are fewer, lie in the upper left corner.
         """

@@ -33,7 +33,7 @@ def of_neighbours(representations_NZ: Tensor) -> Unpaired:
 
 
 def shuffled(representations_NZ: Tensor, *, across_ranks: bool = True) -> Unpaired:
-    """Those of the pairs (X_i, Y_σ(i)), σ being a shuffle of the whole batch, of which about one pair stays as it was.
+    """Representations of the pairs (X_i, Y_σ(i)); σ shuffles the whole batch, of which about one pair stays as it was.
 
     Args:
         representations_NZ: beside the first views' local maps, then, as many, beside the second views': with each
