@@ -138,7 +138,7 @@ def smaller(settings: Any) -> Any:
     if isinstance(settings, VGG):
         return replace(settings, width=4)
     if isinstance(settings, InfoSegNetwork):
-        return replace(settings, width=4, features=16)
+        return replace(settings, width=4, features=64)
     if isinstance(settings, PatchEncoder):
         return replace(settings, patch=5, features=(4, 4))
     if isinstance(settings, DeepLab):
