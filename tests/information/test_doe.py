@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from miseg.information import DISTRIBUTIONS, Estimate, estimate
-from miseg.information.entropies import _canonical, _Mixture
+from miseg.information.trained.entropies import _canonical, _Mixture
 
 QUICK = {"hidden": (16,), "max_steps": 100, "patience": 3}
 

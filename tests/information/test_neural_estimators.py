@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from miseg.information import DISTRIBUTIONS, Estimate, bounds, estimate
-from miseg.information.variational import Bound, Training, _train
+from miseg.information import DISTRIBUTIONS, Estimate, estimate
+from miseg.information.trained import bounds
+from miseg.information.trained.variational import Bound, Training, _train
 
 NEURAL = ("mine", "mine_f", "nwj", "jsd", "infonce", "smile")
 QUICK = {"hidden": (32,), "batch_size": 64, "learning_rate": 1e-2, "max_steps": 300, "patience": 3}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from miseg.information import bounds
-from miseg.information.critics import JointCritic, SeparableCritic
+from miseg.information.trained import bounds
+from miseg.information.trained.critics import JointCritic, SeparableCritic
 
 JOINT = [0.4, -1.2, 2.5]
 MARGINAL = [[-0.3, 1.1], [0.0, -2.0], [0.7, 0.2]]

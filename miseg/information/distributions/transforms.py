@@ -116,7 +116,7 @@ def bimodal_y(values_ND: np.ndarray) -> np.ndarray:
 
 
 def _quantiles(shares_ND: np.ndarray, weights: tuple[float, float], means: tuple[float, float]) -> np.ndarray:
-    """Where the cumulative distribution of two normals of variance 1 reaches these shares, by bisection."""
+    """Values at which the cumulative distribution of two normals of variance 1 has these shares, by bisection."""
     low_ND = np.full_like(shares_ND, min(means) - 10)
     high_ND = np.full_like(shares_ND, max(means) + 10)
     # The interval's width, below 30, is halved to less than float64 can tell apart.

@@ -72,7 +72,7 @@ def expanded(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def growth(begun: EstimatorGrid, grid: EstimatorGrid) -> str:
-    """What a measurement that goes on has more than it was begun with."""
+    """Rows, seeds and seconds by which a measurement that goes on differs from what it was begun with."""
     more = len(grid.rows()) - len(begun.rows())
     rows = f"{more} rows more" if more else "the same rows"
     seeds = f"{begun.seeds} to {grid.seeds} seeds" if grid.seeds > begun.seeds else f"{grid.seeds} seeds as before"

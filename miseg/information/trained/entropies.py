@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from miseg.information.cca import significant
-from miseg.information.critics import perceptron
-from miseg.information.fitting import Fitting, fit, fitted, seeded, split
 from miseg.information.results import Estimate, TracePoint
+from miseg.information.trained.critics import perceptron
+from miseg.information.trained.fitting import Fitting, fit, fitted, seeded, split
 
 Density = Literal["gaussian", "logistic"]
 Basis = Literal["canonical", "columns"]

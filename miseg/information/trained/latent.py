@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from miseg.information.fitting import Fitting, fit, fitted, seeded, split
 from miseg.information.neighbours import ksg
 from miseg.information.results import Estimate, TracePoint
+from miseg.information.trained.fitting import Fitting, fit, fitted, seeded, split
 
 _REACH = 10.0
 """Standard deviations beyond which columns are cut before they train, as in the authors' package."""

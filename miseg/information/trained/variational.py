@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from miseg.information import bounds
-from miseg.information.critics import JointCritic, SeparableCritic
-from miseg.information.fitting import Fitting, fit, seeded, shown_signature, split
 from miseg.information.results import Estimate, TracePoint
 from miseg.information.samples import Estimator, continuous
+from miseg.information.trained import bounds
+from miseg.information.trained.critics import JointCritic, SeparableCritic
+from miseg.information.trained.fitting import Fitting, fit, seeded, shown_signature, split
 
 Critic = Literal["joint", "separable"]
 
