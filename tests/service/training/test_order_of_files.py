@@ -180,7 +180,7 @@ def test_a_training_that_was_stopped_under_another_objective_does_not_go_on(tmp_
         earlier({"val/objective": -1.2}, {}),
         earlier({"val/objective": -1.2}, {OBJECTIVE_TAG: OBJECTIVE_SINCE}),
     )
-    with pytest.raises(ValueError, match=f"dusk, run f00d, was begun when .* before {OBJECTIVE_SINCE}"):
+    with pytest.raises(ValueError, match=f"dusk, run f00d, was begun when .* .before {OBJECTIVE_SINCE}"):
         check_objective(run, before)
     for other, recorded in (
         (run, now),
