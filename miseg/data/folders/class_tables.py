@@ -1,7 +1,8 @@
-"""Tables of classes in CSV files: a colour or an id, and the class's name."""
+"""Colours and names of classes: tables in CSV files, and colours for those that have none."""
 
 from __future__ import annotations
 
+import colorsys
 import csv
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ _BETWEEN = r"\s*[,;\t ]\s*"
 _NUMBERS = {columns: _BETWEEN.join(rf"(?P<n{position}>-?\d+)" for position in range(columns)) for columns in (1, 3)}
 _COLUMNS = {3: (("r", "red"), ("g", "green"), ("b", "blue")), 1: (("id", "value", "index", "label"),)}
 _NAMES = ("name", "class", "class_name", "classname", "category", "label_name", "label")
+_GOLDEN = 0.618034
+_LIGHTNESS = (1.0, 0.72, 0.45)
 _FORMS = {3: "name,r,g,b or r,g,b,name", 1: "id,name or name,id"}
 
 Key = TypeVar("Key")
@@ -121,3 +124,20 @@ def _by_header(
         except (IndexError, ValueError):
             raise ValueError(f"{path}:{number}: {line!r} lacks a number or the name that the header tells of") from None
         yield number, values, called
+
+
+def distinct_colours(classes: int, background: bool = False) -> tuple[Colour, ...]:
+    """Colours (red, green, blue), 0..255, of `classes` classes, neighbours in order far apart in hue.
+
+    Args:
+        classes: how many, 0 or more.
+        background: whether the first is black.
+    """
+    colours: list[Colour] = [(0, 0, 0)] if background and classes else []
+    for number in range(classes - len(colours)):
+        hue, value = number * _GOLDEN % 1, _LIGHTNESS[number % len(_LIGHTNESS)]
+        # Two of three in step with the hue would repeat soon; the saturation tells the rounds apart.
+        saturation = 0.55 + 0.45 * (number * 7 % 11) / 10
+        red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
+        colours.append((red, green, blue))
+    return tuple(colours)

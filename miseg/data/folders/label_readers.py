@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
-from miseg.data.checks import BadFileError
-from miseg.data.folders.class_colours import distinct_colours
+from miseg.data.checks import OF_DAMAGED, BadFileError
+from miseg.data.folders.class_tables import distinct_colours
 from miseg.data.folders.coco_json import BACKGROUND, CocoFile, class_labels, labels_of
 from miseg.data.folders.encoding import MaskEncoding, MaskFile, MaskOptions
-from miseg.data.folders.hf_parquet import content
+from miseg.data.folders.hf_parquet import ParquetCell, content
 from miseg.data.folders.mask_files import Colour
 from miseg.data.folders.mask_survey import MaskSurvey
 from miseg.data.folders.names.layout import Record
 from miseg.data.folders.outlines import OutlineError
 
 _MOST_KEPT = 2**28
+_ORIENTATION = 0x0112
 
 
 class LabelReader(Protocol):
@@ -194,3 +199,35 @@ def mask_name(record: Record) -> str:
     if record.outlined is not None or not record.masks:
         return str(record.image)
     return str(record.masks[0])
+
+
+def turned_size(file: Path | ParquetCell) -> tuple[int, int] | None:
+    """(height, width) as stored of an image that its EXIF orientation turns onto its side; None of any other."""
+    size, orientation = _header(file)
+    return size if size is not None and orientation in range(5, 9) and size[0] != size[1] else None
+
+
+def masks_show_stored(records: Iterable[Record]) -> bool:
+    """Whether masks show images as stored, by the first that tells; asked where an image has none to tell by.
+
+    An image that shows no object then lies as those that show some.
+    """
+    records = list(records)
+    if not any(record.masks == () and turned_size(record.image) for record in records):
+        return False
+    for record in records:
+        if record.masks and (stored := turned_size(record.image)) is not None:
+            size, _ = _header(record.masks[0])
+            if size in (stored, stored[::-1]):
+                return size == stored
+    return False
+
+
+def _header(file: Path | ParquetCell) -> tuple[tuple[int, int] | None, int]:
+    """(height, width) as stored, None where the header cannot be read, and EXIF orientation."""
+    try:
+        data = content(file)
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as picture:
+            return (picture.height, picture.width), picture.getexif().get(_ORIENTATION, 1)
+    except (*OF_DAMAGED, BadFileError, Image.DecompressionBombError):
+        return None, 1

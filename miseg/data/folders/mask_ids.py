@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miseg.data.folders.class_colours import distinct_colours
-from miseg.data.folders.class_tables import read_ids
+from miseg.data.folders.class_tables import distinct_colours, read_ids
 from miseg.data.folders.encoding import MOST_CLASSES, MaskEncoding, MaskOptions
 from miseg.data.folders.mask_files import Colour, MaskPixels
 from miseg.data.listing import quantity

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from miseg.data.checks import BadFileError, read_bytes
-from miseg.data.folders.class_colours import distinct_colours
-from miseg.data.folders.class_tables import read_colours
+from miseg.data.folders.class_tables import distinct_colours, read_colours
 from miseg.data.folders.encoding import MOST_CLASSES, MaskEncoding, MaskFile, MaskOptions
 from miseg.data.folders.mask_files import Colour, MaskPixels, count_ids, count_values, read_mask, unpack_colour
 from miseg.data.folders.mask_ids import IdsOfMasks, binary, numbers, some

@@ -13,7 +13,15 @@ from miseg.data.checks import BadFileError, encode_png
 from miseg.data.folders.description import Description
 from miseg.data.folders.encoding import MaskEncoding
 from miseg.data.folders.hf_parquet import content
-from miseg.data.folders.label_readers import LabelReader, RememberedLabels, mask_name, read_masks, read_outlines
+from miseg.data.folders.label_readers import (
+    LabelReader,
+    RememberedLabels,
+    mask_name,
+    masks_show_stored,
+    read_masks,
+    read_outlines,
+    turned_size,
+)
 from miseg.data.folders.names.arrange import arrange
 from miseg.data.folders.names.belonging import counted
 from miseg.data.folders.names.exports import arrange_coco, arrange_parquet
@@ -41,6 +49,7 @@ class FolderSource:
         encoding: how masks are read; None where there are none.
         pixels: how images are read.
         sentences: what was understood without being told, to be printed.
+        as_stored: whether masks show images with an EXIF orientation as they are stored, not as they are to be seen.
     """
 
     info: DataSetInfo
@@ -50,6 +59,7 @@ class FolderSource:
     encoding: MaskEncoding | None
     pixels: PixelFormat
     sentences: tuple[str, ...]
+    as_stored: bool = False
 
     def available(self) -> tuple[str, ...]:
         """The splits that have images, train first."""
@@ -82,7 +92,10 @@ class FolderSource:
         except BadFileError as error:
             return Rejection(mask_name(record), str(error))
         try:
-            image = read_image(content(record.image), self.pixels, None if labels is None else labels.shape[:2])
+            size = None if labels is None else labels.shape[:2]
+            if record.masks == () and self.as_stored:
+                size = turned_size(record.image)
+            image = read_image(content(record.image), self.pixels, size)
         except BadFileError as error:
             return Rejection(str(record.image), str(error))
         try:
@@ -130,7 +143,8 @@ def open_folders(description: Description, root: Path) -> FolderSource:
         drawn=drawn,
         groups={f"{record.split}/{record.name}": record.group for record in records if record.group is not None},
     )
-    return FolderSource(info, records, arrangement.rejections, labels, encoding, pixels, sentences)
+    as_stored = masks_show_stored(records)
+    return FolderSource(info, records, arrangement.rejections, labels, encoding, pixels, sentences, as_stored)
 
 
 def _arrange(layout: Layout, root: Path) -> Arrangement:

@@ -14,6 +14,9 @@ PACKAGE = "package:"
 SUFFIXES = (".pth", ".pt", ".safetensors")
 """Endings of files of weights."""
 
+_HEAD = 512
+_TEXT = frozenset(b"\t\n\r") | frozenset(range(32, 127))
+
 SOURCES = "give imagenet, a file (.pth, .pt or .safetensors) or package:NAME"
 
 
@@ -30,9 +33,29 @@ def file_of(weights: str, encoder: str) -> Path:
     if weights.startswith(PACKAGE):
         return _of_package(weights, encoder)
     path = Path(weights).expanduser()
+    if "://" in weights:
+        raise ValueError(f"weights = {weights!r}: an address is not fetched; download the file, and {SOURCES}")
     if not path.is_file():
         raise ValueError(f"weights = {weights!r}: there is no such file; {SOURCES}")
     return path
+
+
+def not_weights(path: Path) -> str:
+    """The reason, with the mend, why a file can hold no weights, by its first bytes; "" where it may hold some."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        return f"{error.strerror}: check its permissions"
+    if not head:
+        return "it is empty, 0 bytes: copy or download it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS to weights elsewhere: fetch them with git lfs pull"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page, as a download that failed leaves it: download the weights again"
+    if all(byte in _TEXT for byte in head):
+        return f"it is text that begins with {head.decode('ascii').splitlines()[0][:30]!r}: {SOURCES}"
+    return ""
 
 
 def _of_package(weights: str, encoder: str) -> Path:

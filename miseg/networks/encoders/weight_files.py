@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from miseg.networks.encoders.headers import WRAPPERS
+from miseg.networks.encoders.sources import not_weights
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "encoder.", "backbone.")
 """Beginnings that wrappers add to every name: DataParallel, torch.compile, and networks around an encoder."""
@@ -61,8 +62,10 @@ def read(path: Path) -> FileOfWeights:
     """Read a file of weights as plain data: nothing in it is run.
 
     Raises:
-        ValueError: it cannot be read, or holds no tensors.
+        ValueError: it cannot be read, holds no tensors, or numbers that are none.
     """
+    if reason := not_weights(path):
+        raise ValueError(f"weights = {str(path)!r}: the file holds no weights that can be read ({reason})")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -82,6 +85,12 @@ def read(path: Path) -> FileOfWeights:
     tensors = {str(name): value for name, value in items if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"weights = {str(path)!r}: the file holds no tensors by name; give a network's state_dict")
+    broken = next((name for name, value in tensors.items() if not bool(torch.isfinite(value).all())), None)
+    if broken is not None:
+        raise ValueError(
+            f"weights = {str(path)!r}: tensor {broken} holds NaN or infinity, as a training that diverged leaves "
+            "them: take an earlier checkpoint"
+        )
     return FileOfWeights(path, tensors, path.suffix != ".safetensors")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from miseg.data.folders.description import Description, read_description, write_description
 from miseg.data.folders.mask_files import read_mask
@@ -202,3 +203,19 @@ def test_masks_are_read_once_to_draw_splits_and_to_pack(tmp_path, monkeypatch):
     assert len(calls) == 12, "what was kept is given once"
     first, again = (json.loads((tmp_path / name / "dataset.json").read_text()) for name in ("out", "again"))
     assert first == again
+
+
+@pytest.mark.parametrize("as_stored", [True, False])
+def test_images_of_no_object_lie_as_those_of_some(tmp_path, as_stored):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for n in range(3):
+        picture(tmp_path / f"i/{n}.jpg", noise(n, SIZE), exif=exif)
+    mask = np.zeros(SIZE if as_stored else SIZE[::-1], np.uint8)
+    mask[:4] = 1
+    picture(tmp_path / "m/0.png", mask)
+    dataset, _ = packed(
+        tmp_path, tmp_path / "out", images=("i",), masks=("m",), without_mask="background", split=(1, 0)
+    )
+    shapes = {decode(dataset.read("train", number))[0].shape[:2] for number in range(3)}
+    assert shapes == {mask.shape}

