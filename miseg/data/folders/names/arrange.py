@@ -164,9 +164,9 @@ class _Arranging:
     def arranged(self) -> Arrangement:
         labelled = any(self.partners.values())
         if self.valid_of and not labelled:
-            file, valid = next(iter(self.valid_of.items()))
+            image, mask = next(iter(self.valid_of.items()))
             raise ValueError(
-                f"{valid.path}: --valid says where labels count, and images without masks, such as {file.path}, have "
+                f"{mask.path}: --valid says where labels count, and images without masks, such as {image.path}, have "
                 "none: leave --valid out, or give --masks"
             )
         names = unique_names(self.files)
