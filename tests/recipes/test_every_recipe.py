@@ -157,7 +157,7 @@ def test_it_builds_whole(recipe: Callable[[], Experiment], packed: dict[str, Pac
     experiment = recipe()
     with torch.device("meta"):
         method = build_method(experiment.method, ingest.task_of(packed[experiment.data]), pretrained=False)
-    assert sum(p.numel() for p in method.parameters()) > (1e4 if method.supervision == "none" else 5e4) or isinstance(
+    assert sum(p.numel() for p in method.parameters()) > (5e4 if method.supervision == "dense" else 1e4) or isinstance(
         experiment.method, PixelKMeans
     )
     assert from_dict(to_dict(experiment)) == experiment

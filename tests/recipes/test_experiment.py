@@ -49,6 +49,7 @@ CHANGES: dict[str, Callable[[Experiment], Experiment]] = {
     "compile": lambda e: replace(e, compile=True),
     "batch_size": lambda e: replace(e, batch_size=4),
     "order": lambda e: replace(e, order="replacement"),
+    "examples": lambda e: replace(e, examples="image"),
     "label_budget": lambda e: replace(e, label_budget=10),
     "validate_every": lambda e: replace(e, validate_every=50),
     "precision": lambda e: replace(e, precision="float32"),
@@ -156,13 +157,23 @@ def test_an_added_field_is_out_of_the_id_at_its_default_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "pairs", [Pairs(shift=2), Pairs(turn=False), Pairs(jitter=0.2), Pairs(other_date=0.5), Pairs(min_valid=0.9)]
+    "pairs",
+    [
+        Pairs(shift=2),
+        Pairs(turn=False),
+        Pairs(jitter=0.2),
+        Pairs(other_date=0.5),
+        Pairs(min_valid=0.9),
+        Pairs(turns="flips"),
+        Pairs(unlabelled=True),
+    ],
 )
 def test_how_pairs_are_drawn_counts_for_methods_that_learn_from_them(pairs: Pairs) -> None:
     similarity = replace(BASE, method=MutualInformationSimilarity(), augmentation=Augmentation())
     assert replace(similarity, pairs=pairs).id != similarity.id
     assert replace(BASE, pairs=pairs).id == BASE.id
-    assert {field.name for field in fields(pairs)} == {"shift", "turn", "jitter", "other_date", "min_valid"}
+    tried = {"shift", "turn", "jitter", "other_date", "min_valid", "turns", "unlabelled"}
+    assert {field.name for field in fields(pairs)} == tried
     assert from_dict(json.loads(json.dumps(to_dict(replace(similarity, pairs=pairs))))).pairs == pairs
 
 

@@ -61,7 +61,7 @@ class RasterPixels:
     masked: np.ndarray | None = None
 
     def valid(self) -> np.ndarray:
-        """Which pixels have data, bool [H, W]: those of finite numbers that neither mask nor nodata value leaves out.
+        """Pixels that have data, bool [H, W]: of finite numbers, and left out by neither mask nor nodata value.
 
         A nodata value stands in all bands, or, signed or of float and not 0, in any: -9999 is no measurement in one.
         """

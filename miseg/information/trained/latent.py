@@ -74,9 +74,11 @@ class _Autoencoders(nn.Module):
     def errors(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean squared errors of both sides from their own and from the other's representation."""
         codes = self.encode(pair)
-        own = sum(mse_loss(decoder(code), side) for decoder, code, side in zip(self.own, codes, pair, strict=True))
-        crossed = zip(self.crossed, codes[::-1], pair, strict=True)
-        return own, sum(mse_loss(decoder(code), side) for decoder, code, side in crossed)
+        own, crossed = (
+            torch.stack([mse_loss(decoder(code), side) for decoder, code, side in zip(*sides, strict=True)]).sum()
+            for sides in ((self.own, codes, pair), (self.crossed, codes[::-1], pair))
+        )
+        return own, crossed
 
 
 def _layers(widths: tuple[int, ...], dropout: float = 0.0) -> nn.Sequential:

@@ -24,7 +24,7 @@ CONVERTED = 0.5
 
 
 @dataclass(frozen=True)
-class Shapes:
+class EncoderShapes:
     """Size and shapes that an encoder's weights must have.
 
     Attributes:
@@ -71,12 +71,12 @@ def mask_of(shapes: Collection[Shape]) -> int:
 
 
 @functools.cache
-def encoders() -> dict[str, Shapes]:
+def encoders() -> dict[str, EncoderShapes]:
     """Every encoder of the table by its name."""
     lines = (line.split("\t") for line in TABLE.read_text().splitlines() if not line.startswith("#"))
-    return {name: Shapes(int(values), int(mask, 16) if mask else None) for name, values, mask in lines}
+    return {name: EncoderShapes(int(values), int(mask, 16) if mask else None) for name, values, mask in lines}
 
 
-def line(name: str, shapes: Shapes) -> str:
+def line(name: str, shapes: EncoderShapes) -> str:
     """The table's line for an encoder."""
     return f"{name}\t{shapes.values}\t{'' if shapes.mask is None else format(shapes.mask, 'x')}"

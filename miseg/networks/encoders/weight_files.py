@@ -164,7 +164,7 @@ def _further_blocks(named: Tensors, whole: Tensors, body: Tensors) -> list[str]:
 
 
 def _stage(name: str) -> str:
-    """What comes before a name's first number: `layer1` of `layer1.2.conv1.weight`; "" where it has none."""
+    """Name of the numbered stage that a tensor lies in: `layer1` of `layer1.2.conv1.weight`; "" where it is in none."""
     parts = name.split(".")
     number = next((index for index, part in enumerate(parts) if part.isdigit()), 0)
     return ".".join(parts[:number])

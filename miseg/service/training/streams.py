@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +21,7 @@ from miseg.data.loading.batches import evaluation_batches, training_batches
 from miseg.data.loading.examples import draw_examples, drawn_of_each
 from miseg.data.loading.pairs import pair_batches, pairs_split, scene_batches
 from miseg.data.packed.dataset import PackedDataset
-from miseg.data.packed.moments import scene_series
-from miseg.data.sources import camvid
+from miseg.data.sources.groups import group_of
 from miseg.interface import Batch, Method, Task
 from miseg.recipes.experiment import LABELLED_PIXELS, Experiment
 from miseg.service.checkpoints.pretrained import augmentation_of
@@ -34,9 +33,6 @@ CHUNK_BYTES = 16 * 2**20
 
 SEGMENT_TASKS = 2048
 """Tasks of one pipeline. Ray Data sets up all before the first runs: 30,000 took 47 s and 180 MB on two cores."""
-
-GROUPS: Mapping[str, Callable[[str], str]] = {"camvid": camvid.clip_of}
-"""Published data sets whose images' ids say what they belong to; their sidecars stay as they were."""
 
 COLUMNS = ("images", "views", "labels", "masked")
 """Columns that decoding tasks make besides ids, where a data set has them."""
@@ -127,23 +123,12 @@ def evaluation_stream(
     """This rank's share of a split, every image once over all ranks, in batches of equal size."""
     decoded = evaluation_data(dataset, split, experiment, rank=rank, world=world)
     convert = Converter(dataset, experiment)
-    group_of = _group_of(dataset, split) if experiment.supervision == "none" else None
+    group = group_of(dataset, split) if experiment.supervision == "none" else None
     # A chip is mapped by itself: pairs are counted in hundreds a step, and so many whole chips would fill the memory.
     for columns in _batches(decoded, 1 if experiment.learns_from_pairs else experiment.batch_size):
         for part in split_by_size(columns):
             batch = convert(part)
-            yield batch if group_of is None else replace(batch, groups=tuple(map(group_of, batch.ids)))
-
-
-def _group_of(dataset: PackedDataset, split: str) -> Callable[[str], str] | None:
-    """From an image's id to the place, patient or clip that it shows, "" where that is not known; None: of no image."""
-    if dataset.info.groups:
-        return lambda name: dataset.info.groups.get(name, "")
-    if dataset.info.dates:
-        places = {name: scene_series(series) for name, series, _ in dataset.index(split) if series is not None}
-        return lambda name: places.get(name, "")
-    # Of others the ids are not read first: of many, from far away, that would take minutes.
-    return GROUPS.get(dataset.info.name)
+            yield batch if group is None else replace(batch, groups=tuple(map(group, batch.ids)))
 
 
 def evaluation_data(

@@ -15,6 +15,7 @@ from miseg.recipes.study_growth import Asked, grown
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import EvaluationReport, TrainedModel
+from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.study import plan as plans
 from miseg.service.study import record
 from miseg.service.study import study as studies
@@ -72,7 +73,9 @@ class Fake:
         found = pd.DataFrame([{"row": tuning.tuned, "seed": 1, "mean_iou": 0.5, "ended": ended}])
         return TuningReport(parent, found, found)
 
-    def evaluate(self, model: TrainedModel, data: str, split: str, job: Job, tags: dict[str, str]) -> EvaluationReport:
+    def evaluate(
+        self, model: TrainedModel, data: str, split: str, job: Job, measures: FurtherMeasures, tags: dict[str, str]
+    ) -> EvaluationReport:
         self.calls.append(f"measure {tags['miseg.cell']} on {split}")
         if tags["miseg.row"] in self.trouble:
             raise self.trouble.pop(tags["miseg.row"])

@@ -18,6 +18,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.samples import Sample, Source
 from miseg.data.sources.camvid import clip_of
+from miseg.data.sources.groups import group_of
 from miseg.data.sources.registry import Embedded
 from miseg.methods import METHODS
 from miseg.methods.configs import CrossEntropy, InfoSeg
@@ -158,16 +159,16 @@ def test_camvids_frames_are_of_their_clips(tmp_path: Path) -> None:
     ids = ("train/0001TP_006690", "train/0006R0_f00930", "val/0016E5_07959", "test/Seq05VD_f00030", "train/frame")
     assert [clip_of(name) for name in ids] == ["0001TP", "0006R0", "0016E5", "Seq05VD", ""]
     camvid: Any = SimpleNamespace(info=SimpleNamespace(name="camvid", groups={}, dates={}))
-    group_of = streams._group_of(camvid, "train")
-    assert group_of is not None and group_of("train/0006R0_f00930") == "0006R0"
+    group = group_of(camvid, "train")
+    assert group is not None and group("train/0006R0_f00930") == "0006R0"
 
 
 def test_groups_of_own_data_are_those_that_were_packed() -> None:
     own: Any = SimpleNamespace(info=SimpleNamespace(name="own", groups={"train/a": "patient 1"}, dates={}))
-    group_of = streams._group_of(own, "train")
-    assert group_of is not None and [group_of(name) for name in ("train/a", "train/b")] == ["patient 1", ""]
+    group = group_of(own, "train")
+    assert group is not None and [group(name) for name in ("train/a", "train/b")] == ["patient 1", ""]
     without: Any = SimpleNamespace(info=SimpleNamespace(name="own", groups={}, dates={}))
-    assert streams._group_of(without, "train") is None
+    assert group_of(without, "train") is None
 
 
 def test_a_training_that_was_stopped_under_another_objective_does_not_go_on(tmp_path: Path) -> None:
