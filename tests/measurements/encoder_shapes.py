@@ -15,18 +15,18 @@ from typing import Any
 import torch
 
 from miseg.networks.encoders import shapes, table
-from miseg.networks.encoders.shapes import Shapes, mask_of
+from miseg.networks.encoders.shapes import EncoderShapes, mask_of
 from miseg.networks.encoders.timm_weights import tensors_of
 from miseg.networks.encoders.weight_files import COUNTER
 from tests.measurements.encoders import DRAWS, IN_PLACE, PACKAGES, _same
 
 
-def measure(name: str) -> Shapes:
+def measure(name: str) -> EncoderShapes:
     """The shapes of an encoder of the table."""
     whole, needed, convert = tensors_of(name, table.find(name))
     body = [whole[tensor].shape for tensor in needed if not tensor.endswith(COUNTER)]
     values = sum(shape.numel() for shape in body)
-    return Shapes(values, mask_of([tuple(shape) for shape in body]) if convert is None else None)
+    return EncoderShapes(values, mask_of([tuple(shape) for shape in body]) if convert is None else None)
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
     print(f"{len(known)} of {len(usual)} encoders")
 
 
-def write(header: str, known: dict[str, Shapes]) -> None:
+def write(header: str, known: dict[str, EncoderShapes]) -> None:
     """The table of these encoders, sorted, so that its changes can be read."""
     lines = [shapes.line(name, known[name]) for name in sorted(known)]
     shapes.TABLE.write_text("\n".join([header, *lines]) + "\n")

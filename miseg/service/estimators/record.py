@@ -176,7 +176,7 @@ def begun_grid(uri: str, run: Run) -> EstimatorGrid:
     for tag, value in tags.items():
         if tag.startswith(GRID):
             axes = (tuple(axis) for axis in json.loads(value))
-            rows += EstimatorGrid(*axes, seeds, limit).rows()  # type: ignore[arg-type]
+            rows += EstimatorGrid(*axes, seeds, limit).rows()  # type: ignore[arg-type, call-arg]
     rows += [row for row, _ in cells]
     return EstimatorGrid((), (), tuple(sorted({row.samples for row in rows})), seeds, limit, tuple(dict.fromkeys(rows)))
 
