@@ -29,7 +29,7 @@ CHOICES: dict[str, Range] = {
     "method.negatives": Choice(("chip", "batch")),
     "method.reduction": Choice(("mean", "sum")),
     "method.terms": Choice(("one", "all")),
-    "method.encoder.representation": Choice(REPRESENTATIONS),
+    "method.encoder.representation": Choice(REPRESENTATIONS, name="z"),
 }
 """Settings by which `P-similarity` differs from what its authors printed, for `miseg tune --space`. No default space
 has them, for a map by all terms takes several times as long."""

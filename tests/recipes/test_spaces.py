@@ -52,7 +52,7 @@ def test_the_choices_of_the_similarity_are_typed_as_the_docs_say() -> None:
     assert texts is not None
     assert dict(parsed(texts[1].split(), base).ranges) == dict(spaces.similarity_choices.ranges)
     assert spaces.similarity_choices(spaces.FixedTrial(spaces.similarity_choices.point(base)), base) == base
-    published = {"negatives": "batch", "reduction": "sum", "terms": "all", "representation": 10}
+    published = {"negatives": "batch", "reduction": "sum", "terms": "all", "z": 10}
     method = spaces.similarity_choices(spaces.FixedTrial(published), base).method
     own = RECIPES["flanders-similarity-as-published"]().method
     assert replace(own, discriminator="concatenate") == method
