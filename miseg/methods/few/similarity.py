@@ -37,11 +37,11 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
         super().__init__(task, config.encoder, config.compare, config.neighbours)
         self.config = config
         # Deep InfoMax has one view, so nothing to swap, and its expectations are means.
-        similarity = config if isinstance(config, MutualInformationSimilarity) else None
-        self.swap = similarity is not None and similarity.swap
-        self.negatives = similarity.negatives if similarity is not None else "chip"
-        self.sums = similarity is not None and similarity.reduction == "sum"
-        self.all_terms = similarity is not None and similarity.terms == "all"
+        similar = config if isinstance(config, MutualInformationSimilarity) else None
+        self.swap = similar is not None and similar.swap
+        self.negatives = "chip" if similar is None else similar.negatives
+        self.sums = similar is not None and similar.reduction == "sum"
+        self.all_terms = similar is not None and similar.terms == "all"
         features, size = config.encoder.features[1], config.encoder.local_size
         settings = config.encoder.representation, config.hidden, config.discriminator
         self.of_whole = StatisticsNetwork(features, size, *settings) if config.alpha else None
