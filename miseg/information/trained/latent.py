@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -75,11 +74,10 @@ class _Autoencoders(nn.Module):
     def errors(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean squared errors of both sides from their own and from the other's representation."""
         codes = self.encode(pair)
-        own, crossed = (
-            torch.stack([mse_loss(decoder(code), side) for decoder, code, side in zip(*sides, strict=True)]).sum()
-            for sides in ((self.own, codes, pair), (self.crossed, codes[::-1], pair))
-        )
-        return own, crossed
+        own = [mse_loss(decoder(code), side) for decoder, code, side in zip(self.own, codes, pair, strict=True)]
+        crossed = zip(self.crossed, codes[::-1], pair, strict=True)
+        others = [mse_loss(decoder(code), side) for decoder, code, side in crossed]
+        return own[0] + own[1], others[0] + others[1]
 
 
 def _layers(widths: tuple[int, ...], dropout: float = 0.0) -> nn.Sequential:
@@ -103,8 +101,10 @@ def latent_mi(x_ND: np.ndarray, y_ND: np.ndarray, settings: LatentFitting) -> Es
 
     What a representation leaves out is lost: the information is that of the representations, at most that of x and y,
     but for the error of `ksg`. It learns what squared errors tell, so means: dependence in spread alone (Student-t, the
-    cross of two Gaussians) it may miss. Only the samples held out count, so that its spread is that of half the
-    samples, and in few columns `ksg` itself is better. Columns beyond 10 standard deviations are cut there.
+    cross of two Gaussians) it may miss. Where most columns are noise of their own, the learned ones hold that noise: of
+    1.02 nats in 25 x 25 columns with two dependent pairs it found 0.04. Only the samples held out count, so that its
+    spread is that of half the samples, and in few columns `ksg` itself is better. Columns beyond 10 standard deviations
+    are cut there.
 
     The authors' package (latentmi 0.1.3) has `hidden=(1024, 512, 256)` and `learning_rate=1e-4` for up to 300 passes.
     The default here is smaller and faster.

@@ -175,8 +175,8 @@ def begun_grid(uri: str, run: Run) -> EstimatorGrid:
     rows = []
     for tag, value in tags.items():
         if tag.startswith(GRID):
-            axes = (tuple(axis) for axis in json.loads(value))
-            rows += EstimatorGrid(*axes, seeds, limit).rows()  # type: ignore[arg-type, call-arg]
+            estimators, distributions, samples = (tuple(axis) for axis in json.loads(value))
+            rows += EstimatorGrid(estimators, distributions, samples, seeds, limit).rows()
     rows += [row for row, _ in cells]
     return EstimatorGrid((), (), tuple(sorted({row.samples for row in rows})), seeds, limit, tuple(dict.fromkeys(rows)))
 
