@@ -47,7 +47,7 @@ def mutual_learning_parts(
             once_differentiable_in(finite_where_ignored(at_least_single(logits_NKHW), valid_NHW))
             for logits_NKHW in logits_of_networks
         ]
-        labels_N1HW = torch.where(valid_NHW, labels_NHW, 0).long()[:, None]
+        labels_N1HW = torch.where(valid_NHW, labels_NHW.long(), 0)[:, None]
         ce_M, divergence_M = _MutualLearning.apply(labels_N1HW, valid_NHW[:, None].to(logits[0].dtype), *logits)
         return ce_M, divergence_M, valid_NHW.sum(dtype=ce_M.dtype)
 

@@ -41,7 +41,8 @@ class LogDeterminants(torch.autograd.Function):
         levels = pyramid(tuple(probabilities_BHW.shape[1:]), *bands, probabilities_BHW.device)
         total = torch.zeros((), dtype=torch.float64, device=probabilities_BHW.device)
         gradient_BHW = torch.zeros_like(probabilities_BHW) if ctx.needs_input_grad[0] else None
-        for index_B in varied_B.split(_MAPS_GPU if probabilities_BHW.is_cuda else _MAPS):
+        # An empty tensor is split into one empty part, which torch 2.4 cannot transform.
+        for index_B in varied_B.split(_MAPS_GPU if probabilities_BHW.is_cuda else _MAPS) if len(varied_B) else ():
             maps_BHW = probabilities_BHW[index_B]
             maps_2BHW = torch.stack((maps_BHW, truth_BHW[index_B].to(maps_BHW.dtype) - maps_BHW))
             spectra_2BHW = torch.fft.rfft2(maps_2BHW)
@@ -137,7 +138,8 @@ def _values_and_slopes(
         softmax = shift_NHW[n], inverse_NHW[n]
         compiled.call("wavelet_softmax", logits_KHW, _image(logits_KHW, 0), planes_KHW, *softmax)
         planar_KHW = planes_KHW if len(planes_KHW) else logits_KHW
-        for part_B in varied_NK[n].nonzero().squeeze(1).split(at_once):
+        varied_B = varied_NK[n].nonzero().squeeze(1)
+        for part_B in varied_B.split(at_once) if len(varied_B) else ():
             of_part = planar_KHW, labels_NHW[n], _image(planar_KHW, len(part_B)), part_B, *softmax
             compiled.call("wavelet_maps", *of_part, maps_BHW)
             values_BL, of_maps_BHW = _of_maps(maps_BHW[: len(part_B)], bands, ridge, with_slopes)
