@@ -25,18 +25,24 @@ _TABLES = {"coco-stuff-15": "its table of COCO-Stuff-15", "coco-persons": "its t
 _LATER = {"potsdam-3": 71.6, "potsdam": 57.3, "coco-stuff-15": 38.8, "coco-persons": 69.6}
 
 
+def _recipe(data: str, method: str) -> str:
+    """The recipe that comes nearest: as published, where there is one of its own."""
+    published = data == "coco-persons" or method in ("iic", "infoseg")
+    return f"{data}-{method}" + ("-as-published" if published else "")
+
+
 def _rows() -> Iterator[Published]:
     for data, by_metric in _FIGURES.items():
         for metric, figures in by_metric.items():
             for (row, (method, recipe)), value in zip(_METHODS.items(), figures, strict=True):
                 yield Published(
                     paper=PAPER, table=_TABLES[data], data=data, system="128 x 128, 300 epochs", row=row, method=method,
-                    recipe=f"{data}-{recipe}", metric=metric, value=value,
+                    recipe=_recipe(data, recipe), metric=metric, value=value,
                 )  # fmt: skip
     for data, value in _LATER.items():
         yield Published(
             paper=PAPER, table="a later document than the thesis", data=data, system="", row="InfoSeg, later",
-            method="InfoSeg", recipe=f"{data}-infoseg", metric="pixel_accuracy", value=value,
+            method="InfoSeg", recipe=_recipe(data, "infoseg"), metric="pixel_accuracy", value=value,
         )  # fmt: skip
 
 
