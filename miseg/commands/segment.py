@@ -128,7 +128,7 @@ def _scenes(
             f"{arguments.model} holds {type(experiment.method).__name__}, which takes no labelled pixels: "
             "give --images, and neither --scene nor --labels"
         )
-    scene, examples, colours = _labelled(arguments, experiment, options)
+    scene, examples, labels = _labelled(arguments, experiment, options)
     assert arguments.out is not None
     out = Path(arguments.out)
     targets = {out: scene}
@@ -139,11 +139,13 @@ def _scenes(
         targets = {out / f"{target.date or target.name}.tif": target for target in series}
     ray_cluster.connect(arguments.address)
     comparison = scene_maps.NeighbourSettings(arguments.compare, arguments.neighbours)
-    maps = scene_maps.segment(files, targets, examples, ray_cluster.resources(1, 1), comparison, colours)
+    maps = scene_maps.segment(files, targets, examples, ray_cluster.resources(1, 1), comparison, labels.colours)
     for reason in maps.left_out.values():
         print(f"left out: {reason}", file=sys.stderr)
     if not maps.made:
         return None
+    if sentence := scene_maps.told_of_labels(maps.made, targets, scene, labels):
+        print(sentence, flush=True)
     settings = {name: str(getattr(arguments, name)) for name in ("model", "scene", "labels", "compare", "neighbours")}
     summary = scene_maps.summary(maps.made, settings["labels"])
     return record(RunStore(arguments.root, uri), experiment, models.run_of(arguments.model), settings, summary)
@@ -167,8 +169,8 @@ def _many(
     tiling = Tiling(arguments.tile, arguments.overlap, 1 if arguments.batch is None else arguments.batch)
     settings = MapSettings(tiling, options, None, scene_maps.NeighbourSettings(arguments.compare, arguments.neighbours))
     if arguments.labels is not None and experiment.takes_labelled_pixels:
-        _, examples, colours = _labelled(arguments, experiment, options)
-        settings = replace(settings, examples=examples, colours=colours)
+        _, examples, labels = _labelled(arguments, experiment, options)
+        settings = replace(settings, examples=examples, colours=labels.colours)
     elif arguments.labels is not None:
         raise ValueError(f"{arguments.model} holds a method that takes no labelled pixels: leave --labels out")
     # Workers have folders of their own, and a relative path would lead there.
@@ -190,7 +192,7 @@ def _many(
 
 
 def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions) -> tuple[Any, Any, Any]:
-    """The labelled scene, its labelled pixels as `segment.Examples`, and the classes' colours."""
+    """The labelled scene, its labelled pixels as `segment.Examples`, and as they were read."""
     # Not at the top: --help must not wait for them.
     from miseg.data.labels.annotations import read_annotations
     from miseg.data.loading.tiles import StandardScene
@@ -207,7 +209,7 @@ def _labelled(arguments: Segment, experiment: Experiment, options: SceneOptions)
         print(f"left out: {problem.source}: {problem.reason}", file=sys.stderr)
     print(f"labelled pixels: {', '.join(f'{name} {n}' for name, n in annotations.counts().items())}", flush=True)
     tiles = tuple(labelled.examples(annotations, experiment.patch))
-    return scene, Examples(tiles, annotations.classes), annotations.colours
+    return scene, Examples(tiles, annotations.classes), annotations
 
 
 def _model(arguments: Segment, beside: Path) -> Path:

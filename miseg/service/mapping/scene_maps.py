@@ -14,6 +14,7 @@ import pandas as pd
 import ray
 import torch
 
+from miseg.data.labels.annotations import Annotations
 from miseg.data.loading.tiles import TILE, StandardScene
 from miseg.data.raster.maps import MapWriter, confidence_path, default_colours
 from miseg.data.raster.quicklook import quicklook
@@ -162,6 +163,35 @@ def _written(
         confidence=confidence_path(out),
     )
     return dict(zip(class_names, counts.tolist(), strict=True))
+
+
+def told_of_labels(made: Mapping[Path, Any], targets: Mapping[Path, Scene], scene: Scene, labels: Annotations) -> str:
+    """A sentence on how many of the labelled pixels the map of their own scene gives their own class; "" without one.
+
+    A model that learned something gives most of them theirs. One that compares by what it never learned need not give
+    any: a labelled pixel is not nearest to itself by mutual information.
+    """
+    out = next((out for out in made if targets[out].files == scene.files), None)
+    if out is None or not len(labels):
+        return ""
+    # Not at the top: images alone need no extra 'geo'.
+    import rasterio
+    from rasterio.windows import Window
+
+    own = 0
+    with rasterio.open(out) as file:
+        for row in np.unique(labels.rows):
+            here = labels.rows == row
+            line = file.read(1, window=Window(0, int(row), file.width, 1))[0]
+            own += int((line[labels.columns[here]] == labels.labels[here]).sum())
+    share, most = own / len(labels), max(labels.counts().values()) / len(labels)
+    text = f"{out}: of the {len(labels)} labelled pixels the map gives {100 * share:.1f} % their own class"
+    if share < most:
+        text += (
+            f", where one class alone would have {100 * most:.1f} %: do not use it; train for longer, or compare by "
+            "something else (--compare representation, patches or pixels)"
+        )
+    return text
 
 
 def summary(made: Mapping[Path, Mapping[str, int]], labels: str) -> MapsSummary:

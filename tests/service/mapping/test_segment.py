@@ -13,8 +13,10 @@ from mlflow import MlflowClient
 from rasterio.warp import transform
 
 from miseg.commands import segment
+from miseg.data.labels.annotations import Annotations
 from miseg.data.loading import tiles
 from miseg.data.loading.tiles import StandardScene
+from miseg.data.raster.maps import MapWriter
 from miseg.data.raster.scene_files import SceneOptions, open_scene
 from miseg.interface import Batch, Task
 from miseg.methods.configs import CrossEntropy
@@ -127,6 +129,7 @@ def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path,
     assert segment.run(segment.Segment(**common, out=tmp_path / "map.tif")) == 0
     told = capsys.readouterr()
     assert "points.geojson, feature 6" in told.err and "points.geojson, feature 7" in told.err
+    assert "map.tif: of the 5 labelled pixels the map gives" in told.out
     expected, valid = expected_map(model, scene)
     with rasterio.open(scene) as source, rasterio.open(tmp_path / "map.tif") as found:
         assert (found.crs, found.transform, found.nodata) == (source.crs, source.transform, 255)
@@ -141,7 +144,8 @@ def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path,
         "2019-05-16.tif",
         "2019-08-24.tif",
     ]
-    assert "2019-06-01: no valid pixel" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "2019-06-01: no valid pixel" in told.err and "labelled pixels the map gives" not in told.out, "another date"
     assert segment.run(segment.Segment(**common, apply_to=series / "2019-05-16.tif", out=tmp_path / "other.tif")) == 0
     with rasterio.open(tmp_path / "other.tif") as other, rasterio.open(tmp_path / "maps" / "2019-05-16.tif") as same:
         assert np.array_equal(other.read(1), same.read(1))
@@ -151,6 +155,23 @@ def test_the_job_maps_a_scene_a_series_and_another_scene(model, scene, tmp_path,
     assert {run.data.tags["miseg.kind"] for run in runs} == {"maps"} and len(runs) == 3
     pictures = [{item.path for item in client.list_artifacts(run.info.run_id, "maps")} for run in runs]
     assert pictures == [{"maps/other.png"}, {"maps/2019-05-16.png", "maps/2019-08-24.png"}, {"maps/map.png"}]
+
+
+@pytest.mark.parametrize(("right", "share"), [(5, "100.0 %"), (2, "40.0 %"), (1, "20.0 %")])
+def test_a_map_that_contradicts_its_labels_is_told(scene, tmp_path, right, share):
+    grid = open_scene(scene, SceneOptions(bands=BANDS))
+    rows, columns, names = zip(*POINTS, strict=True)
+    classes = tuple(sorted(set(names)))
+    labels = np.array([classes.index(name) for name in names])
+    points = Annotations(np.array(rows), np.array(columns), labels, classes, ("points",), np.zeros(5, int))
+    mapped = np.full(SIZE, 255, np.uint8)
+    for point, (row, column, _) in enumerate(POINTS):
+        mapped[row, column] = labels[point] if point < right else (labels[point] + 1) % 3
+    with MapWriter(tmp_path / "map.tif", grid.grid, classes) as writer:
+        writer.write((0, 0, *SIZE), mapped, np.ones(SIZE, np.float32))
+    sentence = scene_maps.told_of_labels({tmp_path / "map.tif": {}}, {tmp_path / "map.tif": grid}, grid, points)
+    assert f"map.tif: of the 5 labelled pixels the map gives {share} their own class" in sentence
+    assert ("one class alone would have 40.0 %: do not use it" in sentence) == (right == 1)
 
 
 def test_missing_options_are_named():
