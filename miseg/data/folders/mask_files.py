@@ -100,6 +100,13 @@ def read_mask(data: bytes) -> MaskPixels:
         raise BadFileError(f"file of {program}: save the map of ids in it as a PNG or TIFF of whole numbers")
     if is_tiff(data) and header_bits(data) > 8:
         tiff = read_raster(data)
+        if tiff.masked is not None and tiff.masked.any():
+            raise BadFileError(
+                f"mask with a mask of its own, which leaves {int(tiff.masked.sum())} pixels out: give these a value "
+                "and name it with --ignore"
+            )
+        if tiff.pixels.shape[2] == 3 and tiff.pixels.dtype == np.uint8:
+            return MaskPixels(tiff.pixels)
         if tiff.pixels.shape[2] != 1 or tiff.pixels.dtype.kind not in "iuf":
             raise BadFileError(
                 f"mask of {tiff.pixels.shape[2]} bands of type {tiff.pixels.dtype}: save ids as one band of whole "

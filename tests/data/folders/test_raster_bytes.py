@@ -9,6 +9,7 @@ import pytest
 import rasterio
 from PIL import Image
 
+from miseg.data.checks import BadFileError
 from miseg.data.folders.mask_files import read_mask
 from miseg.data.folders.pixels import read_image, survey_images
 from miseg.data.raster.pictures import StoredPixels, open_picture
@@ -63,6 +64,22 @@ def test_a_signed_mask_keeps_its_signs(tmp_path: Path) -> None:
     array = np.array([[-1, 0], [1, 2]], np.int8)
     path = write_raster(tmp_path / "a.tif", array[..., None])
     assert np.array_equal(read_mask(path.read_bytes()).values, array)
+
+
+def test_masks_that_declare_no_data_or_hold_smaller_copies_are_read(tmp_path: Path) -> None:
+    for name, array in (("ids", values("uint8", 1, size=(40, 32))), ("colours", values("uint8", 3, size=(40, 32)))):
+        path = write_raster(tmp_path / f"{name}.tif", array, nodata=0)
+        with rasterio.open(path, "r+") as file:
+            file.build_overviews([2])
+        assert np.array_equal(read_mask(path.read_bytes()).values, array.squeeze())
+
+
+def test_a_mask_that_a_mask_of_its_own_leaves_out_in_part_is_refused(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", values("uint8", 1))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"), rasterio.open(path, "r+") as file:
+        file.write_mask(np.arange(21 * 16).reshape(21, 16) > 6)
+    with pytest.raises(BadFileError, match="leaves 7 pixels out: give these a value and name it with --ignore"):
+        read_mask(path.read_bytes())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16"])
