@@ -90,6 +90,11 @@ class MutualInformationSimilarity(MethodConfig):
         """See `MethodConfig`: patches that are told from any of the batch need all of it."""
         return self.micro_batch if self.negatives == "chip" else None
 
+    @property
+    def as_published(self) -> bool:
+        """See `MethodConfig`."""
+        return (self.negatives, self.reduction, self.terms) == ("batch", "sum", "all")
+
 
 @register(
     "deep-infomax",

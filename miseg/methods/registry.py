@@ -40,6 +40,11 @@ class MethodConfig:
         """`micro_batch` of these very settings: a method whose settings decide has its own."""
         return self.micro_batch
 
+    @property
+    def as_published(self) -> bool:
+        """Whether these choices are those of the method's paper, so that a row of them may be called so."""
+        return True
+
     def fitted(self, height: int, width: int) -> dict[str, tuple[Any, str]]:
         """Settings that follow from the size in pixels of training images: by name, each with the reason for it.
 
@@ -69,18 +74,23 @@ class Registered:
         """Labels that it learns from."""
         return self.settings.supervision
 
-    def rows(self, planned: bool = False) -> tuple[str, str]:
+    def rows(self, planned: bool = False, first: MethodConfig | None = None) -> tuple[str, str]:
         """The names of the rows of the tuning's winner and of its first point.
 
         Args:
             planned: whether that point is a plan from the data, and not the paper's default.
+            first: the method's settings at that point; None: as published.
         """
-        return f"{self.label} tuned", f"{self.label} as {'planned' if planned else 'published'}"
+        published = first is None or first.as_published
+        return f"{self.label} tuned", f"{self.label} {'as planned' if planned else AS[published]}"
 
     def point(self, base: Any) -> dict[str, Any]:
         """A recipe of the method as a point of its space."""
         return self.space.point(base)
 
+
+AS = {True: "as published", False: "by default"}
+"""End of the name of a row that was not tuned, by whether its method's settings are those of its paper."""
 
 S = TypeVar("S", bound=type)
 

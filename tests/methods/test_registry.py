@@ -20,6 +20,7 @@ from miseg.methods.configs import CrossEntropy, RegionMutualInformation
 from miseg.methods.dice import Dice
 from miseg.methods.registry import MethodConfig, register
 from miseg.networks import configs, register_network
+from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 
@@ -204,3 +205,12 @@ def test_a_package_s_data_set_that_is_no_source_is_refused() -> None:
     opened = sources._of_a_package("odd", lambda: lambda root: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match=r"data set 'odd': its package gave NoneType, no miseg\.data\.samples\.Source"):
         opened(None)
+
+
+def test_a_row_is_called_as_published_where_its_settings_are() -> None:
+    similarity = CONTENDERS["similarity"]
+    variant = RECIPES["flanders-similarity"]().method
+    published = RECIPES["flanders-similarity-as-published"]().method
+    assert similarity.rows(first=variant) == ("similarity tuned", "similarity by default")
+    assert similarity.rows(first=published) == ("similarity tuned", "similarity as published")
+    assert similarity.rows(True, variant) == ("similarity tuned", "similarity as planned")

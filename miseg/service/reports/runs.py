@@ -118,7 +118,9 @@ def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -
     _add_lines(table, cell, confirmed)
     cell.rows = tuple(line.name for line in table.lines)
     keep_alike(table)
-    own = [line.name for line in table.lines if not re.search(r" (tuned|as published|as planned)\b", line.name)]
+    own = [
+        line.name for line in table.lines if not re.search(r" (tuned|as published|as planned|by default)\b", line.name)
+    ]
     table.baseline = baseline or next(iter(own or cell.rows), "")
     if baseline is not None and SAME.sub("", baseline) not in {SAME.sub("", name) for name in cell.rows}:
         raise ValueError(f"--baseline {baseline!r}: no row of {cell.id} is called so; {', '.join(cell.rows) or 'none'}")

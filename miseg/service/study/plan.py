@@ -199,7 +199,7 @@ def _planned_table(plan: StudyPlan, table: StudyTable, seconds: Mapping[str, flo
             method=type(cell.base.method).__name__,
             key=cell.method,
             recipe=cell.recipe,
-            rows=list(cell.contender.rows(table.is_of_own_data)),
+            rows=list(cell.contender.rows(table.is_of_own_data, cell.base.method)),
             trials=table.trials,
             steps=cell.base.steps,
             confirm_seeds=table.confirm_seeds,

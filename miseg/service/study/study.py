@@ -50,7 +50,7 @@ class Study:
     def tuning(self, table: StudyTable, cell: StudyCell, parent: str | None) -> Tuning:
         """The search and confirmation of a cell, a child of the MLflow run `parent`."""
         job, contender, name = self.jobs[cell.base.data], cell.contender, table.cell_id(cell)
-        tuned, untuned = contender.rows(table.is_of_own_data)
+        tuned, untuned = contender.rows(table.is_of_own_data, cell.base.method)
         return Tuning(
             name=f"{self.plan.study}-{name.replace('/', '-')}",
             base=cell.base,

@@ -118,7 +118,7 @@ def _tuning(name: str, arguments: TuningOptions, request: TuningRequest, job: Jo
     # Not at the top: --help must not wait for them.
     from miseg.service.tuning.tuning import Tuning
 
-    tuned, untuned = registry.of(request.base.method).rows(planned=bool(request.plan))
+    tuned, untuned = registry.of(request.base.method).rows(bool(request.plan), request.base.method)
     return Tuning(
         name=name,
         base=request.base,
