@@ -244,10 +244,8 @@ def concurrent(tuning: Tuning, run_id: str) -> int:
 
 def counts(run: Run) -> dict[str, int]:
     """Trials and fresh seeds of a tuning, by option, from its run; nothing of one that was killed as it began."""
-    texts = {
-        "trials": run.data.tags.get(TRIALS, run.data.params.get("trials", "")),
-        "confirm_seeds": run.data.tags.get(SEEDS, run.data.params.get("confirm_seeds", "")),
-    }
+    tags = {"trials": TRIALS, "confirm_seeds": SEEDS}
+    texts = {option: run.data.tags.get(tag, run.data.params.get(option, "")) for option, tag in tags.items()}
     return {option: int(text) for option, text in texts.items() if text.isdigit()}
 
 
@@ -287,14 +285,16 @@ def extended(tuning: Tuning, run: Run | None, known: Collection[str] = ()) -> li
     if then is not None:
         return growth(tuning.name, then, now, known, searched=searched)
     settings = run.data.tags.get(repeats.SETTINGS)
-    trials, seeds = ({"trials": now.trials, "confirm_seeds": now.confirm_seeds} | counts(run)).values()
     if settings is None:
         print(f"{tuning.name}: MLflow does not know what it was begun with, so nothing is compared", flush=True)
         return []
-    if settings != repeats.settings_of(replace(tuning, trials=trials, confirm_seeds=seeds), objective=""):
+    then_counts = {"trials": now.trials, "confirm_seeds": now.confirm_seeds} | counts(run)
+    same = replace(tuning, **then_counts)
+    objectives = {repeats.settings_of(same, of): of for of in ("", now.objective)}
+    if settings not in objectives:
         raise ValueError(
-            f"{tuning.name}, run {run.info.run_id}, was begun with other settings than these, by a miseg that kept no "
-            "list of them: repeat the options of its command (the run's description has it), or choose another --name"
+            f"{tuning.name}, run {run.info.run_id}, was begun with other settings than these, by a miseg that kept no list "
+            "of them: repeat the options of its command (the run's description has it), or choose another --name"
         )
-    then = replace(now, trials=trials, confirm_seeds=seeds, objective="")
-    return growth(tuning.name, then, now, known, searched=searched)
+    begun = replace(now, **then_counts, objective=objectives[settings])
+    return growth(tuning.name, begun, now, known, searched=searched)
