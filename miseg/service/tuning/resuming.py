@@ -288,13 +288,13 @@ def extended(tuning: Tuning, run: Run | None, known: Collection[str] = ()) -> li
     if settings is None:
         print(f"{tuning.name}: MLflow does not know what it was begun with, so nothing is compared", flush=True)
         return []
-    then_counts = {"trials": now.trials, "confirm_seeds": now.confirm_seeds} | counts(run)
-    same = replace(tuning, **then_counts)
+    trials, seeds = ({"trials": now.trials, "confirm_seeds": now.confirm_seeds} | counts(run)).values()
+    same = replace(tuning, trials=trials, confirm_seeds=seeds)
     objectives = {repeats.settings_of(same, of): of for of in ("", now.objective)}
     if settings not in objectives:
         raise ValueError(
-            f"{tuning.name}, run {run.info.run_id}, was begun with other settings than these, by a miseg that kept no list "
-            "of them: repeat the options of its command (the run's description has it), or choose another --name"
+            f"{tuning.name}, run {run.info.run_id}, was begun with other settings than these, by a miseg that kept no "
+            "list of them: repeat the options of its command (the run's description has it), or choose another --name"
         )
-    begun = replace(now, **then_counts, objective=objectives[settings])
+    begun = replace(now, trials=trials, confirm_seeds=seeds, objective=objectives[settings])
     return growth(tuning.name, begun, now, known, searched=searched)
