@@ -144,7 +144,7 @@ def _scenes(
         print(f"left out: {reason}", file=sys.stderr)
     if not maps.made:
         return None
-    if sentence := scene_maps.agreement_with_labels(maps.made, targets, scene, labels):
+    if sentence := scene_maps.label_agreement(maps.made, targets, scene, labels):
         print(sentence, flush=True)
     settings = {name: str(getattr(arguments, name)) for name in ("model", "scene", "labels", "compare", "neighbours")}
     summary = scene_maps.summary(maps.made, settings["labels"])

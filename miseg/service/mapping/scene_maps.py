@@ -165,7 +165,7 @@ def _written(
     return dict(zip(class_names, counts.tolist(), strict=True))
 
 
-def agreement_with_labels(made: Mapping[Path, Any], targets: Mapping[Path, Scene], scene: Scene, labels: Annotations) -> str:
+def label_agreement(made: Mapping[Path, Any], targets: Mapping[Path, Scene], scene: Scene, labels: Annotations) -> str:
     """A sentence on how many of the labelled pixels the map of their own scene gives their own class; "" without one.
 
     A model that learned something gives most of them theirs. One that compares by what it never learned need not give

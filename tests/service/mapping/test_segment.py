@@ -169,7 +169,7 @@ def test_a_map_that_contradicts_its_labels_is_told(scene, tmp_path, right, share
         mapped[row, column] = labels[point] if point < right else (labels[point] + 1) % 3
     with MapWriter(tmp_path / "map.tif", grid.grid, classes) as writer:
         writer.write((0, 0, *SIZE), mapped, np.ones(SIZE, np.float32))
-    sentence = scene_maps.agreement_with_labels({tmp_path / "map.tif": {}}, {tmp_path / "map.tif": grid}, grid, points)
+    sentence = scene_maps.label_agreement({tmp_path / "map.tif": {}}, {tmp_path / "map.tif": grid}, grid, points)
     assert f"map.tif: of the 5 labelled pixels the map gives {share} their own class" in sentence
     assert ("one class alone would have 40.0 %: do not use it" in sentence) == (right == 1)
 
