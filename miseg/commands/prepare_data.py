@@ -201,7 +201,7 @@ def _option(name: str) -> str:
 def report(packing: Packing, max_rejected: int) -> int:
     """Prints the summary and returns the exit code."""
     # Not at the top: --help must not wait for them.
-    from miseg.data.packed.packing import REJECTED
+    from miseg.data.packed.packing import REJECTED, example_of
     from miseg.data.survey.report import report_on
 
     for split, rows in packing.rows.items():
@@ -213,8 +213,8 @@ def report(packing: Packing, max_rejected: int) -> int:
         print(line)
     if len(packing.rejected) > max_rejected:
         print(
-            f"error: {len(packing.rejected)} files rejected, {max_rejected} allowed (--max-rejected); first: "
-            f"{packing.rejected[0].file}: {packing.rejected[0].reason}",
+            f"error: {len(packing.rejected)} files rejected, {max_rejected} allowed (--max-rejected), such as "
+            f"{example_of(packing.rejected)}",
             file=sys.stderr,
         )
         return 1

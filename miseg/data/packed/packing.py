@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -84,8 +85,8 @@ def pack(
             writer.write_split(split, source.samples(split))
         if max_rejected is not None and len(writer.rejected) > max_rejected:
             raise ValueError(
-                f"{len(writer.rejected)} files of {source.info.name} were rejected, {max_rejected} allowed; first: "
-                f"{_first(writer.rejected)}; mend them, or pack with `miseg prepare-data` to keep the others"
+                f"{len(writer.rejected)} files of {source.info.name} were rejected, {max_rejected} allowed, such as "
+                f"{example_of(writer.rejected)}; mend them, or pack with `miseg prepare-data` to keep the others"
             )
         writer.write_sidecar()
         _move_into_place(work, out, replace)
@@ -129,8 +130,8 @@ class _ShardWriter:
             digest = sha256_of(self.folder / name)
             self.shards[split].append({"file": name, "rows": count, "sha256": digest, "footer_sha256": footer})
         if not self.shards[split]:
-            first = _first(self.rejected) if self.rejected else "the split's list is empty"
-            raise ValueError(f"split {split!r} of {self.info.name}: not one usable image; {first}")
+            example = example_of(self.rejected) if self.rejected else "the split's list is empty"
+            raise ValueError(f"split {split!r} of {self.info.name}: not one usable image; {example}")
 
     def _good_rows(self, split: str, samples: Iterator[Sample | Rejection]) -> Iterator[dict]:
         for sample in samples:
@@ -247,8 +248,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _first(rejected: list[Rejection]) -> str:
-    return f"{rejected[0].file}: {rejected[0].reason}"
+def example_of(rejected: Sequence[Rejection]) -> str:
+    """File and reason of the first rejection whose kind of reason is the most frequent, numbers in it left aside."""
+    kinds = [re.sub(r"\d+", "0", rejection.reason) for rejection in rejected]
+    # A single stray file, read first, must not stand for what is wrong with all the others.
+    (kind, number), *_ = Counter(kinds).most_common(1)
+    rejection = rejected[kinds.index(kind)]
+    others = f" (and {number - 1} like it)" if number > 1 else ""
+    return f"{rejection.file}: {rejection.reason}{others}"
 
 
 def check_target(out: Path) -> None:

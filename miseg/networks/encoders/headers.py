@@ -23,6 +23,9 @@ Shape = tuple[int, ...]
 LARGEST = 2**26
 """Bytes of a header or a pickle without tensors, at most; more is left to who reads the file."""
 
+OLD_FORMAT, OLD_VERSION = 0x1950A86A20F9469CFC6C, 1001
+"""What a file of torch.save begins with that is no zip archive."""
+
 
 def shapes_in(path: Path) -> dict[str, Shape] | None:
     """Shapes of a file's tensors by name, as `weight_files.read` unwraps it; None where this cannot tell.
@@ -30,7 +33,7 @@ def shapes_in(path: Path) -> dict[str, Shape] | None:
     Nothing in a file is run: of a pickle's objects only tensors and dictionaries are made, as shapes.
     """
     try:
-        content = _of_safetensors(path) if path.suffix == ".safetensors" else _of_zip(path)
+        content = _content_of(path)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, RecursionError, MemoryError):
         return None
     except (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, NotImplementedError):
@@ -62,6 +65,12 @@ class _Other:
         pass
 
 
+def _content_of(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return _of_safetensors(path)
+    return _of_zip(path) if zipfile.is_zipfile(path) else _of_pickles(path)
+
+
 def _of_safetensors(path: Path) -> dict[str, _Tensor]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -78,6 +87,16 @@ def _of_zip(path: Path) -> Any:
         if archive.getinfo(name).file_size > LARGEST:
             raise ValueError(f"a pickle of {archive.getinfo(name).file_size} bytes")
         return _Shapes(io.BytesIO(archive.read(name))).load()
+
+
+def _of_pickles(path: Path) -> Any:
+    """Content of a file of torch.save before 1.6: a number, a version, the system, then the pickle of the content."""
+    with path.open("rb") as file:
+        start = io.BytesIO(file.read(LARGEST))
+    number, version, _system, content = (_Shapes(start).load() for _ in range(4))
+    if (number, version) != (OLD_FORMAT, OLD_VERSION):
+        raise ValueError("no file of torch.save")
+    return content
 
 
 class _Shapes(pickle.Unpickler):

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from miseg.data.packed.dataset import PackedDataset, decode
-from miseg.data.packed.packing import SCHEMA, pack
-from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Sample
+from miseg.data.packed.packing import SCHEMA, example_of, pack
+from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample
 from miseg.data.sources.camvid import CLASSES, COLOURS, CamVid
 from miseg.data.sources.registry import Embedded
 
@@ -198,6 +198,13 @@ def test_names_with_spaces_and_any_letters_survive(tmp_path, tree):
     assert dataset.read("train", 0).id == "train/a b é 東京"
 
 
+def test_a_stray_file_does_not_stand_for_what_is_wrong_with_the_others():
+    reasons = ["mask without image", "image of 64x64 with a mask of 60x64", "image of 32x64 with a mask of 60x64"]
+    rejected = [Rejection(f"{number}.png", reason) for number, reason in enumerate(reasons)]
+    assert example_of(rejected) == "1.png: image of 64x64 with a mask of 60x64 (and 1 like it)"
+    assert example_of(rejected[:1]) == "0.png: mask without image"
+
+
 def test_a_split_without_one_good_row(tmp_path):
     with pytest.raises(ValueError, match=r"split 'train' of listed: not one usable image; 0: empty file"):
         pack(Listed([(b"", GOOD[1])]), tmp_path / "out", ["train"])
@@ -208,7 +215,7 @@ def test_a_split_without_one_good_row(tmp_path):
 
 def test_too_many_rejections_write_nothing(tmp_path):
     source = Listed([GOOD, (b"", GOOD[1])])
-    with pytest.raises(ValueError, match="1 files of listed were rejected, 0 allowed; first: 1: empty"):
+    with pytest.raises(ValueError, match="1 files of listed were rejected, 0 allowed, such as 1: empty"):
         pack(source, tmp_path / "out", ["train"], max_rejected=0)
     assert not list(tmp_path.iterdir())
     assert pack(source, tmp_path / "out", ["train"], max_rejected=1).rows == {"train": 1}

@@ -41,12 +41,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]
         written[name] = {manner: folder / f"{name}-{manner}.pth" for manner in manners}
         for manner, content in manners.items():
             torch.save(content, written[name][manner])
+        written[name]["old"] = folder / f"{name}-old.pth"
+        torch.save(state, written[name]["old"], _use_new_zipfile_serialization=False)
         written[name]["safetensors"] = folder / f"{name}.safetensors"
         save_file(state, written[name]["safetensors"])
     return written
 
 
-@pytest.mark.parametrize("manner", ["plain", "checkpoint", "safetensors"])
+@pytest.mark.parametrize("manner", ["plain", "checkpoint", "old", "safetensors"])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_shapes_are_those_that_torch_reads_and_a_right_file_passes(
     name: str, manner: str, files: dict[str, dict[str, Path]]
