@@ -27,6 +27,7 @@ from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command.networks import NetworkOptions, check_named_once
 from miseg.service.command.options import JobOptions, check_data, execute
+from miseg.service.command.parsing import nearest
 
 
 @dataclass
@@ -183,8 +184,22 @@ def _check_name(arguments: How, name: str, experiment: Experiment) -> None:
 
 
 def command_line(arguments: list[str]) -> list[str]:
-    """`--from-run` needs no recipe: it stands for the subcommand `again`."""
-    return ["again", *arguments] if arguments[:1] and arguments[0].startswith("--from-run") else arguments
+    """The line that begins with a recipe, a method or `again`, for which `--from-run` stands.
+
+    Raises:
+        ValueError: a word in a recipe's place that is none.
+    """
+    first = arguments[0] if arguments else ""
+    if first.startswith("--from-run"):
+        return ["again", *arguments]
+    names = [*CONTENDERS, *RECIPES, "again"]
+    if first in names or first in ("-h", "--help"):
+        return arguments
+    if not first or first.startswith("-"):
+        raise ValueError("name a recipe or a method behind miseg train, such as embedded-rmi, or rmi --data NAME")
+    close = nearest(first, names)
+    meant = f"did you mean {' or '.join(close)}?" if close else "miseg train --help lists them"
+    raise ValueError(f"{first}: there is no such recipe or method; {meant}")
 
 
 def recipe_type() -> type:
@@ -202,5 +217,5 @@ def recipe_type() -> type:
 
 def main() -> None:
     """Run the command that sys.argv holds, and exit with its status."""
-    arguments = sys.argv[1:]
-    execute(recipe_type(), lambda options: run(options, arguments), __doc__, command_line(arguments))
+    # What was given is read only then: a word that stands for an option has been replaced.
+    execute(recipe_type(), lambda options: run(options, sys.argv[1:]), __doc__, command_line)

@@ -140,7 +140,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(ray, "init", start)
     # Other tests' Ray may still be up in this process, and a job would join it instead of starting one.
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setenv("MISEG_STORAGE", str(storage))
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -182,7 +182,16 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune", "rmi --baselines ce embedded-dice", "embedded-dice: rmi is planned from the data, and so must they"),
         ("tune", "rmi --set batch_size=none", "--set batch_size=none: 'none' is no whole number"),
         ("tune", "rmii", "--recipe rmii: there is no such recipe; the nearest are rmi"),
-        ("train", "embedded-rmi --batch-size 0", "batch_size = 0: use 1 or more"),
+        ("train", "embedded-rmi --batch-size 0", "error: --batch-size: batch_size = 0: use 1 or more"),
+        ("train", "embedded-rmi --lr 0", "error: --optimiser.learning-rate: learning_rate = 0.0: use a value above 0"),
+        ("train", "camvid-rmy", "error: camvid-rmy: there is no such recipe or method; did you mean camvid-rmi or"),
+        ("train", "", "name a recipe or a method behind miseg train"),
+        ("train", "--steps 3", "name a recipe or a method behind miseg train"),
+        ("train", "embedded-rmi --stesp 3", "--stesp: miseg train embedded-rmi has no such option; did you mean"),
+        ("train", "embedded-rmi --steps many", "error: --steps many: give a whole number"),
+        ("train", "embedded-rmi --order up", "error: --order up: choose shuffle or replacement"),
+        ("train", "embedded-rmi --steps", "error: --steps: give its value, INT, behind it"),
+        ("study", "--datta pets", "error: --datta: miseg study has no such option; did you mean --data?"),
         ("train", "embedded-rmi --optimiser.learning-rate nan", "learning_rate = nan: use a value above 0"),
         ("train", "embedded-rmi --workers 3", "3 workers cannot share batches of 8: use a divisor of it"),
         ("train", "embedded-rmi --workers 0", "0 workers cannot share batches of 8"),
@@ -464,10 +473,10 @@ def test_only_mistakes_that_miseg_names_are_one_line() -> None:
         Path("/nowhere/at/all").read_text()
 
     with pytest.raises(SystemExit) as ended:
-        options.execute(options.JobOptions, ours, "", [])
+        options.execute(options.JobOptions, ours, "", lambda line: [])
     assert ended.value.code == 2
     with pytest.raises(FileNotFoundError):
-        options.execute(options.JobOptions, a_librarys, "", [])
+        options.execute(options.JobOptions, a_librarys, "", lambda line: [])
 
 
 def test_a_script_of_another_checkout_is_refused(tmp_path: Path) -> None:
@@ -488,14 +497,14 @@ def test_an_interrupt_ends_with_its_own_status(capsys: pytest.CaptureFixture[str
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        options.execute(options.JobOptions, interrupted, "", [])
+        options.execute(options.JobOptions, interrupted, "", lambda line: [])
     assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (1, 1)])
 def test_a_jobs_status_is_its_own(returned: int | None, status: int) -> None:
     with pytest.raises(SystemExit) as ended:
-        options.execute(options.JobOptions, lambda arguments: returned, "", [])
+        options.execute(options.JobOptions, lambda arguments: returned, "", lambda line: [])
     assert ended.value.code == status
 
 

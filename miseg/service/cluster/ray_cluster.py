@@ -35,6 +35,7 @@ from miseg.service.cluster import (
     ray_internals,
     threads,  # noqa: F401  (what Ray's processes inherit)
 )
+from miseg.service.cluster.reachable import check_address, check_folder
 
 LOOPBACK = "127.0.0.1"
 
@@ -82,13 +83,19 @@ def connect(address: str | None = None, show_workers: bool = False) -> None:
 
     With `show_workers`, what workers print appears in the job's own output. From then on SIGTERM, which `ray job stop`
     sends, is a KeyboardInterrupt as Ctrl-C is.
+
+    Raises:
+        ValueError: no Ray answers at the address, or the folder of a Ray on this machine has too long a path.
     """
     if ray.is_initialized():
         return
+    option = "--address" if address else "RAY_ADDRESS"
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
+        check_folder()
         _start_here(show_workers)
     else:
+        check_address(address, option)
         ray.init(address=address, log_to_driver=show_workers, logging_level=logging.WARNING)
         _have_ray_data_here()
     if threading.current_thread() is threading.main_thread():

@@ -6,18 +6,17 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-import tyro
-
 import miseg
 from miseg.extras import MissingExtraError
 from miseg.service.cluster import threads  # noqa: F401  (before any job's torch)
+from miseg.service.command.parsing import Rewriting, parse, with_flag
 
 USAGE_ERROR = 2
 
@@ -94,18 +93,19 @@ def check_no_keys(option: str, uri: str) -> None:
 
 
 def execute(
-    arguments: Any, run: Callable[[Any], int | None], description: str | None, command_line: Sequence[str] | None = None
+    arguments: Any, run: Callable[[Any], int | None], description: str | None, rewriting: Rewriting = list
 ) -> None:
     """Parse the command line into `arguments`, call `run` and exit with the status it returns.
 
     What a user can mend (a value out of range, a missing file, a server that is down) ends with status 2 and one line.
+    `rewriting` changes the line before it is parsed.
     """
     try:
         # What several options are wrong about together is found after their parsing, outside tyro's own messages.
         # Lines that follow each other are one paragraph to tyro: the examples would stand in one line.
         examples = re.sub(r"(?<=\S)\n(?=([A-Z_]+=\S+ )*miseg )", "\n\n", description or "")
         check_own_checkout(Path(sys.argv[0]))
-        options = tyro.cli(arguments, prog=called_as(), description=examples, args=command_line)
+        options = parse(arguments, called_as(), examples, rewriting(sys.argv[1:]))
         check_given(options)
         status = run(options)
     except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def execute(
     except (ValueError, OSError, RuntimeError, MissingExtraError) as error:
         if not _is_ours(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {with_flag(str(error), sys.argv[1:])}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
     sys.exit(status or 0)
 

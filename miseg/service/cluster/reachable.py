@@ -1,0 +1,60 @@
+"""What can be known of a Ray before it is joined or started, so that a mistake is told in seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+PATIENCE = 5.0
+"""Seconds in which a cluster's port must take a connection."""
+
+LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's path, at most: what Linux takes."""
+
+_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+"""The longest path that Ray makes below its folder, with the greatest number of a process."""
+
+
+def check_address(address: str, option: str) -> None:
+    """Raise ValueError where nothing answers at a cluster's address.
+
+    Args:
+        address: `HOST:PORT` of a head, or `ray://HOST:PORT` of its client server; others are left to Ray.
+        option: the option or variable that named it.
+    """
+    scheme, _, rest = address.rpartition("://")
+    if scheme in ("http", "https"):
+        raise ValueError(
+            f"{option} {address} is a dashboard's address, for `ray job submit`; a job joins HOST:PORT, 6379 by default"
+        )
+    if scheme not in ("", "ray"):
+        return
+    try:
+        parts = urlsplit(f"ray://{rest}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"{option} {address}: give HOST:PORT, such as 10.0.0.5:6379") from None
+    if host is None or port is None:
+        return
+    try:
+        socket.create_connection((host, port), timeout=PATIENCE).close()
+    except OSError as error:
+        raise ValueError(
+            f"{option} {address}: no Ray answers there ({error.strerror or error}); start one with `ray start --head`, "
+            "or leave it out for a Ray on this machine alone"
+        ) from None
+
+
+def check_folder() -> None:
+    """Raise ValueError where the sockets of a Ray that starts here would have longer paths than Linux takes."""
+    # As Ray chooses it (ray._common.utils.get_default_system_temp_dir).
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    folder = os.environ[variable] if variable is not None else "/tmp"
+    beyond = len(os.fsencode(Path(folder).absolute() / _SOCKET)) - LONGEST_SOCKET
+    if beyond > 0:
+        raise ValueError(
+            f"{variable} {folder}: too long by {beyond} characters for the sockets that Ray makes below it; set "
+            "RAY_TMPDIR to a short folder, such as /tmp"
+        )
