@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from miseg.service.command.options import JobOptions, execute
 
@@ -19,6 +20,8 @@ class Report(JobOptions):
 
     A study that is not finished is reported as far as it is, with what is missing.
     """
+
+    JOINS_RAY: ClassVar[bool] = False
 
     study: str | None = None
     """Name of the study. Default: the last one in MLflow, or, where there is none, the last tuning."""

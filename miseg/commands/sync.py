@@ -7,6 +7,7 @@ MLFLOW_TRACKING_URI=http://HOST:5000 miseg sync --storage ~/miseg
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from miseg.service.command.options import JobOptions, execute
 
@@ -14,6 +15,8 @@ from miseg.service.command.options import JobOptions, execute
 @dataclass
 class Sync(JobOptions):
     """Send what a storage holds to $MLFLOW_TRACKING_URI, or to the storage's own store. What is there stays."""
+
+    JOINS_RAY: ClassVar[bool] = False
 
 
 def run(arguments: Sync) -> int:

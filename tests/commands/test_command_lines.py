@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -157,8 +156,12 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     ("job", "arguments", "said"),
     [
         ("train", "embedded-rmi --method.weight 1.5", "λ (weight) = 1.5: it lies in 0..1; 1 is pure BCE"),
-        ("train", "embedded-rmi --method.region-size 0", "region size = 0: use 1 or more; the paper uses 3"),
-        ("train", "embedded-rmi --method.downsampling-factor 0", "downsampling factor = 0: use 1 (none) or more"),
+        ("train", "embedded-rmi --method.region-size 0", "--method.region-size 0: use 1 or more; the paper uses 3"),
+        (
+            "train",
+            "embedded-rmi --method.downsampling-factor 0",
+            "--method.downsampling-factor 0: use 1 (none) or more",
+        ),
         (
             "train",
             "embedded-rmi --method.downsampling-factor 33",
@@ -171,7 +174,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             "downsampling factor 17 with region size 3 needs images of at least 51 x 51 pixels; these are 48 x 64: "
             "lower one of the two",
         ),
-        ("train", "embedded-rmi --data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid, "),
+        ("train", "embedded-rmi --data nowhere", "--data 'nowhere' is neither a known data set (embedded, camvid, "),
         ("train", "embedded-rmi --data /nowhere/at/all", "/nowhere/at/all"),
         ("tune-similarity", "--data embedded", "shows no place at two dates"),
         ("train", "rmi --data embeded", "nor packed in "),
@@ -182,8 +185,8 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune", "rmi --baselines ce embedded-dice", "embedded-dice: rmi is planned from the data, and so must they"),
         ("tune", "rmi --set batch_size=none", "--set batch_size=none: 'none' is no whole number"),
         ("tune", "rmii", "--recipe rmii: there is no such recipe; the nearest are rmi"),
-        ("train", "embedded-rmi --batch-size 0", "error: --batch-size: batch_size = 0: use 1 or more"),
-        ("train", "embedded-rmi --lr 0", "error: --optimiser.learning-rate: learning_rate = 0.0: use a value above 0"),
+        ("train", "embedded-rmi --batch-size 0", "error: --batch-size 0: use 1 or more"),
+        ("train", "embedded-rmi --lr 0", "error: --optimiser.learning-rate 0.0: use a value above 0"),
         ("train", "camvid-rmy", "error: camvid-rmy: there is no such recipe or method; did you mean camvid-rmi or"),
         ("train", "", "name a recipe or a method behind miseg train"),
         ("train", "--steps 3", "name a recipe or a method behind miseg train"),
@@ -191,11 +194,13 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("train", "embedded-rmi --steps many", "error: --steps many: give a whole number"),
         ("train", "embedded-rmi --order up", "error: --order up: choose shuffle or replacement"),
         ("train", "embedded-rmi --steps", "error: --steps: give its value, INT, behind it"),
+        ("train", "embedded-rmi --address 127.0.0.1:1", "--address 127.0.0.1:1: no Ray answers there"),
+        ("study", "--address http://127.0.0.1:1", "is a dashboard's address"),
         ("study", "--datta pets", "error: --datta: miseg study has no such option; did you mean --data?"),
-        ("train", "embedded-rmi --optimiser.learning-rate nan", "learning_rate = nan: use a value above 0"),
+        ("train", "embedded-rmi --optimiser.learning-rate nan", "--optimiser.learning-rate nan: use a value above 0"),
         ("train", "embedded-rmi --workers 3", "3 workers cannot share batches of 8: use a divisor of it"),
         ("train", "embedded-rmi --workers 0", "0 workers cannot share batches of 8"),
-        ("train", "embedded-rmi --label-budget 9", "label_budget = 9 labelled images: embedded has 1 training images"),
+        ("train", "embedded-rmi --label-budget 9", "--label-budget 9 labelled images: embedded has 1 training images"),
         (
             "train",
             "embedded-rmi --labelled-images 9",
@@ -204,30 +209,30 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (
             "train",
             "embedded-rmi --labelled-pixels-per-class 9",
-            "labelled pixels per class = 9: RegionMutualInformation takes labelled images",
+            "--labelled-pixels-per-class 9: RegionMutualInformation takes labelled images",
         ),
         ("train", "--from-run nonsense", "run nonsense at sqlite"),
         ("tune_rmi", "--trials 0", "--trials 0: use 1 or more"),
         ("tune_similarity", "--trials 0", "--trials 0: use 1 or more"),
         ("tune_infoseg", "--trials 0", "--trials 0: use 1 or more"),
         ("tune_infoseg", "--recipe camvid-iic", "--recipe camvid-iic: there is no such recipe of InfoSeg"),
-        ("tune_infoseg", "--clusters 1", "clusters = 1: use 2 or more"),
+        ("tune_infoseg", "--clusters 1", "--clusters 1: use 2 or more"),
         ("tune_infoseg", "--resume", "no tuning tune-infoseg-embedded-* under"),
         ("measure_information", "--estimators ksg:shape=2", "ksg has no setting shape"),
         ("measure_information", "--distributions normal", "no distribution 'normal'"),
-        ("measure_information", "--samples 1", "samples = (1,): use 2 or more"),
+        ("measure_information", "--samples 1", "--samples (1,): use 2 or more"),
         ("measure_information", "--resume", "leave --resume out to start one"),
         ("measure_bound", "", "give --run or --checkpoint"),
         ("measure_bound", "--checkpoint nowhere", "nowhere is no checkpoint and holds none"),
-        ("measure_bound", "--checkpoint nowhere --region-sizes 0", "region_sizes = (0,): use 1 or more each"),
+        ("measure_bound", "--checkpoint nowhere --region-sizes 0", "--region-sizes (0,): use 1 or more each"),
         ("tune_similarity", "--recipe camvid-rmi", "--recipe camvid-rmi: there is no such recipe of the similarity"),
         ("tune_similarity", "--points 0", "label_budget = 0: use 1 or more labelled pixels of each class"),
-        ("tune_similarity", "--data nowhere", "data = 'nowhere' is neither a known data set"),
+        ("tune_similarity", "--data nowhere", "--data 'nowhere' is neither a known data set"),
         ("tune_similarity", "--resume", "no tuning tune-similarity-sentinel2-flanders-* under"),
         ("tune_rmi", "--confirm-seeds -1", "--confirm-seeds -1: use 1 or more"),
-        ("tune_rmi", "--steps 0", "steps = 0: use 1 or more"),
-        ("tune_rmi", "--seed -1", "seed = -1: use 0 or more"),
-        ("tune_rmi", "--data nowhere", "data = 'nowhere' is neither a known data set (embedded, camvid, "),
+        ("tune_rmi", "--steps 0", "--steps 0: use 1 or more"),
+        ("tune_rmi", "--seed -1", "--seed -1: use 0 or more"),
+        ("tune_rmi", "--data nowhere", "--data 'nowhere' is neither a known data set (embedded, camvid, "),
         ("tune_rmi", "--workers-per-trial 3", "3 workers cannot share batches of 8: use a divisor of it"),
         (
             "tune_rmi",
@@ -243,13 +248,13 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune_rmi", "--name nothing --resume", "no tuning called nothing under"),
         ("study", "--trials 0", "--trials 0: use 1 or more"),
         ("study", "--confirm-seeds 0", "--confirm-seeds 0: use 1 or more"),
-        ("study", "--data nowhere", "data = 'nowhere' is neither a known data set"),
+        ("study", "--data nowhere", "--data 'nowhere' is neither a known data set"),
         ("study", "--data sentinel2-flanders --methods ce", "--data sentinel2-flanders: no recipe of ce there"),
         ("study", "--methods similarity", "--data embedded: no recipe of similarity there"),
         ("tune", "embedded-rim", "--recipe embedded-rim: there is no such recipe; the nearest are embedded-rmi"),
         ("tune", "embedded-ce --baselines nothing", "--baselines nothing: there is no such recipe"),
         ("tune", "embedded-ce --trials 0", "--trials 0: use 1 or more"),
-        ("tune", "embedded-ce --steps 0", "steps = 0: use 1 or more"),
+        ("tune", "embedded-ce --steps 0", "--steps 0: use 1 or more"),
         ("tune", "embedded-ce --selection objective", "embedded-ce learns from labels, which are what compares it"),
         (
             "tune",
@@ -268,7 +273,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("study", "--methods ce ce", "--methods ce ce: name each once"),
         ("study", "--budgets few", "label budget few: give all, or numbers of labelled images or pixels"),
         ("study", "--steps 9 --gpu-seconds 9", "equal steps or equal seconds, give one of the two"),
-        ("study", "--steps 0", "steps = 0: use 1 or more"),
+        ("study", "--steps 0", "--steps 0: use 1 or more"),
         ("study", "--price-per-hour -1", "--price-per-hour -1: use 0 or more"),
         ("study", "--name a/b", "--name a/b: use letters, digits and . _ - alone"),
         ("study", "--name nothing --resume", "no study nothing at sqlite"),
@@ -301,7 +306,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (
             "segment",
             f"--model m --out o --images s3://{'key'}:{'secret'}@b/x",
-            "images = s3://…@b…: keys in it would be printed",
+            "--images s3://…@b…: keys in it would be printed",
         ),
         ("segment", "--model /nowhere --images x --out o", "--model /nowhere: no folder"),
         ("study", "--methods", "--methods: give one value or more behind it"),
@@ -356,8 +361,8 @@ def test_mapping_nothing_or_by_wrong_tiles_is_told_before_ray_starts(call: Calla
     arguments = ("segment", "--model", str(folder), "--out", str(tmp_path / "maps"), "--images")
     for more, said in (
         ((str(tmp_path / "none"),), "nothing there: give an image, a folder of images"),
-        ((str(tmp_path), "--tile", "100"), "tile = 100: use a multiple of 16 pixels"),
-        ((str(tmp_path), "--tile", "64", "--overlap", "40"), "overlap = 40: use 0..32 pixels"),
+        ((str(tmp_path), "--tile", "100"), "--tile 100: use a multiple of 16 pixels"),
+        ((str(tmp_path), "--tile", "64", "--overlap", "40"), "--overlap 40: use 0..32 pixels"),
     ):
         done = call(*arguments, *more)
         assert done.status == 2 and said in done.output, done.output
@@ -444,10 +449,7 @@ def test_right_arguments_do_start_ray(call: Callable[..., Done], storage: Path, 
 
 @pytest.mark.slow
 def test_a_wrong_argument_fails_within_seconds_as_a_process_of_its_own(storage: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        dead = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = os.environ | {"RAY_ADDRESS": dead, "MISEG_STORAGE": str(storage)}
+    environment = os.environ | {"RAY_ADDRESS": "auto", "MISEG_STORAGE": str(storage)}
     train = [sys.executable, str(JOBS[0].with_name("train.py"))]
     began = time.monotonic()
     wrong = [*train, "embedded-rmi", "--augmentation.crop", "None", "--method.downsampling-factor", "17"]

@@ -164,7 +164,7 @@ def test_min_size(tree, tmp_path, run):
         (("--data", "coco-persons", "--no-curated"), "--no-curated are for coco-stuff-15: leave them out"),
         (("--image-list", "x.txt"), "leave them out for embedded"),
         (("--root", "/tmp"), "leave the root out"),
-        (("--train", "-1"), "train = -1"),
+        (("--train", "-1"), "--train -1"),
         (("--height", "2"), "2x128 pixels"),
         (("--splits", "trian"), "split 'trian'"),
         (("--out", str(JOB)), "is a file"),

@@ -11,9 +11,9 @@ import pytest
 
 SLOW = ("torch", "timm", "segmentation_models_pytorch", "ray", "mlflow")
 
-ENCODER = "encoder = 'resnet5': there is no such encoder in timm; the nearest are resnet50"
-NOT_TAKEN = "encoder = 'mit_b0': Linknet cannot take it"
-DATA = "data = 'nowhere' is neither a known data set"
+ENCODER = "'resnet5': there is no such encoder in timm; the nearest are resnet50"
+NOT_TAKEN = "'mit_b0': Linknet cannot take it"
+DATA = "'nowhere' is neither a known data set"
 
 LINES = {
     "train rmi --data embedded --network unet --encoder resnet5": ENCODER,
@@ -25,9 +25,9 @@ LINES = {
     "train rmi --network linknet --encoder mit_b0": NOT_TAKEN,
     "tune rmi --network linknet --encoder mit_b0": NOT_TAKEN,
     "study --methods ce --networks linknet:mit_b0": NOT_TAKEN,
-    "train rmi --network unet --weights nowhere.pth": "weights = 'nowhere.pth': there is no such file",
-    "tune rmi --network unet --weights package:no-such": "weights = 'package:no-such': there is no package no-such",
-    "study --methods ce --networks unet:resnet18:nowhere.pth": "weights = 'nowhere.pth': there is no such file",
+    "train rmi --network unet --weights nowhere.pth": "'nowhere.pth': there is no such file",
+    "tune rmi --network unet --weights package:no-such": "'package:no-such': there is no package no-such",
+    "study --methods ce --networks unet:resnet18:nowhere.pth": "'nowhere.pth': there is no such file",
     "train rmi --data nowhere": DATA,
     "tune rmi --data nowhere": DATA,
     "tune-rmi --data nowhere": DATA,
@@ -38,7 +38,7 @@ LINES = {
     "measure-bound --run 3f0c9d --data nowhere": DATA,
     "benchmark --data nowhere": DATA,
 }
-"""Command line -> start of its one sentence."""
+"""Command line -> what its one sentence says."""
 
 
 @pytest.fixture(scope="module")
@@ -70,5 +70,5 @@ for line in {list(LINES)!r}:
 @pytest.mark.parametrize("line", LINES)
 def test_a_wrong_name_is_told_of_before_slow_imports(answers: dict[str, list], line: str) -> None:
     status, printed, slow = answers[line]
-    assert f"error: {LINES[line]}" in printed and len(printed.splitlines()) == 1
+    assert printed.startswith("error: ") and LINES[line] in printed and len(printed.splitlines()) == 1
     assert status == 2 and slow == []

@@ -33,9 +33,9 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from miseg.data.packed.decoded import remove_abandoned
 from miseg.service.cluster import (
     ray_internals,
+    reachable,
     threads,  # noqa: F401  (what Ray's processes inherit)
 )
-from miseg.service.cluster.reachable import check_address, check_folder
 
 LOOPBACK = "127.0.0.1"
 
@@ -89,13 +89,11 @@ def connect(address: str | None = None, show_workers: bool = False) -> None:
     """
     if ray.is_initialized():
         return
-    option = "--address" if address else "RAY_ADDRESS"
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address == "local":
-        check_folder()
+    reachable.check(address)
+    address = reachable.address_of(address)
+    if address == reachable.LOCAL:
         _start_here(show_workers)
     else:
-        check_address(address, option)
         ray.init(address=address, log_to_driver=show_workers, logging_level=logging.WARNING)
         _have_ray_data_here()
     if threading.current_thread() is threading.main_thread():

@@ -7,6 +7,9 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+LOCAL = "local"
+"""The address of a Ray that is started on this machine alone."""
+
 PATIENCE = 5.0
 """Seconds in which a cluster's port must take a connection."""
 
@@ -15,6 +18,24 @@ LONGEST_SOCKET = 107
 
 _SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest path that Ray makes below its folder, with the greatest number of a process."""
+
+
+def address_of(option: str | None) -> str:
+    """The Ray that is meant: the option's, else $RAY_ADDRESS, which is set for submitted jobs, else `LOCAL`."""
+    return option or os.environ.get("RAY_ADDRESS") or LOCAL
+
+
+def check(option: str | None) -> None:
+    """Raise ValueError where no Ray can be joined, or none started, as --address and the environment say.
+
+    Args:
+        option: what --address says; None where it was not given.
+    """
+    address = address_of(option)
+    if address == LOCAL:
+        check_folder()
+    else:
+        check_address(address, "--address" if option else "RAY_ADDRESS")
 
 
 def check_address(address: str, option: str) -> None:
@@ -49,7 +70,7 @@ def check_address(address: str, option: str) -> None:
 
 def check_folder() -> None:
     """Raise ValueError where the sockets of a Ray that starts here would have longer paths than Linux takes."""
-    # As Ray chooses it (ray._common.utils.get_default_system_temp_dir).
+    # As Ray chooses it.
     variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
     folder = os.environ[variable] if variable is not None else "/tmp"
     beyond = len(os.fsencode(Path(folder).absolute() / _SOCKET)) - LONGEST_SOCKET

@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import miseg
 from miseg.extras import MissingExtraError
-from miseg.service.cluster import threads  # noqa: F401  (before any job's torch)
+from miseg.service.cluster import (
+    reachable,
+    threads,  # noqa: F401  (before any job's torch)
+)
 from miseg.service.command.parsing import Rewriting, parse, with_flag
 
 USAGE_ERROR = 2
@@ -41,6 +44,9 @@ class JobOptions:
 
     offline: bool = False
     """Record runs without a server, in the storage's own folder; `miseg sync` sends them to one later."""
+
+    JOINS_RAY: ClassVar[bool] = True
+    """Whether the job joins or starts a Ray."""
 
     @property
     def root(self) -> str:
@@ -107,6 +113,9 @@ def execute(
         check_own_checkout(Path(sys.argv[0]))
         options = parse(arguments, called_as(), examples, rewriting(sys.argv[1:]))
         check_given(options)
+        if isinstance(options, JobOptions) and options.JOINS_RAY:
+            # Here already: packing and imports take a while.
+            reachable.check(options.address)
         status = run(options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

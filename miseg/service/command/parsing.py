@@ -123,15 +123,19 @@ def _refuse(sentence: str) -> NoReturn:
 
 
 def with_flag(message: str, line: Sequence[str]) -> str:
-    """A message on a setting's value, `setting = value: …`, behind the option by which it was given, if it was."""
+    """A message on a setting, `setting = value…`, with the option by which the value was given, where it was.
+
+    The option stands for the setting's name where that is the option's last word, and else before the message.
+    """
     head = _SETTING.match(message)
     if head is None:
         return message
-    words = f" {re.sub(r'[^a-zα-ω0-9]+', ' ', head[0].lower())} "
+    words = f" {re.sub(r'[^a-zα-ω0-9]+', ' ', head[0].lower()).strip()} "
     for token in line:
-        name = _name(token)
-        if token.startswith("--") and f" {name.rpartition('.')[2].replace('-', ' ')} " in words:
-            return f"{token.partition('=')[0]}: {message}"
+        last = f" {_name(token).rpartition('.')[2].replace('-', ' ')} "
+        if token.startswith("--") and last in words:
+            option = token.partition("=")[0]
+            return f"{option} {message[head.end() :]}" if last == words else f"{option}: {message}"
     return message
 
 

@@ -59,8 +59,8 @@ def parsed(*line: str, arguments: type = Options) -> Options:
         ("--inner.decay x", "--inner.decay x: give a number"),
         ("--inner.decay=x", "--inner.decay: give a number"),
         ("--mode d", "--mode d: choose a, b or c"),
-        ("--inner.learning-rate 0", "--inner.learning-rate: learning_rate = 0.0: use a value above 0"),
-        ("--inner.learning_rate 0", "--inner.learning_rate: learning_rate = 0.0: use a value above 0"),
+        ("--inner.learning-rate 0", "--inner.learning-rate 0.0: use a value above 0"),
+        ("--inner.learning_rate 0", "--inner.learning_rate 0.0: use a value above 0"),
         ("--steps 2 word", "word: miseg test"),
     ],
 )
@@ -115,7 +115,7 @@ def test_an_abbreviation_that_no_option_has_is_spelt_out_in_the_question() -> No
 @pytest.mark.parametrize(
     ("message", "named"),
     [
-        ("batch_size = 0: use 1 or more", "--batch-size: batch_size = 0: use 1 or more"),
+        ("batch_size = 0: use 1 or more", "--batch-size 0: use 1 or more"),
         ("λ (weight) = 2.0: it lies in 0..1", "--method.weight: λ (weight) = 2.0: it lies in 0..1"),
         # A path that holds an option's name is no setting.
         ("/tmp/batch_size/a = b: nothing there", "/tmp/batch_size/a = b: nothing there"),
