@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import requests
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
 # The client's own defaults retry a dead server for minutes, and the journal retries anyway.
@@ -16,8 +17,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
 
-UNREACHABLE = (MlflowException, OSError)
-"""Errors that MLflow's client raises where the server does not answer."""
+UNREACHABLE = (MlflowException, OSError, SQLAlchemyError)
+"""Errors that MLflow's client raises where the server does not answer, or the database behind a store."""
 
 PATIENCE = 1800.0
 """Seconds that what was begun waits for a server that went away, where $MISEG_MLFLOW_PATIENCE does not say."""
@@ -40,7 +41,7 @@ class TrackingError(RuntimeError):
     """MLflow cannot be reached or does not hold what was asked for."""
 
 
-AWAY = (TrackingError, MlflowException, ConnectionError, TimeoutError, requests.RequestException)
+AWAY = (TrackingError, MlflowException, OperationalError, ConnectionError, TimeoutError, requests.RequestException)
 """Errors of a request that may be answered later, where it is no refusal."""
 
 

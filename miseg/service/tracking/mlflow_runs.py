@@ -28,6 +28,7 @@ from miseg.service.tracking.description import code_tags, parameters
 from miseg.service.tracking.mlflow_experiments import ensure_experiment, experiment_name
 from miseg.service.tracking.queries import RUN_KEY, runs_named
 from miseg.service.tracking.run_store import RunDetails, RunStore
+from miseg.service.tracking.sqlite_store import check_store
 
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -84,7 +85,9 @@ def check(uri: str, storage: str) -> None:
         TrackingError: it does not.
     """
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(uri.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_store(path)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
         MlflowClient(uri).search_experiments(max_results=1)
