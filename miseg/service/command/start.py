@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from miseg.methods import METHODS
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import pretrained
 from miseg.service.cluster import ray_cluster
+from miseg.service.command.effects import without_effect
 from miseg.service.command.networks import check_batch_norm
 from miseg.service.command.options import JobOptions, check_no_keys
 from miseg.service.journal import copies, journal, sender
@@ -123,7 +125,8 @@ def prepare(
     for experiment in experiments:
         check_fits(experiment, dataset, splits)
     if "train" in splits:
-        for line in dict.fromkeys(line for e in experiments for line in pretrained.sentences(e, dataset.info)):
+        sentences = (chain(pretrained.sentences(e, dataset.info), without_effect(e, dataset)) for e in experiments)
+        for line in dict.fromkeys(chain.from_iterable(sentences)):
             print(line, flush=True)
     uri = mlflow_runs.tracking_uri(storage, options.offline)
     mlflow_runs.check(uri, storage)
