@@ -61,15 +61,24 @@ def folder_beside(path: Path, *, several: bool = False) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def replace_folder(whole: Path, folder: Path) -> None:
+def replace_folder(whole: Path, folder: Path, *, durable: bool = False) -> None:
     """Rename the folder `whole` to `folder`, and remove what was there.
 
     A whole folder is on the disk at every moment: one that holds something cannot be renamed onto, so it is renamed to
     a hidden name first.
 
+    Args:
+        whole: the new folder.
+        folder: its place.
+        durable: whether its files are on the disk before it is renamed, and its name afterwards, so that a loss of
+            power leaves the one before or the new one.
+
     Raises:
         OSError: it cannot be renamed; what was there stays.
     """
+    if durable:
+        for path in (*whole.iterdir(), whole):
+            _sync(path)
     earlier = folder.with_name(f".{folder.name}.earlier{_suffix()}")
     with contextlib.suppress(FileNotFoundError):
         folder.rename(earlier)
@@ -79,6 +88,8 @@ def replace_folder(whole: Path, folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             earlier.rename(folder)
         raise
+    if durable:
+        _sync(folder.parent)
     shutil.rmtree(earlier, ignore_errors=True)
 
 

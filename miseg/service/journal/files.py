@@ -36,8 +36,8 @@ class Backlog(NamedTuple):
     """Since the oldest such entry was written."""
 
 
-def read(path: Path, offset: int, limit: int | None = None) -> tuple[list[Entry], int]:
-    """Whole entries of a journal from byte `offset`, at most `limit`, and the offset after them."""
+def read(path: Path, offset: int, limit: int | None = None, end: int | None = None) -> tuple[list[Entry], int]:
+    """Whole entries of a journal from byte `offset`, at most `limit`, before byte `end`; and the offset after them."""
     entries: list[Entry] = []
     if not path.exists():
         return entries, offset
@@ -45,6 +45,8 @@ def read(path: Path, offset: int, limit: int | None = None) -> tuple[list[Entry]
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n") or (limit is not None and len(entries) == limit):
+                break
+            if end is not None and offset >= end:
                 break
             entries.append(_parsed(line))
             offset += len(line)
