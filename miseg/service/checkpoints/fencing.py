@@ -20,6 +20,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from pyarrow import fs
@@ -143,8 +144,14 @@ def _take(folder: str, following: Callable[[Generation], Generation]) -> Writer:
     earlier = _names(system, path)
     writer = Writer(folder, following(max(map(_parsed, earlier), default=Generation(0, ""))))
     name = "{:06d}-{}-{:06d}-{}.json".format(*writer.generation)
-    about = {"process": os.getpid(), "host": socket.gethostname()}
-    patiently(system, lambda: write_whole(system, f"{path}/{name}", json.dumps(about).encode()))
+    about = json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode()
+    if is_local(system):
+        # The name is what counts, and a full disk takes that.
+        Path(path, name).touch()
+        with contextlib.suppress(OSError):
+            Path(path, name).write_bytes(about)
+    else:
+        patiently(system, lambda: write_whole(system, f"{path}/{name}", about))
     writer.check()
     for left in earlier:
         if writer.generation.supersedes(_parsed(left)):
