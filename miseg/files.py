@@ -1,10 +1,14 @@
-"""Files and folders that are whole at every moment, written beside their place and renamed; and users' text files."""
+"""Files and folders that are whole at every moment, written beside their place and renamed; locks; text files."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import math
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,14 +35,14 @@ def replacing(path: Path, *, durable: bool = False, several: bool = False) -> It
         unfinished.unlink(missing_ok=True)
         yield unfinished
         if durable:
-            _sync(unfinished)
+            sync(unfinished)
         os.replace(unfinished, path)
     except BaseException:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise
     if durable:
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -78,7 +82,7 @@ def replace_folder(whole: Path, folder: Path, *, durable: bool = False) -> None:
     """
     if durable:
         for path in (*whole.iterdir(), whole):
-            _sync(path)
+            sync(path)
     earlier = folder.with_name(f".{folder.name}.earlier{_suffix()}")
     with contextlib.suppress(FileNotFoundError):
         folder.rename(earlier)
@@ -89,8 +93,48 @@ def replace_folder(whole: Path, folder: Path, *, durable: bool = False) -> None:
             earlier.rename(folder)
         raise
     if durable:
-        _sync(folder.parent)
+        sync(folder.parent)
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+class LockRefusedError(OSError):
+    """A file system that takes no locks; the message says where."""
+
+
+@contextlib.contextmanager
+def locked(path: Path, patience: float = math.inf) -> Iterator[None]:
+    """Be the one process, and thread, that holds the lock at `path`, on whatever machine.
+
+    The file is opened for writing, or NFS refuses the lock; and it holds nothing, for others cannot read a file under a
+    lock of SMB's. It stays: one that was removed while another waits for it would be two.
+
+    Args:
+        path: the lock's file, which is made; its folder exists.
+        patience: seconds to wait for another holder.
+
+    Raises:
+        BlockingIOError: another one holds it for longer.
+        LockRefusedError: the file system refuses locks.
+        OSError: the file cannot be made.
+    """
+    until = time.monotonic() + patience
+    with path.open("ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):  # the latter is SMB's
+                    raise LockRefusedError(
+                        error.errno,
+                        f"{path} cannot be locked ({error.strerror}): mount this file system with locks (NFS: with a "
+                        "lock daemon, or local_lock=flock), or give a --storage of another",
+                    ) from error
+                if time.monotonic() > until:
+                    raise BlockingIOError(errno.EAGAIN, f"{path} is held by another process") from None
+            time.sleep(0.05)
+        # Closing the file frees it, and so does the system where this process is killed.
+        yield
 
 
 def read_text(path: Path, mend: str) -> str:
@@ -116,7 +160,12 @@ def _suffix() -> str:
     return f"-{uuid.uuid4().hex[:12]}"
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to a file, or the names in a folder, on the disk.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

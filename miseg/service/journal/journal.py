@@ -14,10 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import requests
+
+from miseg.files import LockRefusedError
 from miseg.service.checkpoints.fencing import SupersededError, Writer
 from miseg.service.cluster import metrics
 from miseg.service.journal import copies, generations
-from miseg.service.journal.files import Backlog, backlog, cut_torn_line, pending, read
+from miseg.service.journal.files import Backlog, JournalInUseError, backlog, cut_torn_line, pending, read
 from miseg.service.journal.sender import Sender
 from miseg.service.tracking.connection import first_line
 
@@ -83,6 +86,8 @@ class Journal:
         self._sender = Sender(self.path, tracking_uri, run_id)
         self._wake, self._closing, self._waited = threading.Event(), threading.Event(), threading.Event()
         self._failed = 0
+        self.problem = f"MLflow at {tracking_uri} does not answer in time"
+        """Why not all is sent, in words, where it is not."""
         if writer is not None:
             # Before the last steps are read: what an earlier writer adds from now on does not count.
             self._append({"kind": generations.KIND, "step": writer.first_step})
@@ -190,9 +195,7 @@ class Journal:
         done = not self._thread.is_alive() and not pending(self.path) and not self._waiting
         if not done:
             self._copied = True
-            logger.warning(
-                "MLflow at %s did not take all of run %s; %s keeps it", self.tracking_uri, self.run_id, self.path
-            )
+            logger.warning("%s: not all of run %s is there; %s keeps it", self.problem, self.run_id, self.path)
         self.keep()
         return done
 
@@ -259,16 +262,22 @@ class Journal:
                 self._failed += closing
                 delay = min(delay * 2, LONGEST_PAUSE)
                 metrics.add("miseg_tracking_failures", self.labels)
-                logger.warning(
-                    "MLflow at %s does not answer (%s); trying again in %.0f s",
-                    self.tracking_uri, first_line(error), delay,
-                )  # fmt: skip
+                self._note_problem(error)
+                logger.warning("%s; trying again in %.0f s", self.problem, delay)
                 # A wake-up for every step would turn the pause into a storm of requests; who closes waits for the end.
                 if not closing:
                     self._closing.wait(delay)
                 elif self._waited.wait(min(delay, 2.0)):
                     time.sleep(delay)
                 self._wake.set()
+
+    def _note_problem(self, error: Exception) -> None:
+        # The library that asks a server has errors of its own that are files' errors to Python.
+        of_file = isinstance(error, OSError) and error.filename and not isinstance(error, requests.RequestException)
+        if of_file or isinstance(error, LockRefusedError | JournalInUseError):
+            self.problem = f"{self.path} cannot be sent to MLflow at {self.tracking_uri} ({error})"
+        else:
+            self.problem = f"MLflow at {self.tracking_uri} does not answer ({first_line(error)})"
 
     def _measure(self) -> None:
         """Before each sending too: one that hangs would else hide what waits."""

@@ -80,7 +80,8 @@ class Sender:
             patience: seconds to wait for another process that is just sending it.
 
         Raises:
-            BusyError: that process goes on.
+            JournalInUseError: that process goes on.
+            LockRefusedError: the journal's file system refuses locks.
             Exception: whatever the MLflow client raises when the server does not answer; what was sent stays sent.
         """
         count = 0
@@ -190,6 +191,9 @@ class Sender:
 
         saved = next((saved for saved in CheckpointStore(entry["folder"]).all() if saved.step == entry["step"]), None)
         if saved is None:
+            logged = [model for model in models.of_run(self.tracking_uri, self.run_id) if model.name == entry["role"]]
+            if any(int(model.tags.get(models.STEP_TAG, -1)) >= entry["step"] for model in logged):
+                return  # it was sent before, and its checkpoint has gone since
             raise RefusedError(f"there is no checkpoint of step {entry['step']} in {entry['folder']}")
         try:
             with saved.as_directory() as folder:

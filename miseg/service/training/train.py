@@ -252,7 +252,7 @@ def finish(run: TrainingRun, run_id: str, status: str, ended: str, writer: Write
     journal.end(status, ended)
     if not journal.close(CLOSING_TIMEOUT):
         print(
-            f"MLflow at {run.tracking_uri} does not answer: run {run_id} is closed by the next job that finds it back, "
+            f"{journal.problem}: run {run_id} is closed by the next job that finds it back, "
             f"or by `miseg sync`; until then {journal.path} keeps what is missing",
             flush=True,
         )

@@ -129,4 +129,4 @@ def record(
     journal.tags({"mlflow.note.content": description.finished(tuning, trials, confirmation, models, concurrent)})
     journal.end("FINISHED", FINISHED)
     if not journal.close(train.CLOSING_TIMEOUT):
-        print(f"MLflow at {tuning.tracking_uri} does not answer: `miseg sync` sends the tables later", flush=True)
+        print(f"{journal.problem}: `miseg sync` sends the tables later", flush=True)

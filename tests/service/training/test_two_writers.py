@@ -16,9 +16,12 @@ from mlflow import MlflowClient
 from miseg.service.checkpoints import fencing
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.fencing import SupersededError, Writer
+from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.files import read
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunStore
+from miseg.service.training import train
+from miseg.service.training.run import TrainingRun
 from tests.support import ROOT
 from tests.support.paced_training import STEPS, STOPPED, VALIDATE_EVERY, PacedTraining
 from tests.support.processes import processes, wait_until
@@ -98,10 +101,6 @@ def logged_by(journal: Path, worker: int) -> int:
 
 
 def test_a_driver_that_was_superseded_does_not_close_the_run(run, tmp_path, tiny, small, uri):
-    from miseg.service.cluster.ray_cluster import Resources
-    from miseg.service.training import train
-    from miseg.service.training.run import TrainingRun
-
     training = TrainingRun("run", tiny, small.uri, str(tmp_path), uri, Resources(1, 0, 1, 1))
     folder, tracking = run
     early = fencing.drive(folder)
