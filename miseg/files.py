@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
+import logging
 import math
 import os
 import shutil
@@ -12,6 +14,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_LOCK = ".lock"
+"""End of a lock's name, after that of what it stands for."""
 
 
 @contextlib.contextmanager
@@ -63,6 +70,34 @@ def folder_beside(path: Path, *, several: bool = False) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def owned_folder_beside(path: Path) -> Iterator[Path]:
+    """As `folder_beside` with `several`; what a killed process left of another such folder goes, with a warning.
+
+    Each has a lock beside it for as long as its process lives, so that those of other machines are told apart too.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in sorted(path.parent.glob(f".{glob.escape(path.name)}.writing-*{_LOCK}")):
+        with contextlib.suppress(OSError), locked(left, patience=0):  # held by a living one, or on no locks
+            folder = left.with_name(left.name.removesuffix(_LOCK))
+            if folder.exists():
+                logger.warning("%s, which a process that was killed had left, is removed", folder)
+                shutil.rmtree(folder)
+            left.unlink()
+    with contextlib.ExitStack() as stack:
+        folder = path.with_name(f".{path.name}.writing{_suffix()}")
+        lock = folder.with_name(f"{folder.name}{_LOCK}")
+        with contextlib.suppress(LockRefusedError):  # then nobody can tell, and it stays if this process is killed
+            stack.enter_context(locked(lock))
+        stack.callback(lock.unlink, missing_ok=True)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.mkdir()
+        yield folder
 
 
 def replace_folder(whole: Path, folder: Path, *, durable: bool = False) -> None:
