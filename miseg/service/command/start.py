@@ -117,6 +117,7 @@ def prepare(
         if "train" in splits and workers == 1:
             check_batch_norm(experiment, workers, shared=False)
     storage, decoded_bytes = options.root, options.decoded_bytes
+    uri = mlflow_runs.tracking_uri(storage, options.offline)
     check_writable(storage)
     data = packed(experiments[0].data, storage)
     dataset = PackedDataset.open(data)
@@ -125,7 +126,6 @@ def prepare(
     if "train" in splits:
         for line in dict.fromkeys(line for e in experiments for line in pretrained.sentences(e, dataset.info)):
             print(line, flush=True)
-    uri = mlflow_runs.tracking_uri(storage, options.offline)
     mlflow_runs.check(uri, storage)
     sender.sync(journal.journal_folder(storage), uri)
     copies.sync(storage, uri)
