@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from pyarrow import fs
 
 from miseg.data.storage import write_whole
-from miseg.files import folder_beside, replace_folder, replacing
+from miseg.files import LockRefusedError, folder_beside, locked, replace_folder, replacing
 
 
 def names(folder: Path) -> list[str]:
@@ -111,3 +114,73 @@ def test_a_file_of_any_storage_is_written_whole(tmp_path: Path, kind: str) -> No
         with system.open_input_stream(path) as file:
             assert file.read() == content
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["a.json"]
+
+
+# Locks
+
+
+def nfs(file, operation: int) -> None:
+    """As NFS has it: an exclusive lock needs a file that is open for writing."""
+    descriptor = file if isinstance(file, int) else file.fileno()
+    if operation & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    _flock(file, operation)
+
+
+def refusing(number: int) -> Callable[[object, int], None]:
+    def flock(file, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return flock
+
+
+_flock = fcntl.flock
+
+
+def test_a_lock_is_one_process_alone_also_where_locks_need_writing(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    with (
+        locked(tmp_path / "lock"),
+        pytest.raises(BlockingIOError, match="held by another"),
+        locked(tmp_path / "lock", patience=0.1),
+    ):
+        pass
+    with locked(tmp_path / "lock", patience=0):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(fcntl, "flock", refusing(number))
+    message = f"lock cannot be locked .{os.strerror(number)}"
+    with pytest.raises(LockRefusedError, match=message), locked(tmp_path / "lock", patience=0):
+        pass
+
+
+def test_a_lock_that_smb_says_another_has_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", refusing(errno.EACCES))
+    with pytest.raises(BlockingIOError), locked(tmp_path / "lock", patience=0.1):
+        pass
+    monkeypatch.setattr(fcntl, "flock", _flock)
+    with locked(tmp_path / "lock", patience=0):
+        pass
+
+
+def test_a_durable_folder_and_file_are_on_the_disk_before_their_names(tmp_path, monkeypatch):
+    """What a loss of power may not part: content, name, folder, in this order."""
+    done: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(tmp_path / "file", durable=True) as new:
+        new.write_text("whole")
+    assert done == [str(tmp_path / ".file.writing"), str(tmp_path)]
+    done.clear()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "a").write_text("a")
+    replace_folder(tmp_path / "new", tmp_path / "folder", durable=True)
+    assert done == [str(tmp_path / "new" / "a"), str(tmp_path / "new"), str(tmp_path)]

@@ -57,13 +57,13 @@ def listed(system: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
 
 
 def write_whole(system: fs.FileSystem, path: str, content: bytes) -> None:
-    """Write a file so that at every moment it is the one before or the new one.
+    """Write a file so that at every moment, and after a loss of power, it is the one before or the new one.
 
     Raises:
         OSError: it cannot be written; what was there before stays.
     """
     if is_local(system):
-        with replacing(Path(path)) as unfinished_file:
+        with replacing(Path(path), durable=True) as unfinished_file:
             unfinished_file.write_bytes(content)
         return
     # An object store shows an object once all of it is there, and renames by copying.

@@ -48,19 +48,24 @@ class Written:
     registered: list[str]
 
 
-def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> Written:
-    """Three trials, the last of them stopped early, and a confirmation of RMI and of BCE."""
+def tuning_of(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> Tuning:
     base = replace(tiny, steps=STEPS, validate_every=VALIDATE_EVERY)
     rivals = {"BCE": replace(base, method=BinaryCrossEntropy(UNet(2, "group"))), "RMI as published": base}
     point = spaces.region_mutual_information.point(base)
-    tuning = Tuning(
+    return Tuning(
         "tune-rmi-small", base, spaces.region_mutual_information, point, rivals, "RMI tuned", dataset.uri, str(folder),
         uri, Resources(1, 0, 1, 1), trials=3, confirm_seeds=1,
     )  # fmt: skip
+
+
+def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> Written:
+    """Three trials, the last of them stopped early, and a confirmation of RMI and of BCE."""
+    tuning = tuning_of(uri, dataset, tiny, folder)
+    base, rivals, point = tuning.base, tuning.rivals, tuning.default_point
     parent = record.open_run(tuning)
     rows = []
     for number in range(3):
-        config = point | {name: values[number] for name, values in RATES.items()}
+        config = dict(point) | {name: values[number] for name, values in RATES.items()}
         experiment = tuning.space(FixedTrial(config), base)
         steps = STEPS if number < 2 else VALIDATE_EVERY
         row = _train(tuning, parent, tables.describe(config), experiment, {}, dataset, steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import threading
 from collections import deque
@@ -13,7 +13,7 @@ from typing import Any
 
 from miseg.data.labels.drawings import Drawings
 from miseg.data.raster.grid import Grid
-from miseg.files import replacing
+from miseg.files import locked, replacing
 
 FILE = "labels.json"
 FORMAT = 1
@@ -52,11 +52,10 @@ class LabelStore:
         self.lock = threading.RLock()
         """Held while the labels change."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (folder / ".lock").open("w")
+        self._locked = contextlib.ExitStack()
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
+            self._locked.enter_context(locked(folder / ".lock", patience=0))
+        except BlockingIOError:
             raise ValueError(
                 f"{folder}: another labelling page has these labels: end it, or give another --out"
             ) from None
@@ -128,7 +127,7 @@ class LabelStore:
 
     def close(self) -> None:
         """Give the folder free."""
-        self._lock.close()
+        self._locked.close()
 
     def _check(self, revision: int) -> None:
         if revision != self.revision:

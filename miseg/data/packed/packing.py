@@ -25,7 +25,7 @@ from miseg.data.packed.chips import check_chip, encode_chip
 from miseg.data.packed.moments import Moments, scene_series, statistics
 from miseg.data.packed.shards import SCHEMA, WRITING, read_footer
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
-from miseg.files import folder_beside, replace_folder
+from miseg.files import owned_folder_beside, replace_folder, sync
 
 SIDECAR = "dataset.json"
 REJECTED = "rejected.jsonl"
@@ -79,7 +79,7 @@ def pack(
     if not splits or len(set(splits)) != len(splits):
         raise ValueError(f"splits = {', '.join(splits) or 'none'}: name at least one split, each once")
     check_target(out)
-    with folder_beside(out, several=True) as work:
+    with owned_folder_beside(out) as work:
         writer = _ShardWriter(work, source.info, min_size, shard_bytes)
         for split in splits:
             writer.write_split(split, source.samples(split))
@@ -271,11 +271,13 @@ def check_target(out: Path) -> None:
 
 
 def _move_into_place(work: Path, out: Path, replace: bool) -> None:
+    for path in (*work.iterdir(), work):
+        sync(path)  # a sidecar that a loss of power leaves without its shards would be a broken data set
     try:
         os.rename(work, out)
-        return
     except OSError:
         if not (out / SIDECAR).is_file():
             raise
-    if replace:
-        replace_folder(work, out)
+        if replace:
+            replace_folder(work, out)
+    sync(out.parent)

@@ -21,7 +21,9 @@ from typing import Any
 from pyarrow import fs
 
 from miseg.data.storage import file_system, is_local, listed, patiently
+from miseg.files import folder_beside, replace_folder
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
+from miseg.service.checkpoints.fencing import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +70,11 @@ class CheckpointStore:
     Args:
         folder: the run's folder, a path or a URI.
         keep_all: whether `add` leaves all that are there, and not only the best and the last.
+        writer: which of the run's writers `add` is called by; None where nobody else can write.
     """
 
-    def __init__(self, folder: str, keep_all: bool = False) -> None:
-        self.keep_all = keep_all
+    def __init__(self, folder: str, keep_all: bool = False, writer: Writer | None = None) -> None:
+        self.keep_all, self.writer = keep_all, writer
         self.system, self.folder = file_system(folder)
         self._local = is_local(self.system)
 
@@ -122,20 +125,36 @@ class CheckpointStore:
         """Keep the checkpoint of `step`, which `write` makes whole at the path it is given; remove what need not stay.
 
         Raises:
+            SupersededError: another process has taken up the run; what it has stays as it is.
             OSError: it could not be written; what was there before stays.
         """
         target = self.path(step)
-        if self._local:
-            write(Path(target))
-        else:
-            with tempfile.TemporaryDirectory() as beside:
-                folder = Path(beside) / "checkpoint"
-                write(folder)
-                self._upload(folder, target)
+        self._check()
+        try:
+            if self._local:
+                # Under a name of its own: another writer may be at the same step, and its sweep removes this.
+                with folder_beside(Path(target), several=True) as beside:
+                    write(beside / Path(target).name)
+                    self._check()
+                    replace_folder(beside / Path(target).name, Path(target), durable=True)
+            else:
+                with tempfile.TemporaryDirectory() as beside_name:
+                    folder = Path(beside_name) / "checkpoint"
+                    write(folder)
+                    self._check()
+                    self._upload(folder, target)
+        except OSError:
+            self._check()  # whoever took the run up removes what another was writing
+            raise
+        self._check()
         try:
             self._sweep()
         except OSError as error:  # the next one removes it
             logger.warning("an earlier checkpoint in %s cannot be removed: %s", self.folder, error)
+
+    def _check(self) -> None:
+        if self.writer is not None:
+            self.writer.check()
 
     def _upload(self, folder: Path, target: str) -> None:
         self._remove(target)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fcntl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from miseg.files import replacing
+from miseg.files import locked, replacing
 from miseg.service.cluster import ray_internals
 
 if TYPE_CHECKING:
@@ -51,13 +50,12 @@ def changing(path: Path) -> Iterator[dict[str, Any]]:
 
     One process at a time changes it; `ray up`, which knows of no lock, puts its own in place of whatever is there.
     """
-    with Path(f"{path}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(Path(f"{path}.lock")):
         before = read(path)
         config = copy.deepcopy(before)
         yield config
         if config != before:
-            with replacing(path) as new:
+            with replacing(path, durable=True) as new:
                 new.write_text(yaml.safe_dump(config))
                 new.chmod(path.stat().st_mode)
 

@@ -190,7 +190,8 @@ class Exported:
         start_http_server(port, addr=host, registry=registry)
         targets.mkdir(parents=True, exist_ok=True)
         scrape_targets = [{"targets": [f"{host}:{port}"], "labels": {"job": "budget"}}]
-        (targets / "budget.json").write_text(json.dumps(scrape_targets))
+        with replacing(targets / "budget.json") as new:  # Prometheus may be reading it
+            new.write_text(json.dumps(scrape_targets))
 
     def put(self, ledger: Ledger, plan: BudgetPlan) -> None:
         """Export the current figures."""

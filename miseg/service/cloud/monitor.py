@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from miseg.files import replacing
 from miseg.resources import resource
 from miseg.service.cloud import programs
 from miseg.service.cloud.programs import LOOPBACK
@@ -132,8 +133,9 @@ def grafana_settings(arguments: Monitor, folder: Path, dashboards: Path) -> dict
     """Grafana's settings: on the loopback alone, where whoever gets there may look and nobody may change anything."""
     password = folder / "grafana-admin-password"
     if not password.exists():
-        password.touch(mode=0o600)
-        password.write_text(secrets.token_hex(24))
+        with replacing(password, durable=True) as new:
+            new.touch(mode=0o600)
+            new.write_text(secrets.token_hex(24))
     return {
         "GF_SERVER_HTTP_ADDR": LOOPBACK,
         "GF_SERVER_HTTP_PORT": str(arguments.grafana_port),

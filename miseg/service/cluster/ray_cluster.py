@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import shutil
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,6 +156,17 @@ def _start_here(show_workers: bool) -> None:
     folder = decoded_folder()
     remove_abandoned(folder.parent.parent.glob(f"session_*/{folder.name}"))
     atexit.register(_remove, folder)
+
+
+@contextlib.contextmanager
+def interrupt_handler_restored() -> Iterator[None]:
+    """Take away the handler for Ctrl-C that Train leaves in the process, which keeps its controller's process alive."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def free_abandoned() -> None:

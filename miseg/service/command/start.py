@@ -119,6 +119,7 @@ def prepare(
         if "train" in splits and workers == 1:
             check_batch_norm(experiment, workers, shared=False)
     storage, decoded_bytes = options.root, options.decoded_bytes
+    uri = mlflow_runs.tracking_uri(storage, options.offline)
     check_writable(storage)
     data = packed(experiments[0].data, storage)
     dataset = PackedDataset.open(data)
@@ -128,7 +129,6 @@ def prepare(
         sentences = (chain(pretrained.sentences(e, dataset.info), without_effect(e, dataset)) for e in experiments)
         for line in dict.fromkeys(chain.from_iterable(sentences)):
             print(line, flush=True)
-    uri = mlflow_runs.tracking_uri(storage, options.offline)
     mlflow_runs.check(uri, storage)
     sender.sync(journal.journal_folder(storage), uri)
     copies.sync(storage, uri)

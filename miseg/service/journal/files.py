@@ -1,22 +1,26 @@
 """Files of a journal: its entries, how far MLflow has them, and what MLflow refused.
 
 `<run_id>.jsonl` holds an entry a line, `<run_id>.sent` the bytes of it that MLflow has, `<run_id>/` files to upload,
-and `<run_id>.refused` the entries that MLflow would not take, with its reasons.
+`<run_id>.lock` is held by whoever sends, and `<run_id>.refused` has the entries that MLflow would not take, with its
+reasons.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import logging
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from miseg.files import replacing
+from miseg.files import locked, replacing, sync
 from miseg.service.tracking.connection import TrackingError
+
+logger = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
 
@@ -36,8 +40,8 @@ class Backlog(NamedTuple):
     """Since the oldest such entry was written."""
 
 
-def read(path: Path, offset: int, limit: int | None = None) -> tuple[list[Entry], int]:
-    """Whole entries of a journal from byte `offset`, at most `limit`, and the offset after them."""
+def read(path: Path, offset: int, limit: int | None = None, end: int | None = None) -> tuple[list[Entry], int]:
+    """Whole entries of a journal from byte `offset`, at most `limit`, before byte `end`; and the offset after them."""
     entries: list[Entry] = []
     if not path.exists():
         return entries, offset
@@ -45,6 +49,8 @@ def read(path: Path, offset: int, limit: int | None = None) -> tuple[list[Entry]
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n") or (limit is not None and len(entries) == limit):
+                break
+            if end is not None and offset >= end:
                 break
             entries.append(_parsed(line))
             offset += len(line)
@@ -68,16 +74,33 @@ def append(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def sent_offset(path: Path) -> int:
-    """Bytes of a journal that MLflow has."""
+    """Bytes of a journal that MLflow has; 0 where nobody knows, for what it has it is not sent again.
+
+    Nobody does where a loss of power left the note empty, or the journal shorter than the note says.
+    """
+    sent = path.with_suffix(".sent")
     try:
-        return int(path.with_suffix(".sent").read_text())
+        text = sent.read_bytes()
     except FileNotFoundError:
         return 0
+    size = path.stat().st_size if path.exists() else 0
+    if re.fullmatch(rb"[0-9]{1,18}\s*", text) and int(text) <= size:
+        return int(text)
+    logger.warning("%s does not say what MLflow has of %d bytes: each entry is compared with it", sent, size)
+    with contextlib.suppress(OSError):  # said once
+        note_sent(path, 0)
+    return 0
 
 
 def note_sent(path: Path, offset: int) -> None:
-    """Keep that MLflow has a journal up to byte `offset`."""
-    with replacing(path.with_suffix(".sent"), several=True) as sent:
+    """Keep that MLflow has a journal up to byte `offset`; a loss of power leaves this, or what was kept before.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path.exists():
+        sync(path)  # or less of it than the note says may be left
+    with replacing(path.with_suffix(".sent"), durable=True, several=True) as sent:
         sent.write_text(str(offset))
 
 
@@ -111,17 +134,12 @@ def alone(path: Path, patience: float) -> Iterator[None]:
     """Be the one process, and thread, that sends a journal: two would log a model twice.
 
     Raises:
-        BusyError: another one is at it for more than `patience` seconds.
+        JournalInUseError: another one is at it for more than `patience` seconds.
+        LockRefusedError: the journal's file system refuses locks.
     """
-    until = time.monotonic() + patience
-    with path.open("rb") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise JournalInUseError(f"{path} is just being sent by another process") from None
-                time.sleep(0.05)
-        # Closing the file frees it, and so does the system where this process is killed.
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path.with_suffix(".lock"), patience))
+        except BlockingIOError:
+            raise JournalInUseError(f"{path} is just being sent by another process") from None
         yield

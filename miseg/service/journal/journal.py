@@ -14,9 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import requests
+
+from miseg.files import LockRefusedError
+from miseg.service.checkpoints.fencing import SupersededError, Writer
 from miseg.service.cluster import metrics
-from miseg.service.journal import copies
-from miseg.service.journal.files import Backlog, backlog, cut_torn_line, pending, read
+from miseg.service.journal import copies, generations
+from miseg.service.journal.files import Backlog, JournalInUseError, backlog, cut_torn_line, pending, read
 from miseg.service.journal.sender import Sender
 from miseg.service.tracking.connection import first_line
 
@@ -30,6 +34,9 @@ PAUSE = 0.5
 KEPT_AFTER = 30.0
 """Seconds that MLflow may be behind before what waits is copied to storage."""
 
+LOOK = 5.0
+"""Seconds between two looks for a later writer where storage is behind a network."""
+
 LONGEST_PAUSE = 30.0
 """Seconds between two tries of a server that does not answer, at most."""
 
@@ -42,7 +49,8 @@ def journal_folder(storage: str) -> str:
 class Journal:
     """Entries of one run, appended by the trainer and sent to MLflow by a thread of its own.
 
-    No call but `close` waits for MLflow.
+    No call but `close` waits for MLflow. Where another writer has taken up the run, whatever is logged raises
+    SupersededError and goes nowhere.
 
     Args:
         folder: where journals are kept; the run's is `<run_id>.jsonl`, with files to upload in `<run_id>/`.
@@ -50,6 +58,7 @@ class Journal:
         run_id: the MLflow run.
         storage: where `keep` puts copies, if that is no folder.
         labels: of the run's metrics; see `metrics.RUN`.
+        writer: which of the run's writers this process is; None for runs that have one alone.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class Journal:
         run_id: str,
         storage: str = "",
         labels: Mapping[str, str] | None = None,
+        writer: Writer | None = None,
     ) -> None:
         self.storage, self._copied = storage if "://" in storage else "", False
         self.folder, self.tracking_uri, self.run_id = Path(folder), tracking_uri, run_id
@@ -66,8 +76,8 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / f"{run_id}.jsonl"
         self.files = self.folder / run_id
+        self.writer, self._superseded, self._looked = writer, "", 0.0
         cut_torn_line(self.path)
-        self._last = self._last_steps()
         # Unbuffered: of what a full disk does not take, nobody else knows how much it took.
         self._file = self.path.open("ab", buffering=0)
         self._waiting: deque[bytes] = deque()  # lines that the disk does not take
@@ -76,6 +86,12 @@ class Journal:
         self._sender = Sender(self.path, tracking_uri, run_id)
         self._wake, self._closing, self._waited = threading.Event(), threading.Event(), threading.Event()
         self._failed = 0
+        self.problem = f"MLflow at {tracking_uri} does not answer in time"
+        """Why not all is sent, in words, where it is not."""
+        if writer is not None:
+            # Before the last steps are read: what an earlier writer adds from now on does not count.
+            self._append({"kind": generations.KIND, "step": writer.first_step})
+        self._last = self._last_steps()
         self._wake.set()  # for what an earlier process left
         self._thread = threading.Thread(target=self._send_loop, name=f"miseg-journal-{run_id[:8]}", daemon=True)
         self._thread.start()
@@ -100,6 +116,7 @@ class Journal:
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
         """Upload a copy of the file `path` to `folder` of the run's artifacts."""
+        self.check()
         name = f"{time.time_ns()}-{Path(path).name}"
         self.files.mkdir(exist_ok=True)
         shutil.copyfile(path, self.files / name)
@@ -120,6 +137,27 @@ class Journal:
     def end(self, status: str, reason: str) -> None:
         """Close the run as of now: FINISHED, FAILED or KILLED, with the tag `miseg.ended` to say why."""
         self._append({"kind": "end", "status": status, "tags": {"miseg.ended": reason[:4000]}})
+
+    def check(self) -> None:
+        """Go on if no later writer has taken up the run.
+
+        Raises:
+            SupersededError: one has. Storage behind a network is asked by the thread that sends, now and then.
+        """
+        if self._superseded:
+            raise SupersededError(self._superseded)
+        if self.writer is not None and self.writer.local:
+            self._look(self.writer)
+            if self._superseded:
+                raise SupersededError(self._superseded)
+
+    def _look(self, writer: Writer) -> None:
+        try:
+            writer.check(patience=0)
+        except SupersededError as error:
+            self._superseded = str(error)
+        except OSError:  # what is written next says so
+            pass
 
     def keep(self) -> None:
         """Copy to storage what MLflow has not taken for a while: this machine may be lost. Warns where it cannot."""
@@ -157,14 +195,14 @@ class Journal:
         done = not self._thread.is_alive() and not pending(self.path) and not self._waiting
         if not done:
             self._copied = True
-            logger.warning(
-                "MLflow at %s did not take all of run %s; %s keeps it", self.tracking_uri, self.run_id, self.path
-            )
+            logger.warning("%s: not all of run %s is there; %s keeps it", self.problem, self.run_id, self.path)
         self.keep()
         return done
 
     def _append(self, entry: dict[str, Any]) -> None:
-        line = json.dumps(entry | {"time": time.time_ns() // 1_000_000}, allow_nan=True) + "\n"
+        self.check()
+        stamp = {} if self.writer is None else generations.stamp(self.writer)
+        line = json.dumps(entry | stamp | {"time": time.time_ns() // 1_000_000}, allow_nan=True) + "\n"
         with self._lock:
             waited = bool(self._waiting)
             self._waiting.append(line.encode())
@@ -196,7 +234,7 @@ class Journal:
     def _last_steps(self) -> dict[str, int]:
         """The last step of every metric here; what another machine logged, the sender leaves out."""
         last: dict[str, int] = {}
-        for entry in read(self.path, 0)[0]:
+        for entry in generations.Counting(self.path)(read(self.path, 0)[0]):
             if entry["kind"] == "metrics":
                 for key in entry["values"]:
                     last[key] = max(entry["step"], last.get(key, -1))
@@ -208,6 +246,9 @@ class Journal:
             self._wake.wait()
             self._wake.clear()
             closing = self._closing.is_set()
+            if self.writer is not None and not self.writer.local and time.monotonic() - self._looked > LOOK:
+                self._looked = time.monotonic()
+                self._look(self.writer)
             try:
                 self._measure()
                 self._sender.send()
@@ -221,16 +262,22 @@ class Journal:
                 self._failed += closing
                 delay = min(delay * 2, LONGEST_PAUSE)
                 metrics.add("miseg_tracking_failures", self.labels)
-                logger.warning(
-                    "MLflow at %s does not answer (%s); trying again in %.0f s",
-                    self.tracking_uri, first_line(error), delay,
-                )  # fmt: skip
+                self._note_problem(error)
+                logger.warning("%s; trying again in %.0f s", self.problem, delay)
                 # A wake-up for every step would turn the pause into a storm of requests; who closes waits for the end.
                 if not closing:
                     self._closing.wait(delay)
                 elif self._waited.wait(min(delay, 2.0)):
                     time.sleep(delay)
                 self._wake.set()
+
+    def _note_problem(self, error: Exception) -> None:
+        # The library that asks a server has errors of its own that are files' errors to Python.
+        of_file = isinstance(error, OSError) and error.filename and not isinstance(error, requests.RequestException)
+        if of_file or isinstance(error, LockRefusedError | JournalInUseError):
+            self.problem = f"{self.path} cannot be sent to MLflow at {self.tracking_uri} ({error})"
+        else:
+            self.problem = f"MLflow at {self.tracking_uri} does not answer ({first_line(error)})"
 
     def _measure(self) -> None:
         """Before each sending too: one that hangs would else hide what waits."""

@@ -19,6 +19,7 @@ from mlflow.entities import Metric, RunTag
 
 from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
+from miseg.service.journal import generations
 from miseg.service.journal.files import (
     UNREADABLE,
     Entry,
@@ -70,6 +71,7 @@ class Sender:
         self.path, self.tracking_uri, self.run_id = path, tracking_uri, run_id
         self._latest: dict[str, int] | None = None
         self._there: dict[str, set[int]] = {}
+        self._counting, self._counted = generations.Counting(path), 0
 
     def send(self, patience: float = 30.0) -> int:
         """Send what MLflow does not have; the number of entries that were sent or set aside.
@@ -78,7 +80,8 @@ class Sender:
             patience: seconds to wait for another process that is just sending it.
 
         Raises:
-            BusyError: that process goes on.
+            JournalInUseError: that process goes on.
+            LockRefusedError: the journal's file system refuses locks.
             Exception: whatever the MLflow client raises when the server does not answer; what was sent stays sent.
         """
         count = 0
@@ -88,15 +91,20 @@ class Sender:
             offset = sent_offset(self.path)
             client = MlflowClient(self.tracking_uri)
             while True:
+                if self._counted != offset:  # another sent some, or what was read could not be sent
+                    self._counting = generations.Counting(self.path, offset)
                 entries, after = read(self.path, offset, BATCH)
                 if not entries:
                     return count
+                self._counted = -1
+                counting = self._counting(entries)
                 try:
-                    self._deliver(client, entries)
+                    self._deliver(client, counting)
                 except Exception:
                     if not self._answers(client):
                         raise
-                    self._send_each(client, offset, entries)
+                    self._send_each(client, offset, counting)
+                self._counted = after
                 try:
                     note_sent(self.path, after)
                 except OSError as error:  # of a full disk: what was sent is sent again, which changes nothing
@@ -108,6 +116,7 @@ class Sender:
         self._deliver(MlflowClient(self.tracking_uri), entries)
 
     def _deliver(self, client: MlflowClient, entries: Sequence[Entry]) -> None:
+        entries = self._of_now(client, entries)
         metrics = [
             Metric(key, value if math.isfinite(value) else math.nan, entry["time"], entry["step"])
             for entry in entries
@@ -133,6 +142,26 @@ class Sender:
                 self._end(client, entry)
             elif entry["kind"] == UNREADABLE:
                 raise RefusedError("this line of the journal is damaged")
+
+    def _of_now(self, client: MlflowClient, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those that count though the run may have been taken up elsewhere; MLflow is told of a new generation."""
+        if not any(generations.of(entry) or entry["kind"] == "end" for entry in entries):
+            return entries
+        tags = client.get_run(self.run_id).data.tags
+        known, latest = generations.in_tags(tags), generations.latest_begun(entries)
+        if latest is not None and (known is None or latest.generation > known.generation):
+            # Before the steps that the server has are read: a sender of an earlier one adds none from now on.
+            client.set_tag(self.run_id, generations.TAG, latest.tag)
+        begun = [begin for begin in (known, latest) if begin is not None]
+        if not begun:
+            return entries
+        rest = list(entries) if known is None else [known.rest(entry, tags) for entry in entries]
+        if known is not None and rest != list(entries) and generations.has(self.path, known.generation):
+            # A writer of this journal knew what is before its own line, and logs none of it again.
+            rest = list(entries)
+        last = max(begun, key=lambda begin: begin.generation)
+        ends = (last.rest(entry, tags) if entry["kind"] == "end" else entry for entry in entries)
+        return [entry for entry, end in zip(rest, ends, strict=True) if entry is not None and end is not None]
 
     def _is_new(self, client: MlflowClient, key: str, step: int) -> bool:
         """Whether the server lacks the metric at this step; another machine may have logged it."""
@@ -162,6 +191,9 @@ class Sender:
 
         saved = next((saved for saved in CheckpointStore(entry["folder"]).all() if saved.step == entry["step"]), None)
         if saved is None:
+            logged = [model for model in models.of_run(self.tracking_uri, self.run_id) if model.name == entry["role"]]
+            if any(int(model.tags.get(models.STEP_TAG, -1)) >= entry["step"] for model in logged):
+                return  # it was sent before, and its checkpoint has gone since
             raise RefusedError(f"there is no checkpoint of step {entry['step']} in {entry['folder']}")
         try:
             with saved.as_directory() as folder:
@@ -176,9 +208,6 @@ class Sender:
         registry.register(self.tracking_uri, self.run_id, entry["name"], entry["metric"], entry["tags"])
 
     def _end(self, client: MlflowClient, entry: Entry) -> None:
-        ended = client.get_run(self.run_id).data.tags.get(ENDED_TAG, "0")
-        if int(ended) > entry["time"]:
-            return  # the run was taken up again, and ended, while this entry waited on another machine
         tags = entry["tags"] | {ENDED_TAG: str(entry["time"])}
         client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         client.set_terminated(self.run_id, entry["status"], entry["time"])

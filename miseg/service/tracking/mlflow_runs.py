@@ -5,6 +5,7 @@ Experiment `miseg/<data>`; a tuning is a parent run, each trial a child. Paramet
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from miseg.files import locked
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError, patiently, reachable, unreachable
@@ -28,9 +30,12 @@ from miseg.service.tracking.description import code_tags, parameters
 from miseg.service.tracking.mlflow_experiments import ensure_experiment, experiment_name
 from miseg.service.tracking.queries import RUN_KEY, runs_named
 from miseg.service.tracking.run_store import RunDetails, RunStore
-from miseg.service.tracking.sqlite_store import check_store
+from miseg.service.tracking.sqlite_store import check_place, check_store
 
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+MAKING = 120.0
+"""Seconds that another process may take to make a local store."""
 
 FAILURE_PATIENCE = 60.0
 """Seconds that a failure waits for MLflow before it is told."""
@@ -68,14 +73,19 @@ def tracking_uri(storage: str, offline: bool = False) -> str:
     """$MLFLOW_TRACKING_URI, or the SQLite store under `storage`; `offline` the store of what is sent later.
 
     Raises:
-        ValueError: offline, and the storage is no folder; or as `take_login`.
+        ValueError: offline, and the storage is no folder; a folder in which MLflow cannot have a database; or as
+            `take_login`.
     """
     take_login()
     if offline:
         if "://" in storage:
             raise ValueError(f"--offline: runs are recorded in a folder until they are sent, not in {storage}")
-        return f"sqlite:///{Path(storage).expanduser().resolve()}/{OFFLINE}/mlflow.db"
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(storage).expanduser().resolve()}/mlflow.db"
+    elif uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    path = Path(storage).expanduser().resolve() / (OFFLINE if offline else "") / "mlflow.db"
+    if "://" not in storage:
+        check_place(path)
+    return f"sqlite:///{path}"
 
 
 def check(uri: str, storage: str) -> None:
@@ -84,15 +94,23 @@ def check(uri: str, storage: str) -> None:
     Raises:
         TrackingError: it does not.
     """
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_store(path)
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    try:
-        MlflowClient(uri).search_experiments(max_results=1)
-    except UNREACHABLE as error:
-        raise unreachable(uri, error) from error
+    with contextlib.ExitStack() as stack:
+        if uri.startswith("sqlite:///"):
+            path = Path(uri.removeprefix("sqlite:///"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+            # Two that make its tables at the same moment spoil it for each other.
+            try:
+                stack.enter_context(locked(path.with_name(f".{path.name}.lock"), MAKING))
+            except BlockingIOError as error:
+                raise TrackingError(f"{path} is being made by another process for over {MAKING:.0f} s") from error
+            except OSError:  # of what can only be read nothing is made
+                pass
+            check_store(path)
+        try:
+            MlflowClient(uri).search_experiments(max_results=1)
+        except UNREACHABLE as error:
+            raise unreachable(uri, error) from error
 
 
 def open_run(store: RunStore, experiment: str, name: str, details: RunDetails | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 from contextlib import closing
@@ -15,8 +16,30 @@ MAGIC = b"SQLite format 3\0"
 PATIENCE = 20.0
 """Seconds that another program may hold the store's lock."""
 
+LONGEST_PATH = 490
+"""Bytes of a store's path, at most: SQLite takes 512, with the end of its journal's name."""
+
 SCHEMA = "alembic_version"
 """Table that holds the version of MLflow's schema."""
+
+
+def check_place(path: Path) -> None:
+    """Raise ValueError where MLflow would not find its store at `path` again, or SQLite not open it.
+
+    Args:
+        path: the SQLite file, which need not be there.
+    """
+    # What reads the store's URI takes `?` for the end of the path, and undoes %41.
+    if marks := sorted({mark for mark in "?%" if mark in str(path)}):
+        raise ValueError(
+            f"storage {path.parent}: MLflow cannot keep its store under a path with {' and '.join(marks)}: give "
+            "another --storage or $MISEG_STORAGE, or set MLFLOW_TRACKING_URI to a server's address"
+        )
+    if (length := len(os.fsencode(path))) > LONGEST_PATH:
+        raise ValueError(
+            f"storage {str(path)[:60]}…: the path of MLflow's store has {length} bytes, and SQLite takes "
+            f"{LONGEST_PATH}: give a --storage or $MISEG_STORAGE of a shorter path"
+        )
 
 
 def check_store(path: Path) -> None:

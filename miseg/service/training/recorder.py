@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 import time
@@ -37,7 +38,7 @@ class Recorder:
 
     Args:
         dataset: what is trained on.
-        store: where checkpoints stay.
+        store: where checkpoints stay; its writer, if it has one, is also the journal's.
         tracking: the journal's `folder`, `tracking_uri` and `run_id`, and the `labels` of the run's metrics.
         when_storage_fails: see `StorageFailures`.
     """
@@ -50,13 +51,23 @@ class Recorder:
         when_storage_fails: WhenStorageFails = "continue",
     ) -> None:
         self.dataset, self.store = dataset, store
-        self.journal = Journal(**tracking)
+        self.journal = Journal(**tracking, writer=store.writer)
         self._monitor = system_metrics.start(self.journal)
         self._aside = BackgroundWriter()
         self._failures = StorageFailures(when_storage_fails, self._storage_failed)
         self._tried = threading.Event()
         self._tried.set()
         self.metrics = RunMetrics(self.journal.labels, self.journal.run_id)
+
+    def check(self) -> None:
+        """Go on if no other process has taken up the run.
+
+        Raises:
+            SupersededError: one has.
+        """
+        if self.store.writer is not None:
+            with contextlib.suppress(OSError):  # storage that fails says so when a checkpoint is written
+                self.store.writer.check(patience=0)
 
     def step(self, record: StepRecord) -> None:
         """Keep a step's losses, or say that it was left out: to the user and as the tag `miseg.skipped`."""

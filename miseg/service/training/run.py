@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
-from miseg.recipes.experiment import Experiment
+from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
@@ -57,6 +57,20 @@ class TrainingRun:
     def folder(self) -> str:
         """The run's folder in storage."""
         return f"{self.storage}/runs/{self.name}"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Settings that its workers are given, with a generation and where they log."""
+        return {
+            "experiment": to_dict(self.experiment),
+            "data": self.data,
+            "folder": self.folder,
+            "keep_all": self.keep_all,
+            "when_storage_fails": self.when_storage_fails,
+            "threads": self.resources.threads,
+            "decoded_bytes": self.resources.decoded_bytes,
+            "selection": self.selection,
+        }
 
     @property
     def labels(self) -> dict[str, str]:

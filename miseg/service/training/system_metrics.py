@@ -6,6 +6,7 @@ import time
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from miseg.service.checkpoints.fencing import SupersededError
 from miseg.service.journal.journal import Journal
 
 
@@ -29,7 +30,10 @@ class SystemMetrics(SystemMetricsMonitor):
         while not self._shutdown_event.is_set():
             self.collect_metrics()
             if not self._shutdown_event.wait(self.sampling_interval):
-                self.publish_metrics(self.aggregate_metrics())
+                try:
+                    self.publish_metrics(self.aggregate_metrics())
+                except SupersededError:  # which the training says
+                    return
 
     def publish_metrics(self, metrics: dict[str, float]) -> None:
         """Log a sample."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,11 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, scores_text, validation_metric
-from miseg.recipes.experiment import to_dict
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.fencing import Generation, SupersededError, Writer
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.preemption import Notice, PreemptedError
+from miseg.service.journal import generations
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import send_pending
 from miseg.service.tracking import mlflow_runs, queries
@@ -60,6 +59,7 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
                 metrics.add("miseg_faults", run.labels | {"kind": "controller"})
                 print(f"the controller of {run.name} died and is started again: {first_line(error)}", flush=True)
                 ray_cluster.free_abandoned()
+                config["generation"] = list(_driver(run, config).again().generation)
 
     def once(config: dict[str, Any]) -> str:
         trainer = _trainer(run.resources.workers)(
@@ -77,7 +77,7 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
                 callbacks=list(callbacks),
             ),
         )
-        with _interrupt_handler_restored():
+        with ray_cluster.interrupt_handler_restored():
             try:
                 return str(getattr(trainer.fit(), "return_value", FINISHED))
             except SystemExit:  # Train's answer to Ctrl-C
@@ -125,42 +125,31 @@ def _fit(run: TrainingRun, train: Callable[[dict[str, Any]], str]) -> TrainingOu
     opening = f"opening run {run.name}"
     if (done := mlflow_runs.patiently(run.tracking_uri, opening, partial(finished, run))) is not None:
         return done
-    opened = partial(
-        mlflow_runs.open_experiment_run,
-        run.store,
-        run.experiment,
-        run.name,
-        dataset.fingerprint,
-        RunDetails(
-            run.display,
-            run.parent,
-            tags={"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {}),
-        ),
-    )
+    tags = {"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {})
+    details = RunDetails(run.display, run.parent, tags=tags)
+    opened = partial(mlflow_runs.open_experiment_run, run.store, run.experiment, run.name, dataset.fingerprint, details)
     run_id = mlflow_runs.patiently(run.tracking_uri, opening, opened)
-    config = {
-        "experiment": to_dict(run.experiment),
-        "data": run.data,
-        "folder": run.folder,
-        "keep_all": run.keep_all,
-        "when_storage_fails": run.when_storage_fails,
-        "threads": run.resources.threads,
-        "decoded_bytes": run.resources.decoded_bytes,
-        "selection": run.selection,
+    config = run.config | {
+        "generation": list(_drive(run, run_id).generation),
         "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id}
         | {"storage": run.storage, "labels": run.labels},
     }
     try:
         ended = train(config)
-    except PreemptedError:
+    except (PreemptedError, SupersededError):
         raise  # it goes on elsewhere, as this run
     except KeyboardInterrupt:
         mlflow_runs.interrupt_run(run.tracking_uri, run_id, f"--name {run.name} continues")
         raise
     except Exception as error:
-        finish(run, run_id, "FAILED", first_line(error))
+        finish(run, run_id, "FAILED", first_line(error), _driver(run, config))
         raise
-    return finish(run, run_id, "FINISHED" if ended == FINISHED else "FAILED", ended)
+    return finish(run, run_id, "FINISHED" if ended == FINISHED else "FAILED", ended, _driver(run, config))
+
+
+def _drive(run: TrainingRun, run_id: str) -> Writer:
+    path = Path(journal_folder(run.storage)) / f"{run_id}.jsonl"
+    return generations.drive(run.folder, path, run.tracking_uri, run_id)
 
 
 def _trainer(workers: int) -> Callable[..., Any]:
@@ -175,17 +164,6 @@ def _trainer(workers: int) -> Callable[..., Any]:
     from ray.train.torch import TorchTrainer
 
     return TorchTrainer
-
-
-@contextlib.contextmanager
-def _interrupt_handler_restored() -> Iterator[None]:
-    """Train leaves a handler for Ctrl-C in the process, which keeps the controller's process alive: take it away."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
 
 
 def finished(run: TrainingRun) -> TrainingOutcome | None:
@@ -240,14 +218,32 @@ def recorded(run: TrainingRun) -> entities.Run | None:
     return mlflow_run
 
 
-def finish(run: TrainingRun, run_id: str, status: str, ended: str) -> TrainingOutcome:
+def _driver(run: TrainingRun, config: Mapping[str, Any]) -> Writer:
+    """The driver whose workers are given `config`."""
+    return Writer(run.folder, Generation(*config["generation"]))
+
+
+def finish(run: TrainingRun, run_id: str, status: str, ended: str, writer: Writer | None = None) -> TrainingOutcome:
     """Close a run: send what is waiting, keep its best and last checkpoint as models, say why it ended.
 
     What MLflow does not take now waits in the run's journal: the training is done whatever becomes of the server.
+
+    Args:
+        run: the training.
+        run_id: its MLflow run.
+        status: FINISHED, FAILED or KILLED.
+        ended: why.
+        writer: the driver of the training; None to close what another drove, which may write no more then.
+
+    Raises:
+        SupersededError: another process has taken up the run, and closes it.
     """
+    writer = writer or _drive(run, run_id)
+    with contextlib.suppress(OSError):
+        writer.check()
     store = CheckpointStore(run.folder)
     by_role = {role: saved for role, saved in (("best", store.best()), ("last", store.last())) if saved is not None}
-    journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage, run.labels)
+    journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage, run.labels, writer)
     if "last" in by_role:
         # How far it got, as a column that runs are sorted by.
         journal.metrics(by_role["last"].step, {"step": by_role["last"].step})
@@ -256,7 +252,7 @@ def finish(run: TrainingRun, run_id: str, status: str, ended: str) -> TrainingOu
     journal.end(status, ended)
     if not journal.close(CLOSING_TIMEOUT):
         print(
-            f"MLflow at {run.tracking_uri} does not answer: run {run_id} is closed by the next job that finds it back, "
+            f"{journal.problem}: run {run_id} is closed by the next job that finds it back, "
             f"or by `miseg sync`; until then {journal.path} keeps what is missing",
             flush=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -18,9 +19,10 @@ from ray.train.torch import get_device
 from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment, from_dict
-from miseg.service.checkpoints import checkpoint
+from miseg.service.checkpoints import checkpoint, fencing
 from miseg.service.checkpoints.checkpoint_files import MANIFEST
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.fencing import Generation, SupersededError, Writer
 from miseg.service.checkpoints.storage_failures import StorageError
 from miseg.service.cluster.metrics import Waited
 from miseg.service.cluster.preemption import Notice, PreemptedError
@@ -86,6 +88,7 @@ def _nodes(world: int) -> list[str]:
 def _train(config: dict[str, Any], report: Report, device: torch.device, notice: Notice, checkpoint_first: bool) -> str:
     experiment: Experiment = from_dict(config["experiment"])
     dataset = decoded_cache.keeping(PackedDataset.open(config["data"]), experiment, config["decoded_bytes"])
+    writer = _writer(config)
     store = CheckpointStore(config["folder"], config["keep_all"])
     with store.latest() as resumed:
         loop = Loop(experiment, ingest.task_of(dataset), device, pretrained=resumed is None)
@@ -93,6 +96,8 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
         if resumed is not None:
             checkpoint.load(resumed, loop)
             validated = "score" in json.loads((resumed / MANIFEST).read_text())["metrics"]
+    if writer is not None:
+        store.writer = dataclasses.replace(writer, first_step=loop.step)
     storage_fails = config["when_storage_fails"]
     recorder = Recorder(dataset, store, config["tracking"], storage_fails) if loop.rank == 0 else None
     if recorder is not None and resumed is not None:
@@ -111,12 +116,29 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
             recorder.metrics.fault("non_finite_loss")
         report({"step": loop.step, "mean_iou": 0.0, "score": -math.inf})
         return str(error)
+    except SupersededError as error:
+        print(error, flush=True)
+        raise
     except StorageError as error:
         # Workers that started again would meet the same storage, and train the same steps again.
         return str(error)
     finally:
         if recorder is not None:
             recorder.close()
+
+
+def _writer(config: dict[str, Any]) -> Writer | None:
+    """Rank 0's; from then on the run's checkpoints are not another's to change, which every rank waits for.
+
+    Raises:
+        SupersededError: another process has taken up the run.
+    """
+    writer = None
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        writer = fencing.work(config["folder"], Generation(*config["generation"]))
+    if dist.is_initialized():
+        dist.barrier()
+    return writer
 
 
 def _after_checkpoint(recorder: Recorder, report: Report) -> Report:
@@ -164,6 +186,8 @@ class _Training:
             self.recorder.finish()
 
     def _validate(self) -> None:
+        if self.recorder is not None:
+            self.recorder.check()
         self.report(validate(self.loop, self.dataset, self.recorder, self.selection, self._watched))
 
     def _watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from mlflow import MlflowClient
 
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.plan import PLAN
+from miseg.service.checkpoints.fencing import Writer
+from miseg.service.journal import generations
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs, queries, registry, views
 from miseg.service.tracking.description import parameter_name
@@ -50,9 +53,21 @@ def open_run(tuning: Tuning) -> str:
     run_id = mlflow_runs.patiently(tuning.tracking_uri, f"opening tuning {tuning.name}", opened)
     begun = partial(resuming.log, tuning.tracking_uri, run_id, tuning)
     mlflow_runs.patiently(tuning.tracking_uri, f"the settings of {tuning.name}", begun)
+    mlflow_runs.patiently(tuning.tracking_uri, f"taking up {tuning.name}", partial(_take_up, tuning, run_id))
     viewed = partial(views.save, tuning.tracking_uri, run_id)
     mlflow_runs.patiently(tuning.tracking_uri, f"the view of {tuning.name}", viewed)
     return run_id
+
+
+def _take_up(tuning: Tuning, run_id: str) -> None:
+    """Count this opening: an end that an earlier one logged, and that waits on another machine, ends it no more."""
+    taken = generations.Begun(_drive(tuning, run_id).generation)
+    MlflowClient(tuning.tracking_uri).set_tag(run_id, generations.TAG, taken.tag)
+
+
+def _drive(tuning: Tuning, run_id: str) -> Writer:
+    path = Path(journal_folder(tuning.storage)) / f"{run_id}.jsonl"
+    return generations.drive(f"{tuning.folder}/{tuning.name}", path, tuning.tracking_uri, run_id)
 
 
 def name_rows(tuning: Tuning, parent: str, confirmation: pd.DataFrame) -> None:
@@ -97,7 +112,8 @@ def record(
 ) -> None:
     """Keep the tables and close the parent run; a server that is away gets them later, and the user sees them now."""
     labels = tuning.labels | {"run": tuning.name}
-    journal = Journal(journal_folder(tuning.storage), tuning.tracking_uri, parent, labels=labels)
+    writer = _drive(tuning, parent)
+    journal = Journal(journal_folder(tuning.storage), tuning.tracking_uri, parent, labels=labels, writer=writer)
     tables = {"trials": trials, "confirmation": confirmation}
     for score, table in summaries(confirmation).items():
         tables["summary" if score == "mean_iou" else f"summary-{score.replace('/', '-')}"] = table
@@ -113,4 +129,4 @@ def record(
     journal.tags({"mlflow.note.content": description.finished(tuning, trials, confirmation, models, concurrent)})
     journal.end("FINISHED", FINISHED)
     if not journal.close(train.CLOSING_TIMEOUT):
-        print(f"MLflow at {tuning.tracking_uri} does not answer: `miseg sync` sends the tables later", flush=True)
+        print(f"{journal.problem}: `miseg sync` sends the tables later", flush=True)

@@ -1,12 +1,12 @@
 import io
 import json
+import logging
 import os
 import re
 import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,7 +259,8 @@ def test_packing_again_gives_the_same_bytes(tmp_path, tree):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["CamVid", "a", "b"]
 
 
-def test_a_killed_packing_leaves_no_half_data_set(tmp_path):
+def slow_packing(out: Path) -> subprocess.Popen:
+    """A process amid its packing to `out`."""
     script = (
         "import sys, time\n"
         "from miseg.data.packed.packing import pack\n"
@@ -268,16 +269,29 @@ def test_a_killed_packing_leaves_no_half_data_set(tmp_path):
         "    def samples(self, split):\n"
         "        for sample in super().samples(split):\n"
         "            yield sample; print('row', flush=True); time.sleep(0.05)\n"
-        f"pack(Slow({{'train': 500}}, height=16, width=16), {str(tmp_path / 'out')!r}, ['train'])"
+        f"pack(Slow({{'train': 500}}, height=16, width=16), {str(out)!r}, ['train'])"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    time.sleep(0.1)
-    assert not (tmp_path / "out").exists()
-    pack(Embedded({"train": 2}, height=16, width=16), tmp_path / "out", ["train"])
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    return process
+
+
+def test_a_killed_packing_leaves_no_half_data_set_and_the_next_removes_what_is_left(tmp_path, caplog):
+    with slow_packing(tmp_path / "out") as killed, slow_packing(tmp_path / "out") as living:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        left = {path.name for path in tmp_path.iterdir()}
+        assert len(left) == 4 and not (tmp_path / "out").exists(), "two folders, and the lock of each"
+        with caplog.at_level(logging.WARNING):
+            pack(Embedded({"train": 2}, height=16, width=16), tmp_path / "out", ["train"])
+        of_living = {path.name for path in tmp_path.iterdir()} - {"out"}
+        assert len(of_living) == 2 and of_living < left, "what a living process packs is its own"
+        assert "which a process that was killed had left, is removed" in caplog.text
+        living.send_signal(signal.SIGKILL)
+        living.wait()
     assert PackedDataset.open(tmp_path / "out").size("train") == 2
+    pack(Embedded({"train": 3}, height=16, width=16), tmp_path / "out", ["train"])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_nothing_else_is_overwritten(tmp_path):

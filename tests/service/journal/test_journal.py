@@ -232,20 +232,6 @@ def test_steps_that_two_machines_logged_are_there_once(uri: str, run_id: str, tm
     assert history(uri, run_id, "a") == [(step, float(step) if step < 5 else step + 0.5) for step in range(15)]
 
 
-def test_an_earlier_attempts_end_does_not_end_the_later_one(uri: str, run_id: str, tmp_path: Path, dead: str) -> None:
-    first = Journal(tmp_path / "first", dead, run_id)
-    first.end("FAILED", "the node was lost")
-    assert not first.close(timeout=0)
-    time.sleep(0.01)
-    second = Journal(tmp_path / "second", uri, run_id)
-    second.end("FINISHED", "finished")
-    assert second.close(timeout=60)
-    sync(tmp_path / "first", uri)
-    wait_for(lambda: not pending(first.path))
-    run = MlflowClient(uri).get_run(run_id)
-    assert run.info.status == "FINISHED" and run.data.tags["miseg.ended"] == "finished"
-
-
 def test_what_waits_on_a_machine_that_is_lost_is_in_storage(uri: str, run_id: str, tmp_path: Path, dead: str) -> None:
     storage, folder = f"file://{tmp_path}/bucket", tmp_path / "of the machine"
     (tmp_path / "file.txt").write_text("kept")

@@ -1,0 +1,144 @@
+"""Generations in a journal: lines of a writer that another had replaced before it wrote them do not count.
+
+A writer looks whether it was replaced before it writes, and may stand still between the look and the line. So its lines
+bear its generation, a new generation begins with a line of its own, and readers leave out what is superseded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlflow import MlflowClient
+
+from miseg.service.checkpoints import fencing
+from miseg.service.checkpoints.fencing import Generation, Writer
+from miseg.service.journal.files import Entry, read
+from miseg.service.tracking.connection import UNREACHABLE
+
+KIND = "generation"
+"""Kind of the entry that a generation begins with; `step` is where it goes on from, null for a driver."""
+
+TAG = "miseg.generation"
+"""Tag of a run: its latest generation, and the step that it went on from, as JSON."""
+
+
+class Begun(NamedTuple):
+    """The generation that a run was taken up by."""
+
+    generation: Generation
+    step: int | None = None
+
+    def rest(self, entry: Entry, tags: Mapping[str, str]) -> Entry | None:
+        """What counts of an entry of another journal, though the run may have been taken up since it was logged.
+
+        Its losses count up to the step from which the run went on, and its tags where nobody has set them since.
+
+        Args:
+            entry: of any kind.
+            tags: those that the run has.
+        """
+        generation, kind = of(entry), entry["kind"]
+        if generation is None:
+            return None if kind == "end" else entry  # of a version that counted none
+        if not self.generation.supersedes(generation) or kind in ("artifact", "register"):
+            return entry
+        if kind == "metrics" and (self.step is None or entry["step"] < self.step):
+            return entry
+        if kind == "metrics":  # a sample of the machine has its time as its step
+            values = {key: value for key, value in entry["values"].items() if key.startswith("system/")}
+        elif kind == "tags":
+            values = {key: value for key, value in entry["values"].items() if key not in tags}
+        else:
+            return None
+        return entry | {"values": values} if values else None
+
+    @property
+    def tag(self) -> str:
+        """For MLflow."""
+        return json.dumps({"generation": list(self.generation), "step": self.step})
+
+
+def stamp(writer: Writer) -> dict[str, Any]:
+    """What the lines of a writer bear."""
+    return {"generation": list(writer.generation)}
+
+
+def of(entry: Mapping[str, Any]) -> Generation | None:
+    """The generation of an entry's writer; None where it has none, as in a journal of before."""
+    match entry.get("generation"):
+        case [int() as attempt, str() as driver, int() as worker, str() as token]:
+            return Generation(attempt, driver, worker, token)
+        case _:
+            return None
+
+
+def begun(entry: Mapping[str, Any]) -> Begun | None:
+    """The generation that begins with an entry, or that a run's tag names; None where none does."""
+    generation, step = of(entry), entry.get("step")
+    return None if generation is None else Begun(generation, step if isinstance(step, int) else None)
+
+
+def in_tags(tags: Mapping[str, str]) -> Begun | None:
+    """The latest generation that a run's tags tell of; None for a run of before."""
+    try:
+        about = json.loads(tags.get(TAG, ""))
+    except (ValueError, RecursionError):
+        return None
+    return begun(about) if isinstance(about, dict) else None
+
+
+def latest_begun(entries: Iterable[Entry]) -> Begun | None:
+    """The latest generation that begins among entries; None where none does."""
+    beginnings = (begun(entry) for entry in entries if entry["kind"] == KIND)
+    return max((begin for begin in beginnings if begin), key=lambda begin: begin.generation, default=None)
+
+
+def has(path: Path, generation: Generation) -> bool:
+    """Whether a generation begins in the journal at `path`."""
+    return any(entry["kind"] == KIND and of(entry) == generation for entry in read(path, 0)[0])
+
+
+class Counting:
+    """Leaves out the lines of superseded writers, of entries that are read from a journal's beginning on.
+
+    Args:
+        path: the journal.
+        offset: bytes of it that were read before.
+    """
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self._latest: Generation | None = None
+        if offset:
+            self(read(path, 0, end=offset)[0])
+
+    def __call__(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those entries, which follow on what was read before, that count."""
+        counting = []
+        for entry in entries:
+            generation = of(entry)
+            if generation is not None:
+                if self._latest is not None and self._latest.supersedes(generation):
+                    continue
+                self._latest = max(self._latest or generation, generation)
+            counting.append(entry)
+        return counting
+
+
+def drive(folder: str, path: Path, tracking_uri: str, run_id: str) -> Writer:
+    """This process as the one that drives a run: see `fencing.drive`.
+
+    Args:
+        folder: the run's folder, a path or URI.
+        path: its journal. It and MLflow know of earlier attempts, should the folder have been removed.
+        tracking_uri: the MLflow server or store.
+        run_id: the MLflow run.
+    """
+    known = [generation.attempt for entry in read(path, 0)[0] if (generation := of(entry)) is not None]
+    with contextlib.suppress(*UNREACHABLE):
+        if tagged := in_tags(MlflowClient(tracking_uri).get_run(run_id).data.tags):
+            known.append(tagged.generation.attempt)
+    return fencing.drive(folder, max(known, default=0))
