@@ -32,7 +32,7 @@ CHOICES: dict[str, Range] = {
     "method.encoder.representation": Choice(REPRESENTATIONS, name="z"),
 }
 """Settings by which `P-similarity` differs from what its authors printed, for `miseg tune --space`. No default space
-has them, for a map by all terms takes several times as long."""
+has them, for with the default networks a map by all terms takes several times as long."""
 
 
 @register(
