@@ -39,7 +39,7 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
         # Deep InfoMax has one view, so nothing to swap, and its expectations are means.
         similar = config if isinstance(config, MutualInformationSimilarity) else None
         self.swap = similar is not None and similar.swap
-        self.negatives = "chip" if similar is None else similar.negatives
+        self.negatives = config.negatives
         self.sums = similar is not None and similar.reduction == "sum"
         self.all_terms = similar is not None and similar.terms == "all"
         features, size = config.encoder.features[1], config.encoder.local_size
