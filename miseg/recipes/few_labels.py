@@ -4,8 +4,8 @@ Commands start with `miseg train`, tables are by `miseg evaluate --run ID --poin
 
 For each place P of flanders, naip-landcover, naip-series, potsdam and potsdam-3 there are `P-similarity-as-published`
 (Sanchez et al. as they print it), `P-similarity` (a variant that learns faster and maps by one term of algorithm 2),
-`P-deep-infomax` and `P-autoencoder` (the baselines of Table 2 that learn), and `P-deep-infomax-as-published` (which tells
-a patch from those of other images, as Hjelm et al. do). Ablations as in Table 3 are
+`P-deep-infomax` and `P-autoencoder` (the baselines of Table 2 that learn), and `P-deep-infomax-as-published`, which
+tells a patch from those of other images, as Hjelm et al. do. Ablations as in Table 3 are
 `P-similarity-as-published-no-global`, `-no-l1`, `-no-jitter`, `-no-flip`, `-no-rotation`, `-no-shift`, `-no-swap` and
 `-no-swap-no-augmentation` (not of naip-series), and of the variant, for flanders and potsdam, `P-similarity-no-global`,
 `-no-local`, `-no-l1` and `-no-swap`. flanders has two more: `flanders-similarity-one-date` (both views of one date) and
