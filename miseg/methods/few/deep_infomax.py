@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,8 @@ class DeepInfoMaxMethod(MutualInformationSimilarityMethod):
             raise ValueError(f"{len(batch.images_NCHW)} patches in a worker's share of the batch: use an even number")
         local, z = self.encoder(torch.cat(views))
         # A rank that evaluates calls by itself.
-        among_all = partial(shuffled, views=len(views), across_ranks=self.training)
+        one_or_two: Literal[1, 2] = 1 if batch.views_NCHW is None else 2
+        among_all = partial(shuffled, views=one_or_two, across_ranks=self.training)
         unpaired = of_neighbours(z) if self.negatives == "chip" else among_all(z)
         totals, counts, scalars = self.information(local, z, unpaired)
         if self.of_prior is not None:
