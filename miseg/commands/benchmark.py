@@ -39,6 +39,7 @@ RowName = Literal[
     "map",
     "scene",
     "scene-terms",
+    "scene-terms-13",
     "scene-memory",
 ]
 
@@ -69,6 +70,7 @@ class Benchmark(JobOptions):
     crf: the dense CRF over val on 2 cores beside 1 and 4, images/s.
     map: 512 x 512 pixels from 60 labels by the literal algorithm (extrapolated from a few rows) beside ours, s;
     scene-terms: 256 x 256 pixels by all terms of algorithm 2 beside one, s of the processor;
+    scene-terms-13: the same with patches of 13 x 13 pixels in place of 9 x 9;
     scene, scene-memory: 512 x 512 by local information beside L1 between representations, s and MiB at the peak."""
     data: str = "camvid"
     """A name that `miseg prepare-data` knows, of 8-bit images, or the folder or URI of a packed data set."""

@@ -24,7 +24,8 @@ def run(arguments: Options) -> int:
     from miseg.service.tracking.claims import claimed
 
     uri, name = study.job.tracking_uri, study.plan.study
-    todo = plan.text(study.plan, record.done(uri, study.plan), study.devices)
+    done, confirmed = record.done(uri, study.plan), record.rows_confirmed(uri, study.plan)
+    todo = plan.text(study.plan, done, study.devices, confirmed)
     print(f"study {name}, to do:\n{todo}", flush=True)
     if arguments.plan:
         return 0

@@ -32,7 +32,7 @@ CHOICES: dict[str, Range] = {
     "method.encoder.representation": Choice(REPRESENTATIONS, name="z"),
 }
 """Settings by which `P-similarity` differs from what its authors printed, for `miseg tune --space`. No default space
-has them, for a map by all terms takes several times as long."""
+has them, for with the default networks a map by all terms takes several times as long."""
 
 
 @register(
@@ -129,10 +129,24 @@ class DeepInfoMax(MethodConfig):
     """Measure of nearness to labelled pixels: global or local mutual information, or L1 between representations."""
     neighbours: int = 1
     """Number of the nearest labelled pixels that vote, 1 or more."""
+    negatives: Literal["chip", "batch"] = field(default="chip", metadata=ADDED_LATER)
+    """Patches that a patch is told from: its neighbour in the batch, which is of the same chip; or any of the whole
+    batch, which is shuffled, as published."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         _check_information(self)
         _check_at_least_one(self, "hidden", "neighbours")
+
+    @property
+    def images_by(self) -> int | None:
+        """See `MethodConfig`: patches that are told from any of the batch need all of it."""
+        return self.micro_batch if self.negatives == "chip" else None
+
+    @property
+    def as_published(self) -> bool:
+        """See `MethodConfig`."""
+        return self.negatives == "batch"
 
 
 @register(

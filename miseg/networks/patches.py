@@ -9,7 +9,7 @@ patch and of its local map (p = P − 4).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -21,6 +21,10 @@ from miseg.networks.configs import PatchEncoder as PatchEncoderConfig
 
 TILE = 4096
 """Windows that one thread scores at once: few enough to stay in a core's cache, enough to hide what a call costs."""
+SCORED = 512
+"""Windows of labelled patches that a tile meets at once: more hide what a call costs, fewer stay in the cache."""
+FACTORS = 16
+"""Factors 1 + e^T of a product: in single precision the mean of softplus(T) over them may be up to 5.5."""
 
 
 class PatchEncoder(nn.Module):
@@ -166,24 +170,55 @@ class StatisticsNetwork(nn.Module):
         """
         with torch.autocast(representations_ND.device.type, enabled=False):
             windows_LPD = windows_LPD.to(self._weight_type)
+            representations_ND = representations_ND.to(self._weight_type)
+            patch = windows_LPD.shape[1]
+            if self.discriminator == "dot":
+                labels, scores_of = max(1, SCORED // patch), self._inner_products(windows_LPD)
+            else:
+                labels, scores_of = 1, self._scores_by_head(windows_LPD)
             means_LN = windows_LPD.new_empty(len(windows_LPD), len(representations_ND))
-            floors, added_LP1 = [], windows_LPD[..., :1]
-            if self.discriminator == "concatenate":
-                flat, added = self._floors(windows_LPD.flatten(0, 1))
-                floors, added_LP1 = flat, added.view(*windows_LPD.shape[:2], 1)
-            step, patch = 0, windows_LPD.shape[1]
-            for tile_TDn in _tiles(representations_ND.to(windows_LPD.dtype), TILE // 4):
-                for label, windows_PD in enumerate(windows_LPD):
-                    if self.discriminator == "dot":
-                        scores_TPn = (windows_PD / windows_PD.shape[1] ** 0.5) @ tile_TDn
-                        means_n = softplus(scores_TPn).mean(1).flatten()
-                    else:
-                        of_label = floors[label * patch : (label + 1) * patch]
-                        means_n = softplus(self._score_tile(tile_TDn, of_label).add_(added_LP1[label])).mean(0)
-                    part_n = means_LN[label, step : step + len(means_n)]
-                    part_n.copy_(means_n[: len(part_n)])
-                step += tile_TDn.shape[0] * tile_TDn.shape[2]
+            step = 0
+            for tile_TDn in _tiles(representations_ND, TILE // 4):
+                part_Ln = means_LN[:, step : step + tile_TDn.shape[0] * tile_TDn.shape[2]]
+                for first in range(0, len(windows_LPD), labels):
+                    scores_TlPn = scores_of(tile_TDn, slice(first, first + labels))
+                    means_lN = _means_of_softplus_(scores_TlPn).transpose(0, 1).flatten(1)
+                    part_Ln[first : first + labels] = means_lN[:, : part_Ln.shape[1]]
+                step += part_Ln.shape[1]
+            # A product that left the range of its type: few pairs, if any, whose softplus is taken one by one.
+            for label in means_LN.amax(1).isinf().nonzero().flatten().tolist():
+                for some in means_LN[label].isinf().nonzero().flatten().split(TILE // 16):
+                    scores_nP = self.score(windows_LPD[label], representations_ND[some, None])
+                    means_LN[label, some] = softplus(scores_nP).mean(1)
             return means_LN
+
+    def _inner_products(self, windows_LPD: Tensor) -> Callable[[Tensor, slice], Tensor]:
+        scaled_LPD = windows_LPD.contiguous() / windows_LPD.shape[2] ** 0.5
+        patch = windows_LPD.shape[1]
+        memory = windows_LPD.new_empty(0)
+
+        def scores(tile_TDn: Tensor, labels: slice) -> Tensor:
+            nonlocal memory
+            threads, _, width = tile_TDn.shape
+            of_labels_kD = scaled_LPD[labels].flatten(0, 1)
+            size = threads * len(of_labels_kD) * width
+            if len(memory) < size:
+                memory = tile_TDn.new_empty(size)  # the same for every tile, so that the cache holds it
+            scores_Tkn = memory[:size].view(threads, -1, width)
+            torch.bmm(of_labels_kD.expand(threads, -1, -1), tile_TDn, out=scores_Tkn)
+            return scores_Tkn.unflatten(1, (-1, patch))
+
+        return scores
+
+    def _scores_by_head(self, windows_LPD: Tensor) -> Callable[[Tensor, slice], Tensor]:
+        floors, added = self._floors(windows_LPD.flatten(0, 1))
+        patch = windows_LPD.shape[1]
+
+        def scores(tile_TDn: Tensor, labels: slice) -> Tensor:
+            windows = slice(labels.start * patch, labels.stop * patch)
+            return self._score_tile(tile_TDn, floors[windows]).add_(added[windows])[None].unflatten(1, (-1, patch))
+
+        return scores
 
     def _floors(self, few_LD: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Of the few that meet many: the floors of both ReLUs, and what is added to all their scores, [L, 1]."""
@@ -215,6 +250,20 @@ def _tiles(windows_ND: Tensor, size: int = TILE) -> Iterator[Tensor]:
     for part_kD in windows_ND.split(threads * size):
         padded = pad(part_kD, (0, 0, 0, -len(part_kD) % threads))
         yield padded.view(threads, -1, padded.shape[1]).transpose(1, 2).contiguous()
+
+
+def _means_of_softplus_(scores_TLPn: Tensor) -> Tensor:
+    """Means [T, L, n] over P of softplus; overwrites the scores. Infinite where a product of FACTORS overflows.
+
+    Σ log(1 + e^t) = log Π (1 + e^t): one logarithm for FACTORS scores. Every factor is at least 1, so that no product
+    vanishes, and its rounding is that of softplus near 1.
+    """
+    if scores_TLPn.device.type != "cpu":
+        # There softplus is one pass over memory, and that is what takes the time.
+        return softplus(scores_TLPn).mean(2)
+    factors_TLPn = scores_TLPn.exp_().add_(1)
+    logarithms = [some.prod(2).log_() for some in factors_TLPn.split(FACTORS, 2)]
+    return torch.stack(logarithms).sum(0).div_(scores_TLPn.shape[2])
 
 
 def _norm(config: PatchEncoderConfig, features: int) -> nn.Module:

@@ -110,7 +110,8 @@ DIFFERENCES: tuple[SettingsDifference, ...] = (
     SettingsDifference(
         "Sanchez",
         "The paper draws unpaired patches by shuffling the whole batch over all images; here a patch's partner is its "
-        "neighbour in the batch, which lies in the same chip. method.negatives=batch is the paper's.",
+        "neighbour in the batch, which lies in the same chip. method.negatives=batch is the paper's, and that of Deep "
+        "InfoMax.",
         (*_SIMILARITY, "*-deep-infomax"),
     ),
     SettingsDifference(
@@ -145,7 +146,7 @@ DIFFERENCES: tuple[SettingsDifference, ...] = (
         "Sanchez",
         "The paper draws the patches of a batch over all images; here 32 neighbours in a batch are of one pair of "
         "chips, so that a batch of 512 is of 16 pairs, and its shuffle meets the same chip for about one in 16.",
-        (_PUBLISHED_SIMILARITY,),
+        (_PUBLISHED_SIMILARITY, "*-deep-infomax-as-published"),
     ),
     SettingsDifference(
         "Sanchez",

@@ -4,10 +4,11 @@ Commands start with `miseg train`, tables are by `miseg evaluate --run ID --poin
 
 For each place P of flanders, naip-landcover, naip-series, potsdam and potsdam-3 there are `P-similarity-as-published`
 (Sanchez et al. as they print it), `P-similarity` (a variant that learns faster and maps by one term of algorithm 2),
-`P-deep-infomax` and `P-autoencoder` (the baselines of Table 2 that learn). Ablations as in Table 3 are
-`P-similarity-as-published-no-global`, `-no-l1`, `-no-jitter`, `-no-flip`, `-no-rotation`, `-no-shift` and `-no-swap`
-(not of naip-series), and of the variant, for flanders and potsdam, `P-similarity-no-global`, `-no-local`, `-no-l1` and
-`-no-swap`. flanders has two more: `flanders-similarity-one-date` (both views of one date) and
+`P-deep-infomax` and `P-autoencoder` (the baselines of Table 2 that learn), and `P-deep-infomax-as-published`, which
+tells a patch from those of other images, as Hjelm et al. do. Ablations as in Table 3 are
+`P-similarity-as-published-no-global`, `-no-l1`, `-no-jitter`, `-no-flip`, `-no-rotation`, `-no-shift`, `-no-swap` and
+`-no-swap-no-augmentation` (not of naip-series), and of the variant, for flanders and potsdam, `P-similarity-no-global`,
+`-no-local`, `-no-l1` and `-no-swap`. flanders has two more: `flanders-similarity-one-date` (both views of one date) and
 `flanders-similarity-augmented` (the paper's flips, turns, shifts and jitter).
 """
 
@@ -90,6 +91,11 @@ def _pairs_changed(recipe: Experiment, **settings: Any) -> Experiment:
     return replace(recipe, pairs=replace(recipe.pairs, **settings))
 
 
+def _no_swap_no_augmentation(recipe: Experiment) -> Experiment:
+    """Views differ by their dates alone, where a place has several, and else not at all."""
+    return _pairs_changed(_changed(recipe, swap=False), jitter=0.0, turn=False, shift=0)
+
+
 def _augmented(recipe: Experiment) -> Experiment:
     return replace(recipe, pairs=Pairs(min_valid=recipe.pairs.min_valid))
 
@@ -98,6 +104,17 @@ def _deep_infomax(recipe: Experiment) -> Experiment:
     method = recipe.method
     assert isinstance(method, MutualInformationSimilarity)
     return replace(recipe, method=DeepInfoMax(method.encoder, hidden=method.hidden))
+
+
+def _deep_infomax_as_published(recipe: Experiment) -> Experiment:
+    """Deep InfoMax with the patches that its paper tells a patch from, trained as Sanchez et al. train the similarity.
+
+    Its paper trains on whole images of other data, so that rate, pairs and labels are those of the comparison.
+    """
+    published = _as_published(recipe)
+    method = published.method
+    assert isinstance(method, MutualInformationSimilarity)
+    return replace(published, method=DeepInfoMax(method.encoder, hidden=method.hidden, negatives="batch"))
 
 
 def _autoencoder(recipe: Experiment) -> Experiment:
@@ -122,6 +139,10 @@ _DATASETS: dict[str, tuple[str, Callable[[int], Experiment]]] = {
 _METHODS: dict[str, tuple[str, Change]] = {
     "similarity": ("similarity by mutual information (Sanchez et al.)", _unchanged),
     "deep-infomax": ("Deep InfoMax (Hjelm et al.)", _deep_infomax),
+    "deep-infomax-as-published": (
+        "Deep InfoMax with negatives of the whole batch, trained as Sanchez et al. print it",
+        _deep_infomax_as_published,
+    ),
     "autoencoder": ("variational autoencoder (Kingma and Welling)", _autoencoder),
 }
 _ABLATIONS: dict[str, tuple[str, Change]] = {
@@ -145,6 +166,7 @@ _AS_PUBLISHED: dict[str, tuple[str, Change]] = {
     "-no-rotation": ("without rotations", partial(_pairs_changed, turns="flips")),
     "-no-shift": ("without shifts", partial(_pairs_changed, shift=0)),
     "-no-swap": ("without swapped representations", partial(_changed, swap=False)),
+    "-no-swap-no-augmentation": ("without swapped representations and augmentation", _no_swap_no_augmentation),
 }
 """The similarity as published, and the paper's Table 3 by one change each."""
 _OF_DATES: dict[str, tuple[str, Change]] = {
@@ -174,14 +196,14 @@ _PUBLISHED: dict[str, tuple[str, Change]] = {
     )
     for end, (what, change) in _AS_PUBLISHED.items()
 }
-_WHOLE = dict(list(_PUBLISHED.items())[:1])
+_PUBLISHED_WITHOUT_CHANGE = dict(list(_PUBLISHED.items())[:1])
 
 RECIPES: dict[str, Callable[..., Experiment]] = {
     f"{dataset}-{name}": _recipe(dataset, name, what, change)
     for dataset, changes in {
         "flanders": _METHODS | _ABLATIONS | _OF_DATES | _PUBLISHED,
         "naip-landcover": _METHODS | _PUBLISHED,
-        "naip-series": _METHODS | _WHOLE,
+        "naip-series": _METHODS | _PUBLISHED_WITHOUT_CHANGE,
         "potsdam": _METHODS | _ABLATIONS | _PUBLISHED,
         "potsdam-3": _METHODS | _PUBLISHED,
     }.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def patches(number: int = 6) -> torch.Tensor:
     return torch.randn(number, 3, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def infomax(**settings: float) -> DeepInfoMaxMethod:
+def infomax(**settings: Any) -> DeepInfoMaxMethod:
     torch.manual_seed(0)
     method = build_method(DeepInfoMax(ENCODER, hidden=8, **settings), TASK).double()
     assert isinstance(method, DeepInfoMaxMethod)
@@ -77,6 +78,31 @@ def test_deep_infomax_is_the_papers() -> None:
     torch.testing.assert_close(both, expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_deep_infomax_tells_a_patch_from_any_of_the_batch(views: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equation 4 with x' drawn from the batch: of second views, which have a shuffle of their own, as of the first."""
+    method = infomax(alpha=0.6, beta=0.4, gamma=0.0, negatives="batch")
+    x, y = torch.randn(2, 5, 3, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    order = [3, 0, 4, 1, 2]
+    monkeypatch.setattr(torch, "randperm", lambda number: torch.tensor(order[:number]))
+    expected = torch.zeros((), dtype=torch.float64)
+    for patches_NBPP, unpaired in ((x, order), (y, [order.index(i) for i in range(5)]))[:views]:
+        local, z = method.encoder(patches_NBPP)
+        for weight, network in ((0.6, method.of_whole), (0.4, method.of_parts)):
+            assert network is not None
+            for i, other in enumerate(unpaired):
+                joint, marginal = network(local[i : i + 1], z[[i]]), network(local[i : i + 1], z[[other]])
+                terms = (1 + (-joint).exp()).log().mean() + (1 + marginal.exp()).log().mean()
+                expected = expected + weight * terms / (5 * views)
+    loss = method(Batch(x, views_NCHW=y if views == 2 else None)).loss()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    parameters = list(method.parameters())
+    for mine, printed in zip(
+        torch.autograd.grad(loss, parameters), torch.autograd.grad(expected, parameters), strict=True
+    ):
+        torch.testing.assert_close(mine, printed, rtol=1e-9, atol=1e-11)
+
+
 def test_without_its_prior_it_is_the_similarity_of_one_view() -> None:
     method = infomax(alpha=0.6, beta=0.4, gamma=0.0)
     settings = MutualInformationSimilarity(ENCODER, hidden=8, alpha=0.6, beta=0.4, gamma=0.0, swap=False)
@@ -116,3 +142,7 @@ def test_bad_use_is_named() -> None:
         DeepInfoMax(gamma=-1.0)
     with pytest.raises(ValueError, match="compare = 'global': that network is not trained"):
         DeepInfoMax(compare="global")
+    with pytest.raises(ValueError, match="negatives = 'image': use one of chip, batch"):
+        DeepInfoMax(negatives="image")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one patch in a batch"):
+        infomax(negatives="batch")(Batch(patches(1)))

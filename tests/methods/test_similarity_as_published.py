@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -142,14 +143,30 @@ def test_all_terms_of_a_kept_image_and_in_strips_are_those_of_the_whole(monkeypa
         torch.testing.assert_close(torch.cat(strips, 1), whole)
 
 
-def test_many_windows_meet_many_representations_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("discriminator", ["concatenate", "dot"])
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float64, 1), (torch.float64, 20_000), (torch.float32, 2000)])
+def test_many_windows_meet_many_representations_in_tiles(
+    discriminator: Literal["concatenate", "dot"], dtype: torch.dtype, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where e^T, or the product of several 1 + e^T, is more than the type holds."""
     monkeypatch.setattr("miseg.networks.patches.TILE", 40)
+    monkeypatch.setattr("miseg.networks.patches.SCORED", 18)
+    monkeypatch.setattr("miseg.networks.patches.FACTORS", 4)
     torch.manual_seed(0)
-    for discriminator in ("concatenate", "dot"):
-        network = StatisticsNetwork(5, 1, 4, 8, discriminator).double()  # type: ignore[arg-type]
-        representations_ND, windows_LPD = torch.randn(57, 8).double(), torch.randn(3, 9, 8).double()
-        expected = softplus(network.score(windows_LPD[:, None], representations_ND[None, :, None])).mean(2)
-        torch.testing.assert_close(network.softplus_each(representations_ND, windows_LPD), expected)
+    network = StatisticsNetwork(5, 1, 4, 8, discriminator).to(dtype)
+    representations_ND, windows_LPD = torch.randn(57, 8).to(dtype), scale * torch.randn(3, 9, 8).to(dtype)
+    score_LNP = network.score(windows_LPD[:, None], representations_ND[None, :, None])
+    product_LN = (1 + score_LNP[:, :, :4].exp()).prod(2)
+    assert bool(product_LN.isinf().any()) == (scale > 1)
+    expected_LN = torch.nn.functional.softplus(score_LNP).mean(2)
+    torch.testing.assert_close(network.softplus_each(representations_ND, windows_LPD), expected_LN)
+
+
+def test_what_is_no_number_stays_none() -> None:
+    network = StatisticsNetwork(5, 1, 4, 8, "dot")
+    representations_ND, windows_LPD = torch.randn(5, 8), torch.randn(2, 9, 8)
+    representations_ND[3, 0] = torch.nan
+    assert network.softplus_each(representations_ND, windows_LPD).isnan().any(0).tolist() == [False] * 3 + [True, False]
 
 
 def test_a_shuffle_reaches_the_whole_batch_and_keeps_pairs_apart_alike() -> None:

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from miseg.interface import Batch, Method, Step, combine
 from miseg.methods import METHODS, build_method
-from miseg.methods.configs import MutualInformationSimilarity
+from miseg.methods.configs import DeepInfoMax, MutualInformationSimilarity
 from miseg.methods.unsupervised.invariant_information import InvariantInformationMethod
 from tests.support.tiny_methods import PATCH, TASK, tiny, tiny_config
 
@@ -71,15 +71,20 @@ def same_noise() -> None:
 
 
 def methods() -> Iterator[tuple[str, Method]]:
-    """Every method, and the similarity whose negatives come from the batch of all ranks, by name."""
+    """Every method, and those whose negatives come from the batch of all ranks, by name."""
     for config_type in METHODS:
         yield config_type.__name__, decided(tiny(config_type, features=4))
     whole_batch = replace(tiny_config(MutualInformationSimilarity, 4), negatives="batch", reduction="sum")  # type: ignore[call-arg]
     torch.manual_seed(0)
-    yield "similarity, negatives of the batch", build_method(whole_batch, TASK)
+    yield OF_THE_BATCH[0], build_method(whole_batch, TASK)
+    # Without the prior, whose random numbers every rank draws for itself.
+    infomax = replace(tiny_config(DeepInfoMax, 4), negatives="batch", gamma=0.0)  # type: ignore[call-arg]
+    torch.manual_seed(0)
+    yield OF_THE_BATCH[1], build_method(infomax, TASK)
 
 
-NAMES = (*(config_type.__name__ for config_type in METHODS), "similarity, negatives of the batch")
+OF_THE_BATCH = ("similarity, negatives of the batch", "Deep InfoMax, negatives of the batch")
+NAMES = (*(config_type.__name__ for config_type in METHODS), *OF_THE_BATCH)
 
 
 def work(rank: int, folder: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from miseg.interface import Batch, Step, Task
 from miseg.losses import jensen_shannon_parts
 from miseg.methods.configs import DeepInfoMax
 from miseg.methods.few.similarity import MutualInformationSimilarityMethod
-from miseg.methods.few.unpaired import of_neighbours
+from miseg.methods.few.unpaired import of_neighbours, shuffled
 
 
 class DeepInfoMaxMethod(MutualInformationSimilarityMethod):
@@ -21,6 +22,9 @@ class DeepInfoMaxMethod(MutualInformationSimilarityMethod):
     its own representation, and matches the sigmoid of the representation to the uniform distribution on 0..1
     (equation 7): a discriminator learns to tell the two apart, and the encoder, through a reversed gradient of weight
     γ, to be taken for the uniform. There is one view: the second, where a batch has it, is one more patch.
+
+    A patch is told from patches of other images with `negatives` batch, as published: the representations of the whole
+    batch are shuffled, those of second views in the opposite order.
     """
 
     def __init__(self, config: DeepInfoMax, task: Task) -> None:
@@ -36,13 +40,18 @@ class DeepInfoMaxMethod(MutualInformationSimilarityMethod):
         cannot tell representations from the prior).
 
         Raises:
-            ValueError: an odd number of patches, or patches of another size.
+            ValueError: patches of another size, one patch in the whole batch, or an odd number of them where each is
+                told from its neighbour.
         """
         views = [batch.images_NCHW] if batch.views_NCHW is None else [batch.images_NCHW, batch.views_NCHW]
-        if len(batch.images_NCHW) % 2:
+        if len(batch.images_NCHW) % 2 and self.negatives == "chip":
             raise ValueError(f"{len(batch.images_NCHW)} patches in a worker's share of the batch: use an even number")
         local, z = self.encoder(torch.cat(views))
-        totals, counts, scalars = self.information(local, z, of_neighbours(z))
+        # A rank that evaluates calls by itself.
+        one_or_two: Literal[1, 2] = 1 if batch.views_NCHW is None else 2
+        among_all = partial(shuffled, views=one_or_two, across_ranks=self.training)
+        unpaired = of_neighbours(z) if self.negatives == "chip" else among_all(z)
+        totals, counts, scalars = self.information(local, z, unpaired)
         if self.of_prior is not None:
             squashed = _ReversedGradient.apply(z.sigmoid(), self.config.gamma)
             total, count = jensen_shannon_parts(self.of_prior(torch.rand_like(squashed)), self.of_prior(squashed))

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad, softplus
+from torch.nn.functional import avg_pool2d, softplus
 
 from miseg.interface import Batch, Step, Task
 from miseg.losses import jensen_shannon_parts
@@ -39,7 +39,7 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
         # Deep InfoMax has one view, so nothing to swap, and its expectations are means.
         similar = config if isinstance(config, MutualInformationSimilarity) else None
         self.swap = similar is not None and similar.swap
-        self.negatives = "chip" if similar is None else similar.negatives
+        self.negatives = config.negatives
         self.sums = similar is not None and similar.reduction == "sum"
         self.all_terms = similar is not None and similar.terms == "all"
         features, size = config.encoder.features[1], config.encoder.local_size
@@ -150,8 +150,13 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
         local, represented_1ZHW = self.encoder.maps(image_1BHW)
         windows_1DHW = network.of_window(local)
         encoded_1DHW = network.of_representation(represented_1ZHW.movedim(1, -1)).movedim(-1, 1)
-        below, right = (a - b for a, b in zip(windows_1DHW.shape[2:], encoded_1DHW.shape[2:], strict=True))
-        return torch.cat([windows_1DHW, pad(encoded_1DHW, (0, right, 0, below))], 1)
+        hidden, height, width = encoded_1DHW.shape[1:]
+        # A pixel's numbers side by side, as what follows reads them.
+        both_1HWE = windows_1DHW.new_zeros(1, *windows_1DHW.shape[2:], 2 * hidden)
+        both_1EHW = both_1HWE.movedim(-1, 1)
+        both_1EHW[:, :hidden] = windows_1DHW
+        both_1EHW[:, hidden:, :height, :width] = encoded_1DHW
+        return both_1EHW
 
     def _by_all_terms(
         self, network: StatisticsNetwork, side: int, features_1EHW: Tensor, patches_LBPP: Tensor
@@ -168,7 +173,7 @@ class MutualInformationSimilarityMethod(NearestLabelMethod):
         scores_LHW = _each(network, windows_1DHW, representations_LZ)
         scores_LHW = _means(scores_LHW, side, softplus)
         height, width = scores_LHW.shape[1:]
-        encoded_ND = encoded_1DHW[0, :, :height, :width].flatten(1).T
+        encoded_ND = encoded_1DHW[0, :, :height, :width].movedim(0, -1).flatten(0, 1)
         scores_LHW += network.softplus_each(encoded_ND, windows_LDpp.flatten(2).mT).view_as(scores_LHW)
         return scores_LHW.add_(own_L11)
 

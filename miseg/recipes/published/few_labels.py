@@ -30,11 +30,11 @@ _BY_LABELS: dict[str, dict[str, tuple[Pair, ...]]] = {
 _BESIDE_OTHERS: dict[str, tuple[str, str, str, Pair, Pair]] = {
     "raw pixels": ("", "", "L1", (60.73, 39.62), (72.67, 53.37)),
     "variational autoencoder": ("PatchAutoencoder", "autoencoder", "", (58.44, 38.26), (70.45, 52.30)),
-    "Deep InfoMax": ("DeepInfoMax", "deep-infomax", "", (40.63, 21.03), (47.54, 28.87)),
+    "Deep InfoMax": ("DeepInfoMax", "deep-infomax-as-published", "", (40.63, 21.03), (47.54, 28.87)),
     "similarity, L1": (_SIMILARITY, "similarity-as-published", "compared by L1", (64.98, 45.70), (73.91, 56.85)),
     "Deep InfoMax, by information": (
         "DeepInfoMax",
-        "deep-infomax",
+        "deep-infomax-as-published",
         "compared by information",
         (59.73, 41.14),
         (64.97, 46.49),
@@ -50,7 +50,7 @@ _ABLATIONS: dict[str, tuple[str, Pair, Pair]] = {
     "no rotation": ("similarity-as-published-no-rotation", (87.59, 70.94), (91.14, 78.19)),
     "no shift": ("similarity-as-published-no-shift", (75.84, 57.10), (79.49, 62.80)),
     "no swap of the representations": ("similarity-as-published-no-swap", (72.30, 54.05), (75.76, 59.18)),
-    "no swap, no augmentation": ("", (59.73, 41.14), (64.97, 46.49)),
+    "no swap, no augmentation": ("similarity-as-published-no-swap-no-augmentation", (59.73, 41.14), (64.97, 46.49)),
     "random φ": ("", (39.94, 23.84), (58.34, 39.86)),
 }
 

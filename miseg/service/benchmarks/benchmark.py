@@ -37,6 +37,7 @@ ROWS: dict[str, Callable[..., BenchmarkRow]] = {
     "map": methods.maps,
     "scene": methods.scene,
     "scene-terms": methods.scene_terms,
+    "scene-terms-13": methods.scene_terms_13,
     "scene-memory": methods.scene_memory,
 }
 """Every row by the name that selects it."""

@@ -17,6 +17,7 @@ from miseg.methods.configs import (
     CrossEntropy,
     InvariantInformation,
     MethodConfig,
+    MutualInformationSimilarity,
     MutualLearning,
 )
 from miseg.methods.few.similarity import MutualInformationSimilarityMethod
@@ -71,25 +72,18 @@ def scene(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int)
     return BenchmarkRow("scene", "s", values)
 
 
-@torch.no_grad()
 def scene_terms(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
     """Processor seconds for the map of a scene of 256 x 256 pixels from 60 labels, by all terms of algorithm 2 and one.
 
     By local information: all terms by the inner products of `flanders-similarity-as-published`, one term by the network
     of `flanders-similarity`. Of all threads together, for others may be at work on the machine.
     """
-    published = few_labels.RECIPES["flanders-similarity-as-published"]().method
-    scenes = {
-        "all terms": _labelled_scene(SCENE // 2, published),
-        "one term": _labelled_scene(SCENE // 2, few_labels.flanders().method),
-    }
-    values: dict[str, list[float]] = {name: [] for name in scenes}
-    for _ in range(repetitions):
-        for name, (method, image_1BHW) in scenes.items():
-            started = time.process_time()
-            method.predict_by("local", image_1BHW).argmax(1).cpu()
-            values[name].append(time.process_time() - started)
-    return BenchmarkRow("scene-terms", "s", values)
+    return _terms("scene-terms", "flanders", repetitions)
+
+
+def scene_terms_13(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
+    """The same with the patches of 13 x 13 pixels of `potsdam-similarity`, and z of 32 values for both."""
+    return _terms("scene-terms-13", "potsdam", repetitions)
 
 
 def scene_memory(dataset: PackedDataset, batch_size: int, steps: int, repetitions: int) -> BenchmarkRow:
@@ -167,6 +161,25 @@ def _steps(
             if repetition >= 0:
                 values[name].append(1e3 * (time.perf_counter() - started) / steps)
     return values
+
+
+@torch.no_grad()
+def _terms(row: str, place: str, repetitions: int) -> BenchmarkRow:
+    """Algorithm 2 in full beside its one term, for the recipes of a place at the variant's size of representation."""
+    variant, published = (few_labels.RECIPES[f"{place}-similarity{end}"]().method for end in ("", "-as-published"))
+    assert isinstance(variant, MutualInformationSimilarity) and isinstance(published, MutualInformationSimilarity)
+    encoder = replace(published.encoder, representation=variant.encoder.representation)
+    scenes = {
+        "all terms": _labelled_scene(SCENE // 2, replace(published, encoder=encoder)),
+        "one term": _labelled_scene(SCENE // 2, variant),
+    }
+    values: dict[str, list[float]] = {name: [] for name in scenes}
+    for _ in range(repetitions):
+        for name, (method, image_1BHW) in scenes.items():
+            started = time.process_time()
+            method.predict_by("local", image_1BHW).argmax(1).cpu()
+            values[name].append(time.process_time() - started)
+    return BenchmarkRow(row, "s", values)
 
 
 def _labelled_scene(

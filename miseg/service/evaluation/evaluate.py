@@ -34,6 +34,9 @@ from miseg.service.training.loop import resolve_precision
 from miseg.service.training.scoring import Counted, Evaluation, Scoring
 from miseg.service.training.scoring import evaluate as evaluate_batches
 
+THIN = "miseg.cldice"
+"""Tag of an evaluation: the thin classes whose clDice it measured, a JSON list."""
+
 CALIBRATION_COLUMNS = ("above", "up_to", "pixels", "mean_confidence", "share_right")
 
 
@@ -74,7 +77,7 @@ def evaluate(
 
     Among the run's artifacts, `images/<split>-images.parquet` has each image's own confusion matrix (see
     `write_images`), `tables/scores-<split>.json` and `.csv` have the scores, and `tables/calibration-<split>.csv` the
-    bins of the calibration error.
+    bins of the calibration error. The tag `THIN` names the classes whose clDice was measured.
 
     Args:
         model: what is measured.
@@ -127,6 +130,8 @@ def evaluate(
         with tempfile.TemporaryDirectory() as folder:
             for path in write_scores(Path(folder), split, scores, about | {"step": manifest["step"]}):
                 log.artifact(path, "tables")
+        if measures.thin:
+            log.tags({THIN: json.dumps(measures.thin)})
         log.close()
     except Exception as error:
         mlflow_runs.fail_run(tracking_uri, run_id, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, cast
 
 from miseg.recipes.contenders import CONTENDERS, Supervision
@@ -102,12 +103,18 @@ def timed(plan: StudyPlan, tables: Sequence[StudyTable], measure: Callable[[Expe
     return replace(plan, tables=tuple(timed_tables), throughput=throughput)
 
 
-def expected(plan: StudyPlan, done: Mapping[str, int]) -> list[dict[str, Any]]:
+def expected(
+    plan: StudyPlan, done: Mapping[str, int], confirmed: Mapping[str, int] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """Upper bound of what each cell takes from now on: ASHA stops weak trials early.
+
+    A default that is the winner too is confirmed once, for both rows: so of a search of one trial, and of one that is
+    done and had no other winner.
 
     Args:
         plan: with the throughput of every cell.
         done: for the cells that were tuned before, on how many seeds they were confirmed and measured.
+        confirmed: for those cells, how many rows they confirmed; of others, two are expected.
 
     Returns:
         For each cell `cell`, `trials` and `confirmations` to train, their `steps` together, `images_per_second`,
@@ -116,7 +123,9 @@ def expected(plan: StudyPlan, done: Mapping[str, int]) -> list[dict[str, Any]]:
     rows = []
     for table, cell, name in plan.cells:
         trials = 0 if name in done else table.trials
-        confirmations = len(cell.contender.rows()) * (table.confirm_seeds - done.get(name, 0))
+        at_most = 1 if table.trials == 1 else len(cell.contender.rows())
+        table_rows = confirmed.get(name, at_most) if name in done else at_most
+        confirmations = table_rows * (table.confirm_seeds - done.get(name, 0))
         speed, runs = plan.throughput[name], trials + confirmations
         rows.append(
             {
@@ -148,9 +157,14 @@ def cost(rows: Sequence[Mapping[str, Any]], devices: Devices) -> dict[str, Any]:
     }
 
 
-def text(plan: StudyPlan, done: Mapping[str, int], devices: Devices) -> str:
+def text(
+    plan: StudyPlan,
+    done: Mapping[str, int],
+    devices: Devices,
+    confirmed: Mapping[str, int] = MappingProxyType({}),
+) -> str:
     """The plan for the terminal: a line for each cell, and the sums."""
-    rows = expected(plan, done)
+    rows = expected(plan, done, confirmed)
     header = ("cell", "labels", "trials", "confirmations", "steps each", "images/s", "from", f"{devices.kind}-hours")
     lines = [header]
     for (table, cell, _), row in zip(plan.cells, rows, strict=True):

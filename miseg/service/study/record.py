@@ -6,6 +6,7 @@ tunings are its children.
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,9 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from miseg.metric_names import CLASS_CLDICE
 from miseg.recipes.study import StudyCell, StudyTable
+from miseg.service.evaluation.evaluate import THIN
 from miseg.service.study.plan import Devices, StudyPlan, from_file, to_file
 from miseg.service.tracking import mlflow_runs, study_plan, views
 from miseg.service.tracking.queries import all_pages
@@ -99,6 +102,23 @@ def evaluations(uri: str, plan: StudyPlan) -> dict[str, Run]:
     return {
         run.data.tags["mlflow.parentRunId"]: run for run in _runs(uri, filter_string) if run.info.status == "FINISHED"
     }
+
+
+def thin(evaluation: Run) -> list[str]:
+    """The classes whose clDice an evaluation has."""
+    named: list[str] = json.loads(evaluation.data.tags.get(THIN, "[]"))
+    # Without the tag, of an earlier version: a thin class that does not occur has no score.
+    scored = [metric.rsplit("/", 1)[1] for metric in evaluation.data.metrics if f"/{CLASS_CLDICE}/" in metric]
+    return [*named, *(name for name in scored if name not in named)]
+
+
+def rows_confirmed(uri: str, plan: StudyPlan) -> dict[str, int]:
+    """How many rows each cell confirmed so far, by the cells' ids: one where the default won its own search."""
+    rows: dict[str, set[str]] = {}
+    for run in _runs(uri, f"tags.`miseg.kind` = 'trial' and tags.`miseg.study` = '{plan.study}'"):
+        if run.data.tags.get("miseg.confirmed") == "yes":
+            rows.setdefault(run.data.tags["miseg.cell"], set()).add(run.data.tags["miseg.row"])
+    return {cell: len(names) for cell, names in rows.items()}
 
 
 def results(uri: str, plan: StudyPlan, split: str, data: str) -> list[tuple[StudyTable, pd.DataFrame]]:

@@ -69,7 +69,7 @@ class Options(JobOptions):
     """Trials at a time, at most 8. Default: what the GPUs hold; without a GPU, what the CPUs and the memory hold."""
     cldice: tuple[str, ...] = ()
     """Thin classes, such as pole or vessel, whose clDice is measured in the end on the data sets that have them (extra
-    cldice)."""
+    cldice). With --resume, what was measured without it is measured once more, and classes named before stay."""
     name: str | None = None
     """Name of the study. Default: the time."""
     resume: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from mlflow.entities import Run
@@ -31,7 +31,7 @@ class Study:
     """Job of each data set, with the packed data and the cluster, by the name that experiments give the data."""
     devices: Devices
     thin: tuple[str, ...] = ()
-    """Thin classes whose clDice is measured, on the data sets that have them."""
+    """Thin classes whose clDice is measured on the data sets that have them, beside those of before."""
 
     @property
     def job(self) -> Job:
@@ -178,28 +178,43 @@ def _reason(error: Exception) -> str:
 
 
 def _measured(study: Study, table: StudyTable, cell: StudyCell) -> str:
-    """Measure each confirmed model of a cell that is not measured yet; why one could not be, or ""."""
+    """Measure each confirmed model of a cell that is not measured yet; why one could not be, or "".
+
+    One that was measured without the clDice of a class that the others have is measured once more.
+    """
     uri, failure = study.job.tracking_uri, ""
     measured = record.evaluations(uri, study.plan)
+    thin = _thin(study, cell.base.data, measured.values())
     for confirmation in record.confirmations(uri, study.plan, table, cell):
-        if confirmation.info.run_id in measured:
-            continue
+        evaluation = measured.get(confirmation.info.run_id)
+        if evaluation is not None:
+            missing = [name for name in thin if name not in record.thin(evaluation)]
+            if not missing:
+                continue
+            names = f"{table.cell_id(cell)}  {confirmation.info.run_name}"
+            print(f"{names}: measured before without clDice of {', '.join(missing)}, so once more", flush=True)
         try:
-            _measure(study, table, cell, confirmation)
+            _measure(study, table, cell, confirmation, thin)
         except Exception as error:
             failure = _reason(error)
             print(f"{table.cell_id(cell)}  {confirmation.info.run_name} was not measured: {error}", flush=True)
     return failure
 
 
-def _measure(study: Study, table: StudyTable, cell: StudyCell, confirmation: Run) -> None:
+def _thin(study: Study, data: str, evaluations: Iterable[Run]) -> tuple[str, ...]:
+    """The thin classes of a data set that are asked for now, or were before: all models have the same scores."""
+    classes = PackedDataset.open(study.jobs[data].data).info.classes
+    before = (name for evaluation in evaluations for name in record.thin(evaluation))
+    return tuple(name for name in dict.fromkeys((*study.thin, *before)) if name in classes)
+
+
+def _measure(study: Study, table: StudyTable, cell: StudyCell, confirmation: Run, thin: tuple[str, ...]) -> None:
     """Measure the last checkpoint of a confirmation, as in all tables."""
     job, run_id, split = study.jobs[cell.base.data], confirmation.info.run_id, study.split(cell.base.data)
     tags = {key: confirmation.data.tags[key] for key in TOLD if key in confirmation.data.tags}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint_folder = models.download(job.tracking_uri, run_id, "last", folder)
-        classes = PackedDataset.open(job.data).info.classes
-        measures = FurtherMeasures(thin=tuple(name for name in study.thin if name in classes))
+        measures = FurtherMeasures(thin=thin)
         scores = evaluate(TrainedModel(checkpoint_folder, run_id), job.data, split, job, measures, tags).scores
     row, seed = tags["miseg.row"], confirmation.data.params["seed"]
     score = scores[of_split(split, MEAN_IOU)]

@@ -95,6 +95,17 @@ def test_what_is_done_costs_nothing_more() -> None:
     assert "GPU-hours at most" in lines[4] and "at 2 an hour of a GPU" in lines[4]
 
 
+def test_a_default_that_is_the_winner_too_is_confirmed_once() -> None:
+    found = planned(steps=40)
+    ce, bce, mutual = plans.expected(found, {"embedded/all/ce": 1, "embedded/all/bce": 1}, {"embedded/all/ce": 1})
+    assert (ce["confirmations"], bce["confirmations"], mutual["confirmations"]) == (1, 2, 4)
+    assert ce["seconds"] == pytest.approx(6.5 + 0.5)
+    # Nothing but the default is tried, so nothing else can win.
+    alone = replace(found, tables=(replace(found.tables[0], trials=1),))
+    assert [(row["trials"], row["confirmations"]) for row in plans.expected(alone, {})] == [(1, 2)] * 3
+    assert "3 trials and 6 confirmations" in plans.text(alone, {}, Devices(True, 1))
+
+
 def test_json_gives_the_plan_back_and_has_what_a_report_reads() -> None:
     found = planned(gpu_seconds=12.0)
     more = replace(found, tables=(replace(found.tables[0], baseline="bce"),))

@@ -123,6 +123,7 @@ def test_a_study_that_grows_by_a_seed(small, tmp_path: Path, capsys: pytest.Capt
     printed = study(confirm_seeds=1)
     found = Studied(uri)
     found.check(seeds=1)
+    assert {tuple(record.thin(run)) for run in found.of_kind("evaluation")} == {("road",)}
     assert (
         re.search(r"CE tuned|CE as published \(= tuned\)", printed)
         and "on test after the last step, 1 fresh seeds" in printed

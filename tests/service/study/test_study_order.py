@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from miseg.recipes.study import Changes
 from miseg.recipes.study_growth import Asked, grown
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.command.start import Job
-from miseg.service.evaluation.evaluate import EvaluationReport, TrainedModel
+from miseg.service.evaluation.evaluate import THIN, EvaluationReport, TrainedModel
 from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.study import plan as plans
 from miseg.service.study import record
@@ -76,7 +77,8 @@ class Fake:
     def evaluate(
         self, model: TrainedModel, data: str, split: str, job: Job, measures: FurtherMeasures, tags: dict[str, str]
     ) -> EvaluationReport:
-        self.calls.append(f"measure {tags['miseg.cell']} on {split}")
+        of_thin = f" with {', '.join(measures.thin)}" if measures.thin else ""
+        self.calls.append(f"measure {tags['miseg.cell']} on {split}{of_thin}")
         if tags["miseg.row"] in self.trouble:
             raise self.trouble.pop(tags["miseg.row"])
         parent = model.run_id
@@ -91,7 +93,8 @@ class Fake:
                 params={"split": split, "seed": trained.data.params["seed"]},
             ),
         )
-        mlflow_runs.log_metrics(self.uri, run_id, {f"{split}/mean_iou": 0.25})
+        named = {THIN: json.dumps(measures.thin)} if measures.thin else {}
+        mlflow_runs.log_metrics(self.uri, run_id, {f"{split}/mean_iou": 0.25}, tags=named)
         mlflow_runs.end_run(self.uri, run_id, "FINISHED", "finished")
         return EvaluationReport(run_id, {f"{split}/mean_iou": 0.25}, [])
 
@@ -148,6 +151,28 @@ def test_all_is_tuned_before_anything_is_tested_and_nothing_is_done_twice(fake, 
     assert fake.called() == ["tune packed/all/bce 2", *["measure packed/all/bce on test"] * 4]
     known = record.find(fake.uri, None)
     assert known is not None and set(record.done(fake.uri, known).values()) == {2}
+
+
+@pytest.mark.slow
+def test_thin_classes_that_are_asked_for_later_are_measured_of_every_model(fake, small, capsys) -> None:
+    study = study_of(fake, [small], data=(small.uri,), methods=("ce",))
+    assert studies.run(study) == []
+    assert fake.called() == ["tune packed/all/ce 1", *["measure packed/all/ce on test"] * 2]
+    assert studies.run(replace(study, thin=("road", "no class of these data"))) == []
+    assert fake.called() == ["measure packed/all/ce on test with road"] * 2
+    assert capsys.readouterr().out.count("measured before without clDice of road, so once more") == 2
+    assert studies.run(replace(study, thin=("road",))) == [] and fake.called() == []
+    # Classes that were named before stay, also of models that come later.
+    more = study_of(fake, [small], record.find(fake.uri, "first"), methods=("bce",))
+    assert studies.run(more) == []
+    assert fake.called() == ["tune packed/all/bce 1", *["measure packed/all/bce on test with road"] * 2]
+    assert studies.run(replace(more, thin=("pole",))) == []
+    assert sorted(fake.called()) == sorted(
+        f"measure packed/all/{method} on test with pole, road" for method in ("ce", "ce", "bce", "bce")
+    )
+    evaluations = record.evaluations(fake.uri, more.plan)
+    assert len(evaluations) == 4 and {tuple(record.thin(run)) for run in evaluations.values()} == {("pole", "road")}
+    assert record.rows_confirmed(fake.uri, more.plan) == {"packed/all/ce": 2, "packed/all/bce": 2}
 
 
 @pytest.mark.slow
