@@ -7,6 +7,7 @@ miseg evaluate --run 3f0c9d… 81b2aa… c07d13…
 miseg evaluate --run 3f0c9d… --crf 1 5 10
 miseg evaluate --run 3f0c9d… --cldice pole fence
 miseg evaluate --run 3f0c9d… --points 1 5 10 50 --draws 10
+miseg evaluate --run 3f0c9d… --points 50 --examples image
 miseg evaluate --checkpoint ~/miseg/runs/NAME/checkpoint_… --split test
 """
 
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, Literal
 from miseg.service.command.options import JobOptions, check_data, execute
 
 if TYPE_CHECKING:
+    from miseg.recipes.experiment import Experiment
     from miseg.service.command.start import Job
+    from miseg.service.evaluation.few_labels import Draws
 
 
 @dataclass
@@ -44,8 +47,8 @@ class Evaluate(JobOptions):
     """Thin classes, such as pole or vessel, whose skeletons are measured: clDice (extra cldice)."""
     points: tuple[int, ...] = ()
     """Of a few-label method: numbers of labelled pixels a class, such as 1 5 10 50."""
-    draws: int = 10
-    """Number of draws of the labelled pixels for each number of --points."""
+    draws: int | None = None
+    """Number of draws of the labelled pixels for each number of --points. Default: 10."""
     examples: Literal["date", "image"] | None = None
     """Origin of the labelled pixels of --points: one date, from which every date is mapped, or each image that is
     mapped. Default: the recipe's."""
@@ -65,10 +68,7 @@ def run(arguments: Evaluate) -> int:
         raise ValueError(f"--run {' '.join(arguments.run)}: name each run once")
     if len(set(arguments.crf)) < len(arguments.crf):
         raise ValueError(f"--crf {' '.join(map(str, arguments.crf))}: name each number of iterations once")
-    if arguments.examples is not None and not arguments.points:
-        raise ValueError(
-            f"--examples {arguments.examples}: it is the origin of the labelled pixels of --points; add it"
-        )
+    _check_options(arguments)
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
     # Not at the top: --help must not wait for them.
@@ -116,9 +116,10 @@ def run(arguments: Evaluate) -> int:
         for checkpoint in checkpoints.values():
             check(checkpoint, PackedDataset.open(data), arguments.split)
         measures.check(PackedDataset.open(data).info.classes, data)
+        draws = _draws(arguments, experiments) if arguments.points else {}
         job = prepare(arguments, list(experiments.values()), splits=(arguments.split,))
-        if arguments.points:
-            return _few(arguments, checkpoints, job)
+        if draws:
+            return _few(arguments.split, checkpoints, draws, job)
         if len(checkpoints) > 1:
             run_id, columns, table, one_class = compare(checkpoints, job.data, arguments.split, job, measures)
         else:
@@ -145,17 +146,47 @@ def _print_table(columns: Sequence[str], table: Sequence[tuple[str, Sequence[flo
         print(f"{name:<{widths[0]}}", *(f"{v:>{width}}" for v, width in zip(values, widths[1:], strict=True)), sep="  ")
 
 
-def _few(arguments: Evaluate, checkpoints: dict[str, Path], job: Job) -> int:
+def _check_options(arguments: Evaluate) -> None:
+    """Raise ValueError where an option would say nothing beside the others, or without --points."""
+    given = {
+        name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name in ("examples", "draws", "compare", "dates", "crf", "cldice")
+        if (value := getattr(arguments, name)) not in (None, ())
+    }
+    for name, text in given.items():
+        if name in ("crf", "cldice") and arguments.points:
+            raise ValueError(f"--{name} {text}: maps from few labels, --points, are measured without; leave one out")
+        if name not in ("crf", "cldice") and not arguments.points:
+            raise ValueError(f"--{name} {text}: it is about the labelled pixels of --points; add it")
+
+
+def _draws(arguments: Evaluate, experiments: dict[str, Experiment]) -> dict[str, Draws]:
+    """The labelled pixels that each model maps from, by its run.
+
+    Raises:
+        ValueError: a method that takes none, or options that do not go together.
+    """
+    # Not at the top: --help must not wait for it.
+    from miseg.service.evaluation import few_labels
+
+    drawn = {}
+    for run_id, experiment in experiments.items():
+        few_labels.check_takes_labels(experiment)
+        count = 10 if arguments.draws is None else arguments.draws
+        drawn[run_id] = few_labels.Draws(
+            arguments.points, count, arguments.dates, arguments.compare, experiment.examples
+        )
+    return drawn
+
+
+def _few(split: str, checkpoints: dict[str, Path], draws: dict[str, Draws], job: Job) -> int:
     # Not at the top: --help must not wait for them.
-    from miseg.service.checkpoints import checkpoint_files
     from miseg.service.evaluation import few_labels
     from miseg.service.evaluation.evaluate import TrainedModel
 
-    for parent, checkpoint in checkpoints.items():
-        model = TrainedModel(checkpoint, parent or None)
-        examples = arguments.examples or checkpoint_files.read_experiment(checkpoint).examples
-        settings = few_labels.Draws(arguments.points, arguments.draws, arguments.dates, arguments.compare, examples)
-        run_id, table = few_labels.measure(model, job.data, arguments.split, settings, job)
+    for run_id_of_model, checkpoint in checkpoints.items():
+        model = TrainedModel(checkpoint, run_id_of_model or None)
+        run_id, table = few_labels.measure(model, job.data, split, draws[run_id_of_model], job)
         print(table.to_string(index=False, float_format="{:.3f}".format))
         print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0

@@ -222,6 +222,9 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("measure_information", "--distributions normal", "no distribution 'normal'"),
         ("measure_information", "--samples 1", "--samples (1,): use 2 or more"),
         ("measure_information", "--resume", "leave --resume out to start one"),
+        ("evaluate", "--run x --examples image", "--examples image: it is about the labelled pixels of --points"),
+        ("evaluate", "--run x --draws 3", "--draws 3: it is about the labelled pixels of --points; add it"),
+        ("evaluate", "--run x --points 5 --cldice pole", "--cldice pole: maps from few labels, --points, are measured"),
         ("measure_bound", "", "give --run or --checkpoint"),
         ("measure_bound", "--checkpoint nowhere", "nowhere is no checkpoint and holds none"),
         ("measure_bound", "--checkpoint nowhere --region-sizes 0", "--region-sizes (0,): use 1 or more each"),
@@ -330,6 +333,8 @@ def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..
     folder = checkpoint.save(tmp_path / "checkpoint", Loop(experiment, Task(num_classes=11)), {}, {})
     done = call("evaluate", "--checkpoint", str(folder), "--split", "holdout")
     assert done.status == 2 and "holdout" in done.output and "train" in done.output and "val" in done.output
+    done = call("evaluate", "--checkpoint", str(folder), "--points", "5")
+    assert done.status == 2 and "RegionMutualInformation takes no labelled pixels: leave --points out" in done.output
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,10 @@ class Draws:
         if not self.points or min(self.points) < 1 or self.draws < 1:
             raise ValueError(f"points = {self.points}, draws = {self.draws}: use 1 or more of each")
         if self.examples == "image" and self.dates:
-            raise ValueError("dates are of labels of one date: leave them out where each image is mapped from its own")
+            raise ValueError(
+                f"dates = {', '.join(self.dates)}: each image is mapped from labels of its own (examples = image); "
+                "leave the dates out, or take --examples date"
+            )
 
     @property
     def digest(self) -> str:
@@ -64,6 +67,12 @@ class Draws:
         """The date whose truth a draw's points are from."""
         dates = self.dates or clear
         return dates[draw * len(dates) // self.draws]
+
+
+def check_takes_labels(experiment: Experiment) -> None:
+    """Raise ValueError for a method that maps without labelled pixels."""
+    if not experiment.takes_labelled_pixels:
+        raise ValueError(f"{type(experiment.method).__name__} takes no labelled pixels: leave --points out")
 
 
 def measure(
@@ -93,8 +102,7 @@ def measure(
     dataset, tracking_uri, resources = PackedDataset.open(data), workspace.tracking_uri, workspace.resources
     manifest = check(model.folder, dataset, split)
     experiment = checkpoint_files.read_experiment(model.folder)
-    if not experiment.takes_labelled_pixels:
-        raise ValueError(f"{type(experiment.method).__name__} learns from dense labels: leave --points out")
+    check_takes_labels(experiment)
     name = f"few-{experiment.id}-{manifest['step']}-{split}-{dataset.fingerprint}-{settings.digest}-{model.run_id}"
     details = RunDetails(
         f"few labels {split} {experiment.id} step {manifest['step']}",

@@ -149,7 +149,7 @@ def test_draws_go_through_the_dates():
     assert [given.date(draw, clear) for draw in range(5)] == ["a", "a", "a", "b", "b"]
     assert few_labels.Draws(draws=2).date(1, [None]) is None
     assert given.digest != few_labels.Draws(draws=5, examples="image").digest
-    with pytest.raises(ValueError, match="leave them out where each image is mapped from its own"):
+    with pytest.raises(ValueError, match="dates = a: each image is mapped from labels of its own"):
         few_labels.Draws(dates=("a",), examples="image")
 
 
@@ -182,7 +182,7 @@ def test_what_makes_no_table_is_named(dataset, tmp_path):
     with pytest.raises(ValueError, match="use 1 or more of each"):
         few_labels.Draws((0,))
     folder = checkpoint.save(tmp_path / "checkpoint", Loop(Experiment(method=CrossEntropy(UNet(2))), TASK), {}, {})
-    with pytest.raises(ValueError, match="CrossEntropy learns from dense labels: leave --points out"):
+    with pytest.raises(ValueError, match="CrossEntropy takes no labelled pixels: leave --points out"):
         few_labels.measure(
             TrainedModel(folder),
             dataset.uri,
