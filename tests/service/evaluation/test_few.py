@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 
+from miseg.commands import evaluate
 from miseg.data.configs import Pairs
 from miseg.data.labels.annotations import sample_points
 from miseg.data.loading.examples import draw_examples
@@ -135,6 +137,28 @@ def test_an_experiment_s_scores_are_from_each_image_s_own_labels(dataset):
         )
         given.append(image.ids)
     assert given == [image.ids for image in shown], "an image without a label is left out"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_the_command_maps_each_image_from_its_own_labels(dataset, folder, tmp_path, capsys):
+    given = evaluate.Evaluate(storage=str(tmp_path), checkpoint=str(folder), data=dataset.uri, split="train")
+    asked = replace(given, points=(1, 3), draws=2, compare=("pixels",), examples="image")
+    assert evaluate.run(asked) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("each image's own") == 2
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    (run,) = client.search_runs(experiments, "tags.`miseg.kind` = 'evaluation'")
+    assert run.info.status == "FINISHED" and run.info.run_id in printed
+    logged = pd.read_csv(client.download_artifacts(run.info.run_id, "few-labels-draws.csv", str(tmp_path)))
+    settings = few_labels.Draws((1, 3), draws=2, comparisons=("pixels",), examples="image")
+    expected = few_labels._measure(checkpoint_files.files_of(folder), dataset.uri, "train", settings, threads=1)
+    names = ["points", "draw", "comparison", "dates", "pixel_accuracy", "mean_iou"]
+    pd.testing.assert_frame_equal(logged[names], expected[names])
+    with pytest.raises(ValueError, match="leave the dates out, or take --examples date"):
+        evaluate.run(replace(asked, dates=(DATES[1],)))
 
 
 def test_draws_go_through_the_dates():
