@@ -113,7 +113,7 @@ def thin(evaluation: Run) -> list[str]:
 
 
 def rows_confirmed(uri: str, plan: StudyPlan) -> dict[str, int]:
-    """How many rows each cell confirmed so far, by the cells' ids: one where the default won its own search."""
+    """Numbers of rows that cells confirmed so far, by the cells' ids: 1 where the default won its own search."""
     rows: dict[str, set[str]] = {}
     for run in _runs(uri, f"tags.`miseg.kind` = 'trial' and tags.`miseg.study` = '{plan.study}'"):
         if run.data.tags.get("miseg.confirmed") == "yes":
