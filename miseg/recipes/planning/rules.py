@@ -184,13 +184,14 @@ class _Rules:
         return pixels * self.images / self.data.images
 
     def augmentation(self) -> list[PlannedSetting]:
-        varied = self.data.spread > VARIED
-        scale = (0.5, 2.0) if varied else (0.75, 1.25)
-        reason = (
-            f"sizes differ by {self.data.spread:.1f} a side: as the RMI paper scales VOC"
-            if varied
-            else "images are of about one size: as the RMI paper scales CamVid"
-        )
+        scale: tuple[float, float] | None
+        if self._crop is None:
+            scale, reason = None, "there is no crop, and the images of a batch are of one size"
+        elif self.data.spread > VARIED:
+            scale = 0.5, 2.0
+            reason = f"sizes differ by {self.data.spread:.1f} a side: as the RMI paper scales VOC"
+        else:
+            scale, reason = (0.75, 1.25), "images are of about one size: as the RMI paper scales CamVid"
         return [
             _or_given("augmentation.scale", scale, reason, self.given),
             _or_given("augmentation.flip", 0.5, "left and right are alike in most images; 0 where not", self.given),

@@ -132,6 +132,14 @@ def test_a_grey_stack_and_photos_of_many_sizes() -> None:
     assert plan(MEMBRANE, CrossEntropy(DeepLab(weights="imagenet")), NEEDS, GPU)["optimiser.learning_rate"] == 1e-4
 
 
+def test_without_a_crop_images_are_not_scaled() -> None:
+    """Each would have a size of its own, and a batch could not hold two."""
+    given = {"augmentation.resize": (32, 32), "augmentation.crop": None}
+    made = plan(photos(), CrossEntropy(), NEEDS, GPU, given)
+    assert (made["augmentation.scale"], made["augmentation.flip"]) == (None, 0.5)
+    assert plan(photos(), CrossEntropy(), NEEDS, GPU, given | {"augmentation.scale": (1, 1)})["augmentation.scale"]
+
+
 def test_images_that_are_much_larger_than_a_crop_are_made_smaller() -> None:
     large = DataSummary(((3000, 4000),) * 100, ((3000, 4000),) * 10)
     made = plan(large, CrossEntropy(), NEEDS, GPU)
