@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+
+class LinkError(OSError):
+    """A link, or something else that is no file, where a file or folder of our own should be."""
 
 
 @contextlib.contextmanager
@@ -80,6 +87,45 @@ def replace_folder(whole: Path, folder: Path) -> None:
             earlier.rename(folder)
         raise
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """A file opened for reading in binary, where neither it nor its folder is a link.
+
+    Raises:
+        LinkError: one of them is, or it is no regular file.
+        OSError: it cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = open_unlinked(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, folder)
+        # A pipe would wait for who writes to it.
+        descriptor = open_unlinked(path, os.O_RDONLY | os.O_NONBLOCK, within=folder)
+        file = stack.enter_context(open(descriptor, "rb"))
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise LinkError(errno.EINVAL, "is no regular file", str(path))
+        yield file
+
+
+def open_unlinked(path: Path, flags: int, within: int | None = None) -> int:
+    """A descriptor of `path`, whose last name is no link.
+
+    Args:
+        path: a file or folder; what is made is its user's alone.
+        flags: as of `os.open`.
+        within: descriptor of its folder; None: the folder of its path.
+
+    Raises:
+        LinkError: it is a link.
+        OSError: it cannot be opened.
+    """
+    try:
+        return os.open(path if within is None else path.name, flags | os.O_NOFOLLOW, 0o600, dir_fd=within)
+    except OSError as error:
+        if error.errno == errno.ELOOP or path.is_symlink():
+            raise LinkError(errno.ELOOP, "is a link, and may lead elsewhere: remove it", str(path)) from None
+        raise
 
 
 def read_text(path: Path, mend: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from miseg.data.packed.moments import scene_series
 from miseg.data.packed.packing import FORMAT_VERSION
+from miseg.file_names import check_plain
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,10 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
         raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None
     for shard in (shard for shards in splits.values() for shard in shards):
         # A sidecar from elsewhere must not make this program read other files of the machine.
-        if shard.file in ("", ".", "..") or "\x00" in shard.file or "/" in shard.file or "\\" in shard.file:
-            raise ValueError(f"{name}: shard {shard.file!r} is not a plain file name; pack again")
+        try:
+            check_plain(shard.file)
+        except ValueError as error:
+            raise ValueError(f"{name}: shard {error}; pack again") from None
     return info
 
 

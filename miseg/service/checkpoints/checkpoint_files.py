@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from miseg.file_names import check_plain
 from miseg.recipes.experiment import Experiment, from_dict
 
 MANIFEST = "checkpoint.json"
@@ -32,7 +33,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        listed = {Path(name).name: digest for name, digest in manifest["sha256"].items()}
+        listed = {check_plain(name): digest for name, digest in manifest["sha256"].items()}
         if missing := {"weights.safetensors", "experiment.json"} - set(listed):
             raise ValueError(f"it lists no {' and no '.join(sorted(missing))}")
         for name, kind in (("step", int), ("experiment_id", str), ("metrics", dict), ("task", dict), ("data", dict)):
@@ -99,7 +100,7 @@ def copy_weights(folder: str | Path, target: str | Path) -> Path:
     manifest = verify(folder)
     target.mkdir(parents=True)
     manifest["sha256"].pop("training.pt", None)
-    for name in (Path(listed).name for listed in manifest["sha256"]):
+    for name in manifest["sha256"]:
         shutil.copyfile(folder / name, target / name)
     (target / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return target

@@ -20,7 +20,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from miseg.data.storage import file_system, is_local, listed, patiently
+from miseg.data.storage import fetch_files, file_system, is_local, listed, patiently
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
 
 logger = logging.getLogger(__name__)
@@ -42,12 +42,16 @@ class StoredCheckpoint:
 
         Raises:
             OSError: it cannot be read.
+            CheckpointError: it holds a file whose name is not plain.
         """
         if is_local(self.system):
             yield Path(self.path)
             return
         with tempfile.TemporaryDirectory() as beside:
-            patiently(self.system, lambda: fs.copy_files(self.path, beside, source_filesystem=self.system))
+            try:
+                patiently(self.system, lambda: fetch_files(self.system, self.path, Path(beside)))
+            except ValueError as error:
+                raise CheckpointError(f"{self.path}: {error}") from None
             yield Path(beside)
 
     @property

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import miseg
 from miseg.extras import MissingExtraError
+from miseg.file_names import given_name
 from miseg.service.cluster import (
     reachable,
     threads,  # noqa: F401  (before any job's torch)
@@ -113,6 +114,8 @@ def execute(
         check_own_checkout(Path(sys.argv[0]))
         options = parse(arguments, called_as(), examples, rewriting(sys.argv[1:]))
         check_given(options)
+        if isinstance(name := getattr(options, "name", None), str):
+            options.name = given_name("--name", name)
         if isinstance(options, JobOptions) and options.JOINS_RAY:
             # Here already: packing and imports take a while.
             reachable.check(options.address)

@@ -24,6 +24,10 @@ UNREADABLE = "unreadable"
 """Kind of an entry that is no JSON: what is left of a line that a disk or a power cut damaged."""
 
 
+OWN_DISK = "~/.miseg/journals"
+"""Folder of the journals of runs whose storage is no folder: this machine's own, and no part of a storage."""
+
+
 class JournalInUseError(TrackingError):
     """Another process is sending the journal."""
 

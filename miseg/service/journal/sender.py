@@ -17,9 +17,12 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
+from miseg.file_names import check_plain, check_plain_path, shown
+from miseg.files import LinkError, open_regular
 from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.journal.files import (
+    OWN_DISK,
     UNREADABLE,
     Entry,
     JournalInUseError,
@@ -64,10 +67,12 @@ class Sender:
         path: the journal.
         tracking_uri: the MLflow server or store.
         run_id: the MLflow run.
+        storage: folder or URI below which the run's checkpoints are; "": what holds the journal's own folder.
     """
 
-    def __init__(self, path: Path, tracking_uri: str, run_id: str) -> None:
+    def __init__(self, path: Path, tracking_uri: str, run_id: str, storage: str = "") -> None:
         self.path, self.tracking_uri, self.run_id = path, tracking_uri, run_id
+        self.storage = storage or str(path.parent.parent)
         self._latest: dict[str, int] | None = None
         self._there: dict[str, set[int]] = {}
 
@@ -147,19 +152,28 @@ class Sender:
         return step not in self._there[key]
 
     def _upload(self, client: MlflowClient, entry: Entry) -> None:
-        path = self.path.with_suffix("") / entry["file"]
+        # Whoever writes to the storage writes journals: the file is one of the journal's own, and no link elsewhere.
+        try:
+            path = self.path.with_suffix("") / check_plain(entry["file"])
+            name, folder = check_plain(entry["name"]), check_plain_path(entry["folder"])
+        except (LookupError, ValueError) as error:
+            raise RefusedError(f"its file cannot be uploaded: {error}") from None
         with tempfile.TemporaryDirectory() as beside:
             try:
-                shutil.copyfile(path, Path(beside) / entry["name"])
+                with open_regular(path) as file, (Path(beside) / name).open("wb") as copy:
+                    shutil.copyfileobj(file, copy)
             except FileNotFoundError:  # it was uploaded before
                 return
-            client.log_artifact(self.run_id, str(Path(beside) / entry["name"]), entry["folder"] or None)
+            except LinkError as error:
+                raise RefusedError(str(error)) from None
+            client.log_artifact(self.run_id, str(Path(beside) / name), folder or None)
         path.unlink(missing_ok=True)
 
     def _log_model(self, entry: Entry) -> None:
         # Only where a model is sent: it brings MLflow's models along.
         from miseg.service.tracking import models
 
+        self._check_folder(entry["folder"])
         saved = next((saved for saved in CheckpointStore(entry["folder"]).all() if saved.step == entry["step"]), None)
         if saved is None:
             raise RefusedError(f"there is no checkpoint of step {entry['step']} in {entry['folder']}")
@@ -168,6 +182,18 @@ class Sender:
                 models.log_model(self.tracking_uri, self.run_id, entry["role"], folder)
         except CheckpointError as error:
             raise RefusedError(str(error)) from error
+
+    def _check_folder(self, folder: object) -> None:
+        """Raise RefusedError where a checkpoint's folder is not below the storage of the journal."""
+        if self.path.parent == Path(OWN_DISK).expanduser():
+            return  # nobody else writes there, and the storage is another for each run
+        root = self.storage.rstrip("/") + "/"
+        try:
+            if not isinstance(folder, str) or not folder.startswith(root):
+                raise ValueError(f"{shown(folder)} is not below {root}")
+            check_plain_path(folder.removeprefix(root).lstrip("/"))
+        except ValueError as error:
+            raise RefusedError(f"its checkpoint is not of this storage: {error}") from None
 
     def _register(self, entry: Entry) -> None:
         # Only where a model is sent: it brings MLflow's models along.

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from miseg.file_names import check_plain
 from miseg.service.tracking import mlflow_runs
 
 FILE = "plan.json"
@@ -108,13 +109,17 @@ def from_json(data: Mapping[str, Any]) -> PlanFile:
     """Plan that `PlanFile.to_json` wrote; keys of other versions are left out.
 
     Raises:
+        ValueError: a study whose name is not plain.
         TypeError, KeyError: a table without its data, or a cell without id, method or rows.
     """
     tables = []
     for table in data.get("tables", ()):
         cells = tuple(PlannedCell(**_known(PlannedCell, cell)) for cell in table.get("cells", ()))
         tables.append(PlannedTable(**_known(PlannedTable, table) | {"cells": cells}))
-    return PlanFile(**_known(PlanFile, data) | {"tables": tuple(tables)})
+    plan = PlanFile(**_known(PlanFile, data) | {"tables": tuple(tables)})
+    if plan.study:
+        check_plain(plan.study)  # the names of its tunings begin with it
+    return plan
 
 
 def log(uri: str, run_id: str, plan: PlanFile) -> None:
