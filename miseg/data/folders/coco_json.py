@@ -11,11 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from miseg.data.checks import OF_DAMAGED
 from miseg.data.folders.outlines import OutlineError, check_size, draw_outline
 from miseg.data.listing import is_picture
+from miseg.data.picture_files import OF_DAMAGED, open_header
 from miseg.data.samples import IGNORE_LABEL
 
 BACKGROUND = "background"
@@ -206,9 +205,9 @@ def _size(image: Path | None) -> tuple[int, int]:
     """Height and width in a file's header; 0 where there is none."""
     try:
         if image is not None:
-            with Image.open(image) as picture:
+            with open_header(image) as picture:
                 return picture.height, picture.width
-    except (*OF_DAMAGED, Image.DecompressionBombError):
+    except OF_DAMAGED:
         pass
     return 0, 0
 
