@@ -108,6 +108,56 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def open_own_folder(path: Path) -> int:
+    """A descriptor of a folder that nobody but its user reaches into, made with its parents where it is missing.
+
+    Raises:
+        LinkError: a link.
+        PermissionError: it belongs to another user.
+        OSError: it cannot be made or opened.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    folder = open_unlinked(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        status = os.fstat(folder)
+        if status.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "belongs to another user", str(path))
+        if status.st_mode & 0o077:
+            os.fchmod(folder, 0o700)
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def open_own_file(path: Path, flags: int, within: int) -> int:
+    """A descriptor of a regular file of this user's that no other can write to.
+
+    Args:
+        path: the file.
+        flags: as of `os.open`.
+        within: descriptor of its folder.
+
+    Raises:
+        LinkError: a link, or no regular file.
+        PermissionError: it belongs to another user, or others may write to it.
+        OSError: it cannot be opened.
+    """
+    descriptor = open_unlinked(path, flags | os.O_NONBLOCK, within)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise LinkError(errno.EINVAL, "is no regular file", str(path))
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "may be written by another user", str(path))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def open_unlinked(path: Path, flags: int, within: int | None = None) -> int:
     """A descriptor of `path`, whose last name is no link.
 

@@ -15,7 +15,6 @@ import os
 import platform
 import shlex
 import shutil
-import stat
 import subprocess
 import tempfile
 import warnings
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from miseg.files import open_regular, replacing
+from miseg.files import open_own_file, open_own_folder, replacing
 
 NAMES = "pooled_sigmoid.c", "region_covariance.c", "wavelet_spectra.c"
 SOURCES = tuple(Path(__file__).with_name(name) for name in NAMES)
@@ -150,19 +149,16 @@ def _loaded(compiler: list[str]) -> ctypes.CDLL:
 def _is_whole(path: Path) -> bool:
     """Whether this user's own library is there, as it was compiled: a part of one ends the process that runs it."""
     try:
-        with open_regular(path) as file:
-            if not _is_own(os.fstat(file.fileno())):
-                return False
-            content = file.read()
+        folder = open_own_folder(path.parent)
+        try:
+            with open(open_own_file(path, os.O_RDONLY, folder), "rb") as file:
+                content = file.read()
+        finally:
+            os.close(folder)
     except OSError:
         return False
     code, mark, digest = content[:-_TAIL], content[-_TAIL:-_DIGEST], content[-_DIGEST:]
     return mark == _MARK and hashlib.sha256(code).digest() == digest
-
-
-def _is_own(status: os.stat_result) -> bool:
-    """Whether a file or folder is this user's, and nobody else can write to it."""
-    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _compile(compiler: list[str], target: Path) -> None:
@@ -185,14 +181,10 @@ def _cache() -> Path | None:
     """The folder of the user's cache that nobody else can write to; None where there is none, as without a home."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "miseg"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = folder.lstat()
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
-            folder.chmod(0o700)
-            return folder if os.access(folder, os.W_OK) else None
+        os.close(open_own_folder(folder))
+        return folder if os.access(folder, os.W_OK) else None
     except (OSError, RuntimeError):  # Python's, where no home is known
-        pass
-    return None
+        return None
 
 
 def _processor() -> str:
