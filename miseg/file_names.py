@@ -65,7 +65,8 @@ def given_name(option: str, name: str) -> str:
 
 def shown(value: object, most: int = 80) -> str:
     """A stranger's value in a message: on one line, without control characters, cut where it is long."""
-    text = repr(value) if isinstance(value, str) else f"a value of type {type(value).__name__}"
+    plain = value is None or isinstance(value, str | int | float)
+    text = repr(value) if plain else f"a value of type {type(value).__name__}"
     return text if len(text) <= most else f"{text[:most]}…"
 
 

@@ -115,7 +115,7 @@ def _default_out(storage: str, name: str) -> Path:
 
 def _shown(host: str) -> str:
     """The host as an address names it; of all of this machine's addresses, one."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (what a user gave is read)
     return f"[{host}]" if ":" in host else host
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from miseg.data.packed.moments import scene_series
 from miseg.data.packed.packing import FORMAT_VERSION
 from miseg.file_names import check_plain
+from miseg.json_values import parse
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
         ValueError: no JSON, another format version, a field that is missing or malformed, or a shard elsewhere.
     """
     try:
-        data = json.loads(sidecar)
+        data = parse(sidecar)
     except ValueError as error:
         raise ValueError(f"{name} is not JSON ({error}): copy it again, or pack again") from None
     version = data.get("format") if isinstance(data, dict) else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from miseg.file_names import check_plain
+from miseg.json_values import parse
 from miseg.recipes.experiment import Experiment, from_dict
 
 MANIFEST = "checkpoint.json"
@@ -32,7 +33,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = parse((folder / MANIFEST).read_bytes(), finite=False)
         listed = {check_plain(name): digest for name, digest in manifest["sha256"].items()}
         if missing := {"weights.safetensors", "experiment.json"} - set(listed):
             raise ValueError(f"it lists no {' and no '.join(sorted(missing))}")
@@ -76,7 +77,7 @@ def read_experiment(folder: str | Path) -> Experiment:
     verify(folder)
     path = Path(folder) / "experiment.json"
     try:
-        return from_dict(json.loads(path.read_text()))
+        return from_dict(parse(path.read_bytes()))
     except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} describes no experiment of this version ({error})") from error
 
@@ -115,7 +116,7 @@ def files_of(folder: str | Path) -> dict[str, bytes]:
 
 def experiment_in(files: Mapping[str, bytes]) -> Experiment:
     """The Experiment of the checkpoint that `files_of` read."""
-    return from_dict(json.loads(files["experiment.json"]))
+    return from_dict(parse(files["experiment.json"]))
 
 
 def unpack(files: Mapping[str, bytes], folder: Path) -> Path:

@@ -8,7 +8,6 @@ imported.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 from pyarrow import fs
 
 from miseg.data.storage import fetch_files, file_system, is_local, listed, patiently
+from miseg.json_values import parse
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class CheckpointStore:
 
     def _read(self, path: str) -> StoredCheckpoint | None:
         try:
-            manifest = json.loads(patiently(self.system, lambda: self._content(f"{path}/{MANIFEST}")))
+            manifest = parse(patiently(self.system, lambda: self._content(f"{path}/{MANIFEST}")), finite=False)
             return StoredCheckpoint(path, int(manifest["step"]), dict(manifest["metrics"]), self.system)
         except FileNotFoundError:
             return None

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from miseg.file_names import shown
 from miseg.files import replacing
+from miseg.service.journal.entries import Entry, parsed
 from miseg.service.tracking.connection import TrackingError
 
-Entry = dict[str, Any]
-
 UNREADABLE = "unreadable"
-"""Kind of an entry that is no JSON: what is left of a line that a disk or a power cut damaged."""
+"""Kind of what is no entry: what is left of a line that a disk or a power cut damaged, or that a stranger wrote."""
 
 
 OWN_DISK = "~/.miseg/journals"
@@ -57,12 +57,9 @@ def read(path: Path, offset: int, limit: int | None = None) -> tuple[list[Entry]
 
 def _parsed(line: bytes) -> Entry:
     try:
-        entry = json.loads(line)
-        if isinstance(entry, dict) and "kind" in entry:
-            return entry
-    except ValueError:
-        pass
-    return {"kind": UNREADABLE, "line": line.decode(errors="replace")}
+        return parsed(line)
+    except ValueError as error:
+        return {"kind": UNREADABLE, "reason": str(error), "line": line.decode(errors="replace")}
 
 
 def append(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -72,11 +69,19 @@ def append(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def sent_offset(path: Path) -> int:
-    """Bytes of a journal that MLflow has."""
+    """Bytes of a journal that MLflow has.
+
+    Raises:
+        ValueError: the file that says so is damaged.
+    """
+    sent = path.with_suffix(".sent")
     try:
-        return int(path.with_suffix(".sent").read_text())
+        text = sent.read_text(errors="replace")
     except FileNotFoundError:
         return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ValueError(f"{sent} holds {shown(text)}, which is no number of bytes: remove it, and all is sent again")
+    return int(text)
 
 
 def note_sent(path: Path, offset: int) -> None:

@@ -137,7 +137,7 @@ class Sender:
             elif entry["kind"] == "end":
                 self._end(client, entry)
             elif entry["kind"] == UNREADABLE:
-                raise RefusedError("this line of the journal is damaged")
+                raise RefusedError(f"this line of the journal is damaged ({entry.get('reason', 'no JSON')})")
 
     def _is_new(self, client: MlflowClient, key: str, step: int) -> bool:
         """Whether the server lacks the metric at this step; another machine may have logged it."""

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from miseg.data.labels.files import MOST_BYTES
 from miseg.data.labels.store import StaleError
+from miseg.json_values import parse
 from miseg.service.labelling.entrance import BodyLimit
 from miseg.service.labelling.maps import SupersededError
 from miseg.service.labelling.session import Session
@@ -205,8 +206,8 @@ async def _body(request: Request, most: int) -> bytes:
 
 async def _json(request: Request) -> dict[str, Any]:
     try:
-        body = json.loads(await _body(request, MOST_CHANGE_BYTES))
-    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        body = parse(await _body(request, MOST_CHANGE_BYTES))
+    except ValueError as error:
         raise ValueError(f"no JSON ({error}): reload the page") from None
     if not isinstance(body, dict):
         raise ValueError("no JSON object: reload the page")

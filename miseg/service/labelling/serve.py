@@ -43,7 +43,7 @@ from miseg.service.labelling.session import FirstView, Session, check_bands
 APP = "miseg-labelling"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TOKEN = re.compile(r"[\w-]{32}", re.ASCII)
-TOKEN = "token"
+TOKEN = "token"  # noqa: S105  (a file's name)
 """File in the labels' folder: it stays, so that pages go on after a restart."""
 
 

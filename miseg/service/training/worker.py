@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import time
@@ -19,7 +18,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service.checkpoints import checkpoint
-from miseg.service.checkpoints.checkpoint_files import MANIFEST
+from miseg.service.checkpoints.checkpoint_files import verify
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import StorageError
 from miseg.service.cluster.metrics import Waited
@@ -92,7 +91,7 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
         validated = True
         if resumed is not None:
             checkpoint.load(resumed, loop)
-            validated = "score" in json.loads((resumed / MANIFEST).read_text())["metrics"]
+            validated = "score" in verify(resumed)["metrics"]
     storage_fails = config["when_storage_fails"]
     recorder = Recorder(dataset, store, config["tracking"], storage_fails) if loop.rank == 0 else None
     if recorder is not None and resumed is not None:
