@@ -112,7 +112,7 @@ def _no_number(name: str) -> NoReturn:
 
 def _check_depth(value: Any) -> None:
     level = [value] if type(value) in (dict, list) else []
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST):
         level = [
             item
             for holder in level

@@ -47,6 +47,8 @@ def check_choices(description: Any) -> None:
 def fits(value: Any, hint: Any) -> bool:
     """Whether a value is of an annotation's type: a whole number is a real one, a truth value is no number."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or (hint is None and value is None):
+        return True
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, member) for member in arguments)
     if origin is Literal:
@@ -61,7 +63,7 @@ def fits(value: Any, hint: Any) -> bool:
     if hint in (int, str, bool):
         return type(value) is hint
     kind = origin or hint
-    return isinstance(value, kind) if isinstance(kind, type) else (kind is None and value is None) or kind is Any
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -223,7 +223,8 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
     name = data.get("type") if isinstance(data, dict) else data
     if not isinstance(data, dict) or not isinstance(name, str) or name not in kinds:
         left_out = "".join(f"; {reason}" for reason in plugins.reasons("miseg.methods", "miseg.networks"))
-        raise ValueError(f"type = {shown(name)}: expected one of {', '.join(sorted(kinds))}{left_out}")
+        what = f"one of {', '.join(sorted(kinds))}" if kinds else _text_of(expected)
+        raise ValueError(f"type = {shown(name)}: expected {what}{left_out}")
     kind = kinds[name]
     hints = hints_of(kind)
     unknown = sorted(set(data) - set(hints) - {"type"})

@@ -231,7 +231,7 @@ def _categories(path: Path, content: dict[str, Any]) -> dict[int, str]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = parse(path.read_bytes(), most_bytes=_MOST_BYTES)
+        content = parse(path.read_bytes(), most_bytes=_MOST_BYTES, finite=False)  # told of each outline
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
     except ValueError as error:

@@ -83,7 +83,7 @@ def read_features(path: Path, grid: Grid, class_property: str = "class") -> tupl
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        document = parse(read_text(path, "export it as GeoJSON again"))
+        document = parse(read_text(path, "export it as GeoJSON again"), finite=False)  # told of each feature
     except ValueError as error:
         raise ValueError(f"{path}: broken JSON ({error}): export it as GeoJSON again") from None
     if not isinstance(document, dict):

@@ -31,7 +31,7 @@ import psutil
 import tyro
 
 from miseg.files import replacing
-from miseg.json_values import read_record
+from miseg.json_values import parse, read_record
 from miseg.service.cloud import autoscaling, draining
 
 WARNING = 0.8
@@ -136,10 +136,12 @@ class Ledger:
             ValueError: the file is damaged.
         """
         try:
-            return read_record(cls, path.read_bytes())
+            content = path.read_bytes()
+            cls(**parse(content))  # of another version, a field that is not known
+            return read_record(cls, content)
         except FileNotFoundError:
             return cls()
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}): mend it, or move it away to begin at 0") from error
 
     def save(self, path: Path) -> None:

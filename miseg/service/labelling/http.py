@@ -205,8 +205,9 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 async def _json(request: Request) -> dict[str, Any]:
+    content = await _body(request, MOST_CHANGE_BYTES)
     try:
-        body = parse(await _body(request, MOST_CHANGE_BYTES))
+        body = parse(content)
     except ValueError as error:
         raise ValueError(f"no JSON ({error}): reload the page") from None
     if not isinstance(body, dict):

@@ -193,9 +193,7 @@ def test_the_decoded_size_is_estimated_from_a_few_images(small):
     assert small.decoded_bytes("train") == size_of(small, "train")
 
 
-@pytest.mark.parametrize(
-    "strange", ["folder is a link", "file is a link", "lock is a link", "file is of anybody", "pipe"]
-)
+@pytest.mark.parametrize("strange", ["folder is a link", "file is a link", "lock is a link", "of anybody", "pipe"])
 def test_what_another_user_put_there_is_neither_read_nor_written(strange, tmp_path, caplog):
     """Ray's session folder is open to everybody: whoever knows the name may be there first."""
     (tmp_path / "theirs").mkdir()

@@ -139,7 +139,7 @@ class _OutlineError(ValueError):
 def _read(path: Path) -> tuple[list[dict[str, Any]], dict[Any, list[dict[str, Any]]]]:
     """The images, and the annotations of people by image."""
     try:
-        content = parse(path.read_bytes(), most_bytes=_MOST_BYTES)
+        content = parse(path.read_bytes(), most_bytes=_MOST_BYTES, finite=False)  # told of each outline
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
     except ValueError as error:
