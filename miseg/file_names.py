@@ -71,7 +71,7 @@ def shown(value: object, most: int = 80) -> str:
 
 
 def _problem(name: str) -> str:
-    """What keeps it from being a plain name; "" where nothing does."""
+    """Reason why a text is no plain name; "" where it is one."""
     if not name:
         return "it is empty"
     if name.startswith("."):

@@ -23,7 +23,7 @@ DEEPEST = 64
 
 _ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
 _MAY_BE_TOO_LONG = b"0" * (MOST_DIGITS + 1), b"e000", b"e+000"
-"""What a number that is too long, or too large for a float, has in it, where all digits are alike."""
+"""Signs of a number that is too long, or too large for a float, where all digits are written alike."""
 
 
 def parse(text: bytes | str, *, most_bytes: int = MOST_BYTES, finite: bool = True) -> Any:

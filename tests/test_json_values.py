@@ -1,4 +1,4 @@
-"""JSON of strangers is parsed within limits, and records are of their types: nothing is converted, nothing overflows."""
+"""JSON of strangers is parsed within limits, and records have their types: nothing is converted or overflows."""
 
 from __future__ import annotations
 

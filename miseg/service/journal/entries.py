@@ -17,14 +17,14 @@ _Count = Annotated[int, Field(ge=0, lt=2**53)]
 """Steps, and milliseconds since 1970: what a float holds exactly."""
 
 
-class _Other(BaseModel):
+class _AnyEntry(BaseModel):
     # What another version adds is handed on.
     model_config = ConfigDict(extra="allow")
 
     kind: str
 
 
-class _Timed(_Other):
+class _Timed(_AnyEntry):
     time: _Count
 
 
@@ -60,7 +60,7 @@ class _End(_Timed):
     tags: dict[str, str]
 
 
-_KINDS: dict[str, type[_Other]] = {
+_KINDS: dict[str, type[_AnyEntry]] = {
     "metrics": _Metrics,
     "artifact": _Artifact,
     "tags": _Tags,
@@ -79,4 +79,4 @@ def parsed(line: bytes) -> Entry:
     entry = parse(line, finite=False)
     if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
         raise ValueError("no object with a kind")
-    return read_record(_KINDS.get(entry["kind"], _Other), line, finite=False).model_dump()
+    return read_record(_KINDS.get(entry["kind"], _AnyEntry), line, finite=False).model_dump()

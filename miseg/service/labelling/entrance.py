@@ -1,4 +1,4 @@
-"""What requests pass before anything of them is read: bodies have a length, and only so many bytes are on their way."""
+"""Entrance of the labelling page: bodies have a length, and only so many bytes of them are on their way at a time."""
 
 from __future__ import annotations
 
