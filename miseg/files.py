@@ -1,19 +1,25 @@
-"""Files and folders that are whole at every moment, written beside their place and renamed; locks; text files."""
+"""Files and folders that are whole at every moment, written beside their place and renamed; text files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import logging
-import math
 import os
 import shutil
-import time
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from miseg.locks import LockRefusedError, locked
+
+
+class LinkError(OSError):
+    """A link, or something else that is no file, where a file or folder of our own should be."""
+
 
 logger = logging.getLogger(__name__)
 
@@ -132,44 +138,93 @@ def replace_folder(whole: Path, folder: Path, *, durable: bool = False) -> None:
     shutil.rmtree(earlier, ignore_errors=True)
 
 
-class LockRefusedError(OSError):
-    """A file system that takes no locks; the message says where."""
-
-
 @contextlib.contextmanager
-def locked(path: Path, patience: float = math.inf) -> Iterator[None]:
-    """Be the one process, and thread, that holds the lock at `path`, on whatever machine.
-
-    The file is opened for writing, or NFS refuses the lock; and it holds nothing, for others cannot read a file under a
-    lock of SMB's. It stays: one that was removed while another waits for it would be two.
-
-    Args:
-        path: the lock's file, which is made; its folder exists.
-        patience: seconds to wait for another holder.
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """A file opened for reading in binary, where neither it nor its folder is a link.
 
     Raises:
-        BlockingIOError: another one holds it for longer.
-        LockRefusedError: the file system refuses locks.
-        OSError: the file cannot be made.
+        LinkError: one of them is, or it is no regular file.
+        OSError: it cannot be read.
     """
-    until = time.monotonic() + patience
-    with path.open("ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):  # the latter is SMB's
-                    raise LockRefusedError(
-                        error.errno,
-                        f"{path} cannot be locked ({error.strerror}): mount this file system with locks (NFS: with a "
-                        "lock daemon, or local_lock=flock), or give a --storage of another",
-                    ) from error
-                if time.monotonic() > until:
-                    raise BlockingIOError(errno.EAGAIN, f"{path} is held by another process") from None
-            time.sleep(0.05)
-        # Closing the file frees it, and so does the system where this process is killed.
-        yield
+    with contextlib.ExitStack() as stack:
+        folder = open_unlinked(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, folder)
+        # A pipe would wait for who writes to it.
+        descriptor = open_unlinked(path, os.O_RDONLY | os.O_NONBLOCK, within=folder)
+        file = stack.enter_context(open(descriptor, "rb"))
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise LinkError(errno.EINVAL, "is no regular file", str(path))
+        yield file
+
+
+def open_own_folder(path: Path) -> int:
+    """A descriptor of a folder that nobody but its user reaches into, made with its parents where it is missing.
+
+    Raises:
+        LinkError: a link.
+        PermissionError: it belongs to another user.
+        OSError: it cannot be made or opened.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    folder = open_unlinked(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        status = os.fstat(folder)
+        if status.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "belongs to another user", str(path))
+        if status.st_mode & 0o077:
+            os.fchmod(folder, 0o700)
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def open_own_file(path: Path, flags: int, within: int) -> int:
+    """A descriptor of a regular file of this user's that no other can write to.
+
+    Args:
+        path: the file.
+        flags: as of `os.open`.
+        within: descriptor of its folder.
+
+    Raises:
+        LinkError: a link, or no regular file.
+        PermissionError: it belongs to another user, or others may write to it.
+        OSError: it cannot be opened.
+    """
+    descriptor = open_unlinked(path, flags | os.O_NONBLOCK, within)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise LinkError(errno.EINVAL, "is no regular file", str(path))
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "may be written by another user", str(path))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_unlinked(path: Path, flags: int, within: int | None = None) -> int:
+    """A descriptor of `path`, whose last name is no link.
+
+    Args:
+        path: a file or folder; what is made is its user's alone.
+        flags: as of `os.open`.
+        within: descriptor of its folder; None: the folder of its path.
+
+    Raises:
+        LinkError: it is a link.
+        OSError: it cannot be opened.
+    """
+    try:
+        return os.open(path if within is None else path.name, flags | os.O_NOFOLLOW, 0o600, dir_fd=within)
+    except OSError as error:
+        if error.errno == errno.ELOOP or path.is_symlink():
+            raise LinkError(errno.ELOOP, "is a link, and may lead elsewhere: remove it", str(path)) from None
+        raise
 
 
 def read_text(path: Path, mend: str) -> str:

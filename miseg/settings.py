@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import types
 import typing
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -40,6 +42,28 @@ def check_choices(description: Any) -> None:
         choices, value = typing.get_args(hint), getattr(description, name)
         if typing.get_origin(hint) is Literal and value not in choices:
             raise ValueError(f"{name} = {value!r}: use one of {', '.join(map(str, choices))}")
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotation's type: a whole number is a real one, a truth value is no number."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or (hint is None and value is None):
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, member) for member in arguments)
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = arguments[:1] * len(value) if arguments[-1:] == (...,) else arguments
+        return len(value) == len(kinds) and all(map(fits, value, kinds))
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if hint in (int, str, bool):
+        return type(value) is hint
+    kind = origin or hint
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -289,7 +289,7 @@ def test_what_rays_processes_inherit(node: dict[str, str], head: str | None) -> 
     found = dict(line.partition("=")[::2] for line in printed if "=" in line)
     assert found["RAY_AUTH_MODE"] == "token"
     assert found["RAY_AUTH_TOKEN_PATH"] == f"{node['HOME']}/.ray/auth_token"
-    assert found["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert found["RAY_USAGE_STATS_ENABLED"] == "0" and found["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert found["MISEG_STORAGE"] == "s3://bucket/miseg"
     assert found["MLFLOW_TRACKING_URI"] == f"http://{head or '10.0.0.7'}:5000"
     assert found["PATH"].startswith(f"{node['HOME']}/miseg-env/bin:")

@@ -16,7 +16,8 @@ import pytest
 from pyarrow import fs
 
 from miseg.data.storage import write_whole
-from miseg.files import LockRefusedError, folder_beside, locked, replace_folder, replacing
+from miseg.files import folder_beside, replace_folder, replacing
+from miseg.locks import LockRefusedError, locked
 
 
 def names(folder: Path) -> list[str]:

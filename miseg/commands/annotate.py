@@ -33,7 +33,7 @@ class Annotate(JobOptions):
     out: Path | None = None
     """Folder for the labels and exported files. Default: labels/NAME in the storage, by the scene's or series' name."""
     host: str = "127.0.0.1"
-    """Address to listen on. On any but the loopback the page wants a token, which is printed with its address."""
+    """Address to listen on. The page wants the token that is printed with its address."""
     port: int = 8300
     """Port to listen on; 0 takes a free one."""
     date: str | None = None
@@ -89,15 +89,15 @@ def run(arguments: Annotate) -> int:
     if order is not None:
         scenes = {key: scene.in_order(order) for key, scene in scenes.items()}
     port = serve.free_port(arguments.host, arguments.port)
-    token = serve.token(out, arguments.host)
-    hosts = ("*",) if token else serve.LOOPBACK
+    token = serve.token(out)
+    hosts = serve.LOOPBACK if arguments.host in serve.LOOPBACK else ("*",)
     opened = serve.PageSetup(files, scenes, out, http.PAGE, FirstView(name, arguments.window, first), hosts, token)
     for problem in opened.check(arguments.labels, arguments.class_property):
         print(f"left out: {problem.source}: {problem.reason}", file=sys.stderr)
     ray_cluster.connect(arguments.address)
     try:
         serve.start(opened, arguments.host, port, ray_cluster.resources(1, 1))
-        print(f"labelling page: http://{_shown(arguments.host)}:{port}/{f'#token={token}' if token else ''}")
+        print(f"labelling page: http://{_shown(arguments.host)}:{port}/#token={token}")
         print(f"labels: {out}; Ctrl-C ends it", flush=True)
         while True:
             time.sleep(3600)
@@ -115,7 +115,7 @@ def _default_out(storage: str, name: str) -> Path:
 
 def _shown(host: str) -> str:
     """The host as an address names it; of all of this machine's addresses, one."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (what a user gave is read)
     return f"[{host}]" if ":" in host else host
 
 

@@ -9,9 +9,7 @@ is turned too).
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from miseg.data.picture_files import FORMATS, OF_DAMAGED, PictureTooLargeError, open_header
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo
 
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -27,8 +26,6 @@ ORIENTATION = 0x0112
 """EXIF's and TIFF's tag."""
 _BIG_TIFF = (b"+\0", b"\0+")
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277
-OF_DAMAGED = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError)
-"""Errors that Pillow raises on damaged files, beside its own: it believes what stands in them."""
 
 
 class BadFileError(ValueError):
@@ -156,21 +153,22 @@ def load_picture(data: bytes) -> Image.Image:
     """The picture that encoded bytes hold, decoded.
 
     Raises:
-        BadFileError: no picture, too large a one, truncated or damaged, or several.
+        BadFileError: no picture of a known format, too large a one, truncated or damaged, or several.
     """
     try:
+        picture = open_header(data)
         with warnings.catch_warnings():
-            # Damaged metadata beside sound pixels only warns; a picture too large to be one does not pass.
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
             pages = getattr(picture, "n_frames", 1)
             picture.load()
     except UnidentifiedImageError:
-        raise BadFileError(f"not a picture (starts with {data[:8]!r}): replace it or remove it from the list") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadFileError(f"too large ({error}): cut it into tiles") from None
-    except (*OF_DAMAGED, EOFError, zlib.error, struct.error) as error:
+        raise BadFileError(
+            f"not a picture, or none of {', '.join(FORMATS)} (starts with {data[:8]!r}): replace it or remove it from "
+            "the list"
+        ) from None
+    except PictureTooLargeError as error:
+        raise BadFileError(str(error)) from None
+    except OF_DAMAGED as error:
         raise BadFileError(f"truncated or damaged ({error}): copy it again") from None
     if pages > 1:
         raise BadFileError(f"holds {pages} pictures: save the one that is meant")

@@ -10,6 +10,7 @@ from typing import TypeVar
 from pyarrow import fs
 from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_before_delay, wait_exponential
 
+from miseg.file_names import check_plain
 from miseg.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,21 @@ def listed(system: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
     except FileNotFoundError:
         # Made by another thread just now: pyarrow did not find it, looked whether it is missing, and it was there.
         return list(system.get_file_info(selector))
+
+
+def fetch_files(system: fs.FileSystem, folder: str, target: Path) -> None:
+    """Copy the files right in a folder of the storage into the local folder `target`, which exists.
+
+    Folders below it are left: an object's key may hold `..`, and a copy of whatever a store lists would follow it.
+
+    Raises:
+        OSError: it cannot be read, or `target` not written.
+        ValueError: a file whose name is not plain.
+    """
+    for info in listed(system, folder):
+        if info.is_file:
+            name = check_plain(info.base_name)
+            fs.copy_files(f"{folder}/{name}", str(target / name), source_filesystem=system)
 
 
 def write_whole(system: fs.FileSystem, path: str, content: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from miseg.file_names import check_plain
 from miseg.files import read_text
 
 
@@ -69,6 +70,11 @@ def text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{value!r} is no text")
     return value
+
+
+def file_name(value: object) -> str:
+    """A text that can be a file's or folder's name."""
+    return check_plain(text(value))
 
 
 def flag(value: object) -> bool:

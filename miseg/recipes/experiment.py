@@ -17,13 +17,14 @@ from typing import Any, Literal
 
 from miseg import plugins
 from miseg.data.configs import Augmentation, Order, Pairs
+from miseg.file_names import shown
 from miseg.methods import registry as methods
 from miseg.methods.configs import CrossEntropy, MethodConfig
 from miseg.methods.registry import Supervision
 from miseg.networks import registry as networks
 from miseg.networks.configs import Network
 from miseg.optimisation.configs import Optimiser
-from miseg.settings import ADDED_LATER, as_before, check_choices, hints_of
+from miseg.settings import ADDED_LATER, as_before, check_choices, fits, hints_of
 
 __all__ = ["LABELLED_PIXELS", "VALIDATIONS", "Experiment", "Optimiser", "from_dict", "to_dict", "with_steps"]
 
@@ -215,13 +216,15 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
     """The description that `to_dict` wrote.
 
     Raises:
-        ValueError: an unknown type or field, or a value out of range; the message names it.
+        ValueError: an unknown type or field, or a value of another type or out of range; the message names it.
     """
-    kinds = {kind.__name__: kind for kind in _members(expected) if isinstance(kind, type)}
-    name = data.get("type")
-    if name not in kinds:
+    members = [kind for kind in _members(expected) if isinstance(kind, type)]
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in members if dataclasses.is_dataclass(kind)}
+    name = data.get("type") if isinstance(data, dict) else data
+    if not isinstance(data, dict) or not isinstance(name, str) or name not in kinds:
         left_out = "".join(f"; {reason}" for reason in plugins.reasons("miseg.methods", "miseg.networks"))
-        raise ValueError(f"type = {name!r}: expected one of {', '.join(sorted(kinds))}{left_out}")
+        what = f"one of {', '.join(sorted(kinds))}" if kinds else _text_of(expected)
+        raise ValueError(f"type = {shown(name)}: expected {what}{left_out}")
     kind = kinds[name]
     hints = hints_of(kind)
     unknown = sorted(set(data) - set(hints) - {"type"})
@@ -236,7 +239,18 @@ def from_dict(data: dict[str, Any], expected: Any = Experiment) -> Any:
             values[key] = tuple(from_dict(v, item_type) if isinstance(v, dict) else v for v in value)
         elif key != "type":
             values[key] = value
-    return kind(**values)
+    for key, value in values.items():
+        if not fits(value, hints[key]):
+            raise ValueError(f"{key} of {name} = {shown(value)}: expected {_text_of(hints[key])}")
+    try:
+        return kind(**values)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"{name} cannot be made of these settings ({error})") from None
+
+
+def _text_of(hint: Any) -> str:
+    """An annotation in a message."""
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "").replace("miseg.", "")
 
 
 def _is_real(hint: Any) -> bool:

@@ -278,7 +278,10 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("study", "--steps 9 --gpu-seconds 9", "equal steps or equal seconds, give one of the two"),
         ("study", "--steps 0", "--steps 0: use 1 or more"),
         ("study", "--price-per-hour -1", "--price-per-hour -1: use 0 or more"),
-        ("study", "--name a/b", "--name a/b: use letters, digits and . _ - alone"),
+        ("study", "--name a/b", "--name 'a/b': / leads out of the folder"),
+        ("train", "embedded-ce --name ../up", "--name '../up': it starts with a dot; it becomes a folder's name"),
+        ("tune", "embedded-rmi --name slash/name", "--name 'slash/name': / leads out of the folder"),
+        ("measure_information", "--name a?b", "--name 'a?b': ? means something else in URIs"),
         ("study", "--name nothing --resume", "no study nothing at sqlite"),
         ("study", "--budgets 9 --methods ce", "label_budget = 9 labelled images: embedded has 1 training images"),
         ("report", "--study a --tuning b", "--study a --tuning b: give one of the two"),
@@ -384,6 +387,45 @@ def test_keys_in_a_uri_are_refused_and_not_repeated(call: Callable[..., Done], o
     assert "secret@" not in done.output and "key:" not in done.output
     # What comes before the sign is no key everywhere: abfss://container@account.
     options.check_no_keys("data", "abfss://container@account.dfs.core.windows.net/miseg")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "abfss://container@account.dfs.core.windows.net/miseg?client_id=a&client_secret=hidden-1",
+        "https://account.blob.core.windows.net/c?sv=2022&sig=hidden-1%3D",
+        "s3://bucket/miseg?X-Amz-Credential=hidden-1&x-amz-signature=b",
+        "s3://bucket/miseg?region=eu&TOKEN=hidden-1",
+        "s3://bucket/miseg?a=b;secret_key=hidden-1",
+        "s3://bucket/miseg#access_key=hidden-1",
+        "s3://bucket/miseg?%74oken=hidden-1",
+        "s3://[bucket/miseg?token=hidden-1",
+    ],
+)
+def test_keys_behind_a_question_mark_are_keys_too(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from miseg.service.tracking import mlflow_runs
+
+    with pytest.raises(ValueError, match="keys in it would be printed") as refused:
+        options.check_no_keys("storage", uri)
+    assert "hidden-1" not in str(refused.value)
+    if "[" not in uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(ValueError) as refused:
+            mlflow_runs.take_login()
+        assert "hidden-1" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://bucket/miseg?endpoint_override=localhost:9000&scheme=http&region=eu&allow_bucket_creation=true",
+        "gs://anonymous@bucket/miseg?retry_limit_seconds=9",
+        "/home/me/key=token?secret=1",
+        "abfss://container@account.dfs.core.windows.net/miseg?tenant_id=a&client_id=b",
+    ],
+)
+def test_what_is_no_key_passes(uri: str) -> None:
+    options.check_no_keys("storage", uri)
 
 
 @pytest.mark.slow
@@ -537,3 +579,20 @@ def test_decoded_images_have_a_budget(monkeypatch):
     monkeypatch.setenv("MISEG_DECODED_GIB", "4 GiB")
     with pytest.raises(ValueError, match="MISEG_DECODED_GIB = '4 GiB': give a number of GiB, such as 4"):
         _ = options.JobOptions().decoded_bytes
+
+
+def test_mlflow_reports_nothing_unless_somebody_asks_for_it() -> None:
+    code = "import os; os.environ.pop('MLFLOW_DISABLE_TELEMETRY', None); import miseg.service; "
+    code += "print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "true"
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MISEG_STORAGE", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(ValueError, match="no home directory is known; set HOME, or give --storage"):
+        options.JobOptions().root  # noqa: B018

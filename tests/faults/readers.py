@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import logging
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from miseg.data import checks
 from miseg.data.labels import annotations
+from miseg.data.labels.store import FILE, LabelStore
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SIDECAR, pack
 from miseg.data.raster import scene_files
 from miseg.data.raster.grid import Grid
 from miseg.data.samples import DataSetInfo
 from miseg.data.sources.registry import Embedded
+from miseg.json_values import parse
 from tests.faults.fuzz import Reader
 from tests.support.scene_layouts import SafeTree, raster, reflectances
 
 GRID = Grid(24, 30, "EPSG:32631", (10.0, 0.0, 574_680.0, 0.0, -10.0, 5_622_440.0))
+EXPERIMENTS = ("camvid-v3plus-rmi.json", "flanders-similarity.json", "embedded-infoseg.json")
 INFO = DataSetInfo("fuzz", ("a", "b", "c"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 
 
@@ -164,6 +171,151 @@ def _seal_checkpoint(folder: Path) -> None:
         pass
 
 
+class _Server:
+    """MLflow as a journal's sender sees it: it takes what is of the right types, from the journal's own folder."""
+
+    folder = Path()
+
+    def __init__(self, uri: str) -> None:
+        pass
+
+    def get_run(self, run_id: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            data=SimpleNamespace(_metric_objs=[], tags={}), info=SimpleNamespace(lifecycle_stage="active")
+        )
+
+    def get_metric_history(self, run_id: str, key: str) -> list:
+        return []
+
+    def log_batch(self, run_id: str, metrics=(), tags=()) -> None:
+        for metric in metrics:
+            assert type(metric.value) is float and type(metric.step) is type(metric.timestamp) is int
+        assert all(type(tag.key) is type(tag.value) is str for tag in tags)
+
+    def log_artifact(self, run_id: str, path: str, folder: str | None) -> None:
+        assert Path(path).read_bytes() == b"a picture" and ".." not in (folder or "")
+
+    def set_terminated(self, run_id: str, status: str, end: int) -> None:
+        assert status in ("FINISHED", "FAILED", "KILLED") and type(end) is int
+
+    set_tag = log_batch
+
+
+def _journal(folder: Path) -> None:
+    entries = [
+        {"kind": "metrics", "step": 3, "values": {"val/mean_iou": 0.5, "train/loss": float("nan")}},
+        {"kind": "artifact", "file": "17-panel.png", "name": "panel.png", "folder": "panels"},
+        {"kind": "tags", "values": {"miseg.note": "ü"}},
+        {"kind": "model", "role": "best", "folder": str(folder.parent / "read" / "runs" / "x"), "step": 3},
+        {"kind": "end", "status": "FINISHED", "tags": {"miseg.ended": "finished"}},
+    ]
+    (folder / "journals" / "run").mkdir(parents=True)
+    (folder / "journals" / "run" / "17-panel.png").write_bytes(b"a picture")
+    lines = [json.dumps({**entry, "time": 1_700_000_000_000}) + "\n" for entry in entries]
+    (folder / "journals" / "run.jsonl").write_text("".join(lines))
+    # So that each line is damaged as JSON is.
+    for number, line in enumerate(lines):
+        (folder / f"line-{number}").write_text(line)
+    (folder / "journals" / "run.sent").write_text(str(len(lines[0])))
+
+
+def _read_journal(folder: Path) -> None:
+    from miseg.service.journal import files, sender
+
+    sender.MlflowClient = _Server  # type: ignore[misc]
+    logging.disable()
+    path = folder / "journals" / "run.jsonl"
+    files.backlog(path)
+    sender.send_pending(path, "none", "run")
+    path.with_suffix(".sent").unlink(missing_ok=True)
+    (folder / "journals" / "run" / "17-panel.png").write_bytes(b"a picture")
+    lines = sorted(folder.glob("line-*"))
+    path.write_bytes(b"\n".join(line.read_bytes().replace(b"\n", b" ") for line in lines) + b"\n")
+    sender.send_pending(path, "none", "run")
+    refused = path.with_suffix(".refused")
+    if refused.exists():
+        reasons = [json.loads(line)["error"] for line in refused.read_text().splitlines()]
+        refused.unlink()
+        if strange := [reason for reason in reasons if "there is no checkpoint of step" not in reason]:
+            raise ValueError(strange[0])
+
+
+def _experiment(folder: Path) -> None:
+    from miseg.recipes.catalog import RECIPES
+    from miseg.recipes.experiment import to_dict
+
+    for name in EXPERIMENTS:
+        (folder / name).write_text(json.dumps(to_dict(RECIPES[name.removesuffix(".json")]())))
+
+
+def _read_experiment(folder: Path) -> None:
+    from miseg.recipes.experiment import Experiment, from_dict
+
+    for path in folder.glob("*.json"):
+        experiment = from_dict(parse(path.read_bytes()))
+        assert isinstance(experiment, Experiment) and len(experiment.id) == 12
+
+
+def _drawings(folder: Path) -> None:
+    store = LabelStore(folder, GRID, ("a", "b"))
+    store.apply(0, {"do": "add_class", "id": "water", "name": "Wasser"})
+    ring = [[1, 1], [9, 1], [9, 8], [1, 1]]
+    shapes = {"Point": [3, 4], "LineString": ring[:3], "Polygon": [ring], "MultiPoint": ring[:2]}
+    for number, (kind, coordinates) in enumerate(shapes.items()):
+        geometry = {"type": kind, "coordinates": coordinates}
+        drawn = {"do": "draw", "id": f"d{number}", "class_id": "water", "scene": "a", "geometry": geometry}
+        store.apply(store.revision, drawn)
+    store.close()
+
+
+def _read_drawings(folder: Path) -> None:
+    with contextlib.closing(LabelStore(folder, GRID, ("a", "b"))) as store:
+        store.state()
+        json.dumps(store.drawings.as_json()).encode()
+
+
+def _plan(folder: Path) -> None:
+    from miseg.recipes.study import Changes
+    from miseg.recipes.study_growth import Asked, grown
+    from miseg.service.study import plan
+    from miseg.service.study.plan import Devices, StudyPlan, Throughput
+
+    asked = Asked(data=("embedded",), methods=("ce", "rmi"), changes=Changes(steps=40))
+    tables = grown((), asked, {"trials": 4, "confirm_seeds": 2})
+    planned = plan.timed(StudyPlan("first", "2026-11-28", ()), tables, lambda experiment: Throughput(8.0, 0.5, "said"))
+    file = plan.to_file(planned, "embedded", Devices(False, 2, 1.5), "val")
+    (folder / "plan.json").write_text(json.dumps(file.to_json()))
+
+
+def _read_plan(folder: Path) -> None:
+    from miseg.service.study import plan
+    from miseg.service.tracking import study_plan
+
+    found = plan.from_file(study_plan.from_json(parse((folder / "plan.json").read_bytes())))
+    assert all(len(cell.base.id) == 12 for _, cell, _ in found.cells)
+
+
+def _claim(folder: Path) -> None:
+    from miseg.service.tracking.claims import Claim
+
+    claim = Claim("0a", "first", "", "host", "boot", 17, "99", held=True, beat=3)
+    (folder / "claim.json").write_text(json.dumps(asdict(claim)))
+
+
+def _read_claim(folder: Path) -> None:
+    from miseg.service.tracking import claims
+
+    text = (folder / "claim.json").read_bytes().decode(errors="surrogateescape")
+    experiment = SimpleNamespace(experiment_id="1", tags={f"{claims.PREFIX}0a": text})
+    page = type("Page", (list,), {"token": None})
+    client = SimpleNamespace(search_experiments=lambda **_: page([experiment]))
+    found = list(claims._read(client))
+    if not found:
+        raise ValueError("left out: no claim of this version")
+    claims._owner(found[0][1]).encode()
+    assert found[0][1].gone in (True, False, None)
+
+
 READERS = {
     "PNG image": Reader(_picture("PNG"), _image, ("picture",)),
     "JPEG image": Reader(_picture("JPEG"), _image, ("picture",)),
@@ -176,6 +328,12 @@ READERS = {
     "CSV labels": Reader(_table, _labels("points.csv"), ("points.csv",)),
     "sidecar": Reader(_packed, _read_packed, (SIDECAR,)),
     "Parquet shard": Reader(_packed, _read_packed, ("train-00000.parquet",)),
+    "journal": Reader(_journal, _read_journal, ("journals/run.jsonl", *(f"line-{number}" for number in range(5)))),
+    "sent offset": Reader(_journal, _read_journal, ("journals/run.sent",)),
+    "experiment": Reader(_experiment, _read_experiment, EXPERIMENTS),
+    "drawn labels": Reader(_drawings, _read_drawings, (FILE,)),
+    "study plan": Reader(_plan, _read_plan, ("plan.json",)),
+    "claim": Reader(_claim, _read_claim, ("claim.json",)),
     "checkpoint": Reader(
         _checkpoint,
         _read_checkpoint,

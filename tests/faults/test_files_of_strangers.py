@@ -12,7 +12,9 @@ from PIL import Image
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SCHEMA, SIDECAR, pack
+from miseg.data.raster.grid import Grid
 from miseg.data.raster.rasters import open_raster
+from miseg.data.series.outlines import read_outlines
 from miseg.data.sources.registry import Embedded
 from miseg.networks.configs import DeepLab
 from miseg.service.checkpoints import checkpoint
@@ -110,6 +112,21 @@ def test_a_sidecar_names_no_file_elsewhere(packed, name):
     (packed / SIDECAR).write_text(json.dumps(sidecar))
     with pytest.raises(ValueError, match=r"dataset\.json|missing"):
         PackedDataset.open(packed)
+
+
+def test_outlines_that_stand_for_other_files_are_no_vector_file(tmp_path):
+    """GDAL tells formats by content: a virtual layer called .geojson reads what it names."""
+    import pyogrio
+
+    (tmp_path / "secret.csv").write_text('WKT,class\n"POLYGON ((0 0, 9 0, 9 9, 0 0))",secret\n')
+    file = tmp_path / "labels.geojson"
+    file.write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="secret"><SrcDataSource>{tmp_path}/secret.csv</SrcDataSource>'
+        "</OGRVRTLayer></OGRVRTDataSource>"
+    )
+    assert pyogrio.raw.read(file)[3][1].tolist() == ["secret"]
+    with pytest.raises(ValueError, match=r"labels\.geojson: no vector file that can be read \(no GeoPackage"):
+        read_outlines(file, Grid(9, 9, "EPSG:32631", (1.0, 0.0, 0.0, 0.0, -1.0, 9.0)), None)
 
 
 def test_a_scene_that_stands_for_other_files_is_no_raster(tmp_path):

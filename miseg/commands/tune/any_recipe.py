@@ -10,13 +10,13 @@ miseg tune embedded-affinity --space method.stride=1,2,4 method.weight=x10 --bas
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import tyro
 
+from miseg.json_values import parse
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
@@ -125,7 +125,7 @@ def _of_methods(arguments: TuneAnyRecipe, earlier: str) -> tuple[Experiment, dic
 
 def _shared(plan: str) -> dict[str, Any]:
     """Settings of a plan in JSON that all methods share, by path."""
-    settings = settings_from(json.loads(plan)["settings"])
+    settings = settings_from(parse(plan)["settings"])
     return {s.path: s.value for s in settings if not s.path.startswith("method.") and s.path not in JOB_OPTIONS}
 
 

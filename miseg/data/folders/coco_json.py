@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +10,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from miseg.data.checks import OF_DAMAGED
 from miseg.data.folders.outlines import OutlineError, check_size, draw_outline
 from miseg.data.listing import is_picture
+from miseg.data.picture_files import OF_DAMAGED, open_header
 from miseg.data.samples import IGNORE_LABEL
+from miseg.json_values import parse
 
 BACKGROUND = "background"
 _AGAIN = "export it again as COCO with segmentation"
+_MOST_BYTES = 2**31
+"""Of a file; that of COCO's 118,287 training images has 448 MB."""
 _CROWD = {None: False, "": False, "0": False, "0.0": False, "False": False, "1": True, "1.0": True, "True": True}
 """Whether an annotation is of a crowd, by the text of its field iscrowd."""
 
@@ -206,9 +207,9 @@ def _size(image: Path | None) -> tuple[int, int]:
     """Height and width in a file's header; 0 where there is none."""
     try:
         if image is not None:
-            with Image.open(image) as picture:
+            with open_header(image) as picture:
                 return picture.height, picture.width
-    except (*OF_DAMAGED, Image.DecompressionBombError):
+    except OF_DAMAGED:
         pass
     return 0, 0
 
@@ -230,11 +231,10 @@ def _categories(path: Path, content: dict[str, Any]) -> dict[int, str]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            content = json.load(file)
+        content = parse(path.read_bytes(), most_bytes=_MOST_BYTES, finite=False)  # told of each outline
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is damaged or no JSON ({error}): {_AGAIN}") from None
     kinds: dict[str, dict[str, Any]] = {
         "categories": {"id": int, "name": str},

@@ -13,6 +13,7 @@ from miseg.data.folders.encoding import MaskEncoding, MaskOptions
 from miseg.data.folders.names.layout import Layout, WithoutMask
 from miseg.data.yaml_values import (
     check_key,
+    file_name,
     flag,
     id_or_name,
     integer,
@@ -120,7 +121,7 @@ def _choice(value: object) -> str:
 
 
 _KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
-    "name": ("own", text),
+    "name": ("own", file_name),
     "images": ("layout", texts),
     "masks": ("layout", texts),
     "valid": ("layout", texts),

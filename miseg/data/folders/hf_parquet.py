@@ -19,6 +19,11 @@ _MASKS = ("mask", "masks", "annotation", "annotations", "label", "labels", "segm
 _MASK_WORDS = re.compile("mask|annot|label|seg|ground_?truth|(^|_)gt(_|$)")
 """Part of a column's name that is no image's."""
 _GROUPS_AT_ONCE = 4
+_MOST_BYTES = 2**32
+"""Of a column in a row group, uncompressed."""
+_ALWAYS_BYTES, _MOST_RATIO = 2**26, 100
+"""Bytes up to which a column may be compressed by any factor, and the largest factor beyond: encoded pictures are
+compressed already."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,22 @@ def _items(file: pq.ParquetFile, group: int, column: str | None) -> list[Sequenc
 def _column(path: Path, column: str, group: int, state: tuple[int, int]) -> pa.ChunkedArray:
     # Rows of a group are asked for one after the other, and read together. A file that changed has another `state`.
     with pq.ParquetFile(path) as file:
+        _check_announced(file, group, column)
         return file.read_row_group(group, columns=[column], use_threads=False).column(column)
+
+
+def _check_announced(file: pq.ParquetFile, group: int, column: str) -> None:
+    """Raise BadFileError where a column of pictures is, uncompressed, much larger than pictures can be."""
+    metadata = file.metadata.row_group(group)
+    for part in map(metadata.column, range(metadata.num_columns)):
+        if part.path_in_schema.split(".")[0] != column:
+            continue
+        announced, stored = part.total_uncompressed_size, part.total_compressed_size
+        if announced > _MOST_BYTES or (announced > _ALWAYS_BYTES and announced > _MOST_RATIO * stored):
+            raise BadFileError(
+                f"its column {column} is {announced / 2**20:.0f} MiB in {stored / 2**20:.2g} MiB of row group {group}, "
+                "which pictures are not: write smaller row groups, or leave the file out"
+            )
 
 
 def _short(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
-from miseg.data.checks import OF_DAMAGED, BadFileError
+from miseg.data.checks import BadFileError
 from miseg.data.folders.class_tables import distinct_colours
 from miseg.data.folders.coco_json import BACKGROUND, CocoFile, class_labels, labels_of
 from miseg.data.folders.encoding import MaskEncoding, MaskFile, MaskOptions
@@ -21,6 +19,7 @@ from miseg.data.folders.mask_files import Colour
 from miseg.data.folders.mask_survey import MaskSurvey
 from miseg.data.folders.names.layout import Record
 from miseg.data.folders.outlines import OutlineError
+from miseg.data.picture_files import OF_DAMAGED, open_header
 
 _MOST_KEPT = 2**28
 _ORIENTATION = 0x0112
@@ -227,7 +226,7 @@ def _header(file: Path | ParquetCell) -> tuple[tuple[int, int] | None, int]:
     """(height, width) as stored, None where the header cannot be read, and EXIF orientation."""
     try:
         data = content(file)
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as picture:
+        with open_header(data) as picture:
             return (picture.height, picture.width), picture.getexif().get(_ORIENTATION, 1)
-    except (*OF_DAMAGED, BadFileError, Image.DecompressionBombError):
+    except (*OF_DAMAGED, BadFileError):
         return None, 1

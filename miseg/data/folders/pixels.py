@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from miseg.data.checks import (
-    OF_DAMAGED,
     BadFileError,
     encode_png,
     load_picture,
@@ -25,6 +22,7 @@ from miseg.data.checks import (
 from miseg.data.folders.hf_parquet import ParquetCell, content
 from miseg.data.folders.raster_bytes import RasterPixels, is_tiff, read_raster, says_more
 from miseg.data.packed.chips import SMALLEST_FLOAT
+from miseg.data.picture_files import OF_DAMAGED, open_header
 
 _ORIENTATION = 0x0112
 _OPACITY = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -126,10 +124,8 @@ def _add(seen: _Seen, image: Path | bytes, name: str) -> None:
 def _of_header(image: Path | bytes) -> tuple[int, str] | None:
     """Bands and type of a picture of 8 bits, of grey or of colours; None where the file has to be read as a raster."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(image if isinstance(image, Path) else io.BytesIO(image))
-    except (*OF_DAMAGED, Image.DecompressionBombError) as error:
+        picture = open_header(image)
+    except OF_DAMAGED as error:
         data = read_bytes(image)
         if is_tiff(data):
             return None

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from miseg.data.checks import OF_DAMAGED, ORIENTATION, BadFileError, tiff_bits, tiff_orientation
+from miseg.data.checks import ORIENTATION, BadFileError, tiff_bits, tiff_orientation
+from miseg.data.picture_files import OF_DAMAGED, PictureTooLargeError, check_raster_size, open_header
 from miseg.extras import require
 
 _MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -34,13 +35,11 @@ def says_more(picture: Image.Image) -> bool:
 def header_bits(data: bytes) -> int:
     """Bits a channel of a TIFF file, by its header; 64 where Pillow does not tell all, 8 where it is damaged."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data))
+        picture = open_header(data)
         return _UNKNOWN if says_more(picture) else tiff_bits(picture)
     except UnidentifiedImageError:
         return _UNKNOWN
-    except (*OF_DAMAGED, Image.DecompressionBombError):
+    except OF_DAMAGED:
         return 8
 
 
@@ -100,11 +99,7 @@ def read_raster(data: bytes) -> RasterPixels:
             with memory.open(driver="GTiff" if is_tiff(data) else "PNG") as file:
                 if len(file.subdatasets) > 1:
                     raise BadFileError(f"holds {len(file.subdatasets)} pictures: save the one that is meant")
-                most = Image.MAX_IMAGE_PIXELS or 0
-                if file.height * file.width > most:
-                    raise BadFileError(
-                        f"too large ({file.height}x{file.width} pixels, {most} are allowed): cut it into tiles"
-                    )
+                check_raster_size(file.height, file.width, file.count, file.dtypes[0])
                 alpha = file.count > 1 and file.colorinterp[-1] is ColorInterp.alpha
                 masked = None
                 if any(
@@ -113,6 +108,8 @@ def read_raster(data: bytes) -> RasterPixels:
                     masked = np.ascontiguousarray(_upright(file.dataset_mask() == 0, orientation))
                 pixels = np.ascontiguousarray(_upright(file.read().transpose(1, 2, 0), orientation))
                 return RasterPixels(pixels, alpha, file.nodata, masked)
+    except PictureTooLargeError as error:
+        raise BadFileError(str(error)) from None
     except (RasterioError, CPLE_BaseError) as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         raise BadFileError(f"truncated or damaged ({reason}): copy or export it again") from None
@@ -122,8 +119,8 @@ def _png_orientation(data: bytes) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            orientation = Image.open(io.BytesIO(data)).getexif().get(ORIENTATION, 1)
-    except (*OF_DAMAGED, Image.DecompressionBombError):
+            orientation = open_header(data).getexif().get(ORIENTATION, 1)
+    except OF_DAMAGED:
         return 1
     if orientation in range(2, 9):
         raise BadFileError(f"EXIF orientation {orientation}: turn it upright and save it without the tag")

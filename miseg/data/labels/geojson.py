@@ -20,6 +20,7 @@ from miseg.data.labels.marks import Mark, Problem, class_name
 from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import known_crs, mapped
 from miseg.files import read_text
+from miseg.json_values import parse
 
 _LONGITUDE_LATITUDE = CRS.from_user_input("OGC:CRS84")
 _DEGREES = (_LONGITUDE_LATITUDE, CRS.from_epsg(4326))
@@ -82,8 +83,8 @@ def read_features(path: Path, grid: Grid, class_property: str = "class") -> tupl
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(read_text(path, "export it as GeoJSON again"))
-    except (json.JSONDecodeError, RecursionError) as error:
+        document = parse(read_text(path, "export it as GeoJSON again"), finite=False)  # told of each feature
+    except ValueError as error:
         raise ValueError(f"{path}: broken JSON ({error}): export it as GeoJSON again") from None
     if not isinstance(document, dict):
         raise ValueError(f"{path}: no GeoJSON object but a {type(document).__name__}: export it as GeoJSON again")

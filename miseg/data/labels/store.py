@@ -13,7 +13,9 @@ from typing import Any
 
 from miseg.data.labels.drawings import Drawings
 from miseg.data.raster.grid import Grid
-from miseg.files import locked, replacing
+from miseg.files import replacing
+from miseg.json_values import parse
+from miseg.locks import locked
 
 FILE = "labels.json"
 FORMAT = 1
@@ -152,7 +154,7 @@ class LabelStore:
         if not path.exists():
             return
         try:
-            content = json.loads(path.read_bytes())
+            content = parse(path.read_bytes())
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}, this version reads {FORMAT}")
             grid = Grid.from_json(json.dumps(content["grid"]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from miseg.data.checks import BadFileError, encode_png
+from miseg.data.picture_files import check_raster_size
 from miseg.data.raster.grid import Window
 from miseg.data.samples import DataSetInfo, Sample
 from miseg.extras import require
@@ -77,11 +78,11 @@ def is_chip(data: bytes) -> bool:
     return data[:4] in _MAGIC
 
 
-def decode_chip(data: bytes) -> np.ndarray:
-    """The pixels that `encode_chip` was given.
+def decode_chip(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    """The pixels of `size` = (height, width) that `encode_chip` was given; of another size nothing is decoded.
 
     Raises:
-        ValueError: truncated or damaged bytes.
+        ValueError: truncated or damaged bytes, another size, or too large.
     """
     require("geo", "a chip of several bands", "rasterio")
     # Not at the top: images alone need no extra 'geo'.
@@ -89,7 +90,10 @@ def decode_chip(data: bytes) -> np.ndarray:
     from rasterio.io import MemoryFile
 
     try:
-        with MemoryFile(data) as memory, memory.open() as file:
+        with MemoryFile(data) as memory, memory.open(driver="GTiff") as file:
+            if (file.height, file.width) != size:
+                raise ValueError(f"a chip of {file.height}x{file.width} pixels, not {size[0]}x{size[1]}")
+            check_raster_size(file.height, file.width, file.count, file.dtypes[0])
             return np.ascontiguousarray(file.read().transpose(1, 2, 0))
     except RasterioError as error:
         raise ValueError(str(error.__cause__ or error).split("\n")[0]) from None

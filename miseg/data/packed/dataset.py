@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import os
 import threading
 from bisect import bisect_right
@@ -17,16 +16,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 from pyarrow import fs
 
-from miseg.data.checks import OF_DAMAGED
 from miseg.data.packed.chips import decode_chip, is_chip
 from miseg.data.packed.decoded import DecodedImages, Pixels
 from miseg.data.packed.packing import SIDECAR
 from miseg.data.packed.row import PackedRow
 from miseg.data.packed.shards import open_shard
 from miseg.data.packed.sidecar import PackedInfo, Shard, parse_sidecar
+from miseg.data.picture_files import OF_DAMAGED, pixels_of_size
 from miseg.data.storage import file_system, patiently
 
 _OPEN_SHARDS = 64
@@ -269,13 +267,13 @@ def decode(row: PackedRow) -> tuple[np.ndarray, np.ndarray | None]:
     Raises:
         ValueError: the bytes do not decode to the row's size; the message names the id.
     """
+    size = (row.height, row.width)
     try:
-        image = decode_chip(row.image) if is_chip(row.image) else np.asarray(Image.open(io.BytesIO(row.image)))
-        mask = None if row.mask is None else np.asarray(Image.open(io.BytesIO(row.mask)))
+        image = decode_chip(row.image, size) if is_chip(row.image) else pixels_of_size(row.image, size)
+        mask = None if row.mask is None else pixels_of_size(row.mask, size)
     except OF_DAMAGED as error:
         raise ValueError(f"{row.id}: cannot be decoded ({error}); pack the data set again") from None
     image = image[..., None] if image.ndim == 2 and row.channels == 1 else image
-    size = (row.height, row.width)
     if image.ndim != 3 or image.shape[:2] != size or (mask is not None and mask.shape != size):
         shapes = f"image {image.shape}, mask {None if mask is None else mask.shape}"
         raise ValueError(f"{row.id}: {shapes}, the row says {size}; pack the data set again")

@@ -9,6 +9,8 @@ a process' memory:
   that is short of it kill trainings;
 - each machine decodes for itself: storage may be a bucket, and a machine that comes or goes concerns no other.
 
+The folder and its files are this user's alone and no links: Ray's session folder is open to everybody.
+
 A record is written once and never changed, by whoever decoded the image first. What has no room is decoded again each
 time, so what a reader sees never depends on what is kept.
 """
@@ -28,6 +30,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from miseg.files import open_own_file, open_own_folder
 
 IDLE = 600.0
 """Seconds after which the images of a data set that nobody reads give way to another's."""
@@ -113,7 +117,7 @@ class DecodedImages:
 
     def taken(self) -> int:
         """Bytes that the folder's files take."""
-        return sum(_taken(path) for path in self._paths())
+        return sum(self._taken(name) for name in self._names())
 
     def __getstate__(self) -> tuple[Path, int]:
         return self.folder, self.budget
@@ -124,6 +128,7 @@ class DecodedImages:
 
     def _reset(self) -> None:
         self._files: dict[str, _File] = {}
+        self._opened: _File | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._broken = False
@@ -134,9 +139,8 @@ class DecodedImages:
             self._reset()
         name = f"{data}-{split}.pixels"
         if name not in self._files:
-            self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                file = _File(self.folder / name)
+                file = _File(open_own_file(self.folder / name, os.O_RDWR | os.O_CREAT, self._own_folder()))
                 if os.fstat(file.descriptor).st_size < _entry_offset(size):
                     os.ftruncate(file.descriptor, _entry_offset(size))
                     os.pwrite(file.descriptor, _END.pack(_entry_offset(size)), 0)
@@ -147,20 +151,39 @@ class DecodedImages:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Nobody else, of this machine, changes what the folder holds."""
-        with self._lock, _closing(os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        with self._lock:
+            lock = _File(open_own_file(self.folder / "lock", os.O_RDWR | os.O_CREAT, self._own_folder()))
+            fcntl.flock(lock.descriptor, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                lock.close()
+
+    def _own_folder(self) -> int:
+        """Descriptor of the folder."""
+        if self._opened is None or not os.fstat(self._opened.descriptor).st_nlink:  # the end of another job removed it
+            self._opened = _File(open_own_folder(self.folder))
+        return self._opened.descriptor
 
     def _has_room(self, data: str, length: int) -> bool:
         if self.taken() + length > self.budget:
-            for path in self._paths():
-                if not path.name.startswith(f"{data}-") and time.time() - path.stat().st_mtime > IDLE:
-                    path.unlink()
+            folder = self._own_folder()
+            for name in self._names():
+                if not name.startswith(f"{data}-") and time.time() - os.stat(name, dir_fd=folder).st_mtime > IDLE:
+                    os.unlink(name, dir_fd=folder)
         disk = shutil.disk_usage(self.folder)
         return self.taken() + length <= self.budget and disk.used + length <= FULLEST_DISK * disk.total
 
-    def _paths(self) -> list[Path]:
-        return list(self.folder.glob("*.pixels"))
+    def _names(self) -> list[str]:
+        return [name for name in os.listdir(self._own_folder()) if name.endswith(".pixels")]
+
+    def _taken(self, name: str) -> int:
+        """Bytes of a file, with those that were promised and not yet written."""
+        try:
+            file = _File(open_own_file(self.folder / name, os.O_RDONLY, self._own_folder()))
+            return int(_END.unpack(os.pread(file.descriptor, _END.size, 0))[0])
+        except (FileNotFoundError, struct.error):
+            return 0
 
     def _give_up(self, error: OSError) -> None:
         """Go on without: what is kept only saves time."""
@@ -180,35 +203,22 @@ def remove_abandoned(folders: Iterable[Path]) -> None:
 
 
 class _File:
-    """An open file, closed with the last reference to it."""
+    """An open file or folder, closed with the last reference to it."""
 
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
 
-    def __del__(self) -> None:
-        os.close(self.descriptor)
+    def close(self) -> None:
+        """Close it now."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
-
-@contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    __del__ = close
 
 
 def _entry_offset(index: int) -> int:
     return _END.size + index * _ENTRY.size
-
-
-def _taken(path: Path) -> int:
-    """Bytes of a file, with those that were promised and not yet written."""
-    try:
-        with path.open("rb") as file:
-            (end,) = _END.unpack(file.read(_END.size))
-            return int(end)
-    except (FileNotFoundError, struct.error):
-        return 0
 
 
 def _entry(file: int, index: int) -> tuple[int, int, int, int, int, int, int, int]:
@@ -220,6 +230,9 @@ def _read(file: int, index: int) -> Pixels | None:
     offset, height, width, channels, masked, name_bytes, state, kind = _entry(file, index)
     if state != _READY:
         return None
+    length = height * width * channels * np.dtype(_KINDS[kind]).itemsize + height * width * masked + name_bytes
+    if min(offset, height, width) < 0 or offset + length > os.fstat(file).st_size:
+        return None  # a record that was not written by this class takes no memory
     image = np.empty((height, width, channels), _KINDS[kind])
     mask = np.empty((height, width), np.uint8) if masked else None
     name = bytearray(name_bytes)

@@ -68,7 +68,25 @@ def open_shard(system: fs.FileSystem, path: str, rows: int, footer_sha256: str) 
         )
     if not file.schema_arrow.equals(SCHEMA):
         raise ValueError("its columns are not those of a packed data set")
+    _check_columns(metadata, opened.size())
     return file
+
+
+def _check_columns(metadata: pq.FileMetaData, size: int) -> None:
+    """Raise ValueError where reading a row could take more memory than the file has bytes.
+
+    Shards are packed uncompressed, a row a group: a value is as large as its bytes in the file. A compressed column can
+    hold a gigabyte in a few kilobytes, and so can a run of equal values.
+    """
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if group.num_rows != 1:
+            raise ValueError(f"its row group {number} has {group.num_rows} rows, not one")
+        for column in map(group.column, range(group.num_columns)):
+            if column.compression != "UNCOMPRESSED":
+                raise ValueError(f"its column {column.path_in_schema} is compressed ({column.compression})")
+            if column.num_values != 1 or not 0 <= column.total_compressed_size <= size:
+                raise ValueError(f"its column {column.path_in_schema} announces more than the file holds")
 
 
 def read_footer(file: pa.NativeFile | BinaryIO) -> bytes:

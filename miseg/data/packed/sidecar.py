@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from miseg.data.packed.moments import scene_series
 from miseg.data.packed.packing import FORMAT_VERSION
+from miseg.file_names import check_plain
+from miseg.json_values import parse
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
         ValueError: no JSON, another format version, a field that is missing or malformed, or a shard elsewhere.
     """
     try:
-        data = json.loads(sidecar)
+        data = parse(sidecar)
     except ValueError as error:
         raise ValueError(f"{name} is not JSON ({error}): copy it again, or pack again") from None
     version = data.get("format") if isinstance(data, dict) else None
@@ -135,8 +136,10 @@ def parse_sidecar(sidecar: bytes, name: str) -> PackedInfo:
         raise ValueError(f"{name}: field missing or malformed ({error!r}); pack again") from None
     for shard in (shard for shards in splits.values() for shard in shards):
         # A sidecar from elsewhere must not make this program read other files of the machine.
-        if shard.file in ("", ".", "..") or "\x00" in shard.file or "/" in shard.file or "\\" in shard.file:
-            raise ValueError(f"{name}: shard {shard.file!r} is not a plain file name; pack again")
+        try:
+            check_plain(shard.file)
+        except ValueError as error:
+            raise ValueError(f"{name}: shard {error}; pack again") from None
     return info
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from miseg.json_values import parse
+
 Window = tuple[int, int, int, int]
 """(row, column, height, width) in pixels of a part of a raster; rows and columns count from the upper left, from 0."""
 
@@ -73,7 +75,7 @@ class Grid:
             ValueError: the text is not such JSON.
         """
         try:
-            fields = json.loads(text)
+            fields = parse(text)
             a, b, c, d, e, f = map(float, fields["transform"])
             return cls(int(fields["height"]), int(fields["width"]), fields["crs"], (a, b, c, d, e, f))
         except (KeyError, TypeError, ValueError) as error:

@@ -134,6 +134,8 @@ def _at(source: str, out: str, scenes: bool) -> list[ImageFile]:
 def _key(file: str, base: str, there: set[str], scenes: bool) -> str | None:
     """The path of the image that a file belongs to; None where it is none."""
     *folders, _ = PurePosixPath(file).relative_to(base).parts
+    if ".." in folders:  # an object's key may hold it, and maps are written under this name
+        return None
     folder = PurePosixPath(base)
     for part in folders:
         folder /= part

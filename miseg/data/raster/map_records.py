@@ -20,6 +20,7 @@ from pyarrow import fs
 
 from miseg.data.raster.maps import confidence_path
 from miseg.data.storage import file_system, is_local, patiently, write_whole
+from miseg.json_values import parse
 
 MADE_FROM = "made_from"
 """Field of a record: what decides a map."""
@@ -101,7 +102,7 @@ def whole(out: str, made_from: Mapping[str, Mapping[str, Any]]) -> set[str]:
         if path not in sizes:
             return False
         try:
-            record = json.loads(patiently(system, lambda: _content(system, path)))
+            record = parse(patiently(system, lambda: _content(system, path)))
             same = record[MADE_FROM] == json.loads(json.dumps(made_from[name]))
             parent = PurePosixPath(path).parent
             return same and all(sizes.get(str(parent / file)) == size for file, size in record["files"].items())

@@ -241,7 +241,8 @@ def checked_colours(colours: Sequence[Sequence[int]]) -> tuple[Colour, ...]:
 def _write_category_names(path: Path, names: Sequence[str]) -> None:
     """Adds them to the file's GDAL sidecar, which may hold what else does not fit into a TIFF, such as a rare CRS."""
     sidecar = path.with_name(f"{path.name}{_SIDECAR}")
-    root = ElementTree.parse(sidecar).getroot() if sidecar.exists() else ElementTree.Element("PAMDataset")
+    # GDAL has just written it. Python's expat (2.4.1 or later) lets no entity grow.
+    root = ElementTree.parse(sidecar).getroot() if sidecar.exists() else ElementTree.Element("PAMDataset")  # noqa: S314
     band = root.find("PAMRasterBand[@band='1']")
     if band is None:
         band = ElementTree.SubElement(root, "PAMRasterBand", band="1")

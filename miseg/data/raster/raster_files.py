@@ -62,7 +62,8 @@ def category_names(dataset: Any) -> list[str]:
             copied = rasterio.open(file.name)
         with copied:
             xml = copied.tags(ns="xml:VRT")["xml:VRT"]
-    return [category.text or "" for category in ElementTree.fromstring(xml).iterfind("VRTRasterBand[1]//Category")]
+    root = ElementTree.fromstring(xml)  # noqa: S314  (GDAL has just written it)
+    return [category.text or "" for category in root.iterfind("VRTRasterBand[1]//Category")]
 
 
 def class_colours(dataset: Any) -> dict[int, Colour]:

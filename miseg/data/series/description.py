@@ -13,6 +13,7 @@ import yaml
 from miseg.data.folders.encoding import MaskOptions
 from miseg.data.yaml_values import (
     check_key,
+    file_name,
     flag,
     id_or_name,
     integer,
@@ -172,7 +173,7 @@ def _day(value: object) -> str:
 
 
 _KEYS: dict[str, Callable[[object], Any]] = {
-    "name": text,
+    "name": file_name,
     "series": texts,
     "bands": list_of(_band),
     "dates": _path,

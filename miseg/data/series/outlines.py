@@ -17,6 +17,9 @@ from miseg.data.raster.grid import Grid
 from miseg.data.raster.raster_files import known_crs
 from miseg.data.series.files import listed
 
+_MARKS = (b"SQLite format 3\0", b"\0\0\x27\x0a", b"fgb")
+"""First bytes of GeoPackage, Shapefile and FlatGeobuf; GeoJSON is text that begins with a brace."""
+
 
 @dataclass(frozen=True)
 class Outlines:
@@ -52,7 +55,7 @@ def read_outlines(file: Path, grid: Grid, label_field: str | None) -> Outlines:
     """The outlines of a vector file.
 
     Args:
-        file: GeoPackage, GeoJSON, Shapefile or what else GDAL reads; of one layer.
+        file: GeoPackage, GeoJSON, Shapefile or FlatGeobuf; of one layer.
         grid: where they are to be drawn.
         label_field: the field that holds the class, text or whole numbers; None takes the only one.
 
@@ -64,6 +67,7 @@ def read_outlines(file: Path, grid: Grid, label_field: str | None) -> Outlines:
     import pyogrio
     from pyogrio.errors import DataLayerError, DataSourceError, GeometryError
 
+    _check_format(file)
     try:
         layers = pyogrio.list_layers(file)[:, 0].tolist()
         if len(layers) > 1:
@@ -91,6 +95,20 @@ def read_outlines(file: Path, grid: Grid, label_field: str | None) -> Outlines:
         f"{quantity(int(usable.sum()), 'outline')} of {len(classes)} classes; what none covers is unlabelled"
     )
     return Outlines(geometries[usable], numbers[usable], classes, tuple(sentences))
+
+
+def _check_format(file: Path) -> None:
+    """Raise ValueError where a file is of another format, whatever its name: GDAL knows some that name other files."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(1024)
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror}): check the file and its permissions") from None
+    if not start.startswith(_MARKS) and not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+        raise ValueError(
+            f"{file}: no vector file that can be read (no GeoPackage, GeoJSON, Shapefile or FlatGeobuf): export it "
+            "again"
+        )
 
 
 def _field(file: Path, fields: list[str], asked: str | None) -> str:

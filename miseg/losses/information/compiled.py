@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from miseg.files import replacing
+from miseg.files import open_own_file, open_own_folder, replacing
 
 NAMES = "pooled_sigmoid.c", "region_covariance.c", "wavelet_spectra.c"
 SOURCES = tuple(Path(__file__).with_name(name) for name in NAMES)
@@ -38,6 +37,11 @@ NATIVE = ("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-
 """Tried in turn: not every compiler and processor knows the first ones."""
 
 COMPILER_SECONDS = 60
+
+_MARK = b"miseg SHA-256: "
+_DIGEST = hashlib.sha256().digest_size
+_TAIL = len(_MARK) + _DIGEST
+"""Bytes behind a library in the cache, which loading passes over: a mark, and the SHA-256 of what is before it."""
 
 
 def available() -> bool:
@@ -84,16 +88,18 @@ def _threads(process: int, count: int) -> ThreadPoolExecutor:
 
 @functools.cache
 def _library(wanted: str | None) -> ctypes.CDLL | None:
-    compiler = _compiler(wanted)
-    if compiler is None:
-        return None
+    named = wanted if wanted is not None else os.environ.get("CC")
     try:
-        return ctypes.CDLL(str(_built(compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or error
+        compiler = _compiler(wanted)
+        if compiler is None:
+            return None
+        named = shlex.join(compiler)
+        return _loaded(compiler)
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+        reason = " ".join(str(getattr(error, "stderr", None) or error).split())[:500]
         warnings.warn(
-            f"the loops of RMI and CWMI could not be compiled with {shlex.join(compiler)} ({reason}): PyTorch computes "
-            "them, which takes about three times as long. Mend the compiler, name another in MISEG_COMPILER, or set "
+            f"the loops of RMI and CWMI could not be compiled with {named} ({reason}): PyTorch computes them, which "
+            "takes about three times as long. Mend the compiler, name another in MISEG_COMPILER, or set "
             "MISEG_COMPILER to nothing to leave it so",
             stacklevel=3,
         )
@@ -109,22 +115,50 @@ def _compiler(wanted: str | None) -> list[str] | None:
     return None
 
 
-def _built(compiler: list[str]) -> Path:
-    """The library for these sources, this compiler and this processor, from the cache or made now."""
+def _loaded(compiler: list[str]) -> ctypes.CDLL:
+    """The library for these sources, this compiler and this processor, from the user's cache or compiled now."""
     # A home may be shared by machines whose processors differ.
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=COMPILER_SECONDS)
     key = hashlib.sha256("\n".join([*compiler, version.stdout, *FLAGS, _processor()]).encode())
     for source in (*SOURCES, HEADER):
         key.update(source.read_bytes())
     name = f"losses-{key.hexdigest()[:16]}.so"
-    for folder in _folders():
-        if (folder / name).exists():
-            return folder / name
-        # Workers that start together may all be here.
-        with replacing(folder / name, several=True) as library:
-            _compile(compiler, library)
-        return folder / name
-    raise OSError("no folder to write to")
+    if (cache := _cache()) is None:
+        # Nobody but this process has it, and the file may go once it is loaded.
+        with tempfile.TemporaryDirectory(prefix="miseg-") as folder:
+            _compile(compiler, Path(folder) / name)
+            return ctypes.CDLL(str(Path(folder) / name))
+    if _is_whole(cache / name):
+        return ctypes.CDLL(str(cache / name))
+    library = None
+    try:
+        # Workers that start together may all be here. What does not load is not kept.
+        with replacing(cache / name, durable=True, several=True) as unfinished:
+            _compile(compiler, unfinished)
+            library = ctypes.CDLL(str(unfinished))
+            digest = hashlib.sha256(unfinished.read_bytes()).digest()
+            with unfinished.open("ab") as file:
+                file.write(_MARK + digest)
+            unfinished.chmod(0o600)
+    except OSError:  # of a disk that is full once it is loaded
+        if library is None:
+            raise
+    return library
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether this user's own library is there, as it was compiled: a part of one ends the process that runs it."""
+    try:
+        folder = open_own_folder(path.parent)
+        try:
+            with open(open_own_file(path, os.O_RDONLY, folder), "rb") as file:
+                content = file.read()
+        finally:
+            os.close(folder)
+    except OSError:
+        return False
+    code, mark, digest = content[:-_TAIL], content[-_TAIL:-_DIGEST], content[-_DIGEST:]
+    return mark == _MARK and hashlib.sha256(code).digest() == digest
 
 
 def _compile(compiler: list[str], target: Path) -> None:
@@ -143,16 +177,14 @@ def _compile(compiler: list[str], target: Path) -> None:
                 raise
 
 
-def _folders() -> Iterator[Path]:
-    """The user's cache, or else a folder that nobody but this process writes to."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "miseg"
+def _cache() -> Path | None:
+    """The folder of the user's cache that nobody else can write to; None where there is none, as without a home."""
     try:
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.access(cache, os.W_OK):
-            yield cache
-    except OSError:
-        pass
-    yield Path(tempfile.mkdtemp(prefix="miseg-"))
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "miseg"
+        os.close(open_own_folder(folder))
+        return folder if os.access(folder, os.W_OK) else None
+    except (OSError, RuntimeError):  # Python's, where no home is known
+        return None
 
 
 def _processor() -> str:

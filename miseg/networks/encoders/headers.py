@@ -6,7 +6,6 @@ A wrong file can so be told in milliseconds. What cannot be told here, `miseg.ne
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import struct
 import zipfile
@@ -14,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from miseg.json_values import parse
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student", "encoder", "backbone")
 """Keys under which training scripts keep the weights in a checkpoint; the first that is there counts."""
@@ -76,7 +77,7 @@ def _of_safetensors(path: Path) -> dict[str, _Tensor]:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > LARGEST:
             raise ValueError(f"a header of {length} bytes")
-        entries = json.loads(file.read(length))
+        entries = parse(file.read(length))
     return {name: _Tensor(tuple(entry["shape"])) for name, entry in entries.items() if name != "__metadata__"}
 
 

@@ -75,7 +75,7 @@ def _halving(name: str, option: str) -> tuple[Kind, int] | None:
                 if encoder.out_channels[1] == 0:
                     return "quarter", multiple
                 return "full" if encoder._is_vgg_style else "halving", multiple
-        except Exception:  # windows that do not fit into the maps of this size
+        except Exception:  # noqa: S112  (windows that do not fit into the maps of this size)
             continue
     return None
 

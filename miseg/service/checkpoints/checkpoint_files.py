@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from miseg.file_names import check_plain
+from miseg.json_values import parse
 from miseg.recipes.experiment import Experiment, from_dict
 
 MANIFEST = "checkpoint.json"
@@ -31,8 +33,8 @@ def verify(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        listed = {Path(name).name: digest for name, digest in manifest["sha256"].items()}
+        manifest = parse((folder / MANIFEST).read_bytes(), finite=False)
+        listed = {check_plain(name): digest for name, digest in manifest["sha256"].items()}
         if missing := {"weights.safetensors", "experiment.json"} - set(listed):
             raise ValueError(f"it lists no {' and no '.join(sorted(missing))}")
         for name, kind in (("step", int), ("experiment_id", str), ("metrics", dict), ("task", dict), ("data", dict)):
@@ -75,7 +77,7 @@ def read_experiment(folder: str | Path) -> Experiment:
     verify(folder)
     path = Path(folder) / "experiment.json"
     try:
-        return from_dict(json.loads(path.read_text()))
+        return from_dict(parse(path.read_bytes()))
     except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} describes no experiment of this version ({error})") from error
 
@@ -99,7 +101,7 @@ def copy_weights(folder: str | Path, target: str | Path) -> Path:
     manifest = verify(folder)
     target.mkdir(parents=True)
     manifest["sha256"].pop("training.pt", None)
-    for name in (Path(listed).name for listed in manifest["sha256"]):
+    for name in manifest["sha256"]:
         shutil.copyfile(folder / name, target / name)
     (target / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return target
@@ -114,7 +116,7 @@ def files_of(folder: str | Path) -> dict[str, bytes]:
 
 def experiment_in(files: Mapping[str, bytes]) -> Experiment:
     """The Experiment of the checkpoint that `files_of` read."""
-    return from_dict(json.loads(files["experiment.json"]))
+    return from_dict(parse(files["experiment.json"]))
 
 
 def unpack(files: Mapping[str, bytes], folder: Path) -> Path:

@@ -8,7 +8,6 @@ imported.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import tempfile
@@ -20,8 +19,9 @@ from typing import Any
 
 from pyarrow import fs
 
-from miseg.data.storage import file_system, is_local, listed, patiently
+from miseg.data.storage import fetch_files, file_system, is_local, listed, patiently
 from miseg.files import folder_beside, replace_folder
+from miseg.json_values import parse
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
 from miseg.service.checkpoints.fencing import Writer
 
@@ -44,12 +44,16 @@ class StoredCheckpoint:
 
         Raises:
             OSError: it cannot be read.
+            CheckpointError: it holds a file whose name is not plain.
         """
         if is_local(self.system):
             yield Path(self.path)
             return
         with tempfile.TemporaryDirectory() as beside:
-            patiently(self.system, lambda: fs.copy_files(self.path, beside, source_filesystem=self.system))
+            try:
+                patiently(self.system, lambda: fetch_files(self.system, self.path, Path(beside)))
+            except ValueError as error:
+                raise CheckpointError(f"{self.path}: {error}") from None
             yield Path(beside)
 
     @property
@@ -192,7 +196,7 @@ class CheckpointStore:
 
     def _read(self, path: str) -> StoredCheckpoint | None:
         try:
-            manifest = json.loads(patiently(self.system, lambda: self._content(f"{path}/{MANIFEST}")))
+            manifest = parse(patiently(self.system, lambda: self._content(f"{path}/{MANIFEST}")), finite=False)
             return StoredCheckpoint(path, int(manifest["step"]), dict(manifest["metrics"]), self.system)
         except FileNotFoundError:
             return None

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from miseg.files import locked, replacing
+from miseg.files import replacing
+from miseg.locks import locked
 from miseg.service.cluster import ray_internals
 
 if TYPE_CHECKING:

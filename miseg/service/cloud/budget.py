@@ -31,6 +31,7 @@ import psutil
 import tyro
 
 from miseg.files import replacing
+from miseg.json_values import parse, read_record
 from miseg.service.cloud import autoscaling, draining
 
 WARNING = 0.8
@@ -135,10 +136,12 @@ class Ledger:
             ValueError: the file is damaged.
         """
         try:
-            return cls(**json.loads(path.read_text()))
+            content = path.read_bytes()
+            cls(**parse(content))  # of another version, a field that is not known
+            return read_record(cls, content)
         except FileNotFoundError:
             return cls()
-        except (ValueError, TypeError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}): mend it, or move it away to begin at 0") from error
 
     def save(self, path: Path) -> None:

@@ -31,7 +31,7 @@ HOMES = (Path("/usr/share/grafana"), Path("/opt/homebrew/share/grafana"), Path("
 class Monitor:
     """Watch a Ray."""
 
-    ray_folder: str = "/tmp/ray"
+    ray_folder: str = "/tmp/ray"  # noqa: S108  (Ray's own default; it is read)
     """Ray's folder for temporary files on this machine, the cluster's head: `--temp-dir` of `ray start`."""
     dashboards: str = str(resource("dashboards"))
     """The folder of dashboards and rules."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import datetime
 import http.client
-import json
 import os
 import socket
 import time
@@ -24,6 +23,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from miseg.json_values import parse
 from miseg.service.cloud import autoscaling
 from miseg.service.cluster import ray_internals
 
@@ -57,12 +57,13 @@ def aws_deadline() -> float | None:
     """
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/")
     life = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_LIFE_S)}
-    token = _answer(urllib.request.Request(f"{base}/latest/api/token", headers=life, method="PUT"))
-    notice = urllib.request.Request(
+    # The address is EC2's, or its administrator's.
+    token = _answer(urllib.request.Request(f"{base}/latest/api/token", headers=life, method="PUT"))  # noqa: S310
+    notice = urllib.request.Request(  # noqa: S310
         f"{base}/latest/meta-data/spot/instance-action", headers={"X-aws-ec2-metadata-token": token}
     )
     try:
-        answer = json.loads(_answer(notice))
+        answer = parse(_answer(notice))
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None

@@ -102,6 +102,11 @@ def data_label(name: str) -> str:
     return name.rstrip("/").rsplit("/", 1)[-1]
 
 
+def ascii_label(text: str) -> str:
+    """A label's value as Ray takes it, which knows ASCII alone: `Straße` as `Stra\\xdfe`."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
 def add(name: str, labels: Mapping[str, str], value: float = 1.0) -> None:
     """Count `value` more; nothing where it is not above 0.
 
@@ -157,7 +162,7 @@ def _connected() -> bool:
 def _record(name: str, labels: Mapping[str, str], value: float) -> None:
     try:
         metric, keys = _metric(name)
-        tags = {key: labels.get(key, "") for key in keys}
+        tags = {key: ascii_label(labels.get(key, "")) for key in keys}
         metric.inc(value, tags) if name in COUNTERS else metric.set(value, tags)
     except Exception as error:  # a number for a dashboard is no reason to stop a training
         logger.warning("the metric %s is not exported: %s", name, error)

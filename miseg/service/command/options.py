@@ -11,15 +11,16 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import miseg
 from miseg.extras import MissingExtraError
+from miseg.file_names import given_name
 from miseg.service.cluster import (
     reachable,
     threads,  # noqa: F401  (before any job's torch)
 )
 from miseg.service.command.parsing import Rewriting, parse, with_flag
+from miseg.uris import keys_masked
 
 USAGE_ERROR = 2
 
@@ -53,11 +54,14 @@ class JobOptions:
         """The storage that is meant; a folder is absolute.
 
         Raises:
-            ValueError: a URI with keys in it.
+            ValueError: a URI with keys in it, or a home directory that is not known.
         """
         value = self.storage or os.environ.get("MISEG_STORAGE") or "~/miseg"
         check_no_keys("storage", value)
-        return value if "://" in value else str(Path(value).expanduser().resolve())
+        try:
+            return value if "://" in value else str(Path(value).expanduser().resolve())
+        except RuntimeError:  # Python's, of a user without a home
+            raise ValueError(f"storage = {value}: no home directory is known; set HOME, or give --storage") from None
 
     @property
     def decoded_bytes(self) -> int:
@@ -89,10 +93,9 @@ def check_data(name: str, storage: str) -> None:
 
 def check_no_keys(option: str, uri: str) -> None:
     """Raise ValueError where a URI holds a key and its secret: it is printed, and kept with the runs."""
-    login, _, host = (urlsplit(uri).netloc if "://" in uri else "").rpartition("@")
-    if ":" in login:
+    if (masked := keys_masked(uri)) is not None:
         raise ValueError(
-            f"{option} = {uri.partition('://')[0]}://…@{host}…: keys in it would be printed and kept "
+            f"{option} = {masked}: keys in it would be printed and kept "
             "with the runs; leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store has "
             "in their place"
         )
@@ -113,6 +116,8 @@ def execute(
         check_own_checkout(Path(sys.argv[0]))
         options = parse(arguments, called_as(), examples, rewriting(sys.argv[1:]))
         check_given(options)
+        if isinstance(name := getattr(options, "name", None), str):
+            options.name = given_name("--name", name)
         if isinstance(options, JobOptions) and options.JOINS_RAY:
             # Here already: packing and imports take a while.
             reachable.check(options.address)

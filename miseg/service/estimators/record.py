@@ -13,6 +13,7 @@ import numpy as np
 from mlflow.entities import Run
 
 from miseg.information import DISTRIBUTIONS
+from miseg.json_values import parse, read_record
 from miseg.service.estimators.cells import Estimation, EstimatorGrid, EstimatorRow
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.run_store import RunDetails, RunStore
@@ -152,7 +153,7 @@ def measured_cells(uri: str, run_id: str) -> dict[tuple[EstimatorRow, int], Esti
         row = EstimatorRow(params["estimator"], params["distribution"], int(params["samples"]))
         for tag, value in run.data.tags.items():
             if tag.startswith(CELL):
-                cells[row, int(tag.removeprefix(CELL))] = Estimation(**json.loads(value))
+                cells[row, int(tag.removeprefix(CELL))] = read_record(Estimation, value, finite=False)
     return cells
 
 
@@ -175,7 +176,7 @@ def begun_grid(uri: str, run: Run) -> EstimatorGrid:
     rows = []
     for tag, value in tags.items():
         if tag.startswith(GRID):
-            estimators, distributions, samples = (tuple(axis) for axis in json.loads(value))
+            estimators, distributions, samples = (tuple(axis) for axis in parse(value))
             rows += EstimatorGrid(estimators, distributions, samples, seeds, limit).rows()
     rows += [row for row, _ in cells]
     return EstimatorGrid((), (), tuple(sorted({row.samples for row in rows})), seeds, limit, tuple(dict.fromkeys(rows)))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from miseg.data.storage import listed
+from miseg.data.storage import fetch_files, listed
+from miseg.file_names import check_plain
 from miseg.service.journal.files import pending
 from miseg.service.journal.sender import Sender
 
@@ -51,13 +52,13 @@ def sync(storage: str, tracking_uri: str) -> int:
         for info in listed(system, folder):
             if not info.base_name.endswith(".jsonl"):
                 continue
-            path = Path(beside) / info.base_name
             try:
+                path = Path(beside) / check_plain(info.base_name)
                 fs.copy_files(info.path, str(path), source_filesystem=system)
                 if system.get_file_info(f"{folder}/{path.stem}").type == fs.FileType.Directory:
                     path.with_suffix("").mkdir()
-                    fs.copy_files(f"{folder}/{path.stem}", str(path.with_suffix("")), source_filesystem=system)
-                count += Sender(path, tracking_uri, path.stem).send()
+                    fetch_files(system, f"{folder}/{path.stem}", path.with_suffix(""))
+                count += Sender(path, tracking_uri, path.stem, storage).send()
                 if not pending(path) and not path.with_suffix(".refused").exists():
                     forget(path, storage)
             except Exception as error:

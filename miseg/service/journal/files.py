@@ -17,15 +17,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from miseg.files import locked, replacing, sync
+from miseg.files import replacing, sync
+from miseg.locks import locked
+from miseg.service.journal.entries import Entry, parsed
 from miseg.service.tracking.connection import TrackingError
 
 logger = logging.getLogger(__name__)
 
-Entry = dict[str, Any]
-
 UNREADABLE = "unreadable"
-"""Kind of an entry that is no JSON: what is left of a line that a disk or a power cut damaged."""
+"""Kind of what is no entry: what is left of a line that a disk or a power cut damaged, or that a stranger wrote."""
+
+
+OWN_DISK = "~/.miseg/journals"
+"""Folder of the journals of runs whose storage is no folder: this machine's own, and no part of a storage."""
 
 
 class JournalInUseError(TrackingError):
@@ -59,12 +63,9 @@ def read(path: Path, offset: int, limit: int | None = None, end: int | None = No
 
 def _parsed(line: bytes) -> Entry:
     try:
-        entry = json.loads(line)
-        if isinstance(entry, dict) and "kind" in entry:
-            return entry
-    except ValueError:
-        pass
-    return {"kind": UNREADABLE, "line": line.decode(errors="replace")}
+        return parsed(line)
+    except ValueError as error:
+        return {"kind": UNREADABLE, "reason": str(error), "line": line.decode(errors="replace")}
 
 
 def append(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import requests
 
-from miseg.files import LockRefusedError
+from miseg.locks import LockRefusedError
 from miseg.service.checkpoints.fencing import FencedError, Writer
 from miseg.service.cluster import metrics
 from miseg.service.journal import copies, generations
-from miseg.service.journal.files import Backlog, JournalInUseError, backlog, cut_torn_line, pending, read
+from miseg.service.journal.files import OWN_DISK, Backlog, JournalInUseError, backlog, cut_torn_line, pending, read
 from miseg.service.journal.sender import Sender
 from miseg.service.tracking.connection import first_line
 
@@ -43,7 +43,7 @@ LONGEST_PAUSE = 30.0
 
 def journal_folder(storage: str) -> str:
     """The folder of journals: in storage where that is a folder, else on this machine's own disk."""
-    return str(Path("~/.miseg/journals").expanduser()) if "://" in storage else f"{storage}/journals"
+    return str(Path(OWN_DISK).expanduser()) if "://" in storage else f"{storage}/journals"
 
 
 class Journal:

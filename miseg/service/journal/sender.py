@@ -17,10 +17,13 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
+from miseg.file_names import check_plain, check_plain_path, shown
+from miseg.files import LinkError, open_regular
 from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.journal import generations
 from miseg.service.journal.files import (
+    OWN_DISK,
     UNREADABLE,
     Entry,
     JournalInUseError,
@@ -65,10 +68,12 @@ class Sender:
         path: the journal.
         tracking_uri: the MLflow server or store.
         run_id: the MLflow run.
+        storage: folder or URI below which the run's checkpoints are; "": what holds the journal's own folder.
     """
 
-    def __init__(self, path: Path, tracking_uri: str, run_id: str) -> None:
+    def __init__(self, path: Path, tracking_uri: str, run_id: str, storage: str = "") -> None:
         self.path, self.tracking_uri, self.run_id = path, tracking_uri, run_id
+        self.storage = storage or str(path.parent.parent)
         self._latest: dict[str, int] | None = None
         self._there: dict[str, set[int]] = {}
         self._counting, self._counted = generations.Counting(path), 0
@@ -141,7 +146,7 @@ class Sender:
             elif entry["kind"] == "end":
                 self._end(client, entry)
             elif entry["kind"] == UNREADABLE:
-                raise RefusedError("this line of the journal is damaged")
+                raise RefusedError(f"this line of the journal is damaged ({entry.get('reason', 'no JSON')})")
 
     def _current(self, client: MlflowClient, entries: Sequence[Entry]) -> Sequence[Entry]:
         """The entries that count, though the run may be taken up elsewhere; MLflow is told of a new generation."""
@@ -176,19 +181,28 @@ class Sender:
         return step not in self._there[key]
 
     def _upload(self, client: MlflowClient, entry: Entry) -> None:
-        path = self.path.with_suffix("") / entry["file"]
+        # Whoever writes to the storage writes journals: the file is one of the journal's own, and no link elsewhere.
+        try:
+            path = self.path.with_suffix("") / check_plain(entry["file"])
+            name, folder = check_plain(entry["name"]), check_plain_path(entry["folder"])
+        except (LookupError, ValueError) as error:
+            raise RefusedError(f"its file cannot be uploaded: {error}") from None
         with tempfile.TemporaryDirectory() as beside:
             try:
-                shutil.copyfile(path, Path(beside) / entry["name"])
+                with open_regular(path) as file, (Path(beside) / name).open("wb") as copy:
+                    shutil.copyfileobj(file, copy)
             except FileNotFoundError:  # it was uploaded before
                 return
-            client.log_artifact(self.run_id, str(Path(beside) / entry["name"]), entry["folder"] or None)
+            except LinkError as error:
+                raise RefusedError(str(error)) from None
+            client.log_artifact(self.run_id, str(Path(beside) / name), folder or None)
         path.unlink(missing_ok=True)
 
     def _log_model(self, entry: Entry) -> None:
         # Only where a model is sent: it brings MLflow's models along.
         from miseg.service.tracking import models
 
+        self._check_folder(entry["folder"])
         saved = next((saved for saved in CheckpointStore(entry["folder"]).all() if saved.step == entry["step"]), None)
         if saved is None:
             logged = [model for model in models.of_run(self.tracking_uri, self.run_id) if model.name == entry["role"]]
@@ -200,6 +214,18 @@ class Sender:
                 models.log_model(self.tracking_uri, self.run_id, entry["role"], folder)
         except CheckpointError as error:
             raise RefusedError(str(error)) from error
+
+    def _check_folder(self, folder: object) -> None:
+        """Raise RefusedError where a checkpoint's folder is not below the storage of the journal."""
+        if self.path.parent == Path(OWN_DISK).expanduser():
+            return  # nobody else writes there, and the storage is another for each run
+        root = self.storage.rstrip("/") + "/"
+        try:
+            if not isinstance(folder, str) or not folder.startswith(root):
+                raise ValueError(f"{shown(folder)} is not below {root}")
+            check_plain_path(folder.removeprefix(root).lstrip("/"))
+        except ValueError as error:
+            raise RefusedError(f"its checkpoint is not of this storage: {error}") from None
 
     def _register(self, entry: Entry) -> None:
         # Only where a model is sent: it brings MLflow's models along.

@@ -22,6 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from miseg.data.labels.files import MOST_BYTES
 from miseg.data.labels.store import StaleError
+from miseg.json_values import parse
+from miseg.service.labelling.entrance import BodyLimit
 from miseg.service.labelling.maps import SupersededError
 from miseg.service.labelling.session import Session
 
@@ -29,7 +31,7 @@ PAGE = Path(__file__).with_name("page")
 """The page's own folder: index.html, scripts, styles, OpenLayers."""
 
 OWN_HEADER = "x-miseg"
-"""Sent by the page with every change: a page of another site cannot, unless this server allowed it to."""
+"""Sent by the page with every request: a page of another site cannot, unless this server allowed it to."""
 
 MOST_CHANGE_BYTES = 2**20
 
@@ -49,7 +51,7 @@ def application(session: Session, page: Path, hosts: list[str], token: str = "")
         session: what is labelled.
         page: the folder of index.html and what belongs to it.
         hosts: names that requests may address, without port; "*" for any.
-        token: what every request for data must bear; empty: none is wanted.
+        token: what every request for data must bear; empty, as in tests: none is wanted.
     """
 
     async def view(request: Request) -> Response:
@@ -115,37 +117,43 @@ def application(session: Session, page: Path, hosts: list[str], token: str = "")
     async def index(request: Request) -> Response:
         return FileResponse(page / "index.html")
 
+    # As a header has it: an address of IPv6 stands in brackets.
+    hosts = [f"[{host}]" if ":" in host else host for host in hosts]
     routes = [
         Route("/api/view", _guarded(view, token)),
         Route("/api/state", _guarded(state, token)),
         Route("/api/image", _guarded(image, token)),
         Route("/api/progress", _guarded(progress, token)),
         Route("/api/map", _guarded(class_map, token)),
-        Route("/api/export", _guarded(export, token)),
+        # What writes, be it to the session's folder alone, is no GET: a link or a picture of another page makes those.
         *(
-            Route(f"/api/{answer.__name__}", _guarded(answer, token, changes=True), methods=["POST"])
-            for answer in (change, undo, redo, load)
+            Route(f"/api/{answer.__name__}", _guarded(answer, token), methods=["POST"])
+            for answer in (change, undo, redo, load, export)
         ),
         Route("/", index),
         Mount("/", StaticFiles(directory=page)),
     ]
     middleware = [
         Middleware(_Policy),
+        Middleware(BodyLimit),
         Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
     ]
     return Starlette(routes=routes, middleware=middleware)
 
 
-def _guarded(answer: Answer, token: str, *, changes: bool = False) -> Answer:
-    """`answer` for those who may ask, with errors that the page can show."""
+def _guarded(answer: Answer, token: str) -> Answer:
+    """`answer` for those who may ask, with errors that the page can show.
+
+    A question computes maps, so another site may not even have this one ask.
+    """
 
     async def guarded(request: Request) -> Response:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if token and not hmac.compare_digest(given.encode(), token.encode()):
             return JSONResponse({"error": "give the token that was printed with the address"}, 401)
-        if changes and OWN_HEADER not in request.headers:
-            return JSONResponse({"error": "changes come from the labelling page alone"}, 403)
+        if OWN_HEADER not in request.headers:
+            return JSONResponse({"error": "this answers the labelling page alone"}, 403)
         try:
             response = await answer(request)
         except SupersededError:
@@ -197,9 +205,10 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 async def _json(request: Request) -> dict[str, Any]:
+    content = await _body(request, MOST_CHANGE_BYTES)
     try:
-        body = json.loads(await _body(request, MOST_CHANGE_BYTES))
-    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        body = parse(content)
+    except ValueError as error:
         raise ValueError(f"no JSON ({error}): reload the page") from None
     if not isinstance(body, dict):
         raise ValueError("no JSON object: reload the page")

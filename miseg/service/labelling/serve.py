@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import socket
 import tempfile
@@ -17,6 +18,9 @@ from typing import Any
 # Serve ends a proxy that is not there after 5 s, and starts another: on a machine with other work none ever came up.
 os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
 os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
+
+# A body is held in Serve's proxy as it comes, which knows no limit of its own.
+os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "miseg.service.labelling.entrance.middlewares")
 
 import ray
 import torch
@@ -38,7 +42,8 @@ from miseg.service.labelling.session import FirstView, Session, check_bands
 
 APP = "miseg-labelling"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-TOKEN = "token"
+_TOKEN = re.compile(r"[\w-]{32}", re.ASCII)
+TOKEN = "token"  # noqa: S105  (a file's name)
 """File in the labels' folder: it stays, so that pages go on after a restart."""
 
 
@@ -53,7 +58,7 @@ class PageSetup:
         page: folder of index.html and what belongs to it.
         shown: what the page shows at first.
         hosts: names that requests may address; "*" for any.
-        token: what requests must bear; empty: nothing.
+        token: what requests must bear.
     """
 
     files: Mapping[str, bytes]
@@ -165,21 +170,25 @@ def stop() -> None:
     serve.shutdown()
 
 
-def token(folder: Path, host: str) -> str:
-    """Token that requests must bear: none on the loopback, else that in the labels' folder, made where none is.
+def token(folder: Path) -> str:
+    """Token that requests must bear: that in the labels' folder, made where none is.
+
+    On the loopback, too: whoever else is logged in to this machine reaches it there.
 
     Raises:
         OSError: it cannot be written.
+        ValueError: the file holds none.
     """
-    if host in LOOPBACK:
-        return ""
     path = folder / TOKEN
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path, several=True) as new:
             new.touch(0o600)  # before it holds anything: nobody else may read it
             new.write_text(secrets.token_urlsafe(24))
-    return path.read_text().strip()
+    text = path.read_text(errors="replace").strip()
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(f"{path} holds no token of 32 letters and digits: remove it, and a new one is made")
+    return text
 
 
 def free_port(host: str, port: int) -> int:

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
+from miseg.data.picture_files import OF_DAMAGED, open_header
 from miseg.evaluation.disagreement import disagreement
 from miseg.evaluation.paired import ImageCounts
 from miseg.evaluation.report_figures import short
@@ -98,10 +99,10 @@ def panels(client: MlflowClient, seeded: TrainedSeed) -> Image.Image | None:
         if not paths:
             return None
         with tempfile.TemporaryDirectory() as folder:
-            picture = Image.open(client.download_artifacts(run.info.run_id, paths[-1], folder))
+            picture = open_header(Path(client.download_artifacts(run.info.run_id, paths[-1], folder)))
             picture.load()
             return picture
-    except (MlflowException, OSError):
+    except (MlflowException, *OF_DAMAGED):
         return None
 
 

@@ -246,8 +246,15 @@ def from_file(file: PlanFile) -> StudyPlan:
     """The plan that `to_file` wrote.
 
     Raises:
-        ValueError: a method that this version does not know, or a table that is not fair.
+        ValueError: a method that this version does not know, a table that is not fair, or a damaged plan.
     """
+    try:
+        return _from_file(file)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"the plan of study {file.study} is damaged ({error!r}): begin another study") from None
+
+
+def _from_file(file: PlanFile) -> StudyPlan:
     tables: list[StudyTable] = []
     throughput = {}
     for planned in file.tables:

@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
+from miseg.json_values import read_record
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.mlflow_experiments import ensure_experiment
 from miseg.service.tracking.queries import all_pages
@@ -170,8 +171,11 @@ def _read(client: MlflowClient) -> Iterator[tuple[str, Claim]]:
     for experiment in all_pages(client.search_experiments):
         for key, value in experiment.tags.items():
             if key.startswith(PREFIX):
-                with contextlib.suppress(ValueError, TypeError):  # of another version
-                    yield experiment.experiment_id, Claim(**json.loads(value))
+                with contextlib.suppress(ValueError):  # of another version, or none
+                    claim = read_record(Claim, value)
+                    # They are printed, and asked for.
+                    if claim.process > 0 and f"{claim.name}{claim.host}".isprintable():
+                        yield experiment.experiment_id, claim
 
 
 def _drop(client: MlflowClient, experiment_id: str, claim: Claim) -> None:

@@ -22,7 +22,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from miseg.files import locked
+from miseg.locks import locked
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError, patiently, reachable, unreachable
@@ -31,6 +31,7 @@ from miseg.service.tracking.mlflow_experiments import ensure_experiment, experim
 from miseg.service.tracking.queries import RUN_KEY, runs_named
 from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.tracking.sqlite_store import check_place, check_store
+from miseg.uris import keys_masked
 
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -53,9 +54,15 @@ def take_login() -> None:
     A URI is printed, logged and kept with what a run is made of; these are not. Where they are set they stay.
 
     Raises:
-        ValueError: the URI of a database with a password in it.
+        ValueError: the URI of a database with a password in it, or keys behind a question mark.
     """
-    uri = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    text = os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = urlsplit(text)
+    if keys_masked(text) is not None and keys_masked(urlunsplit(uri._replace(query="", fragment=""))) is None:
+        raise ValueError(
+            f"MLFLOW_TRACKING_URI = {keys_masked(text)}: keys in it would be printed and kept with the runs; leave "
+            "them out, and set MLFLOW_TRACKING_TOKEN, or user and password, in their place"
+        )
     login, _, host = uri.netloc.rpartition("@")
     if not login:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from miseg.json_values import parse
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
 from miseg.service.tracking.connection import TrackingError
 from miseg.settings import differing
@@ -91,7 +91,7 @@ def read_experiment(uri: str, run_id: str) -> Experiment:
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = MlflowClient(uri).download_artifacts(run_id, "experiment.json", folder)
-            return from_dict(json.loads(Path(path).read_text()))
+            return from_dict(parse(Path(path).read_bytes()))
     except (MlflowException, OSError) as error:
         problem = f"run {run_id} at {uri} holds no experiment.json{instead(uri, run_id)}: {str(error).splitlines()[0]}"
         raise TrackingError(problem) from error
@@ -119,7 +119,7 @@ def read_json(uri: str, run_id: str, name: str) -> Any:
         if not any(file.path == name for file in client.list_artifacts(run_id)):
             return None
         with tempfile.TemporaryDirectory() as folder:
-            return json.loads(Path(client.download_artifacts(run_id, name, folder)).read_text())
+            return parse(Path(client.download_artifacts(run_id, name, folder)).read_bytes(), finite=False)
     except (MlflowException, OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrackingError(f"{name} of run {run_id} at {uri} cannot be read: {reason}") from error

@@ -9,7 +9,6 @@ says nothing for the settings. Objectives on held-out images compare where they 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from miseg.json_values import parse
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG, VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE
 from miseg.recipes.experiment import LABELLED_PIXELS
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError
@@ -237,7 +237,7 @@ def _model_description(tags: Mapping[str, str], metric: str) -> str:
 
 
 def _version_description(run: Run, tags: Mapping[str, str]) -> str:
-    params, named = run.data.params, json.loads(tags.get(CLASSES, "[]"))
+    params, named = run.data.params, parse(tags.get(CLASSES, "[]"))
     score = f"{tags[METRIC]} {float(tags[SCORE]):.4f}" if SCORE in tags else "not measured"
     classes = f"\n\nClasses: {', '.join(named)}." if named else ""
     return (

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 
+from miseg.file_names import check_plain
+from miseg.json_values import parse, read_record
 from miseg.service.tracking import mlflow_runs
 
 FILE = "plan.json"
@@ -108,13 +110,13 @@ def from_json(data: Mapping[str, Any]) -> PlanFile:
     """Plan that `PlanFile.to_json` wrote; keys of other versions are left out.
 
     Raises:
-        TypeError, KeyError: a table without its data, or a cell without id, method or rows.
+        ValueError: a study whose name is not plain, a table without its data, a cell without id, method or rows, or a
+            value of another type; the message names it.
     """
-    tables = []
-    for table in data.get("tables", ()):
-        cells = tuple(PlannedCell(**_known(PlannedCell, cell)) for cell in table.get("cells", ()))
-        tables.append(PlannedTable(**_known(PlannedTable, table) | {"cells": cells}))
-    return PlanFile(**_known(PlanFile, data) | {"tables": tuple(tables)})
+    plan = read_record(PlanFile, json.dumps(_without_nulls(data)))
+    if plan.study:
+        check_plain(plan.study)  # the names of its tunings begin with it
+    return plan
 
 
 def log(uri: str, run_id: str, plan: PlanFile) -> None:
@@ -131,10 +133,10 @@ def read(client: MlflowClient, run_id: str) -> PlanFile | None:
     if FILE not in {artifact.path for artifact in client.list_artifacts(run_id)}:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(client.download_artifacts(run_id, FILE, folder)).read_text()
+        content = Path(client.download_artifacts(run_id, FILE, folder)).read_bytes()
     try:
-        return from_json(json.loads(text))
-    except (ValueError, TypeError, KeyError):
+        return from_json(parse(content))
+    except ValueError:
         return None
 
 
@@ -143,6 +145,12 @@ def data_order(plans: Iterable[PlanFile]) -> Sequence[str]:
     return max((plan.data_sets for plan in plans), key=len, default=())
 
 
-def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    names = {item.name for item in fields(kind)}
-    return {name: value for name, value in data.items() if name in names and value is not None}
+def _without_nulls(data: Any) -> Any:
+    """The file, its tables and cells without fields that hold nothing, which have their defaults then."""
+    if not isinstance(data, Mapping):
+        return data
+    held = {name: value for name, value in data.items() if value is not None}
+    for name in {"tables", "cells"} & held.keys():
+        if isinstance(held[name], list):
+            held[name] = [_without_nulls(part) for part in held[name]]
+    return held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +72,14 @@ class TrainingRun:
             "decoded_bytes": self.resources.decoded_bytes,
             "selection": self.selection,
         }
+
+    @property
+    def train_name(self) -> str:
+        """The run's name for Ray Train, whose controllers die of letters that are not ASCII."""
+        if self.name.isascii():
+            return self.name
+        letters = self.name.encode("ascii", "replace").decode().replace("?", "_")
+        return f"{letters}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
 
     @property
     def labels(self) -> dict[str, str]:

@@ -71,7 +71,7 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
                 resources_per_worker=run.resources.per_worker,
             ),
             run_config=RunConfig(
-                name=run.name,
+                name=run.train_name,
                 storage_path=f"{run.storage}/runs",
                 failure_config=FailureConfig(max_failures=max_failures),
                 callbacks=list(callbacks),

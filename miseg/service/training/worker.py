@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import math
 import time
@@ -20,7 +19,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service.checkpoints import checkpoint, fencing
-from miseg.service.checkpoints.checkpoint_files import MANIFEST
+from miseg.service.checkpoints.checkpoint_files import verify
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.checkpoints.storage_failures import StorageError
@@ -95,7 +94,7 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
         validated = True
         if resumed is not None:
             checkpoint.load(resumed, loop)
-            validated = "score" in json.loads((resumed / MANIFEST).read_text())["metrics"]
+            validated = "score" in verify(resumed)["metrics"]
     if writer is not None:
         store.writer = dataclasses.replace(writer, first_step=loop.step)
     storage_fails = config["when_storage_fails"]

@@ -57,7 +57,7 @@ class KeepRungs(tune.Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Give the scheduler what it knew."""
-        self.scheduler.__dict__.update(pickle.loads(state["scheduler"]))
+        self.scheduler.__dict__.update(pickle.loads(state["scheduler"]))  # noqa: S301  (a part of Tune's own pickle)
 
 
 class FreeResources(tune.Callback):

@@ -64,7 +64,8 @@ class TuningProgress(tune.Callback):
         error: Any = None
         if trial.pickled_error_file:
             with contextlib.suppress(Exception):  # of a type that this process cannot read: no reason to end a tuning
-                error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+                # It is from this Ray's own folder, where this driver's workers wrote it.
+                error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # noqa: S301
         cause = getattr(error, "cause", error)
         reason = str(cause) if isinstance(cause, PreemptedError) else f"failed: see {trial.error_file}"
         self._say(trials, trial, f"{reason}; it will go on from its last checkpoint")

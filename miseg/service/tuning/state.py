@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import pickle
 import re
+import stat
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +22,7 @@ from pyarrow import fs
 from ray import tune
 
 from miseg.data.storage import listed, write_whole
+from miseg.file_names import check_plain
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +101,23 @@ def keep(system: fs.FileSystem, folder: str, files: list[Path]) -> None:
         system.delete_file(path)
 
 
+def check_owner(folder: str) -> None:
+    """Raise ValueError where a tuning's folder on a disk, or a file in it, is another user's: Tune's state is code.
+
+    Tune unpickles it, and so runs what it says. Who may write to a bucket is for its owner to say (docs/security.md).
+    """
+    path = Path(folder)
+    if "://" in folder or not path.is_dir():
+        return
+    for own in (path, *(file for file in path.rglob("*") if file.suffix in (".zip", ".pkl", ".json"))):
+        status = own.lstat()
+        if status.st_uid not in (0, os.geteuid()) or stat.S_ISLNK(status.st_mode):
+            whose = "is a link" if stat.S_ISLNK(status.st_mode) else f"belongs to user {status.st_uid}, not to you"
+            raise ValueError(
+                f"{own} {whose}: a tuning's state is code that --resume runs; begin another one under a new --name"
+            )
+
+
 def put_back(folder: str, session: Path, trials: int | None = None, concurrent: int | None = None) -> bool:
     """Give Tune the last whole state of the tuning in `folder`, a path or URI; False where there is none.
 
@@ -109,8 +129,8 @@ def put_back(folder: str, session: Path, trials: int | None = None, concurrent: 
     for path in reversed(_states(system, system_path)):
         try:
             with system.open_input_file(path) as file, zipfile.ZipFile(io.BytesIO(file.read())) as archive:
-                files = {name: archive.read(name) for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+                files = {check_plain(name): archive.read(name) for name in archive.namelist()}
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError, zlib.error) as error:
             logger.warning("%s cannot be read and is left out, the one before it is used: %s", path, error)
             continue
         _forget(system, system_path, session)
@@ -129,7 +149,7 @@ def _extended(search: bytes, trials: int, concurrent: int | None) -> bytes:
     `Tuner.restore` takes no number of samples. These are the attributes of Ray's `SearchGenerator`, and of the
     `ConcurrencyLimiter` that Tune puts around a searcher.
     """
-    state = pickle.loads(search)
+    state = pickle.loads(search)  # noqa: S301  (Tune does the same next; `check_owner` came before)
     if not isinstance(state.get("total_samples"), int):
         raise RuntimeError("this Ray keeps a search without its number of trials, so it cannot go on")
     state["total_samples"] = trials

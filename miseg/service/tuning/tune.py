@@ -274,7 +274,11 @@ def _restored(path: str, trainable: Any, trials: int | None = None, concurrent: 
     """Tuner begun in `path`, a folder or URI; None, with a line where there is something, where it cannot go on.
 
     A search goes on to `trials`, `concurrent` at a time.
+
+    Raises:
+        ValueError: another user may have written it.
     """
+    state.check_owner(path)
     reason = "holds no state of its trials"
     if state.put_back(path, ray_cluster.session_folder(), trials, concurrent):
         try:

@@ -191,3 +191,41 @@ def test_folders_that_killed_jobs_left_are_removed(tmp_path):
 
 def test_the_decoded_size_is_estimated_from_a_few_images(small):
     assert small.decoded_bytes("train") == size_of(small, "train")
+
+
+@pytest.mark.parametrize("strange", ["folder is a link", "file is a link", "lock is a link", "of anybody", "pipe"])
+def test_what_another_user_put_there_is_neither_read_nor_written(strange, tmp_path, caplog):
+    """Ray's session folder is open to everybody: whoever knows the name may be there first."""
+    (tmp_path / "theirs").mkdir()
+    victim = tmp_path / "theirs" / "data-0.pixels"
+    victim.write_bytes(b"precious")
+    folder = tmp_path / "kept"
+    if strange == "folder is a link":
+        folder.symlink_to(tmp_path / "theirs")
+    else:
+        folder.mkdir()
+    if strange == "file is a link":
+        (folder / "data-0.pixels").symlink_to(victim)
+    elif strange == "lock is a link":
+        (folder / "lock").symlink_to(victim)
+    elif strange == "of anybody":
+        (folder / "data-0.pixels").write_bytes(b"")
+        (folder / "data-0.pixels").chmod(0o666)
+    elif strange == "pipe":
+        os.mkfifo(folder / "data-0.pixels")
+    images = DecodedImages(folder, PLENTY)
+    images.put("data", 0, 1, 0, picture())
+    assert images.get("data", 0, 1, 0) is None and "decoded images are not kept" in caplog.text
+    assert victim.read_bytes() == b"precious" and [path.name for path in victim.parent.iterdir()] == [victim.name]
+
+
+def test_the_folder_is_of_its_user_alone(tmp_path, monkeypatch, caplog):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept").chmod(0o777)
+    images = DecodedImages(tmp_path / "kept", PLENTY)
+    images.put("data", 0, 1, 0, picture())
+    assert images.get("data", 0, 1, 0) is not None and (tmp_path / "kept").stat().st_mode & 0o777 == 0o700
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    assert DecodedImages(tmp_path / "kept", PLENTY).get("data", 0, 1, 0) is None
+    assert "belongs to another user" in caplog.text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from miseg.data.raster import image_files
 from miseg.data.raster.image_files import find
 from tests.support.scene_layouts import SafeTree
 
@@ -72,3 +73,10 @@ def test_a_place_without_images_and_one_that_maps_would_lie_in_are_named(tmp_pat
     ):
         with pytest.raises(ValueError, match=said):
             find([str(place) for place in places], str(out), scenes=False)
+
+
+def test_an_objects_key_that_leads_elsewhere_is_no_image() -> None:
+    """A map is written under its image's name, and a bucket's keys may hold anything."""
+    there = {"bucket/a/good.tif", "bucket/a/../../up.tif", "bucket/a/X.SAFE/../../../up.tif"}
+    keys = {file: image_files._key(file, "bucket", there, scenes=True) for file in there}
+    assert [key for key in keys.values() if key is not None] == ["bucket/a/good.tif"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -35,6 +36,15 @@ def forgotten(monkeypatch, tmp_path):
     compiled._library.cache_clear()
     yield
     compiled._library.cache_clear()
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path) -> None:
+    """A source that compiles at once, in the place of the losses'."""
+    source = tmp_path / "tiny.c"
+    source.write_text("int tiny(void) { return 7; }")
+    monkeypatch.setattr(compiled, "SOURCES", (source,))
+    monkeypatch.setattr(compiled, "NATIVE", ((),))
 
 
 def loss_here() -> float:
@@ -87,24 +97,112 @@ def test_a_compiler_that_does_not_work_is_told_once_and_left(broken: str, tmp_pa
         compiler.write_text(f"#!/bin/sh\n{script}\n")
         compiler.chmod(compiler.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("MISEG_COMPILER", str(compiler))
-    with pytest.warns(UserWarning, match=f"(?s)could not be compiled with {compiler} .*MISEG_COMPILER") as told:
+    with pytest.warns(UserWarning, match=f"could not be compiled with {compiler} .*MISEG_COMPILER") as told:
         assert loss_here() == pytest.approx(expected, rel=1e-6)
         loss_here()
     assert len(told) == 1
     assert broken != "fails" or "no such header" in str(told[0].message)
 
 
-def test_a_home_that_nobody_can_write_to_is_no_obstacle(tmp_path: Path, monkeypatch) -> None:
+def test_a_home_that_nobody_can_write_to_is_no_obstacle(quick, tmp_path: Path, monkeypatch) -> None:
     # A file where the folder would be: permissions do not stop root, as which tests may run.
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert compiled.available()
-    assert [path.suffix for path in tmp_path.glob("miseg-*/*")] == [".so"]
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "tiny.c"}, (
+        "what this process alone has is not left behind"
+    )
 
 
-def test_the_library_is_of_this_processor_and_these_sources(monkeypatch) -> None:
-    here = compiled._built(["cc"])
+def library_in(tmp_path: Path) -> Path:
+    (library,) = (tmp_path / "cache" / "miseg").iterdir()
+    return library
+
+
+def test_the_library_is_of_this_processor_and_these_sources(quick, tmp_path: Path, monkeypatch) -> None:
+    compiled._loaded(["cc"])
+    here = library_in(tmp_path)
     monkeypatch.setattr(compiled, "_processor", lambda: "another")
-    assert compiled._built(["cc"]).name != here.name
-    assert os.path.exists(here)
+    compiled._loaded(["cc"])
+    assert len(list(here.parent.iterdir())) == 2 and here.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "one bit", "without its checksum", "another's code"])
+def test_a_library_that_is_not_as_it_was_compiled_is_compiled_anew(quick, damage: str, tmp_path: Path) -> None:
+    assert compiled.available()
+    library = library_in(tmp_path)
+    whole = library.read_bytes()
+    parts = {"cut": whole[: len(whole) // 2], "empty": b"", "without its checksum": whole[: -compiled._TAIL]}
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    library.write_bytes(parts.get(damage, bytes(flipped) if damage == "one bit" else b"x" * len(whole)))
+    assert not compiled._is_whole(library)
+    compiled._library.cache_clear()
+    assert compiled.available() and compiled._library(None).tiny() == 7
+    assert compiled._is_whole(library) and library.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.slow
+def test_a_library_that_was_cut_short_ends_no_training(tmp_path: Path) -> None:
+    """In a process of its own, which such a library would end."""
+    expected = loss_here()
+    library = library_in(tmp_path)
+    library.write_bytes(library.read_bytes()[:4096])
+    again = subprocess.run([sys.executable, "-c", LOSS], capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    available, value = again.stdout.split()
+    assert available == "True" and float(value) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("whose", ["a link", "another user's", "written by anybody"])
+def test_a_folder_or_file_that_somebody_else_may_write_is_not_trusted(
+    quick, whose: str, tmp_path: Path, monkeypatch
+) -> None:
+    assert compiled.available()
+    library = library_in(tmp_path)
+    evil = b"not ours"
+    sealed = evil + compiled._MARK + hashlib.sha256(evil).digest()
+    library.write_bytes(sealed)
+    assert compiled._is_whole(library), "its checksum is right, and nothing else is wrong"
+    if whose == "a link":
+        library.rename(tmp_path / "elsewhere")
+        library.symlink_to(tmp_path / "elsewhere")
+    elif whose == "written by anybody":
+        library.chmod(0o666)
+    else:
+        own = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    compiled._library.cache_clear()
+    assert compiled.available(), "it would not have loaded"
+    if whose == "another user's":
+        assert library.read_bytes() == sealed, "nothing is written to a folder of another"
+    else:
+        assert library.is_file() and not library.is_symlink() and library.read_bytes() != sealed
+
+
+def test_a_folder_of_ones_own_is_closed_to_others(quick, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "miseg"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert compiled.available() and folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_no_home_is_no_obstacle(quick, monkeypatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert compiled.available()
+
+
+@pytest.mark.parametrize("variable", ["MISEG_COMPILER", "CC"])
+def test_an_open_quote_is_told_in_one_line(variable: str, monkeypatch) -> None:
+    monkeypatch.setenv("MISEG_COMPILER", "")
+    expected = loss_here()
+    monkeypatch.delenv("MISEG_COMPILER")
+    monkeypatch.setenv(variable, "cc 'of mine")
+    with pytest.warns(UserWarning, match="could not be compiled with cc 'of mine .No closing quotation") as told:
+        assert loss_here() == pytest.approx(expected, rel=1e-6)
+    assert len(told) == 1 and "\n" not in str(told[0].message)

@@ -271,7 +271,7 @@ def test_a_manifest_cannot_point_outside_its_folder(folder: Path, tmp_path: Path
     secret.write_text("secret")
     manifest["sha256"]["../secret"] = hashlib.sha256(b"secret").hexdigest()
     (folder / "checkpoint.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="checkpoint/secret is missing"):
+    with pytest.raises(CheckpointError, match="is not a plain file name"):
         checkpoint_files.copy_weights(folder, tmp_path / "deep" / "copy")
     assert not (tmp_path / "deep" / "secret").exists()
 

@@ -276,3 +276,29 @@ def test_what_ten_steps_tell_ray_takes_no_measurable_part_of_them(ray_here) -> N
     told.close()
     print(f"{1e6 * sorted(took)[25]:.0f} us of the processor's time in ten steps")
     assert sorted(took)[25] < 1e-3
+
+
+def test_labels_that_ray_gets_are_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray encodes them so, and a controller, or what counts, dies of another letter."""
+    told: list[dict[str, str]] = []
+
+    class Metric:
+        def inc(self, value: float, tags: dict[str, str]) -> None:
+            told.append(tags)
+
+        set = inc
+
+    monkeypatch.setattr(metrics, "_metric", lambda name: (Metric(), ("run", "data")))
+    for name in ("miseg_training_steps", "miseg_run_progress_ratio"):
+        metrics._record(name, {"run": "Straße", "data": "plain"}, 1.0)
+    assert told == [{"run": "Stra\\xdfe", "data": "plain"}] * 2
+
+
+def test_ray_train_gets_an_ascii_name_and_each_run_its_own(tiny, tmp_path: Path) -> None:
+    def train_name(name: str) -> str:
+        share = Resources(1.0, 0.0, 1, 1)
+        return TrainingRun(name, tiny, "data", str(tmp_path), "sqlite://", share).train_name
+
+    assert train_name("first-try") == "first-try"
+    names = [train_name(name) for name in ("Straße", "Strañe", "火", "水")]
+    assert all(name.isascii() and "/" not in name for name in names) and len(set(names)) == 4

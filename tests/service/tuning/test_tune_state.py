@@ -95,3 +95,30 @@ def test_what_is_written_after_the_last_turn_is_kept_too(tuning, tmp_path):
     assert state.put_back(str(tuning), tmp_path / "elsewhere") and texts(tuning) == of("end")
     state.keep_end(str(tuning), tmp_path / "nothing")
     assert state.put_back(str(tuning), tmp_path / "elsewhere") and texts(tuning) == of("end")
+
+
+def test_a_state_of_another_user_is_not_taken_up(tuning, tmp_path, monkeypatch):
+    """It is code: Tune unpickles it."""
+    state.check_owner(str(tuning)), state.check_owner(str(tmp_path / "none")), state.check_owner("s3://bucket/x")
+    (tuning / "trial").mkdir()
+    (tuning / "trial" / "trainable.pkl").symlink_to(tuning / state.TUNER)
+    with pytest.raises(ValueError, match=r"trainable\.pkl is a link: a tuning's state is code"):
+        state.check_owner(str(tuning))
+    (tuning / "trial" / "trainable.pkl").unlink()
+    own = os.geteuid()
+    if own == 0:  # whose files anybody may trust
+        os.chown(tuning / state.TUNER, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    with pytest.raises(ValueError, match=r"belongs to user .*, not to you: a tuning's state is code"):
+        state.check_owner(str(tuning))
+
+
+def test_no_name_in_a_state_leads_out_of_the_folder(tuning, tmp_path, caplog):
+    import zipfile
+
+    with zipfile.ZipFile(tuning / "state-000000003.zip", "w") as archive:
+        archive.writestr("../../escaped.pkl", "code")
+    assert state.put_back(str(tuning), tmp_path)
+    assert not list(tmp_path.rglob("escaped.pkl")) and texts(tuning) == of("third")
+    assert "is not a plain file name" in caplog.text

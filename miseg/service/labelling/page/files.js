@@ -21,7 +21,7 @@ export function bindDialogs(page, { ask, trouble, saved, compare, sent }) {
     const kind = $("export-dialog").querySelector("input[name=kind]:checked").value;
     if (!sent()) return trouble("Some changes are not saved yet: export when they are.");
     try {
-      const answer = await ask("export", { kind, scene: page.scene, compare: compare() });
+      const answer = await ask("export", { kind, scene: page.scene, compare: compare() }, {});
       const name = answer.headers.get("Content-Disposition").match(/filename="(.*)"/)[1];
       const link = document.createElement("a");
       link.href = URL.createObjectURL(await answer.blob());
