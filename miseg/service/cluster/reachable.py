@@ -72,7 +72,7 @@ def check_folder() -> None:
     """Raise ValueError where the sockets of a Ray that starts here would have longer paths than Linux takes."""
     # As Ray chooses it.
     variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
-    folder = os.environ[variable] if variable is not None else "/tmp"
+    folder = os.environ[variable] if variable is not None else "/tmp"  # noqa: S108
     beyond = len(os.fsencode(Path(folder).absolute() / _SOCKET)) - LONGEST_SOCKET
     if beyond > 0:
         raise ValueError(

@@ -81,7 +81,8 @@ def _check_schema(path: Path, names: set[str], aside: str) -> None:
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     with closing(sqlite3.connect(path, timeout=PATIENCE)) as store:
-        versions = store.execute(f"SELECT version_num FROM {SCHEMA}").fetchall()
+        # The table's name is a constant.
+        versions = store.execute(f"SELECT version_num FROM {SCHEMA}").fetchall()  # noqa: S608
     version = versions[0][0] if versions else "none"
     if version != (installed := _get_latest_schema_revision()):
         raise TrackingError(
