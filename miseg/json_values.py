@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 MOST_BYTES = 2**28
 """Of a text that is parsed."""
 
 MOST_DIGITS = 25
 """Of a whole number: those of 64 bits have 20."""
-
-Record = TypeVar("Record")
 
 DEEPEST = 64
 """Lists and objects within each other. Experiments have 5."""
@@ -56,41 +54,6 @@ def parse(text: bytes | str, *, most_bytes: int = MOST_BYTES, finite: bool = Tru
     if "\\ud" in decoded.lower():
         _check_characters(value)
     return value
-
-
-def read_record(kind: type[Record], text: bytes | str, *, finite: bool = True) -> Record:
-    """A dataclass, or another type that pydantic knows, from a JSON text that holds just that; nothing is converted.
-
-    Keys that the type does not have are left out: a later version may have written them.
-
-    Args:
-        kind: the type.
-        text, finite: as of `parse`.
-
-    Raises:
-        ValueError: as `parse`, or a value that is missing or of another type; the message names it.
-    """
-    # Only where records are read: a model that is served has no pydantic, and reads none.
-    from pydantic import ValidationError
-
-    parse(text, finite=finite)
-    try:
-        return _adapter(kind).validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'the value'}: {first['msg']}") from None
-
-
-def _adapter(kind: Any) -> Any:
-    # As in `read_record`.
-    from pydantic import TypeAdapter
-
-    if kind not in _adapters:
-        _adapters[kind] = TypeAdapter(kind)
-    return _adapters[kind]
-
-
-_adapters: dict[Any, Any] = {}
 
 
 def _whole(digits: str) -> int:

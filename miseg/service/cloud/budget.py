@@ -31,8 +31,9 @@ import psutil
 import tyro
 
 from miseg.files import replacing
-from miseg.json_values import parse, read_record
+from miseg.json_values import parse
 from miseg.service.cloud import autoscaling, draining
+from miseg.service.records import read_record
 
 WARNING = 0.8
 """Share of the budget from which on it warns."""

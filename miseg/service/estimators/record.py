@@ -13,8 +13,9 @@ import numpy as np
 from mlflow.entities import Run
 
 from miseg.information import DISTRIBUTIONS
-from miseg.json_values import parse, read_record
+from miseg.json_values import parse
 from miseg.service.estimators.cells import Estimation, EstimatorGrid, EstimatorRow
+from miseg.service.records import read_record
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.run_store import RunDetails, RunStore
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from miseg.json_values import parse, read_record
+from miseg.json_values import parse
+from miseg.service.records import read_record
 
 Entry: TypeAlias = dict[str, Any]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
-from miseg.json_values import read_record
+from miseg.service.records import read_record
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.mlflow_experiments import ensure_experiment
 from miseg.service.tracking.queries import all_pages

@@ -12,7 +12,8 @@ from typing import Any
 from mlflow import MlflowClient
 
 from miseg.file_names import check_plain
-from miseg.json_values import parse, read_record
+from miseg.json_values import parse
+from miseg.service.records import read_record
 from miseg.service.tracking import mlflow_runs
 
 FILE = "plan.json"
