@@ -74,7 +74,7 @@ def folder_beside(path: Path, *, several: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def owned_folder_beside(path: Path) -> Iterator[Path]:
-    """As `folder_beside` with `several`; what a killed process left of another such folder goes, with a warning.
+    """A new hidden folder beside `path`; those that killed processes left there go, with a warning.
 
     Each has a lock beside it for as long as its process lives, so that those of other machines are told apart too.
 

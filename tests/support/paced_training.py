@@ -23,7 +23,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment, Optimiser
 from miseg.service.checkpoints import checkpoint, fencing
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
-from miseg.service.checkpoints.fencing import Generation, SupersededError
+from miseg.service.checkpoints.fencing import FencedError, Generation
 from miseg.service.training import streams as ingest
 from miseg.service.training import worker
 from miseg.service.training.loop import Loop
@@ -104,7 +104,7 @@ def main() -> None:
     try:
         dataset = PackedDataset.open(data)
         PacedTraining(dataset, folder, tracking, Generation(*json.loads(generation))).train()
-    except SupersededError as error:
+    except FencedError as error:
         print(error, flush=True)
         sys.exit(STOPPED)
 

@@ -125,7 +125,7 @@ class CheckpointStore:
         """Keep the checkpoint of `step`, which `write` makes whole at the path it is given; remove what need not stay.
 
         Raises:
-            SupersededError: another process has taken up the run; what it has stays as it is.
+            FencedError: another process has taken up the run; what it has stays as it is.
             OSError: it could not be written; what was there before stays.
         """
         target = self.path(step)

@@ -33,7 +33,7 @@ FOLDER = ".generations"
 _NAME = re.compile(r"(\d{1,12})-([0-9a-f]{8})-(\d{1,12})-([0-9a-f]{0,8})\.json")
 
 
-class SupersededError(RuntimeError):
+class FencedError(RuntimeError):
     """Another process has taken up the run: this one must write nothing more."""
 
 
@@ -86,13 +86,13 @@ class Writer:
             patience: as of `storage.patiently`.
 
         Raises:
-            SupersededError: one has.
+            FencedError: one has.
             OSError: storage does not say.
         """
         system, folder = self._place
         later = [name for name in _names(system, folder, patience) if _parsed(name).supersedes(self.generation)]
         if later:
-            raise SupersededError(
+            raise FencedError(
                 f"{self.folder} was taken up again by {_owner(system, f'{folder}/{max(later, key=_parsed)}')}, while "
                 f"process {os.getpid()} on {socket.gethostname()} was cut off or stood still: this one stops here, "
                 "and writes nothing more"
@@ -102,7 +102,7 @@ class Writer:
         """The writer that takes this driver's place in this process: workers that it has must stop.
 
         Raises:
-            SupersededError: another process has taken up the run.
+            FencedError: another process has taken up the run.
             OSError: storage cannot be written.
         """
         self.check()
@@ -117,7 +117,7 @@ def drive(folder: str, known: int = 0) -> Writer:
         known: the latest attempt that a journal or MLflow knows of; the folder may have been removed since.
 
     Raises:
-        SupersededError: another process does so at the same moment, and is later.
+        FencedError: another process does so at the same moment, and is later.
         OSError: storage cannot be written.
     """
     return _take(folder, lambda latest: Generation(max(latest.attempt, known) + 1, secrets.token_hex(4)))
@@ -127,7 +127,7 @@ def work(folder: str, driver: Generation) -> Writer:
     """The writer of a driver's worker: workers that it had before must stop.
 
     Raises:
-        SupersededError: another driver has taken the run.
+        FencedError: another driver has taken the run.
         OSError: storage cannot be written.
     """
 

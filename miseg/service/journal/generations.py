@@ -26,14 +26,14 @@ TAG = "miseg.generation"
 """Tag of a run: its latest generation, and the step that it went on from, as JSON."""
 
 
-class Begun(NamedTuple):
+class GenerationStart(NamedTuple):
     """The generation that a run was taken up by."""
 
     generation: Generation
     step: int | None = None
 
     def rest(self, entry: Entry, tags: Mapping[str, str]) -> Entry | None:
-        """What counts of an entry of another journal, though the run may have been taken up since it was logged.
+        """The part of another journal's entry that counts, though the run may have been taken up since it was logged.
 
         Its losses count up to the step from which the run went on, and its tags where nobody has set them since.
 
@@ -63,7 +63,7 @@ class Begun(NamedTuple):
 
 
 def stamp(writer: Writer) -> dict[str, Any]:
-    """What the lines of a writer bear."""
+    """Fields of a writer's lines that name its generation."""
     return {"generation": list(writer.generation)}
 
 
@@ -76,13 +76,13 @@ def of(entry: Mapping[str, Any]) -> Generation | None:
             return None
 
 
-def begun(entry: Mapping[str, Any]) -> Begun | None:
+def begun(entry: Mapping[str, Any]) -> GenerationStart | None:
     """The generation that begins with an entry, or that a run's tag names; None where none does."""
     generation, step = of(entry), entry.get("step")
-    return None if generation is None else Begun(generation, step if isinstance(step, int) else None)
+    return None if generation is None else GenerationStart(generation, step if isinstance(step, int) else None)
 
 
-def in_tags(tags: Mapping[str, str]) -> Begun | None:
+def in_tags(tags: Mapping[str, str]) -> GenerationStart | None:
     """The latest generation that a run's tags tell of; None for a run of before."""
     try:
         about = json.loads(tags.get(TAG, ""))
@@ -91,7 +91,7 @@ def in_tags(tags: Mapping[str, str]) -> Begun | None:
     return begun(about) if isinstance(about, dict) else None
 
 
-def latest_begun(entries: Iterable[Entry]) -> Begun | None:
+def latest_begun(entries: Iterable[Entry]) -> GenerationStart | None:
     """The latest generation that begins among entries; None where none does."""
     beginnings = (begun(entry) for entry in entries if entry["kind"] == KIND)
     return max((begin for begin in beginnings if begin), key=lambda begin: begin.generation, default=None)
@@ -116,7 +116,7 @@ class Counting:
             self(read(path, 0, end=offset)[0])
 
     def __call__(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Those entries, which follow on what was read before, that count."""
+        """The entries that count, of entries that follow on those of before."""
         counting = []
         for entry in entries:
             generation = of(entry)

@@ -17,7 +17,7 @@ from typing import Any
 import requests
 
 from miseg.files import LockRefusedError
-from miseg.service.checkpoints.fencing import SupersededError, Writer
+from miseg.service.checkpoints.fencing import FencedError, Writer
 from miseg.service.cluster import metrics
 from miseg.service.journal import copies, generations
 from miseg.service.journal.files import Backlog, JournalInUseError, backlog, cut_torn_line, pending, read
@@ -50,7 +50,7 @@ class Journal:
     """Entries of one run, appended by the trainer and sent to MLflow by a thread of its own.
 
     No call but `close` waits for MLflow. Where another writer has taken up the run, whatever is logged raises
-    SupersededError and goes nowhere.
+    FencedError and goes nowhere.
 
     Args:
         folder: where journals are kept; the run's is `<run_id>.jsonl`, with files to upload in `<run_id>/`.
@@ -142,19 +142,19 @@ class Journal:
         """Go on if no later writer has taken up the run.
 
         Raises:
-            SupersededError: one has. Storage behind a network is asked by the thread that sends, now and then.
+            FencedError: one has. Storage behind a network is asked by the thread that sends, now and then.
         """
         if self._superseded:
-            raise SupersededError(self._superseded)
+            raise FencedError(self._superseded)
         if self.writer is not None and self.writer.local:
             self._look(self.writer)
             if self._superseded:
-                raise SupersededError(self._superseded)
+                raise FencedError(self._superseded)
 
     def _look(self, writer: Writer) -> None:
         try:
             writer.check(patience=0)
-        except SupersededError as error:
+        except FencedError as error:
             self._superseded = str(error)
         except OSError:  # what is written next says so
             pass

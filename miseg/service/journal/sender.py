@@ -116,7 +116,7 @@ class Sender:
         self._deliver(MlflowClient(self.tracking_uri), entries)
 
     def _deliver(self, client: MlflowClient, entries: Sequence[Entry]) -> None:
-        entries = self._of_now(client, entries)
+        entries = self._current(client, entries)
         metrics = [
             Metric(key, value if math.isfinite(value) else math.nan, entry["time"], entry["step"])
             for entry in entries
@@ -143,8 +143,8 @@ class Sender:
             elif entry["kind"] == UNREADABLE:
                 raise RefusedError("this line of the journal is damaged")
 
-    def _of_now(self, client: MlflowClient, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Those that count though the run may have been taken up elsewhere; MLflow is told of a new generation."""
+    def _current(self, client: MlflowClient, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The entries that count, though the run may be taken up elsewhere; MLflow is told of a new generation."""
         if not any(generations.of(entry) or entry["kind"] == "end" for entry in entries):
             return entries
         tags = client.get_run(self.run_id).data.tags

@@ -63,7 +63,7 @@ class Recorder:
         """Go on if no other process has taken up the run.
 
         Raises:
-            SupersededError: one has.
+            FencedError: one has.
         """
         if self.store.writer is not None:
             with contextlib.suppress(OSError):  # storage that fails says so when a checkpoint is written

@@ -6,7 +6,7 @@ import time
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from miseg.service.checkpoints.fencing import SupersededError
+from miseg.service.checkpoints.fencing import FencedError
 from miseg.service.journal.journal import Journal
 
 
@@ -32,7 +32,7 @@ class SystemMetrics(SystemMetricsMonitor):
             if not self._shutdown_event.wait(self.sampling_interval):
                 try:
                     self.publish_metrics(self.aggregate_metrics())
-                except SupersededError:  # which the training says
+                except FencedError:  # which the training says
                     return
 
     def publish_metrics(self, metrics: dict[str, float]) -> None:

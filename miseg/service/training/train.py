@@ -19,7 +19,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, scores_text, validation_metric
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
-from miseg.service.checkpoints.fencing import Generation, SupersededError, Writer
+from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.journal import generations
@@ -136,7 +136,7 @@ def _fit(run: TrainingRun, train: Callable[[dict[str, Any]], str]) -> TrainingOu
     }
     try:
         ended = train(config)
-    except (PreemptedError, SupersededError):
+    except (PreemptedError, FencedError):
         raise  # it goes on elsewhere, as this run
     except KeyboardInterrupt:
         mlflow_runs.interrupt_run(run.tracking_uri, run_id, f"--name {run.name} continues")
@@ -236,7 +236,7 @@ def finish(run: TrainingRun, run_id: str, status: str, ended: str, writer: Write
         writer: the driver of the training; None to close what another drove, which may write no more then.
 
     Raises:
-        SupersededError: another process has taken up the run, and closes it.
+        FencedError: another process has taken up the run, and closes it.
     """
     writer = writer or _drive(run, run_id)
     with contextlib.suppress(OSError):

@@ -22,7 +22,7 @@ from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service.checkpoints import checkpoint, fencing
 from miseg.service.checkpoints.checkpoint_files import MANIFEST
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
-from miseg.service.checkpoints.fencing import Generation, SupersededError, Writer
+from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.checkpoints.storage_failures import StorageError
 from miseg.service.cluster.metrics import Waited
 from miseg.service.cluster.preemption import Notice, PreemptedError
@@ -116,7 +116,7 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
             recorder.metrics.fault("non_finite_loss")
         report({"step": loop.step, "mean_iou": 0.0, "score": -math.inf})
         return str(error)
-    except SupersededError as error:
+    except FencedError as error:
         print(error, flush=True)
         raise
     except StorageError as error:
@@ -131,7 +131,7 @@ def _writer(config: dict[str, Any]) -> Writer | None:
     """Rank 0's; from then on the run's checkpoints are not another's to change, which every rank waits for.
 
     Raises:
-        SupersededError: another process has taken up the run.
+        FencedError: another process has taken up the run.
     """
     writer = None
     if not dist.is_initialized() or dist.get_rank() == 0:

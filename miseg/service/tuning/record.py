@@ -61,7 +61,7 @@ def open_run(tuning: Tuning) -> str:
 
 def _take_up(tuning: Tuning, run_id: str) -> None:
     """Count this opening: an end that an earlier one logged, and that waits on another machine, ends it no more."""
-    taken = generations.Begun(_drive(tuning, run_id).generation)
+    taken = generations.GenerationStart(_drive(tuning, run_id).generation)
     MlflowClient(tuning.tracking_uri).set_tag(run_id, generations.TAG, taken.tag)
 
 

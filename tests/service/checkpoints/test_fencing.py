@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from miseg.service.checkpoints import checkpoint_store, fencing
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
-from miseg.service.checkpoints.fencing import FOLDER, Generation, SupersededError, Writer
+from miseg.service.checkpoints.fencing import FOLDER, FencedError, Generation, Writer
 from tests.support.checkpoints import filled, weight, writer
 
 
@@ -31,7 +31,7 @@ def test_a_later_worker_stops_the_earlier_and_not_the_driver(folder):
     first = fencing.work(folder, driver.generation)
     first.check()
     second = fencing.work(folder, driver.generation)
-    with pytest.raises(SupersededError, match="was taken up again by process"):
+    with pytest.raises(FencedError, match="was taken up again by process"):
         first.check()
     second.check()
     driver.check()
@@ -42,15 +42,15 @@ def test_a_later_driver_stops_all_of_the_earlier_and_its_workers_stay_stopped(fo
     worker = fencing.work(folder, early.generation)
     late = fencing.drive(folder)
     for stopped in (early, worker):
-        with pytest.raises(SupersededError):
+        with pytest.raises(FencedError):
             stopped.check()
-    with pytest.raises(SupersededError):
+    with pytest.raises(FencedError):
         fencing.work(folder, early.generation)
-    with pytest.raises(SupersededError):
+    with pytest.raises(FencedError):
         early.again()
     following = fencing.work(folder, late.generation)
     again = late.again()
-    with pytest.raises(SupersededError):
+    with pytest.raises(FencedError):
         following.check()
     again.check()
 
@@ -78,7 +78,7 @@ def test_of_many_at_one_moment_one_is_left(tmp_path, kind):
 
     def take() -> None:
         start.wait()
-        with contextlib.suppress(SupersededError):
+        with contextlib.suppress(FencedError):
             taken.append(fencing.drive(folder) if kind == "drive" else fencing.work(folder, driver.generation))
 
     threads = [threading.Thread(target=take) for _ in range(8)]
@@ -90,7 +90,7 @@ def test_of_many_at_one_moment_one_is_left(tmp_path, kind):
     def goes_on(one: Writer) -> bool:
         try:
             one.check()
-        except SupersededError:
+        except FencedError:
             return False
         return True
 
@@ -104,7 +104,7 @@ def test_files_of_other_names_are_nobody(tmp_path):
         (tmp_path / FOLDER / name).write_text("")
     own.check()
     (tmp_path / FOLDER / "000002-deadbeef-000000-.json").write_text("[" * 100_000)
-    with pytest.raises(SupersededError, match="taken up again by another process"):
+    with pytest.raises(FencedError, match="taken up again by another process"):
         own.check()
 
 
@@ -114,7 +114,7 @@ def test_a_superseded_writer_adds_and_removes_no_checkpoint(folder):
     filled(early, step10=0.9)
     late = CheckpointStore(folder, writer=fencing.work(folder, driver.generation))
     filled(late, step20=0.1)
-    with pytest.raises(SupersededError):
+    with pytest.raises(FencedError):
         filled(early, step30=0.95)
     assert [saved.step for saved in late.all()] == [10, 20]
 
@@ -132,7 +132,7 @@ def test_one_that_is_superseded_while_it_writes_changes_nothing(folder, fails):
             raise FileNotFoundError(path)
         writer(10, 0.0)(path)
 
-    with pytest.raises(SupersededError):
+    with pytest.raises(FencedError):
         early.add(10, write)
     assert [(saved.step, saved.metrics["score"]) for saved in early.all()] == [(10, 0.5), (20, 0.4)]
     with early.latest() as latest:

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from miseg.service.checkpoints import fencing
-from miseg.service.checkpoints.fencing import SupersededError, Writer
+from miseg.service.checkpoints.fencing import FencedError, Writer
 from miseg.service.journal import generations
 from miseg.service.journal.files import append, pending, read
 from miseg.service.journal.journal import Journal
@@ -55,7 +55,7 @@ def test_the_first_of_two_workers_stops_at_its_next_entry(uri, run_id, folder, t
         lambda: first.model("last", folder, 10),
         lambda: first.end("FAILED", "late"),
     ):
-        with pytest.raises(SupersededError):
+        with pytest.raises(FencedError):
             late()
     for step in range(5, 15):
         second.metrics(step, {"a": 2.0})

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from miseg.service.checkpoints import fencing
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
-from miseg.service.checkpoints.fencing import SupersededError, Writer
+from miseg.service.checkpoints.fencing import FencedError, Writer
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.files import read
 from miseg.service.tracking import mlflow_runs
@@ -58,7 +58,7 @@ def test_the_first_of_two_recorders_stops_and_leaves_the_seconds_checkpoints(sma
     assert second.loop.step == 20
     second.train(40)
     for at in (first.recorder.check, lambda: first.train(STEPS)):
-        with pytest.raises(SupersededError, match="taken up again by process"):
+        with pytest.raises(FencedError, match="taken up again by process"):
             at()
     assert [saved.step for saved in CheckpointStore(folder).all()] == [40]
     second.train()
@@ -105,6 +105,6 @@ def test_a_driver_that_was_superseded_does_not_close_the_run(run, tmp_path, tiny
     folder, tracking = run
     early = fencing.drive(folder)
     fencing.drive(folder)
-    with pytest.raises(SupersededError):
+    with pytest.raises(FencedError):
         train.finish(training, tracking["run_id"], "FAILED", "lost", Writer(folder, early.generation))
     assert MlflowClient(uri).get_run(tracking["run_id"]).info.status == "RUNNING"
