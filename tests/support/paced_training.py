@@ -1,6 +1,8 @@
 """A training of one process without Ray, with steps that take a while; another may take its run up meanwhile.
 
-python -m tests.support.paced_training DATA FOLDER JOURNALS URI RUN_ID GENERATION
+python -m tests.support.paced_training DATA FOLDER JOURNALS URI RUN_ID GENERATION [SECONDS_PER_STEP [GO]]
+
+With GO it begins once there is a file of that name.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -99,11 +102,14 @@ class PacedTraining:
 
 
 def main() -> None:
-    data, folder, journals, uri, run_id, generation = sys.argv[1:]
+    data, folder, journals, uri, run_id, generation, *more = sys.argv[1:]
+    while more[1:] and not Path(more[1]).exists():
+        time.sleep(0.05)
     tracking = {"folder": journals, "tracking_uri": uri, "run_id": run_id}
     try:
         dataset = PackedDataset.open(data)
-        PacedTraining(dataset, folder, tracking, Generation(*json.loads(generation))).train()
+        driver = Generation(*json.loads(generation))
+        PacedTraining(dataset, folder, tracking, driver, float(more[0]) if more else PACE).train()
     except FencedError as error:
         print(error, flush=True)
         sys.exit(STOPPED)
