@@ -72,6 +72,7 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
                 num_workers=run.resources.workers,
                 use_gpu=run.resources.use_gpu,
                 resources_per_worker=run.resources.per_worker,
+                placement_strategy="SPREAD" if run.spread else "PACK",
             ),
             run_config=RunConfig(
                 name=run.name,
@@ -155,8 +156,7 @@ def _interrupt(run: TrainingRun, config: Mapping[str, Any], reason: str = "inter
 
 
 def _drive(run: TrainingRun, run_id: str) -> Writer:
-    path = Path(journal_folder(run.storage)) / f"{run_id}.jsonl"
-    return generations.drive(run.folder, path, run.tracking_uri, run_id)
+    return generations.drive(run.folder, Path(journal_folder(run.storage), f"{run_id}.jsonl"), run.tracking_uri, run_id)
 
 
 def _trainer(workers: int) -> Callable[..., Any]:
