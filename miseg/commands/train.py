@@ -36,6 +36,9 @@ class How(JobOptions):
 
     workers: int = 1
     """Training workers (processes), one GPU each where there are GPUs."""
+    spread: bool = False
+    """Put each worker on a machine of its own, as far as there are: the loss of one then costs one worker, and each has
+    its machine's memory and links. Default: on as few machines as hold them, where they exchange gradients fastest."""
     name: str | None = None
     """Name of the run; the name of a run that was stopped continues it, a new one trains once more what was
     trained before. Default: the experiment's id and the time."""
@@ -151,6 +154,7 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
                 tags=tags,
                 keep_all=arguments.keep_all,
                 when_storage_fails=arguments.when_storage_fails,
+                spread=arguments.spread,
             ),
             callbacks=[train.Say(experiment.steps)],
             max_failures=arguments.max_failures,

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 NOT_IN_NAMES = re.compile(r"[^/\w.\- :]")
 
+_DELETED = re.compile("must be in the 'active' state|current state is deleted", re.IGNORECASE)
+
 PAUSE = 0.5
 """Seconds between two sendings: what is logged meanwhile shares a request."""
 
@@ -276,6 +278,10 @@ class Journal:
         of_file = isinstance(error, OSError) and error.filename and not isinstance(error, requests.RequestException)
         if of_file or isinstance(error, LockRefusedError | JournalInUseError):
             self.problem = f"{self.path} cannot be sent to MLflow at {self.tracking_uri} ({error})"
+        elif _DELETED.search(str(error)):
+            self.problem = (
+                f"run {self.run_id} was deleted in MLflow at {self.tracking_uri}: restore it, or its experiment"
+            )
         else:
             self.problem = f"MLflow at {self.tracking_uri} does not answer ({first_line(error)})"
 

@@ -284,9 +284,9 @@ def fail_run(uri: str, run_id: str, error: BaseException) -> None:
         print(f"run {run_id} stays open: {away}", flush=True)
 
 
-def interrupt_run(uri: str, run_id: str, mend: str) -> None:
+def interrupt_run(uri: str, run_id: str, mend: str, reason: str = "interrupted") -> None:
     """Close a run as KILLED and say how it continues; where MLflow does not answer at once it stays open."""
     try:
-        end_run(uri, run_id, "KILLED", f"interrupted; {mend}", patience=0)
+        end_run(uri, run_id, "KILLED", f"{reason}; {mend}", patience=0)
     except TrackingError as away:
         print(f"run {run_id} stays open: {away}", flush=True)

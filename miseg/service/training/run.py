@@ -48,6 +48,8 @@ class TrainingRun:
     """Effect on the training of a checkpoint that cannot be written: see `StorageFailures`."""
     selection: Selection = "objective"
     """For methods that learn without labels; others are selected by mean IoU."""
+    spread: bool = False
+    """Whether its workers are on machines of their own, as far as there are, and not on as few as hold them."""
 
     @property
     def store(self) -> RunStore:

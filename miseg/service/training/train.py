@@ -21,6 +21,7 @@ from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, scores
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.cluster import metrics, ray_cluster
+from miseg.service.cluster.control_store import ray_watched
 from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.journal import generations
 from miseg.service.journal.journal import Journal, journal_folder
@@ -51,15 +52,17 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
         left = max_failures
         while True:
             try:
-                return once(config)
+                with ray_watched(partial(_interrupt, run, config)):
+                    return once(config)
             except RayActorError as error:
                 if left == 0:
                     raise
                 left -= 1
                 metrics.add("miseg_faults", run.labels | {"kind": "controller"})
-                print(f"the controller of {run.name} died and is started again: {first_line(error)}", flush=True)
+                print(f"the controller of {run.name} died: {first_line(error)}", flush=True)
                 ray_cluster.free_abandoned()
                 config["generation"] = list(_driver(run, config).again().generation)
+                print(f"the controller of {run.name} is started again", flush=True)
 
     def once(config: dict[str, Any]) -> str:
         trainer = _trainer(run.resources.workers)(
@@ -69,6 +72,7 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
                 num_workers=run.resources.workers,
                 use_gpu=run.resources.use_gpu,
                 resources_per_worker=run.resources.per_worker,
+                placement_strategy="SPREAD" if run.spread else "PACK",
             ),
             run_config=RunConfig(
                 name=run.train_name,
@@ -139,7 +143,7 @@ def _fit(run: TrainingRun, train: Callable[[dict[str, Any]], str]) -> TrainingOu
     except (PreemptedError, FencedError):
         raise  # it goes on elsewhere, as this run
     except KeyboardInterrupt:
-        mlflow_runs.interrupt_run(run.tracking_uri, run_id, f"--name {run.name} continues")
+        _interrupt(run, config)
         raise
     except Exception as error:
         finish(run, run_id, "FAILED", first_line(error), _driver(run, config))
@@ -147,9 +151,12 @@ def _fit(run: TrainingRun, train: Callable[[dict[str, Any]], str]) -> TrainingOu
     return finish(run, run_id, "FINISHED" if ended == FINISHED else "FAILED", ended, _driver(run, config))
 
 
+def _interrupt(run: TrainingRun, config: Mapping[str, Any], reason: str = "interrupted") -> None:
+    mlflow_runs.interrupt_run(run.tracking_uri, config["tracking"]["run_id"], f"--name {run.name} continues", reason)
+
+
 def _drive(run: TrainingRun, run_id: str) -> Writer:
-    path = Path(journal_folder(run.storage)) / f"{run_id}.jsonl"
-    return generations.drive(run.folder, path, run.tracking_uri, run_id)
+    return generations.drive(run.folder, Path(journal_folder(run.storage), f"{run_id}.jsonl"), run.tracking_uri, run_id)
 
 
 def _trainer(workers: int) -> Callable[..., Any]:

@@ -20,6 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.spaces import FixedTrial
 from miseg.service.cluster import ray_cluster, ray_internals
+from miseg.service.cluster.control_store import ray_watched
 from miseg.service.cluster.ray_cluster import HEAD
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import source_tags
@@ -99,10 +100,7 @@ def run(tuning: Tuning) -> TuningReport:
             # What selected is mean IoU itself.
             trials = trials.drop(columns=METRIC)
     except KeyboardInterrupt:
-        uri, name = tuning.tracking_uri, mlflow_runs.experiment_name(tuning.base.data)
-        open_trials = (run.info.run_id for run in queries.children(uri, name, parent) if run.info.status == "RUNNING")
-        for run_id in [parent, *open_trials]:
-            mlflow_runs.interrupt_run(uri, run_id, "--resume continues")
+        _interrupt(tuning, parent)
         raise
     except Exception as error:
         mlflow_runs.fail_run(tuning.tracking_uri, parent, error)
@@ -112,6 +110,14 @@ def run(tuning: Tuning) -> TuningReport:
     concurrent = resuming.concurrent(tuning, parent)
     record.record(tuning, parent, trials, confirmation, correlation, list(registered))
     return TuningReport(parent, trials, confirmation, correlation, registered, concurrent)
+
+
+def _interrupt(tuning: Tuning, parent: str, reason: str = "interrupted") -> None:
+    """Close a tuning's run and those of its trials that are open."""
+    uri, name = tuning.tracking_uri, mlflow_runs.experiment_name(tuning.base.data)
+    open_trials = (run.info.run_id for run in queries.children(uri, name, parent) if run.info.status == "RUNNING")
+    for run_id in [parent, *open_trials]:
+        mlflow_runs.interrupt_run(uri, run_id, "--resume continues", reason)
 
 
 def search(tuning: Tuning, parent: str) -> pd.DataFrame:
@@ -260,7 +266,8 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
     tuner = _restored(path, trainable, *limits)
     if tuner is None:
         tuner = tune.Tuner(trainable, param_space=phase.param_space, tune_config=phase.config, run_config=run_config)
-    results = tuner.fit()
+    with ray_watched(partial(_interrupt, tuning, parent)):
+        results = tuner.fit()
     state.keep_end(path, ray_cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.
     trials = ray_internals.trials_of(results)

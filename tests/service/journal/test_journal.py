@@ -306,6 +306,7 @@ def test_the_journal_of_a_deleted_run_is_not_taken_apart(uri: str, run_id: str, 
     log = Journal(tmp_path, uri, run_id)
     log.metrics(0, {"a": 1.0})
     assert not log.close(timeout=30, tries=2)
+    assert f"run {run_id} was deleted in MLflow" in log.problem and "restore it" in log.problem
     assert pending(log.path) and not (tmp_path / f"{run_id}.refused").exists()
     MlflowClient(uri).restore_run(run_id)
     wait_for(lambda: sync(tmp_path, uri) == 1 or not pending(log.path))
