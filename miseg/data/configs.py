@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from miseg.settings import ADDED_LATER, check_choices
@@ -52,6 +52,13 @@ class Augmentation:
             raise ValueError("mean and std go together: give both, or neither for the data set's own")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std = {self.std}: deviations are above 0")
+
+    def at_size(self, size: tuple[int, int]) -> Augmentation:
+        """The augmentation where every image is resized to (height, width) in pixels.
+
+        Where images are scaled at random then, crops are of that size; else a batch would hold images of several sizes.
+        """
+        return replace(self, resize=size, crop=None if self.scale is None else size)
 
 
 @dataclass(frozen=True)

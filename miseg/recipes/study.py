@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from miseg.data.configs import Augmentation
 from miseg.methods.ranges import changed
 from miseg.networks.choice import parsed, with_network
 from miseg.networks.configs import UNet
@@ -68,11 +69,13 @@ class Changes:
         """
         if self.steps is not None:
             experiment = with_steps(experiment, self.steps)
-        experiment, _ = with_settings(experiment, self.set or ())
+        experiment, given = with_settings(experiment, self.set or ())
         if supervision != "dense":
             return experiment
         if self.size is not None:
-            augmentation = replace(experiment.augmentation, resize=self.size, crop=None)
+            augmentation = experiment.augmentation.at_size(self.size)
+            if "augmentation.crop" in given:
+                augmentation = replace(augmentation, crop=experiment.augmentation.crop)
             experiment = replace(experiment, augmentation=augmentation)
         if self.initial_features is not None:
             method: Any = experiment.method
@@ -91,7 +94,8 @@ class Changes:
         if self.steps is not None:
             given["steps"] = self.steps
         if self.size is not None and supervision == "dense":
-            given |= {"augmentation.resize": self.size, "augmentation.crop": None}
+            cropped = Augmentation(scale=given.get("augmentation.scale")).at_size(self.size).crop
+            given = {"augmentation.crop": cropped} | given | {"augmentation.resize": self.size}
         return given
 
 

@@ -172,6 +172,27 @@ def test_changes_reach_the_recipes_that_they_are_for() -> None:
     assert none.cells == grown((), Asked(data=("camvid",)), DEFAULTS)[1].cells
 
 
+def test_images_of_a_batch_are_of_one_size_where_a_size_is_given() -> None:
+    """Random scaling needs a crop behind it."""
+    scaled = plain = 0
+    for make in RECIPES.values():
+        base = make()
+        if base.supervision != "dense":
+            continue
+        augmentation = Changes(size=(48, 64)).of(base, "dense").augmentation
+        assert augmentation.resize == (48, 64) and augmentation.scale == base.augmentation.scale
+        assert augmentation.crop == (None if augmentation.scale is None else (48, 64))
+        scaled, plain = scaled + (augmentation.scale is not None), plain + (augmentation.scale is None)
+    assert scaled and plain
+    base = RECIPES["camvid-v3plus-rmi"]()
+    cropped = Changes(size=(48, 64), set=("augmentation.crop=32,32",))
+    assert cropped.of(base, "dense").augmentation.crop == (32, 32)
+    assert cropped.given(base, "dense")["augmentation.crop"] == (32, 32)
+    with_scale = Changes(size=(48, 64), set=("augmentation.scale=0.5,2",)).given(base, "dense")
+    assert with_scale["augmentation.crop"] == with_scale["augmentation.resize"] == (48, 64)
+    assert Changes(size=(48, 64)).given(base, "dense")["augmentation.crop"] is None
+
+
 @pytest.mark.parametrize("data", ["/somewhere/street", "s3://bucket/street", "./embedded"])
 def test_a_folder_is_planned_for_as_own_data_of_a_name_is(data: str) -> None:
     asked = Asked(methods=("ce", "kmeans"))

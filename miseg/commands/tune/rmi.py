@@ -91,8 +91,7 @@ def adapt(experiment: Experiment, arguments: TuneRmi) -> Experiment:
     """The experiment with the options that the command line changes."""
     experiment = arguments.applied(arguments.shortened(experiment))
     if arguments.size is not None:
-        augmentation = replace(experiment.augmentation, resize=arguments.size, crop=None)
-        experiment = replace(experiment, augmentation=augmentation)
+        experiment = replace(experiment, augmentation=experiment.augmentation.at_size(arguments.size))
     if arguments.initial_features is not None:
         method = experiment.method
         network = getattr(method, "network", None)
