@@ -44,6 +44,18 @@ def check_plain_path(path: object) -> str:
     return path
 
 
+def check_below(folder: object, root: str) -> None:
+    """Make sure that a folder, a path or URI, lies below another.
+
+    Raises:
+        ValueError: it does not.
+    """
+    start = root.rstrip("/") + "/"
+    if not isinstance(folder, str) or not folder.startswith(start):
+        raise ValueError(f"{shown(folder)} is not below {start}")
+    check_plain_path(folder.removeprefix(start).lstrip("/"))
+
+
 def given_name(option: str, name: str) -> str:
     """A user's name for a run, in Unicode's composed form (NFC): one name has one spelling on every system.
 

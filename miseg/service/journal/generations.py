@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,3 +142,31 @@ def drive(folder: str, path: Path, tracking_uri: str, run_id: str) -> Writer:
         if tagged := in_tags(MlflowClient(tracking_uri).get_run(run_id).data.tags):
             known.append(tagged.generation.attempt)
     return fencing.drive(folder, max(known, default=0))
+
+
+def current(client: MlflowClient, run_id: str, path: Path, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries that count, though the run may be taken up elsewhere; MLflow is told of a new generation.
+
+    Args:
+        client: of the server or store.
+        run_id: the MLflow run.
+        path: its journal here.
+        entries: of the journal, or of a copy of one.
+    """
+    if not any(of(entry) or entry["kind"] == "end" for entry in entries):
+        return entries
+    tags = client.get_run(run_id).data.tags
+    known, latest = in_tags(tags), latest_begun(entries)
+    if latest is not None and (known is None or latest.generation > known.generation):
+        # Before the steps that the server has are read: a sender of an earlier one adds none from now on.
+        client.set_tag(run_id, TAG, latest.tag)
+    begun = [begin for begin in (known, latest) if begin is not None]
+    if not begun:
+        return entries
+    rest = list(entries) if known is None else [known.rest(entry, tags) for entry in entries]
+    if known is not None and rest != list(entries) and has(path, known.generation):
+        # A writer of this journal knew what is before its own line, and logs none of it again.
+        rest = list(entries)
+    last = max(begun, key=lambda begin: begin.generation)
+    ends = (last.rest(entry, tags) if entry["kind"] == "end" else entry for entry in entries)
+    return [entry for entry, end in zip(rest, ends, strict=True) if entry is not None and end is not None]

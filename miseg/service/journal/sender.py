@@ -17,7 +17,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from miseg.file_names import check_plain, check_plain_path, shown
+from miseg.file_names import check_below, check_plain, check_plain_path
 from miseg.files import LinkError, open_regular
 from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
@@ -121,7 +121,7 @@ class Sender:
         self._deliver(MlflowClient(self.tracking_uri), entries)
 
     def _deliver(self, client: MlflowClient, entries: Sequence[Entry]) -> None:
-        entries = self._current(client, entries)
+        entries = generations.current(client, self.run_id, self.path, entries)
         metrics = [
             Metric(key, value if math.isfinite(value) else math.nan, entry["time"], entry["step"])
             for entry in entries
@@ -147,26 +147,6 @@ class Sender:
                 self._end(client, entry)
             elif entry["kind"] == UNREADABLE:
                 raise RefusedError(f"this line of the journal is damaged ({entry.get('reason', 'no JSON')})")
-
-    def _current(self, client: MlflowClient, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """The entries that count, though the run may be taken up elsewhere; MLflow is told of a new generation."""
-        if not any(generations.of(entry) or entry["kind"] == "end" for entry in entries):
-            return entries
-        tags = client.get_run(self.run_id).data.tags
-        known, latest = generations.in_tags(tags), generations.latest_begun(entries)
-        if latest is not None and (known is None or latest.generation > known.generation):
-            # Before the steps that the server has are read: a sender of an earlier one adds none from now on.
-            client.set_tag(self.run_id, generations.TAG, latest.tag)
-        begun = [begin for begin in (known, latest) if begin is not None]
-        if not begun:
-            return entries
-        rest = list(entries) if known is None else [known.rest(entry, tags) for entry in entries]
-        if known is not None and rest != list(entries) and generations.has(self.path, known.generation):
-            # A writer of this journal knew what is before its own line, and logs none of it again.
-            rest = list(entries)
-        last = max(begun, key=lambda begin: begin.generation)
-        ends = (last.rest(entry, tags) if entry["kind"] == "end" else entry for entry in entries)
-        return [entry for entry, end in zip(rest, ends, strict=True) if entry is not None and end is not None]
 
     def _is_new(self, client: MlflowClient, key: str, step: int) -> bool:
         """Whether the server lacks the metric at this step; another machine may have logged it."""
@@ -202,7 +182,11 @@ class Sender:
         # Only where a model is sent: it brings MLflow's models along.
         from miseg.service.tracking import models
 
-        self._check_folder(entry["folder"])
+        if self.path.parent != Path(OWN_DISK).expanduser():  # nobody else writes there, and the storage differs
+            try:
+                check_below(entry["folder"], self.storage)
+            except ValueError as error:
+                raise RefusedError(f"its checkpoint is not of this storage: {error}") from None
         saved = next((saved for saved in CheckpointStore(entry["folder"]).all() if saved.step == entry["step"]), None)
         if saved is None:
             logged = [model for model in models.of_run(self.tracking_uri, self.run_id) if model.name == entry["role"]]
@@ -214,18 +198,6 @@ class Sender:
                 models.log_model(self.tracking_uri, self.run_id, entry["role"], folder)
         except CheckpointError as error:
             raise RefusedError(str(error)) from error
-
-    def _check_folder(self, folder: object) -> None:
-        """Raise RefusedError where a checkpoint's folder is not below the storage of the journal."""
-        if self.path.parent == Path(OWN_DISK).expanduser():
-            return  # nobody else writes there, and the storage is another for each run
-        root = self.storage.rstrip("/") + "/"
-        try:
-            if not isinstance(folder, str) or not folder.startswith(root):
-                raise ValueError(f"{shown(folder)} is not below {root}")
-            check_plain_path(folder.removeprefix(root).lstrip("/"))
-        except ValueError as error:
-            raise RefusedError(f"its checkpoint is not of this storage: {error}") from None
 
     def _register(self, entry: Entry) -> None:
         # Only where a model is sent: it brings MLflow's models along.
