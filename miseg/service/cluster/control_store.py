@@ -31,7 +31,9 @@ def ray_watched(close: Callable[[str], None]) -> Iterator[None]:
     Args:
         close: closes the runs that are at work, and is told why.
     """
-    address = ray.get_runtime_context().gcs_address
+    address = ""
+    with contextlib.suppress(Exception):  # through a client server (ray://) nobody knows it: nothing is watched then
+        address = ray.get_runtime_context().gcs_address
     raylets = [child for child in psutil.Process().children() if _name(child) == "raylet"]
     done = threading.Event()
     arguments = (address, raylets, close, done)
@@ -48,7 +50,7 @@ def _watch(
     away_since: float | None = None
     while not done.wait(LOOK):
         reason = ""
-        if _answers(address):
+        if not address or _answers(address):
             away_since = None
         elif away_since is None:
             away_since = time.monotonic()

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from miseg.evaluation.estimates import Estimated, estimates_figure
+from miseg.files import replacing
 from miseg.service.estimators.measure import EstimatorReport
 from miseg.service.tracking import mlflow_runs
 
@@ -29,7 +30,8 @@ def write(report: EstimatorReport, folder: Path, command: str = "") -> list[Path
     """Write `PAGE` and `FIGURE` into a folder, which is made where it is missing; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     figure(report.cells).savefig(folder / FIGURE)
-    (folder / PAGE).write_text(page(report, command), encoding="utf-8")
+    with replacing(folder / PAGE) as new:
+        new.write_text(page(report, command), encoding="utf-8")
     return [folder / PAGE, folder / FIGURE]
 
 

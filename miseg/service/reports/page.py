@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from miseg.files import replacing
 from miseg.metric_names import FURTHER_SCORES, IMAGE_MEAN_IOU, OVERLAP_SCORES, TITLES, TRAIN_MATCH_MEAN_IOU
 from miseg.recipes.catalog import RECIPES
 from miseg.service.reports.alike import sentence
@@ -38,6 +39,11 @@ GLYPHS = {
 }
 
 
+def _put(path: Path, text: str) -> None:
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
+
+
 def write(content: Content, folder: Path, now: datetime.datetime | None = None) -> list[Path]:
     """Write the files into `folder`, which is made where it is missing; their paths, the page first."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,19 +54,21 @@ def write(content: Content, folder: Path, now: datetime.datetime | None = None) 
         CLASSES: [record for section in content.sections for record in section.class_records],
         IMAGES: [record for part in content.sections if part.pictures for record in part.pictures.images],
     }
-    (folder / PAGE).write_text(html(content, written), encoding="utf-8")
-    (folder / MARKDOWN).write_text(markdown(content, written), encoding="utf-8")
     (folder / FIGURES).mkdir(exist_ok=True)
     drawn = {folder / name: svg for at in range(len(content.sections)) for name, _, svg in drawings(content, at)}
     for outdated in set((folder / FIGURES).glob("*.svg")) - set(drawn):
         outdated.unlink()
     for path, svg in drawn.items():
-        path.write_text(svg, encoding="utf-8")
+        _put(path, svg)
     for name, records in tables.items():
         if records:
-            write_table(folder / name, records[0], (record.values() for record in records))
+            with replacing(folder / name) as new:
+                write_table(new, records[0], (record.values() for record in records))
         else:
             (folder / name).unlink(missing_ok=True)  # of an earlier report
+    # Last: a report that is killed leaves the page of before, or one whose tables are there.
+    _put(folder / MARKDOWN, markdown(content, written))
+    _put(folder / PAGE, html(content, written))
     return [folder / PAGE, folder / MARKDOWN, *(folder / name for name, records in tables.items() if records)]
 
 
