@@ -14,7 +14,8 @@ from miseg.methods import build_method
 from miseg.methods.configs import MutualLearning
 from miseg.networks.configs import UNet
 from miseg.optimisation.configs import Optimiser
-from miseg.optimisation.optimisers import build_optimiser, learning_rate_factor
+from miseg.optimisation.optimisers import build_optimiser
+from miseg.optimisation.schedules import learning_rate_factor
 
 
 def weights_after(settings: Optimiser, gradients: list[float], start: float = 2.0) -> list[float]:

@@ -25,7 +25,7 @@ LARGEST = 2**26
 """Bytes of a header or a pickle without tensors, at most; more is left to who reads the file."""
 
 OLD_FORMAT, OLD_VERSION = 0x1950A86A20F9469CFC6C, 1001
-"""What a file of torch.save begins with that is no zip archive."""
+"""First values of a file of torch.save that is no zip archive."""
 
 
 def shapes_in(path: Path) -> dict[str, Shape] | None:

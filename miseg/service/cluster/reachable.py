@@ -1,4 +1,4 @@
-"""What can be known of a Ray before it is joined or started, so that a mistake is told in seconds."""
+"""Checks of a Ray before it is joined or started, so that a mistake is told in seconds."""
 
 from __future__ import annotations
 

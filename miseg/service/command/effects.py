@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.optimisation.optimisers import learning_rate_factor
+from miseg.optimisation.schedules import learning_rate_factor
 from miseg.recipes.experiment import Experiment
 
 NEVER_REACHED = 0.5

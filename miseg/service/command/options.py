@@ -19,8 +19,8 @@ from miseg.service.cluster import (
     reachable,
     threads,  # noqa: F401  (before any job's torch)
 )
+from miseg.service.cluster.uris import keys_masked
 from miseg.service.command.parsing import Rewriting, parse, with_flag
-from miseg.uris import keys_masked
 
 USAGE_ERROR = 2
 

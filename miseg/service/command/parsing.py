@@ -31,7 +31,7 @@ _SETTING = re.compile(r"[^:=/]+ = ")
 
 
 class UnknownOptionsError(Exception):
-    """What a command line holds that its command does not take."""
+    """Words of a command line that its command does not take."""
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = tokens
@@ -191,4 +191,4 @@ def _name(token: str) -> str:
 
 
 Rewriting = Callable[[list[str]], list[str]]
-"""What a command does to its line before it is parsed."""
+"""A change of the command line before it is parsed."""

@@ -26,9 +26,8 @@ from mlflow import MlflowClient
 
 from miseg.service.records import read_record
 from miseg.service.tracking import mlflow_runs
-from miseg.service.tracking.mlflow_experiments import ensure_experiment
 from miseg.service.tracking.queries import all_pages
-from miseg.service.tracking.run_store import RunStore
+from miseg.service.tracking.run_store import RunStore, ensure_experiment
 
 PREFIX = "miseg.claim."
 

@@ -25,13 +25,12 @@ from mlflow.entities import Metric, Param, RunTag
 from miseg.locks import locked
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment, to_dict
+from miseg.service.cluster.uris import keys_masked
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError, patiently, reachable, unreachable
 from miseg.service.tracking.description import code_tags, parameters
-from miseg.service.tracking.mlflow_experiments import ensure_experiment, experiment_name
 from miseg.service.tracking.queries import RUN_KEY, runs_named
-from miseg.service.tracking.run_store import RunDetails, RunStore
+from miseg.service.tracking.run_store import RunDetails, RunStore, ensure_experiment, experiment_name
 from miseg.service.tracking.sqlite_store import check_place, check_store
-from miseg.uris import keys_masked
 
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 

@@ -1,10 +1,16 @@
-"""Value objects: where runs are kept, the workspace of a job, and the details of a run in MLflow."""
+"""Stores of runs, the workspace of a job, a run's details, and MLflow's experiments: one a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from miseg.metric_names import VALIDATION_MEAN_IOU
 
 if TYPE_CHECKING:
     from miseg.service.cluster.ray_cluster import Resources
@@ -51,3 +57,42 @@ class RunDetails:
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+
+
+def experiment_name(data: str) -> str:
+    """`miseg/<data>`, with the folder name alone where data is a path or URI."""
+    return f"miseg/{data.rstrip('/').rsplit('/', 1)[-1]}"
+
+
+def ensure_experiment(client: MlflowClient, name: str, store: RunStore) -> str:
+    """The id of the experiment of that name, which is made or restored where it is not there."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # A server knows its own artifact root; the bare SQLite store would put artifacts under the working directory.
+        root = store.storage if "://" in store.storage else str(Path(store.storage).expanduser().resolve())
+        location = f"{root}/artifacts/{name}" if store.tracking_uri.startswith("sqlite") else None
+        try:
+            return client.create_experiment(name, artifact_location=location, tags=_described(name))
+        except MlflowException:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    for key, value in _described(name).items():
+        if key not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    return experiment.experiment_id
+
+
+def _described(name: str) -> dict[str, str]:
+    """Tags that describe an experiment; without its kind MLflow's page asks every user for it."""
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": VALIDATION_MEAN_IOU,
+        "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+        "mlflow.note.content": (
+            f"What miseg did on {name.removeprefix('miseg/')}. A run of `miseg.kind` tuning or study has the runs that "
+            "belong to it as children, and a view in the menu of views that shows them side by side."
+        ),
+    }

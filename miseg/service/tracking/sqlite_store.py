@@ -71,13 +71,15 @@ def check_store(path: Path) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as store:
             names = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            store.execute("BEGIN IMMEDIATE")
-            store.execute("ROLLBACK")
+            # Of a storage that may only be read, reports and evaluations are made all the same.
+            if os.access(path, os.W_OK):
+                store.execute("BEGIN IMMEDIATE")
+                store.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             reason = f"is locked by another program for {PATIENCE:.0f} s: end that, or try again later"
         else:
-            reason = f"cannot be written ({error}): make the file and its folder writable, or give --storage"
+            reason = f"cannot be opened ({error}): make the file and its folder writable, or give --storage"
         raise TrackingError(f"{path}, MLflow's store, {reason}") from error
     except sqlite3.DatabaseError as error:
         raise TrackingError(f"{path}, MLflow's store, is damaged ({error}): {aside}") from error

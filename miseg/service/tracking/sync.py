@@ -11,9 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Param, Run, RunTag
 
 from miseg.service.tracking import mlflow_runs, models, registry, views
-from miseg.service.tracking.mlflow_experiments import ensure_experiment
 from miseg.service.tracking.queries import all_pages
-from miseg.service.tracking.run_store import RunStore
+from miseg.service.tracking.run_store import RunStore, ensure_experiment
 
 SYNCED = "miseg.synced"
 """Tag of an offline run: the run at the server that has all of it."""

@@ -19,7 +19,8 @@ from miseg.networks.blocks import with_shared_batch_norm
 from miseg.optimisation.accumulation import copied_buffers, counts_of, restore_buffers, sum_of
 from miseg.optimisation.averaging import WeightAverage
 from miseg.optimisation.compilation import as_written, compile_networks
-from miseg.optimisation.optimisers import build_optimiser, learning_rate_factor
+from miseg.optimisation.optimisers import build_optimiser
+from miseg.optimisation.schedules import learning_rate_factor
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints.random_state import random_state, seed_everything, set_random_state
 from miseg.service.training.records import PendingStep, StepRecord, records_of

@@ -11,7 +11,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.sources.registry import Embedded
 from miseg.optimisation.configs import Optimiser
-from miseg.optimisation.optimisers import learning_rate_factor
+from miseg.optimisation.schedules import learning_rate_factor
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.effects import highest_learning_rate, without_effect

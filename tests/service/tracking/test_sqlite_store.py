@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -82,6 +83,14 @@ def test_sound_new_and_empty_stores_pass(sound: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
     check_store(tmp_path / "empty.db")
     mlflow_runs.check(f"sqlite:///{sound}", str(sound.parent))
+
+
+def test_a_store_that_may_only_be_read_passes(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may write whatever its mode says.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: connect(f"file:{path}?mode=ro", uri=True, **options))
+    check_store(sound)
 
 
 def test_a_store_in_use_passes_once_the_other_is_done(sound: Path) -> None:

@@ -27,7 +27,7 @@ from miseg.methods.configs import (
 )
 from miseg.networks.configs import InfoSegNetwork, UNet
 from miseg.optimisation.averaging import WeightAverage
-from miseg.optimisation.optimisers import learning_rate_factor
+from miseg.optimisation.schedules import learning_rate_factor
 from miseg.recipes.experiment import Optimiser
 from miseg.service.checkpoints import checkpoint
 from miseg.service.checkpoints.checkpoint_files import CheckpointError
