@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.usefixtures("ray_he
 
 STEPS, TRIALS = 5, 2
 ROWS = {
-    "packed/all/ce": {"CE tuned", "CE as published"},
-    "packed/all/kmeans": {"K-means tuned", "K-means as published"},
+    "packed/all/ce": {"CE tuned", "CE as planned"},
+    "packed/all/kmeans": {"K-means tuned", "K-means as planned"},
 }
 
 
@@ -125,7 +125,7 @@ def test_a_study_that_grows_by_a_seed(small, tmp_path: Path, capsys: pytest.Capt
     found.check(seeds=1)
     assert {tuple(record.thin(run)) for run in found.of_kind("evaluation")} == {("road",)}
     assert (
-        re.search(r"CE tuned|CE as published \(= tuned\)", printed)
+        re.search(r"CE tuned|CE as planned \(= tuned\)", printed)
         and "on test after the last step, 1 fresh seeds" in printed
     )
     plan = found.plan()
