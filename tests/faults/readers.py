@@ -198,7 +198,8 @@ class _Server:
     def set_terminated(self, run_id: str, status: str, end: int) -> None:
         assert status in ("FINISHED", "FAILED", "KILLED") and type(end) is int
 
-    set_tag = log_batch
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        assert type(key) is type(value) is str
 
 
 def _journal(folder: Path) -> None:
@@ -221,8 +222,10 @@ def _journal(folder: Path) -> None:
 
 def _read_journal(folder: Path) -> None:
     from miseg.service.journal import files, sender
+    from miseg.service.tracking import models
 
     sender.MlflowClient = _Server  # type: ignore[misc]
+    models.of_run = lambda uri, run_id: []
     logging.disable()
     path = folder / "journals" / "run.jsonl"
     files.backlog(path)
