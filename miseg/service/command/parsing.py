@@ -18,7 +18,7 @@ import tyro
 from tyro import _errors as tyro_errors
 
 ABBREVIATIONS = {"lr": "learning-rate", "wd": "weight-decay", "bs": "batch-size"}
-"""What other programs of the field call an option whose name here is spelt out."""
+"""Abbreviations of options that other programs of the field take, and the names that stand for them here."""
 
 NEAREST = 3
 """Names that are offered for one that there is not, at most."""

@@ -89,7 +89,7 @@ def test_a_store_that_may_only_be_read_passes(sound: Path, monkeypatch: pytest.M
     # Root may write whatever its mode says.
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: connect(f"file:{path}?mode=ro", uri=True, **options))
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **given: connect(f"file:{path}?mode=ro", uri=True, **given))
     check_store(sound)
 
 
