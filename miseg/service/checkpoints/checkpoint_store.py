@@ -12,7 +12,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ class StoredCheckpoint:
 
     path: str
     step: int
-    metrics: dict[str, Any]
-    """Metrics at its step; `score` selects."""
+    metrics: dict[str, Any] = field(compare=False)
+    """Metrics at its step; `score` selects. NaN, where nothing was measured, equals nothing."""
     system: fs.FileSystem
 
     @contextlib.contextmanager
