@@ -13,21 +13,27 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from miseg.metric_names import scores_text
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.given import named_settings
-from miseg.recipes.planning.plan import PLAN
+from miseg.recipes.planning.plan import PLAN, TrainingPlan
 from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command.networks import NetworkOptions, check_named_once
 from miseg.service.command.options import JobOptions, check_data, execute
 from miseg.service.command.parsing import nearest
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from miseg.service.command.start import Job
+    from miseg.service.command.training_output import TrainingOutput
+    from miseg.service.training.run import TrainingOutcome
 
 
 @dataclass
@@ -82,67 +88,117 @@ class Again(How):
     """Id of the MLflow run."""
 
 
-def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
-    """Train, and say how it ended; status 1 where it did not get to its last step.
+@dataclass(frozen=True)
+class Training:
+    """A training that ended, now or before."""
 
-    Args:
-        arguments: what to train.
-        command: the command line that they are from: what it names is not planned.
-    """
+    experiment: Experiment
+    job: Job
+    outcome: TrainingOutcome
+    plan: TrainingPlan | None = None
+    """Settings that were planned from the data; None: of a recipe, or of a run."""
+
+
+def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
+    """Train, and say how it ended; status 1 where it did not get to its last step. Arguments as of `trained`."""
+    check(arguments, command)
+    # Not at the top: --help must not wait for them.
+    from miseg.service.command.training_output import TrainingOutput
+    from miseg.service.training.run import FINISHED
+
+    return 0 if trained(arguments, command, TrainingOutput()).outcome.ended == FINISHED else 1
+
+
+def check(arguments: Train | Again, command: Sequence[str]) -> None:
+    """Raise ValueError for what is wrong with options whatever the data are; puts the network into the experiment."""
     if isinstance(arguments, Train):
         check_data(arguments.experiment.data, arguments.root)
         check_named_once(arguments, command)
         arguments.experiment = arguments.applied(arguments.experiment)
         check_sources(arguments.experiment)
+
+
+def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOutput) -> Training:
+    """Train what options ask for that `check` let pass; nothing is trained where that was done before.
+
+    Args:
+        arguments: what to train.
+        command: the command line that they are from: what it names is not planned.
+        output: what is said on the way.
+
+    Raises:
+        ValueError: a setting that does not fit the data or the cluster, or a name that is taken.
+        TrackingError: MLflow does not answer.
+    """
     # Not at the top: --help must not wait for them.
-    from miseg.service.command.planning import planned
     from miseg.service.command.start import prepare
     from miseg.service.study import throughput
-    from miseg.service.tracking import mlflow_runs, queries, registry
-    from miseg.service.tracking.claims import claimed
-    from miseg.service.training import train
-    from miseg.service.training.run import FINISHED, TrainingRun
+    from miseg.service.tracking import registry
+    from miseg.service.training.run import FINISHED
     from miseg.service.tuning import repeats
 
     if arguments.register is not None:
         registry.check_name(arguments.register)
-    if isinstance(arguments, Again):
-        uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
-        experiment = queries.read_experiment(uri, arguments.from_run)
-    else:
-        labels = arguments.labelled_images, arguments.labelled_pixels_per_class
-        experiment = arguments.experiment.with_labels(*labels)
-    plan = None
-    if isinstance(arguments, TrainMethod):
-        given = named_settings(command, experiment)
-        ((experiment, plan),) = planned(arguments, [experiment], given, arguments.workers)
-        arguments.decoded_gib = plan.decoded_gib
-        print(plan.table(), flush=True)
+    experiment, plan = _described(arguments, command, output)
     if arguments.name is not None:
         _check_name(arguments, arguments.name, experiment)
-    job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=True)
-    name = arguments.name or f"{experiment.id}-{job.stamp}"
-    tags = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
-    if plan is not None:
-        tags[PLAN] = plan.json()
-
-    def register(run_id: str) -> None:
-        if arguments.register is not None:
-            train.register(job.storage, job.tracking_uri, run_id, arguments.register, job.data)
-            print(registry.describe_best(job.tracking_uri, arguments.register, run_id))
-
+    job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=output.shown)
     # A name, and --from-run, ask for it once more.
     first = arguments.name is None and not isinstance(arguments, Again)
     if first and (earlier_run := repeats.trained(job.tracking_uri, experiment, job.data)) is not None:
-        print(repeats.training_message(earlier_run))
-        register(earlier_run.info.run_id)
-        print(f"look at it with: {job.look(earlier_run.info.run_id)}")
-        return 0
+        output.say(repeats.training_message(earlier_run))
+        _register(arguments, job, earlier_run.info.run_id, output)
+        output.say(f"look at it with: {job.look(earlier_run.info.run_id)}")
+        return Training(experiment, job, _earlier(experiment, job, earlier_run), plan)
     if plan is not None and arguments.workers == 1:
-        print(throughput.expectation(job.tracking_uri, experiment, job.data, job.resources), flush=True)
-    experiment_name = mlflow_runs.experiment_name(experiment.data)
-    with claimed(job, experiment_name, name, experiment.id if first else ""):
-        outcome = train.fit(
+        output.say(throughput.expectation(job.tracking_uri, experiment, job.data, job.resources))
+    outcome = _fitted(arguments, experiment, job, plan, output)
+    output.ended(outcome)
+    if outcome.ended == FINISHED:
+        _register(arguments, job, outcome.run_id, output)
+    output.recorded(job, outcome.run_id)
+    return Training(experiment, job, outcome, plan)
+
+
+def _described(
+    arguments: Train | Again, command: Sequence[str], output: TrainingOutput
+) -> tuple[Experiment, TrainingPlan | None]:
+    """The experiment that is asked for, and what of it was planned from the data."""
+    # Not at the top: --help must not wait for them.
+    from miseg.service.command.planning import planned
+    from miseg.service.tracking import mlflow_runs, queries
+
+    if isinstance(arguments, Again):
+        uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
+        return queries.read_experiment(uri, arguments.from_run), None
+    labels = arguments.labelled_images, arguments.labelled_pixels_per_class
+    experiment = arguments.experiment.with_labels(*labels)
+    if not isinstance(arguments, TrainMethod):
+        return experiment, None
+    given = named_settings(command, experiment)
+    ((experiment, plan),) = planned(arguments, [experiment], given, arguments.workers)
+    arguments.decoded_gib = plan.decoded_gib
+    output.say(plan.table())
+    return experiment, plan
+
+
+def _fitted(
+    arguments: Train | Again, experiment: Experiment, job: Job, plan: TrainingPlan | None, output: TrainingOutput
+) -> TrainingOutcome:
+    """Train an experiment under the name that is asked for, or one of its own."""
+    # Not at the top: --help must not wait for them.
+    from miseg.service.tracking import mlflow_runs
+    from miseg.service.tracking.claims import claimed
+    from miseg.service.training import train
+    from miseg.service.training.run import TrainingRun
+
+    tags = {"miseg.from_run": arguments.from_run} if isinstance(arguments, Again) else {}
+    subject = "" if arguments.name is not None or tags else experiment.id
+    if plan is not None:
+        tags[PLAN] = plan.json()
+    name = arguments.name or f"{experiment.id}-{job.stamp}"
+    with claimed(job, mlflow_runs.experiment_name(experiment.data), name, subject):
+        return train.fit(
             TrainingRun(
                 name,
                 experiment,
@@ -156,18 +212,35 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
                 when_storage_fails=arguments.when_storage_fails,
                 spread=arguments.spread,
             ),
-            callbacks=[train.Say(experiment.steps)],
+            callbacks=output.callbacks(experiment),
             max_failures=arguments.max_failures,
         )
-    if not math.isnan(outcome.best_mean_iou):
-        scores = f"mean IoU {outcome.mean_iou:.4f} (best {outcome.best_mean_iou:.4f})"
-    else:
-        scores = scores_text(outcome.mean_iou, outcome.score) if outcome.ended == FINISHED else "no validation"
-    print(f"{outcome.ended} at step {outcome.step}: {scores}")
-    if outcome.ended == FINISHED:
-        register(outcome.run_id)
-    print(f"MLflow run {outcome.run_id} at {job.tracking_uri}; look at it with: {job.look(outcome.run_id)}")
-    return 0 if outcome.ended == FINISHED else 1
+
+
+def _earlier(experiment: Experiment, job: Job, earlier_run: Run) -> TrainingOutcome:
+    """The outcome of a training that ended before."""
+    # Not at the top: --help must not wait for them.
+    from miseg.service.tracking import queries
+    from miseg.service.training import train
+    from miseg.service.training.run import FINISHED, TrainingOutcome, TrainingRun
+
+    name = earlier_run.data.tags[queries.RUN_KEY]
+    outcome = train.finished(TrainingRun(name, experiment, job.data, job.storage, job.tracking_uri, job.resources))
+    # What its last validation logged may still be on its way to the server.
+    nothing = earlier_run.info.run_id, experiment.steps, math.nan, math.nan, FINISHED
+    return outcome or TrainingOutcome(*nothing, reused=True)
+
+
+def _register(arguments: How, job: Job, run_id: str, output: TrainingOutput) -> None:
+    """Register the best model of a run under the name that is asked for, if any."""
+    if arguments.register is None:
+        return
+    # Not at the top: --help must not wait for them.
+    from miseg.service.tracking import registry
+    from miseg.service.training import train
+
+    train.register(job.storage, job.tracking_uri, run_id, arguments.register, job.data)
+    output.say(registry.describe_best(job.tracking_uri, arguments.register, run_id))
 
 
 def _check_name(arguments: How, name: str, experiment: Experiment) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import ray.train
 from mlflow import entities
 from ray.exceptions import RayActorError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, scores_text, validation_metric
+from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, validation_metric
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.cluster import metrics, ray_cluster
@@ -285,16 +285,3 @@ def register(storage: str, uri: str, run_id: str, name: str, data: str, selectio
     classes = json.dumps(list(PackedDataset.open(data).info.classes))
     journal.register(name, validation_metric(selection), {"miseg.classes": classes})
     return journal.close(CLOSING_TIMEOUT, CLOSING_TRIES)
-
-
-class Say(UserCallback):
-    """Prints a line for each validation: what a person sees while a run trains."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Ray Train calls this with each rank's report."""
-        report = metrics[0]
-        scores = scores_text(report["mean_iou"], report["score"])
-        print(f"step {report['step']:>6}/{self.steps}  {scores}", flush=True)
