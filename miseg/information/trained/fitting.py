@@ -64,7 +64,7 @@ class Split(NamedTuple):
     tested: list[Tensor]
 
 
-class TrainingResult(NamedTuple):
+class FittingResult(NamedTuple):
     """Result of a training: the best look at the held-out samples, and every look in turn."""
 
     best: TracePoint
@@ -126,7 +126,7 @@ def fit(
     look: Callable[[int], TracePoint],
     trained: list[Tensor],
     settings: Fitting,
-) -> TrainingResult:
+) -> FittingResult:
     """Descend `loss` by Adam until the looks' objective no longer rises; `module` then has the best look's weights.
 
     Args:
@@ -160,7 +160,7 @@ def fit(
             if not looks_left:
                 break
     module.load_state_dict(weights)
-    return TrainingResult(best, tuple(trace))
+    return FittingResult(best, tuple(trace))
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:
