@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from miseg.service.command.options import JobOptions, execute
+
+if TYPE_CHECKING:
+    from miseg.service.reports.content import Content
 
 
 @dataclass
@@ -37,6 +40,26 @@ class Report(JobOptions):
 
 def run(arguments: Report) -> int:
     """Read, write, and print the answer; status 1 where a part of the plan is missing."""
+    content, paths = written(arguments)
+    if not arguments.quiet:
+        print(content.answer)
+        for row in content.rows:
+            if not row.baseline:
+                print(f"- {row.verdict}")
+        for part in content.missing:
+            print(f"missing: {part}")
+    for path in paths:
+        print(path)
+    return 1 if content.missing else 0
+
+
+def written(arguments: Report) -> tuple[Content, list[Path]]:
+    """What a report says, and the files that it was written to, the page first.
+
+    Raises:
+        ValueError: options that do not go together, or no such study or tuning.
+        TrackingError: MLflow does not answer.
+    """
     if arguments.study is not None and arguments.tuning is not None:
         raise ValueError(f"--study {arguments.study} --tuning {arguments.tuning}: give one of the two")
     if arguments.baseline is not None and arguments.tuning is None:
@@ -59,17 +82,7 @@ def run(arguments: Report) -> int:
         folder = Path(arguments.root) / "reports" / (name or "report")
     else:
         folder = Path(arguments.out).expanduser()
-    paths = report_page.write(content, folder)
-    if not arguments.quiet:
-        print(content.answer)
-        for row in content.rows:
-            if not row.baseline:
-                print(f"- {row.verdict}")
-        for part in content.missing:
-            print(f"missing: {part}")
-    for path in paths:
-        print(path)
-    return 1 if content.missing else 0
+    return content, report_page.write(content, folder)
 
 
 def main() -> None:

@@ -10,8 +10,13 @@ miseg study --name first --resume --confirm-seeds 5
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from miseg.service.command.options import execute
 from miseg.service.study.start import Options, start
+
+if TYPE_CHECKING:
+    from miseg.service.study.study import Study
 
 
 def run(arguments: Options) -> int:
@@ -20,8 +25,6 @@ def run(arguments: Options) -> int:
     # Only now: they bring torch, Ray and MLflow along.
     from miseg.service.study import plan, record
     from miseg.service.study import study as running
-    from miseg.service.tracking import mlflow_runs
-    from miseg.service.tracking.claims import claimed
 
     uri, name = study.job.tracking_uri, study.plan.study
     done, confirmed = record.done(uri, study.plan), record.rows_confirmed(uri, study.plan)
@@ -29,13 +32,24 @@ def run(arguments: Options) -> int:
     print(f"study {name}, to do:\n{todo}", flush=True)
     if arguments.plan:
         return 0
-    experiment_name = mlflow_runs.experiment_name(study.plan.data[0])
-    with claimed(study.job, experiment_name, record.name_of(study.plan)):
-        failed = running.run(study)
+    failed = carried_out(study)
     print(f"\nStudy {name} at {uri}")
     for job, run_id in running.runs(study):
         print(f"look at it with: {job.look(run_id)}")
     return 1 if failed else 0
+
+
+def carried_out(study: Study) -> list[str]:
+    """Tune, confirm and test what is not done of a study; the cells that failed. Errors as of `study.run`."""
+    # Only now: they bring torch, Ray and MLflow along.
+    from miseg.service.study import record
+    from miseg.service.study import study as running
+    from miseg.service.tracking import mlflow_runs
+    from miseg.service.tracking.claims import claimed
+
+    experiment_name = mlflow_runs.experiment_name(study.plan.data[0])
+    with claimed(study.job, experiment_name, record.name_of(study.plan)):
+        return running.run(study)
 
 
 def main() -> None:

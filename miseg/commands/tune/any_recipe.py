@@ -59,7 +59,12 @@ class TuneAnyRecipe(NetworkOptions, TuningOptions):
 
 
 def run(arguments: TuneAnyRecipe) -> int:
-    """Tune and print the tables; status 1 where a confirmation failed, or every trial.
+    """Tune and print the tables; status 1 where a confirmation failed, or every trial. Errors as of `requested`."""
+    return search(arguments, requested(arguments))
+
+
+def requested(arguments: TuneAnyRecipe) -> TuningRequest:
+    """The tuning that options ask for; of one that goes on they get what it was begun with.
 
     Raises:
         ValueError: a recipe that is not there, a range that is none, or a selection that the method does not have.
@@ -85,7 +90,7 @@ def run(arguments: TuneAnyRecipe) -> int:
     typed = parsed(arguments.space, base) if arguments.space is not None else None
     selection = arguments.selection or default
     planned = "" if plan is None else plan.json()
-    return search(arguments, TuningRequest(stem, base, rivals, typed, selection=selection, plan=planned))
+    return TuningRequest(stem, base, rivals, typed, selection=selection, plan=planned)
 
 
 def _of_methods(arguments: TuneAnyRecipe, earlier: str) -> tuple[Experiment, dict[str, Experiment], TrainingPlan]:

@@ -33,6 +33,7 @@ from miseg.service.command.effects import without_effect
 from miseg.service.command.networks import check_batch_norm
 from miseg.service.command.options import JobOptions, check_no_keys
 from miseg.service.journal import copies, journal, sender
+from miseg.service.remarks import remark
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import decoded_cache
@@ -128,7 +129,7 @@ def prepare(
     if "train" in splits:
         sentences = (chain(pretrained.sentences(e, dataset.info), without_effect(e, dataset)) for e in experiments)
         for line in dict.fromkeys(chain.from_iterable(sentences)):
-            print(line, flush=True)
+            remark(line)
     mlflow_runs.check(uri, storage)
     sender.sync(journal.journal_folder(storage), uri)
     copies.sync(storage, uri)
@@ -138,7 +139,7 @@ def prepare(
         for experiment in experiments:
             check_batch_norm(experiment, workers, shared=share.use_gpu)
     if "train" in splits and (line := too_large(dataset, experiments, decoded_bytes)):
-        print(line, flush=True)
+        remark(line)
     return Job(storage, uri, share, str(data), unique())
 
 

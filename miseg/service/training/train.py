@@ -26,6 +26,7 @@ from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.journal import generations
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import send_pending
+from miseg.service.remarks import remark
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
 from miseg.service.tracking.run_store import RunDetails
@@ -59,10 +60,10 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
                     raise
                 left -= 1
                 metrics.add("miseg_faults", run.labels | {"kind": "controller"})
-                print(f"the controller of {run.name} died: {first_line(error)}", flush=True)
+                remark(f"the controller of {run.name} died: {first_line(error)}")
                 ray_cluster.free_abandoned()
                 config["generation"] = list(_driver(run, config).again().generation)
-                print(f"the controller of {run.name} is started again", flush=True)
+                remark(f"the controller of {run.name} is started again")
 
     def once(config: dict[str, Any]) -> str:
         trainer = _trainer(run.resources.workers)(
@@ -258,10 +259,9 @@ def finish(run: TrainingRun, run_id: str, status: str, ended: str, writer: Write
         journal.model(role, run.folder, saved.step)
     journal.end(status, ended)
     if not journal.close(CLOSING_TIMEOUT):
-        print(
+        remark(
             f"{journal.problem}: run {run_id} is closed by the next job that finds it back, "
-            f"or by `miseg sync`; until then {journal.path} keeps what is missing",
-            flush=True,
+            f"or by `miseg sync`; until then {journal.path} keeps what is missing"
         )
     last, best = (by_role[role].metrics if role in by_role else {} for role in ("last", "best"))
     step = int(last.get("step", 0))

@@ -14,6 +14,8 @@ from miseg.recipes.space_text import check
 from miseg.service.tuning.options import TuningOptions
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
+
     from miseg.service.command.start import Job
     from miseg.service.training.run import Selection
     from miseg.service.tuning.tune import TuningReport
@@ -50,11 +52,36 @@ class TuningRequest:
         return [self.base, *self.rivals.values(), *(check(self.typed, self.base) if self.typed else ())]
 
 
-def search(arguments: TuningOptions, request: TuningRequest) -> int:
-    """Tune what is asked for, confirm the winner beside the published setting and its rivals, and print the tables.
+@dataclass(frozen=True)
+class TuningJob:
+    """A tuning that ended, now or before."""
 
-    Returns 1 where a confirmation failed, or every trial, else 0. Nothing is done where the same was tuned before under
-    another name, and no name asks for it once more.
+    tuning: Tuning
+    job: Job
+    report: TuningReport | None
+    """Its tables; None where the same was tuned before, as `earlier_run`."""
+    earlier_run: Run | None = None
+
+
+def search(arguments: TuningOptions, request: TuningRequest) -> int:
+    """Tune as `tuned` does, and print the tables; 1 where a confirmation failed, or every trial, else 0."""
+    # Not at the top: --help must not wait for it.
+    from miseg.service.tuning import repeats
+
+    ended = tuned(arguments, request)
+    if ended.report is None:
+        assert ended.earlier_run is not None
+        print(repeats.tuning_message(ended.earlier_run))
+        print(f"look at it with: {ended.job.look(ended.earlier_run.info.run_id)}")
+        return 0
+    _print(ended.report, ended.tuning, ended.job)
+    return 1 if ended.report.failures else 0
+
+
+def tuned(arguments: TuningOptions, request: TuningRequest) -> TuningJob:
+    """Tune what is asked for, and confirm the winner beside the published setting and its rivals.
+
+    Nothing is done where the same was tuned before under another name, and no name asks for it once more.
 
     Raises:
         ValueError: a setting that does not fit the data or the cluster, a name that is taken, or a tuning that another
@@ -79,9 +106,7 @@ def search(arguments: TuningOptions, request: TuningRequest) -> int:
     tuning = _tuning(name, arguments, request, job)
     first = arguments.name is None and not arguments.resume
     if first and (earlier_run := repeats.tuned(job.tracking_uri, tuning)) is not None:
-        print(repeats.tuning_message(earlier_run))
-        print(f"look at it with: {job.look(earlier_run.info.run_id)}")
-        return 0
+        return TuningJob(tuning, job, None, earlier_run)
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
     before = resuming.find(job.tracking_uri, name)
@@ -94,9 +119,7 @@ def search(arguments: TuningOptions, request: TuningRequest) -> int:
             "time",
             flush=True,
         )
-        report = tune.run(tuning)
-    _print(report, tuning, job)
-    return 1 if report.failures else 0
+        return TuningJob(tuning, job, tune.run(tuning))
 
 
 def _check_before(name: str, arguments: TuningOptions, request: TuningRequest, known: Collection[str]) -> None:

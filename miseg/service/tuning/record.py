@@ -16,6 +16,7 @@ from miseg.recipes.planning.plan import PLAN
 from miseg.service.checkpoints.fencing import Writer
 from miseg.service.journal import generations
 from miseg.service.journal.journal import Journal, journal_folder
+from miseg.service.remarks import remark
 from miseg.service.tracking import mlflow_runs, queries, registry, views
 from miseg.service.tracking.description import parameter_name
 from miseg.service.tracking.run_store import RunDetails
@@ -129,4 +130,4 @@ def record(
     journal.tags({"mlflow.note.content": description.finished(tuning, trials, confirmation, models, concurrent)})
     journal.end("FINISHED", FINISHED)
     if not journal.close(train.CLOSING_TIMEOUT):
-        print(f"{journal.problem}: `miseg sync` sends the tables later", flush=True)
+        remark(f"{journal.problem}: `miseg sync` sends the tables later")

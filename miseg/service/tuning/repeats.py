@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import OBJECTIVE_SINCE, VALIDATION_MEAN_IOU
 from miseg.recipes.experiment import Experiment, to_dict
+from miseg.service.remarks import remark
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.provenance import code_of
 
@@ -85,7 +86,7 @@ def check_objective(name: str, *, searches: bool) -> None:
     )
     if searches:
         raise ValueError(f"{sentence}; new ones would not compare: choose another --name without --resume")
-    print(f"warning: {sentence}", flush=True)
+    remark(f"warning: {sentence}")
 
 
 def settings_of(tuning: Tuning, objective: str | None = None) -> str:
