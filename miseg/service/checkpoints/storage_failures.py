@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
+from miseg.service.terminal.messages import say
+
 WhenStorageFails = Literal["continue", "stop"]
 
 TAG = "miseg.checkpoint_failures"
@@ -42,7 +44,7 @@ class StorageFailures:
         else:
             # One that was given up while it was being written may end after a later one failed.
             if self._unwritten and step >= self._step:
-                print(f"the checkpoint of step {step} was written: storage takes them again", flush=True)
+                say(f"the checkpoint of step {step} was written: storage takes them again")
                 self._unwritten = ""
 
     def failed(self, step: int, error: OSError) -> None:
@@ -53,7 +55,7 @@ class StorageFailures:
         """
         self._count, self._step = self._count + 1, step
         self._unwritten = f"the checkpoint of step {step} could not be written: {error}"
-        print(f"warning: {self._unwritten}; the one before it stays", flush=True)
+        say(f"warning: {self._unwritten}; the one before it stays")
         self._tag({TAG: f"{self._count}, the last of them: {self._unwritten}"})
         if self.policy == "stop":
             self.check()

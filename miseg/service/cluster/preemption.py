@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -45,22 +45,23 @@ class Notice:
 
     Args:
         nodes: Ray's ids, in hexadecimal, of the nodes whose draining concerns this training.
+        asked: gives the reason why somebody asks the training to stop; "" while nobody does.
     """
 
-    def __init__(self, nodes: Iterable[str] = ()) -> None:
-        self._nodes = frozenset(nodes)
-        self._drained = ""
+    def __init__(self, nodes: Iterable[str] = (), asked: Callable[[], str] | None = None) -> None:
+        self._nodes, self._asked = frozenset(nodes), asked
+        self._heard = ""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="miseg-drain-poll", daemon=True)
 
     @property
     def reason(self) -> str:
         """Reason of the preemption that was announced; empty without one."""
-        return _sigterm.reason or self._drained
+        return _sigterm.reason or self._heard
 
     def __enter__(self) -> Notice:
         _sigterm.listen(True)
-        if self._nodes:
+        if self._nodes or self._asked is not None:
             self._thread.start()
         return self
 
@@ -77,18 +78,21 @@ class Notice:
         return bool(self.reason)
 
     def _poll(self) -> None:
-        while not self._drained and not self._closing.wait(DRAIN_POLL_S):
+        while not self._heard and not self._closing.wait(DRAIN_POLL_S):
             self._look()
 
     def _look(self) -> None:
         try:
-            draining = ray_internals.global_state.get_draining_nodes()
+            if self._asked is not None and (reason := self._asked()):
+                self._heard = reason
+                return
+            draining = ray_internals.global_state.get_draining_nodes() if self._nodes else {}
         except Exception:  # Ray's control store is away for a moment, or this process ends
             return
         if leaving := sorted(self._nodes & set(draining)):
             deadline = draining[leaving[0]]
             left = f", gone in {deadline / 1000 - time.time():.0f} s" if deadline else ""
-            self._drained = f"Ray drains node {leaving[0][:8]}{left}"
+            self._heard = f"Ray drains node {leaving[0][:8]}{left}"
 
 
 class _Sigterm:

@@ -112,6 +112,18 @@ INTERNALS = {
         (),
         "As for get_or_create_autoscaling_coordinator.",
     ),
+    "global_worker_stdstream_dispatcher": Internal(
+        "ray._private.ray_logging",
+        ("global_worker_stdstream_dispatcher",),
+        ("handlers", "add_handler", "remove_handler"),
+        "Hands the lines of workers to the driver. Without it Ray prints all of them, its own among miseg's.",
+    ),
+    "internal_kv": Internal(
+        "ray.experimental.internal_kv",
+        (),
+        ("_internal_kv_del", "_internal_kv_exists", "_internal_kv_get", "_internal_kv_list", "_internal_kv_put"),
+        "Brings Ctrl-C from the driver to the trainings, and back which step they kept. A named actor can do that.",
+    ),
     "serve_replica": Internal(
         "ray.serve._private.replica",
         (),

@@ -21,6 +21,7 @@ from miseg.service.cluster import (
 )
 from miseg.service.cluster.uris import keys_masked
 from miseg.service.command.parsing import Rewriting, parse, with_flag
+from miseg.service.terminal.interrupted import InterruptedJobError
 
 USAGE_ERROR = 2
 
@@ -122,6 +123,10 @@ def execute(
             # Here already: packing and imports take a while.
             reachable.check(options.address)
         status = run(options)
+    except InterruptedJobError as error:
+        program = ["python"] if sys.argv[0].endswith(".py") else []
+        print(error.text([*program, *sys.argv[0].split(), *sys.argv[1:]]), file=sys.stderr)
+        sys.exit(130)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

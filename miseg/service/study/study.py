@@ -16,6 +16,8 @@ from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.study import record
 from miseg.service.study.plan import Devices, StudyPlan
+from miseg.service.terminal.interrupted import InterruptedJobError
+from miseg.service.terminal.stopping import steps_text
 from miseg.service.tracking import mlflow_runs, models, queries
 from miseg.service.training.run import FINISHED
 from miseg.service.tuning import resuming, tables, tune
@@ -94,10 +96,10 @@ def run(study: Study) -> list[str]:
         for table, cell, name in plan.cells:
             if reason := _measured(study, table, cell):
                 failed[name] = reason
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         for run_id in parents.values():
             mlflow_runs.interrupt_run(uri, run_id, "--resume continues")
-        raise
+        raise InterruptedJobError(steps_text(error), ("--resume", "--name", plan.study)) from None
     except Exception as error:
         for run_id in parents.values():
             mlflow_runs.fail_run(uri, run_id, error)

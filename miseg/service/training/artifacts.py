@@ -29,6 +29,7 @@ from miseg.metric_names import (
 )
 from miseg.recipes.experiment import Experiment
 from miseg.service.journal.journal import Journal
+from miseg.service.terminal.messages import say
 from miseg.service.training.scoring import Evaluation
 from miseg.service.training.streams import Converter
 
@@ -82,7 +83,7 @@ def watch_predictions(journal: Journal, evaluation: Evaluation, class_names: Seq
 def _watch_collapse(journal: Journal, clusters: ClusterCounts, step: int) -> None:
     collapse = clusters.collapsed()
     if collapse is not None:
-        print(f"warning: the clusters have collapsed at step {step}: {collapse}", flush=True)
+        say(f"warning: the clusters have collapsed at step {step}: {collapse}")
     manner = "many to one" if clusters.num_clusters > clusters.num_classes else "one to one"
     journal.tags(
         {

@@ -22,12 +22,17 @@ from miseg.service.checkpoints.pretrained import augmentation_of
 from miseg.service.checkpoints.storage_failures import StorageFailures, WhenStorageFails
 from miseg.service.cluster.metrics import RunMetrics
 from miseg.service.journal.journal import Journal
+from miseg.service.terminal.messages import StepProgress, say, send
+from miseg.service.terminal.stopping import BY_USER
 from miseg.service.training import system_metrics
 from miseg.service.training.artifacts import log_evaluation, watch_predictions
 from miseg.service.training.background import BackgroundWriter, WriterBusyError
 from miseg.service.training.loop import Loop
 from miseg.service.training.records import StepRecord
 from miseg.service.training.scoring import Evaluation
+
+SHOWN_EVERY_S = 1.0
+"""Seconds at least between two messages on the steps."""
 
 CLOSING_TRIES = 3
 """Tries of the end of a training at a server that does not answer; whoever closes the run waits longer."""
@@ -58,6 +63,15 @@ class Recorder:
         self._tried = threading.Event()
         self._tried.set()
         self.metrics = RunMetrics(self.journal.labels, self.journal.run_id)
+        self._shown_at: float | None = None
+
+    def show(self, loop: Loop) -> None:
+        """Send the driver from now on where the training is; first what trains."""
+        parameters = sum(parameter.numel() for parameter in loop.method.parameters())
+        device = f"{loop.device.type}, {loop.precision}".replace("torch.", "")
+        beginning = f"goes on from step {loop.step}" if loop.step else "starts"
+        say(f"{beginning}: {parameters / 1e6:.3g} million parameters on {loop.world} x {device}")
+        self._shown_at = -SHOWN_EVERY_S
 
     def check(self) -> None:
         """Go on if no other process has taken up the run.
@@ -74,16 +88,16 @@ class Recorder:
         self.journal.metrics(record.step, record.values)
         if record.skipped:
             self.metrics.fault("skipped_step")
-            print(f"warning: {record.skipped}", flush=True)
+            say(f"warning: {record.skipped}")
             self.journal.tags({"miseg.skipped": f"the last of them: {record.skipped}"})
         if record.empty:
             self.metrics.fault("empty_step")
-            print(f"warning: {record.empty}", flush=True)
+            say(f"warning: {record.empty}")
             self.journal.tags({"miseg.empty": f"the last of them: {record.empty}"})
 
     def not_compiled(self, reason: str) -> None:
         """Say that the networks are not compiled: to the user and as the tag `miseg.not_compiled`."""
-        print(f"warning: the networks are not compiled and train as they are: {reason}", flush=True)
+        say(f"warning: the networks are not compiled and train as they are: {reason}")
         self.journal.tags({"miseg.not_compiled": reason})
 
     def record_speed(self, loop: Loop, records: Sequence[StepRecord], steps: int, seconds: float) -> None:
@@ -92,6 +106,11 @@ class Recorder:
         self.journal.metrics(loop.step, {"images_per_second": images / seconds})
         values = [record.values for record in records if not record.skipped]
         self.metrics.flushed(loop.step / loop.experiment.steps, steps, images, values[-1] if values else {})
+        now = time.monotonic()
+        if self._shown_at is not None and values and now - self._shown_at >= SHOWN_EVERY_S:
+            self._shown_at = now
+            last = values[-1]
+            send(StepProgress(loop.step, last["train/loss"], last["train/learning_rate"], images / seconds))
 
     def validation(
         self,
@@ -119,7 +138,7 @@ class Recorder:
             only = watch_predictions(self.journal, evaluation, self.dataset.info.classes, loop.step)
             # Early in a training it is no fault.
             if only and loop.step >= loop.experiment.steps:
-                print(f"warning: after the last step the model {phrase([only])}: {TELLS}", flush=True)
+                say(f"warning: after the last step the model {phrase([only])}: {TELLS}")
         tried = threading.Event()
         try:
             self._aside.do(partial(self._write, checkpoint.snapshot(loop), metrics, evaluation, match_K, tried))
@@ -149,9 +168,11 @@ class Recorder:
         write = partial(checkpoint.write, taken=taken, metrics={"step": loop.step}, data=described)
         with self._failures.at(loop.step):
             self.store.add(loop.step, write)
+        if reason == BY_USER:
+            return
         described_stop = f"at step {loop.step}, {datetime.datetime.now(datetime.UTC):%F %T} UTC: {reason}"
         self.metrics.fault("preemption")
-        print(f"preempted {described_stop}; the training goes on elsewhere", flush=True)
+        say(f"preempted {described_stop}; the training goes on elsewhere")
         self.journal.tags({"miseg.preempted": described_stop})
 
     def _write(
@@ -175,7 +196,7 @@ class Recorder:
             try:
                 log_evaluation(self.journal, self.dataset, taken.experiment, evaluation, step=taken.step)
             except OSError as error:  # no reason to stop a training
-                print(f"warning: the pictures of step {taken.step} are not kept: {error}", flush=True)
+                say(f"warning: the pictures of step {taken.step} are not kept: {error}")
 
     def finish(self) -> None:
         """Until all is written.

@@ -8,6 +8,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from miseg.service.checkpoints.fencing import FencedError
 from miseg.service.journal.journal import Journal
+from miseg.service.terminal.messages import say
 
 
 class SystemMetrics(SystemMetricsMonitor):
@@ -50,5 +51,5 @@ def start(journal: Journal, every: float = 5) -> SystemMetrics | None:
         monitor.start()
         return monitor
     except Exception as error:  # a monitor is no reason to stop a training
-        print(f"system metrics are not logged: {error}", flush=True)
+        say(f"system metrics are not logged: {error}")
         return None

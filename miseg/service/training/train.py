@@ -23,10 +23,13 @@ from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.control_store import ray_watched
 from miseg.service.cluster.preemption import Notice, PreemptedError
+from miseg.service.cluster.ray_cluster import stoppable
 from miseg.service.journal import generations
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import send_pending
 from miseg.service.remarks import remark
+from miseg.service.terminal.interrupted import InterruptedJobError
+from miseg.service.terminal.stopping import keeping_steps, steps_text
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
 from miseg.service.tracking.run_store import RunDetails
@@ -82,11 +85,11 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
                 callbacks=list(callbacks),
             ),
         )
-        with ray_cluster.interrupt_handler_restored():
-            try:
-                return str(getattr(trainer.fit(), "return_value", FINISHED))
-            except SystemExit:  # Train's answer to Ctrl-C
-                raise KeyboardInterrupt from None
+        try:
+            return str(getattr(trainer.fit(), "return_value", FINISHED))
+        except KeyboardInterrupt:
+            trainer.abort()
+            raise
 
     def enter(config: dict[str, Any]) -> str:
         # Imported by the worker alone. The controller, a process of its own for each run, unpickles this function, by
@@ -140,12 +143,13 @@ def _fit(run: TrainingRun, train: Callable[[dict[str, Any]], str]) -> TrainingOu
         | {"storage": run.storage, "labels": run.labels},
     }
     try:
-        ended = train(config)
+        with keeping_steps():
+            ended = train(config)
     except (PreemptedError, FencedError):
         raise  # it goes on elsewhere, as this run
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _interrupt(run, config)
-        raise
+        raise InterruptedJobError(steps_text(error), ("--name", run.name)) from None
     except Exception as error:
         finish(run, run_id, "FAILED", first_line(error), _driver(run, config))
         raise
@@ -167,11 +171,11 @@ def _trainer(workers: int) -> Callable[..., Any]:
     other (two cores).
     """
     if workers == 1:
-        return DataParallelTrainer
+        return stoppable(DataParallelTrainer)
     # It brings torch along, which one worker does without.
     from ray.train.torch import TorchTrainer
 
-    return TorchTrainer
+    return stoppable(TorchTrainer)
 
 
 def finished(run: TrainingRun) -> TrainingOutcome | None:

@@ -25,6 +25,8 @@ from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.checkpoints.storage_failures import StorageError
 from miseg.service.cluster.metrics import Waited
 from miseg.service.cluster.preemption import Notice, PreemptedError
+from miseg.service.terminal.messages import ValidationProgress, say, send
+from miseg.service.terminal.stopping import BY_USER, StopRequest
 from miseg.service.training import decoded_cache
 from miseg.service.training import streams as ingest
 from miseg.service.training.agreement import Agreement
@@ -37,6 +39,9 @@ from miseg.service.training.validation import validate
 LOG_EVERY = 10
 """Steps between two reads of the losses from the device."""
 
+LOG_WITHIN_S = 5.0
+"""Seconds after which a worker alone reads them, where steps are slow. Several would have to agree on it."""
+
 Report = Callable[[dict[str, Any]], None]
 """Takes what a validation found: `step`, `mean_iou` and `score`."""
 
@@ -46,12 +51,19 @@ REFUSED_BEFORE_S = 2.0
 
 def train_under_ray(config: dict[str, Any]) -> str:
     """Work of every Ray Train worker: `train` with Ray Train's device and reports."""
-    # A line for each validation is for people; what Ray does in between is in its own log files.
+    # What Ray says of each report is no news: the driver shows the validation itself.
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     group = ray.util.get_current_placement_group()
     # Whoever stops the trial frees what holds this worker by its name, in hexadecimal.
     placement = {PLACEMENT_GROUP: group.id.hex() if group is not None else ""}
-    return train(config, lambda values: ray.train.report(values | placement), get_device())
+    first = ray.train.get_context().get_world_rank() == 0
+
+    def report(values: dict[str, Any]) -> None:
+        if first:
+            send(ValidationProgress(values["step"], values["mean_iou"], values["score"]))
+        ray.train.report(values | placement)
+
+    return train(config | {"shown": True}, report, get_device())
 
 
 def train(config: dict[str, Any], report: Report, device: torch.device, *, checkpoint_first: bool = False) -> str:
@@ -65,14 +77,19 @@ def train(config: dict[str, Any], report: Report, device: torch.device, *, check
     """
     torch.set_num_threads(config["threads"])
     world = dist.get_world_size() if dist.is_initialized() else 1
-    try:
-        with Notice(_nodes(world)) as notice:
-            return _train(config, report, device, notice, checkpoint_first)
-    except PreemptedError:
-        if world > 1:
-            # Ray ends the other ranks as soon as it sees that one has stopped.
-            dist.barrier()
-        raise
+    first = world == 1 or dist.get_rank() == 0
+    with StopRequest(config["tracking"]["run_id"], answers=first) as stop:
+        try:
+            with Notice(_nodes(world), stop.reason) as notice:
+                return _train(config, report, device, notice, checkpoint_first)
+        except PreemptedError as error:
+            if error.reason == BY_USER and first:
+                last = CheckpointStore(config["folder"]).last()
+                stop.answer(None if last is None else last.step)
+            if world > 1:
+                # Ray ends the other ranks as soon as it sees that one has stopped.
+                dist.barrier()
+            raise
 
 
 def _nodes(world: int) -> list[str]:
@@ -99,6 +116,8 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
         store.writer = dataclasses.replace(writer, first_step=loop.step)
     storage_fails = config["when_storage_fails"]
     recorder = Recorder(dataset, store, config["tracking"], storage_fails) if loop.rank == 0 else None
+    if recorder is not None and config.get("shown"):
+        recorder.show(loop)
     if recorder is not None and resumed is not None:
         recorder.metrics.fault("restart")
     if recorder is not None and loop.not_compiled:
@@ -116,7 +135,7 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
         report({"step": loop.step, "mean_iou": 0.0, "score": -math.inf})
         return str(error)
     except FencedError as error:
-        print(error, flush=True)
+        say(str(error))
         raise
     except StorageError as error:
         # Workers that started again would meet the same storage, and train the same steps again.
@@ -246,7 +265,8 @@ def train_on(
     for batch in batches:
         loop.train_step(batch)
         stopping = stop()
-        if not stopping and not validation_due(loop) and loop.step % LOG_EVERY:
+        slow = loop.world == 1 and time.perf_counter() - started > LOG_WITHIN_S
+        if not stopping and not validation_due(loop) and loop.step % LOG_EVERY and not slow:
             continue
         records = loop.flush()
         computed = time.perf_counter()

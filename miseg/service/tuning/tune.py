@@ -22,6 +22,8 @@ from miseg.recipes.spaces import FixedTrial
 from miseg.service.cluster import ray_cluster, ray_internals
 from miseg.service.cluster.control_store import ray_watched
 from miseg.service.cluster.ray_cluster import HEAD
+from miseg.service.terminal.interrupted import InterruptedJobError
+from miseg.service.terminal.stopping import keeping_steps, steps_text
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import source_tags
 from miseg.service.training import train
@@ -99,9 +101,9 @@ def run(tuning: Tuning) -> TuningReport:
         if tuning.selection == "labels":
             # What selected is mean IoU itself.
             trials = trials.drop(columns=METRIC)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _interrupt(tuning, parent)
-        raise
+        raise InterruptedJobError(steps_text(error), ("--resume", "--name", tuning.name)) from None
     except Exception as error:
         mlflow_runs.fail_run(tuning.tracking_uri, parent, error)
         raise
@@ -266,7 +268,7 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
     tuner = _restored(path, trainable, *limits)
     if tuner is None:
         tuner = tune.Tuner(trainable, param_space=phase.param_space, tune_config=phase.config, run_config=run_config)
-    with ray_watched(partial(_interrupt, tuning, parent)):
+    with ray_watched(partial(_interrupt, tuning, parent)), keeping_steps():
         results = tuner.fit()
     state.keep_end(path, ray_cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.

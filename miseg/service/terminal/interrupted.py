@@ -1,0 +1,46 @@
+"""The end of a job by Ctrl-C, with what is kept and how it goes on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+
+class InterruptedJobError(KeyboardInterrupt):
+    """A job that its user stopped.
+
+    Args:
+        kept: sentence on what is kept.
+        options: options that the command needs to go on, such as ("--name", "first").
+    """
+
+    def __init__(self, kept: str, options: Sequence[str] = ()) -> None:
+        super().__init__(kept)
+        self.kept, self.options = kept, tuple(options)
+
+    def text(self, command: Sequence[str]) -> str:
+        """What is kept, and the command that goes on.
+
+        Args:
+            command: the command that was interrupted, with its options.
+        """
+        return f"{self.kept}; to go on:\n{shlex.join(continued(command, self.options))}"
+
+
+def continued(command: Sequence[str], options: Sequence[str]) -> list[str]:
+    """A command with the options that it does not have yet."""
+    words = list(command)
+    for flag, *values in _flags(options):
+        if not any(word == flag or word.startswith(f"{flag}=") for word in command):
+            words += [flag, *values]
+    return words
+
+
+def _flags(options: Sequence[str]) -> list[list[str]]:
+    """Each option with its values."""
+    groups: list[list[str]] = []
+    for word in options:
+        if word.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    return groups

@@ -1,0 +1,111 @@
+"""Lines of Ray, MLflow and other libraries, kept out of the terminal and in a log file."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from miseg.service.cluster.ray_internals import global_worker_stdstream_dispatcher
+from miseg.service.terminal.messages import MARK, Message, received
+
+LOGGERS = ("ray", "mlflow", "alembic", "optuna")
+"""Loggers of the libraries that speak to the terminal of the driver by themselves."""
+
+_HANDLER = "miseg-worker-lines"
+
+
+class LibraryLog:
+    """The log file of a job, which is made at its first line.
+
+    Args:
+        path: the file; lines are added to what it holds.
+
+    Attributes:
+        written: whether it holds a line of this job.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.written = False
+        self._lock = threading.Lock()
+
+    def write(self, source: str, line: str) -> None:
+        """Add a line; a disk that is full is no reason to end a job."""
+        with self._lock, contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8", errors="replace") as file:
+                file.write(f"{datetime.datetime.now(datetime.UTC):%F %T} {source}: {line}\n")
+            self.written = True
+
+
+class _LogHandler(logging.Handler):
+    """A handler of `logging` that writes to a `LibraryLog`."""
+
+    def __init__(self, log: LibraryLog) -> None:
+        super().__init__()
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, with its trace."""
+        for line in self.format(record).splitlines():
+            self.log.write(f"{record.levelname} {record.name}", line)
+
+
+@contextlib.contextmanager
+def driver_lines_to(log: LibraryLog) -> Iterator[None]:
+    """Have what `LOGGERS` say in this process in `log` alone; their handlers come back at the end."""
+    handler = _LogHandler(log)
+    before = []
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        before.append((logger, logger.handlers[:], logger.propagate))
+        logger.handlers[:], logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for logger, handlers, propagate in before:
+            logger.handlers[:], logger.propagate = handlers, propagate
+
+
+@contextlib.contextmanager
+def worker_lines_to(log: LibraryLog, say: Callable[[str], None], take: Callable[[Message], None]) -> Iterator[None]:
+    """Sort what Ray's processes print while the context lasts, in place of Ray, which prints all of it.
+
+    Args:
+        log: takes the lines of libraries.
+        say: takes those for people, and what an autoscaled cluster says of its machines.
+        take: takes the messages.
+    """
+
+    def handle(data: dict[str, Any]) -> None:
+        cluster = data.get("pid") == "autoscaler"
+        source = f"{data.get('actor_name') or data.get('task_name') or 'worker'} {data.get('pid')}"
+        for line in data.get("lines", ()):
+            text = str(line).rstrip()
+            if cluster:
+                say(f"cluster: {text}")
+            elif text.startswith(MARK):
+                say(text[len(MARK) :])
+            elif (message := received(text)) is not None:
+                take(message)
+            elif text:
+                log.write(source, text)
+
+    dispatcher = global_worker_stdstream_dispatcher
+    before = list(dispatcher.handlers)
+    for name, _ in before:
+        dispatcher.remove_handler(name)
+    dispatcher.add_handler(_HANDLER, handle)
+    try:
+        yield
+    finally:
+        dispatcher.remove_handler(_HANDLER)
+        present = {name for name, _ in dispatcher.handlers}
+        for name, previous in before:
+            if name not in present:
+                dispatcher.add_handler(name, previous)
