@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -140,6 +141,7 @@ def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOu
     if arguments.register is not None:
         registry.check_name(arguments.register)
     experiment, plan = _described(arguments, command, output)
+    output.announce(experiment)
     if arguments.name is not None:
         _check_name(arguments, arguments.name, experiment)
     job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=output.shown)
@@ -197,24 +199,22 @@ def _fitted(
     if plan is not None:
         tags[PLAN] = plan.json()
     name = arguments.name or f"{experiment.id}-{job.stamp}"
-    with claimed(job, mlflow_runs.experiment_name(experiment.data), name, subject):
-        return train.fit(
-            TrainingRun(
-                name,
-                experiment,
-                job.data,
-                job.storage,
-                job.tracking_uri,
-                job.resources,
-                display=arguments.name or f"{type(experiment.method).__name__} seed {experiment.seed}",
-                tags=tags,
-                keep_all=arguments.keep_all,
-                when_storage_fails=arguments.when_storage_fails,
-                spread=arguments.spread,
-            ),
-            callbacks=output.callbacks(experiment),
-            max_failures=arguments.max_failures,
-        )
+    run = TrainingRun(
+        name,
+        experiment,
+        job.data,
+        job.storage,
+        job.tracking_uri,
+        job.resources,
+        display=arguments.name or f"{type(experiment.method).__name__} seed {experiment.seed}",
+        tags=tags,
+        keep_all=arguments.keep_all,
+        when_storage_fails=arguments.when_storage_fails,
+        spread=arguments.spread,
+    )
+    claim = claimed(job, mlflow_runs.experiment_name(experiment.data), name, subject)
+    with claim, output.fitting(experiment.steps):
+        return train.fit(run, max_failures=arguments.max_failures, opened=partial(output.opened, name, job))
 
 
 def _earlier(experiment: Experiment, job: Job, earlier_run: Run) -> TrainingOutcome:

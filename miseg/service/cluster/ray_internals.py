@@ -118,6 +118,12 @@ INTERNALS = {
         ("handlers", "add_handler", "remove_handler"),
         "Hands the lines of workers to the driver. Without it Ray prints all of them, its own among miseg's.",
     ),
+    "filter_autoscaler_events": Internal(
+        "ray._private.worker",
+        ("filter_autoscaler_events",),
+        (),
+        "Tells what the autoscaler does from what it writes of the cluster's state. Without it leave both out.",
+    ),
     "internal_kv": Internal(
         "ray.experimental.internal_kv",
         (),

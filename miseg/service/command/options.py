@@ -22,6 +22,7 @@ from miseg.service.cluster import (
 from miseg.service.cluster.uris import keys_masked
 from miseg.service.command.parsing import Rewriting, parse, with_flag
 from miseg.service.terminal.interrupted import InterruptedJobError
+from miseg.service.terminal.library_lines import JobLog
 
 USAGE_ERROR = 2
 
@@ -122,6 +123,7 @@ def execute(
         if isinstance(options, JobOptions) and options.JOINS_RAY:
             # Here already: packing and imports take a while.
             reachable.check(options.address)
+            JobLog.begin(options.root, called_as().rpartition(" ")[2].removesuffix(".py").rpartition("/")[2])
         status = run(options)
     except InterruptedJobError as error:
         program = ["python"] if sys.argv[0].endswith(".py") else []
@@ -135,6 +137,8 @@ def execute(
             raise
         print(f"error: {with_flag(str(error), sys.argv[1:])}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+    if status and (hint := JobLog.hint()):
+        print(hint, file=sys.stderr)
     sys.exit(status or 0)
 
 

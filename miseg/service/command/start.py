@@ -34,6 +34,7 @@ from miseg.service.command.networks import check_batch_norm
 from miseg.service.command.options import JobOptions, check_no_keys
 from miseg.service.journal import copies, journal, sender
 from miseg.service.remarks import remark
+from miseg.service.terminal.library_lines import JobLog
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import decoded_cache
@@ -113,6 +114,7 @@ def prepare(
         ValueError: a setting that does not fit the data or the cluster, or storage that cannot be written.
         TrackingError: MLflow does not answer.
     """
+    JobLog.silence_libraries()
     for experiment in experiments:
         METHODS[type(experiment.method)]  # a package's class that is not there is told of before Ray starts
         experiment.check_shares(workers)

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import TYPE_CHECKING, Any
-
-from ray.train import UserCallback
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from miseg.metric_names import scores_text
+from miseg.service.terminal.display import TrainingDisplay
+from miseg.service.terminal.library_lines import JobLog, worker_lines_to
 from miseg.service.training.run import FINISHED, TrainingOutcome
 
 if TYPE_CHECKING:
     from miseg.recipes.experiment import Experiment
     from miseg.service.command.start import Job
 
-
-class Say(UserCallback):
-    """Prints a line for each validation: what a person sees while a run trains."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Ray Train calls this with each rank's report."""
-        report = metrics[0]
-        scores = scores_text(report["mean_iou"], report["score"])
-        print(f"step {report['step']:>6}/{self.steps}  {scores}", flush=True)
+LAST_LINES_S = 3.0
+"""Seconds that a training's last lines may take from its workers to the driver."""
 
 
 class TrainingOutput:
@@ -43,9 +35,32 @@ class TrainingOutput:
         if self.shown:
             print(text, flush=True)
 
-    def callbacks(self, experiment: Experiment) -> list[UserCallback]:
-        """Callbacks of Ray Train that follow the training of an experiment."""
-        return [Say(experiment.steps)] if self.shown else []
+    def announce(self, experiment: Experiment) -> None:
+        """Say what will be trained, before anything slow begins."""
+        method = experiment.method
+        network = getattr(getattr(method, "network", None), "architecture", "")
+        parts = [
+            f"{type(method).__name__} on {experiment.data}",
+            *([str(network)] if network else []),
+            f"{experiment.steps:,} steps of {experiment.batch_size} images",
+            f"seed {experiment.seed}",
+            f"experiment {experiment.id}",
+        ]
+        self.say(f"training: {', '.join(parts)}")
+
+    def opened(self, name: str, job: Job, run_id: str) -> None:
+        """Say where a training's page is, as soon as there is one."""
+        self.say(f"run {name}; its page: {job.look(run_id)}")
+
+    @contextlib.contextmanager
+    def fitting(self, steps: int) -> Iterator[None]:
+        """While the context lasts, show where the training is, and nothing of what libraries print."""
+        if not self.shown or JobLog.log is None:
+            yield
+            return
+        with TrainingDisplay(steps) as display, worker_lines_to(JobLog.log, display.say, display.take):
+            yield
+            display.wait_for_last(LAST_LINES_S)
 
     def ended(self, outcome: TrainingOutcome) -> None:
         """How a training ended, with its scores."""

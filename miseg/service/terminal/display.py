@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import TextIO
@@ -50,6 +51,7 @@ class TrainingDisplay:
         self._best = -math.inf
         self._shown_at = -math.inf
         self._headed = False
+        self._complete = threading.Event()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -67,6 +69,11 @@ class TrainingDisplay:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def wait_for_last(self, seconds: float) -> None:
+        """Wait for the last validation, which is still on its way when the training has ended, so long at most."""
+        if self._last is not None or self._headed:
+            self._complete.wait(seconds)
 
     def say(self, text: str) -> None:
         """Print a line above the one that moves."""
@@ -120,6 +127,8 @@ class TrainingDisplay:
         elapsed = clock(time.monotonic() - self._started)
         row = f"{message.step:>8}  {mean_iou:>9}  {objective:>10}  {loss:>10}  {elapsed:>8}"
         self._console.print(f"{row}  best" if best else row)
+        if message.step >= self.steps:
+            self._complete.set()
 
 
 def clock(seconds: float) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from miseg.service.cluster.ray_internals import global_worker_stdstream_dispatcher
+from miseg.service.cluster import ray_internals
 from miseg.service.terminal.messages import MARK, Message, received
 
 LOGGERS = ("ray", "mlflow", "alembic", "optuna")
@@ -56,20 +57,36 @@ class _LogHandler(logging.Handler):
             self.log.write(f"{record.levelname} {record.name}", line)
 
 
-@contextlib.contextmanager
-def driver_lines_to(log: LibraryLog) -> Iterator[None]:
-    """Have what `LOGGERS` say in this process in `log` alone; their handlers come back at the end."""
-    handler = _LogHandler(log)
-    before = []
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        before.append((logger, logger.handlers[:], logger.propagate))
-        logger.handlers[:], logger.propagate = [handler], False
-    try:
-        yield
-    finally:
-        for logger, handlers, propagate in before:
-            logger.handlers[:], logger.propagate = handlers, propagate
+class JobLog:
+    """The log of the job that this process is, where it is a command; a program that imports miseg has none."""
+
+    log: LibraryLog | None = None
+
+    @classmethod
+    def begin(cls, root: str, command: str) -> None:
+        """Have the lines of libraries in a file from now on.
+
+        Args:
+            root: folder or URI of the storage. The file is in its folder `logs`, or for a URI in ~/.miseg's.
+            command: the job's name, such as "train".
+        """
+        folder = Path("~/.miseg").expanduser() if "://" in root else Path(root)
+        name = f"{command}-{datetime.datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
+        cls.log = LibraryLog(folder / "logs" / name)
+
+    @classmethod
+    def silence_libraries(cls) -> None:
+        """Take the handlers of `LOGGERS` away, once they have been imported, in favour of the file, if there is one."""
+        if cls.log is None:
+            return
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            logger.handlers[:], logger.propagate = [_LogHandler(cls.log)], False
+
+    @classmethod
+    def hint(cls) -> str:
+        """A line on where the file is; "" where there is none."""
+        return f"what Ray and MLflow said is in {cls.log.path}" if cls.log is not None and cls.log.written else ""
 
 
 @contextlib.contextmanager
@@ -83,20 +100,22 @@ def worker_lines_to(log: LibraryLog, say: Callable[[str], None], take: Callable[
     """
 
     def handle(data: dict[str, Any]) -> None:
-        cluster = data.get("pid") == "autoscaler"
         source = f"{data.get('actor_name') or data.get('task_name') or 'worker'} {data.get('pid')}"
+        if data.get("pid") == "autoscaler":
+            # Its events alone: every five seconds it writes the state of the whole cluster.
+            for event in ray_internals.filter_autoscaler_events(data.get("lines", ())):
+                say(f"cluster: {event}")
+            return
         for line in data.get("lines", ()):
             text = str(line).rstrip()
-            if cluster:
-                say(f"cluster: {text}")
-            elif text.startswith(MARK):
+            if text.startswith(MARK):
                 say(text[len(MARK) :])
             elif (message := received(text)) is not None:
                 take(message)
             elif text:
                 log.write(source, text)
 
-    dispatcher = global_worker_stdstream_dispatcher
+    dispatcher = ray_internals.global_worker_stdstream_dispatcher
     before = list(dispatcher.handlers)
     for name, _ in before:
         dispatcher.remove_handler(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,13 +62,19 @@ _KINDS: dict[str, type[StepProgress] | type[ValidationProgress]] = {
 def say(text: str) -> None:
     """Print a text for the person who started the job, from whatever process."""
     for line in text.splitlines():
-        print(f"{MARK}{line}", flush=True)
+        _write(f"{MARK}{line}")
 
 
 def send(message: Message) -> None:
     """Print a message for the driver."""
     kind = next(name for name, of in _KINDS.items() if isinstance(message, of))
-    print(f"{DATA_MARK}{json.dumps({'kind': kind} | asdict(message))}", flush=True)
+    _write(f"{DATA_MARK}{json.dumps({'kind': kind} | asdict(message))}")
+
+
+def _write(line: str) -> None:
+    # Not `print`: Ray Train's workers have another one, whose lines come to the driver twice.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def received(line: str) -> Message | None:

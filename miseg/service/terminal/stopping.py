@@ -117,22 +117,23 @@ def keeping_steps() -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGINT)
+    steps: dict[str, int | None] = {}
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("stopping once the step is kept; Ctrl-C again stops at once", file=sys.stderr, flush=True)
-        steps: dict[str, int | None] = {}
         with contextlib.suppress(Exception):  # Ray is gone: nothing more can be kept
-            steps = ask()
-        raise StoppedByUserError(steps)
+            steps.update(ask())
+        raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield
-    except StoppedByUserError:
+    except KeyboardInterrupt:
         with contextlib.suppress(Exception):
             withdraw()
-        raise
+        # Ray makes a plain KeyboardInterrupt of whatever a handler raises while it waits.
+        raise StoppedByUserError(steps) from None
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -42,8 +42,19 @@ CLOSING_TRIES = 3
 """Tries of registering a model at an MLflow that does not answer; then it waits."""
 
 
-def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) -> TrainingOutcome:
+def fit(
+    run: TrainingRun,
+    callbacks: Iterable[Any] = (),
+    max_failures: int = 3,
+    opened: Callable[[str], None] = lambda run_id: None,
+) -> TrainingOutcome:
     """Train `run` to its end, resuming where an earlier call of this name was stopped; a finished run stays as it is.
+
+    Args:
+        run: what to train.
+        callbacks: of Ray Train.
+        max_failures: of workers that are replaced; -1 for no limit.
+        opened: is called with the id of MLflow's run, before the workers start.
 
     Raises:
         TrackingError: MLflow stays away at the start; see `connection.patiently`.
@@ -98,7 +109,7 @@ def fit(run: TrainingRun, callbacks: Iterable[Any] = (), max_failures: int = 3) 
 
         return worker.train_under_ray(config)
 
-    return _fit(run, under_ray)
+    return _fit(run, under_ray, opened)
 
 
 def fit_here(run: TrainingRun, report: Callable[[dict[str, Any]], None]) -> TrainingOutcome:
@@ -128,15 +139,20 @@ def fit_here(run: TrainingRun, report: Callable[[dict[str, Any]], None]) -> Trai
         return _fit(run, here)
 
 
-def _fit(run: TrainingRun, train: Callable[[dict[str, Any]], str]) -> TrainingOutcome:
+def _fit(
+    run: TrainingRun, train: Callable[[dict[str, Any]], str], opened: Callable[[str], None] = lambda run_id: None
+) -> TrainingOutcome:
     dataset = PackedDataset.open(run.data)
     opening = f"opening run {run.name}"
     if (done := mlflow_runs.patiently(run.tracking_uri, opening, partial(finished, run))) is not None:
         return done
     tags = {"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {})
     details = RunDetails(run.display, run.parent, tags=tags)
-    opened = partial(mlflow_runs.open_experiment_run, run.store, run.experiment, run.name, dataset.fingerprint, details)
-    run_id = mlflow_runs.patiently(run.tracking_uri, opening, opened)
+    open_run = partial(
+        mlflow_runs.open_experiment_run, run.store, run.experiment, run.name, dataset.fingerprint, details
+    )
+    run_id = mlflow_runs.patiently(run.tracking_uri, opening, open_run)
+    opened(run_id)
     config = run.config | {
         "generation": list(_drive(run, run_id).generation),
         "tracking": {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id}

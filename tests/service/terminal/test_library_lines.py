@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from miseg.service.cluster.ray_internals import global_worker_stdstream_dispatcher as dispatcher
-from miseg.service.terminal.library_lines import LibraryLog, driver_lines_to, worker_lines_to
+from miseg.service.terminal.library_lines import LOGGERS, JobLog, LibraryLog, worker_lines_to
 from miseg.service.terminal.messages import StepProgress
 
 
-def test_lines_of_workers_are_sorted(tmp_path: Path) -> None:
+def test_lines_of_workers_are_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.autoscaler.v2.utils.is_autoscaler_v2", lambda: False)  # it would ask a cluster
+    monkeypatch.setattr("ray._private.worker.autoscaler_log_fyi_printed", True)
     log, said, taken, printed = LibraryLog(tmp_path / "logs" / "job.log"), [], [], []
     dispatcher.add_handler("ray_print_logs", printed.append)
     try:
@@ -25,7 +28,9 @@ def test_lines_of_workers_are_sorted(tmp_path: Path) -> None:
                 "",
             ]
             dispatcher.emit({"pid": 7, "actor_name": "RayTrainWorker", "lines": lines})
-            dispatcher.emit({"pid": "autoscaler", "lines": ["Adding 1 node(s) of type gpu."]})
+            dispatcher.emit(
+                {"pid": "autoscaler", "lines": [":event_summary:Adding 1 node(s) of type gpu.", "Resources"]}
+            )
         assert printed == [], "Ray prints them no more"
         dispatcher.emit({"lines": ["after"]})
         assert printed == [{"lines": ["after"]}], "afterwards it does"
@@ -40,7 +45,7 @@ def test_lines_of_workers_are_sorted(tmp_path: Path) -> None:
 
 def test_no_line_makes_no_file(tmp_path: Path) -> None:
     log = LibraryLog(tmp_path / "job.log")
-    with worker_lines_to(log, print, print), driver_lines_to(log):
+    with worker_lines_to(log, print, print):
         pass
     assert not log.path.exists() and not log.written
 
@@ -52,19 +57,36 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
     assert not log.written
 
 
+@pytest.fixture
+def job_log(tmp_path: Path) -> Iterator[LibraryLog]:
+    """The log of a job in `tmp_path`; the loggers are as before afterwards."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    JobLog.begin(str(tmp_path), "train")
+    assert JobLog.log is not None
+    yield JobLog.log
+    JobLog.log = None
+    for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+
+
 @pytest.mark.parametrize("name", ["ray.train", "mlflow.store", "alembic.runtime.migration"])
 def test_what_libraries_say_in_the_driver_is_in_the_file(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    name: str, job_log: LibraryLog, capsys: pytest.CaptureFixture
 ) -> None:
-    log, logger = LibraryLog(tmp_path / "job.log"), logging.getLogger(name)
-    root = logging.getLogger(name.partition(".")[0])
-    before = root.handlers[:], root.propagate
-    with driver_lines_to(log):
-        try:
-            raise RuntimeError("why")
-        except RuntimeError:
-            logger.exception("token authentication")
-    assert (root.handlers, root.propagate) == before
+    JobLog.silence_libraries()
+    assert JobLog.hint() == ""
+    try:
+        raise RuntimeError("why")
+    except RuntimeError:
+        logging.getLogger(name).exception("token authentication")
     assert capsys.readouterr().err == ""
-    text = log.path.read_text()
+    text = job_log.path.read_text()
     assert f"ERROR {name}: token authentication" in text and "RuntimeError: why" in text
+    assert JobLog.hint() == f"what Ray and MLflow said is in {job_log.path}"
+
+
+def test_a_program_that_imports_miseg_keeps_its_loggers() -> None:
+    before = logging.getLogger("ray").handlers[:]
+    JobLog.silence_libraries()
+    assert logging.getLogger("ray").handlers == before and JobLog.hint() == ""
