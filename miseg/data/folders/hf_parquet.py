@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from miseg.data.checks import BadFileError
+from miseg.data.parquet import check_types
 
 _IMAGES = ("image", "images", "img", "pixel_values")
 _MASKS = ("mask", "masks", "annotation", "annotations", "label", "labels", "segmentation_mask", "segmentation", "seg")
@@ -110,6 +111,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> tuple[ParquetRow, ...]:
     try:
         with pq.ParquetFile(path) as file:
             image, mask = _columns(path, file.schema_arrow, columns)
+            try:
+                check_types(file.schema_arrow, *filter(None, (image, mask)))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
             rows: list[ParquetRow] = []
             for group in range(file.num_row_groups):
                 names = _names(file, group, image)
@@ -227,6 +232,10 @@ def _items(file: pq.ParquetFile, group: int, column: str | None) -> list[Sequenc
 def _column(path: Path, column: str, group: int, state: tuple[int, int]) -> pa.ChunkedArray:
     # Rows of a group are asked for one after the other, and read together. A file that changed has another `state`.
     with pq.ParquetFile(path) as file:
+        try:
+            check_types(file.schema_arrow, column)  # the process that listed the rows may know fewer types
+        except ValueError as error:
+            raise BadFileError(str(error)) from None
         _check_announced(file, group, column)
         return file.read_row_group(group, columns=[column], use_threads=False).column(column)
 

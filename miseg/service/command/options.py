@@ -20,11 +20,10 @@ from miseg.service.cluster import (
     threads,  # noqa: F401  (before any job's torch)
 )
 from miseg.service.cluster.uris import keys_masked
+from miseg.service.command.library_errors import USAGE_ERROR, Failure, library_failure
 from miseg.service.command.parsing import Rewriting, parse, with_flag
 from miseg.service.terminal.interrupted import InterruptedJobError
 from miseg.service.terminal.library_lines import JobLog
-
-USAGE_ERROR = 2
 
 MAY_BE_EMPTY: Mapping[str, bool] = MappingProxyType({"may_be_empty": True})
 """Metadata of an option that, given without a value, means none, though it has a default."""
@@ -109,6 +108,7 @@ def execute(
     """Parse the command line into `arguments`, call `run` and exit with the status it returns.
 
     What a user can mend (a value out of range, a missing file, a server that is down) ends with status 2 and one line.
+    So does an error of a library, with the status of its kind; $MISEG_TRACEBACK shows its trace instead.
     `rewriting` changes the line before it is parsed.
     """
     try:
@@ -132,11 +132,15 @@ def execute(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, RuntimeError, MissingExtraError) as error:
-        if not _is_ours(error):
+    except Exception as error:
+        if isinstance(error, ValueError | OSError | RuntimeError | MissingExtraError) and _is_ours(error):
+            failure = Failure(with_flag(str(error), sys.argv[1:]), USAGE_ERROR)
+        elif (of_library := library_failure(error)) is None or os.environ.get("MISEG_TRACEBACK"):
             raise
-        print(f"error: {with_flag(str(error), sys.argv[1:])}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+        else:
+            failure = of_library
+        print(f"error: {failure.sentence}", file=sys.stderr)
+        sys.exit(failure.status)
     if status and (hint := JobLog.hint()):
         print(hint, file=sys.stderr)
     sys.exit(status or 0)

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from miseg.data.parquet import check_types
 from miseg.evaluation.paired import ImageCounts
 from miseg.metric_names import MEAN_IOU, of_split
 from miseg.service.reports.alike import keep_alike
@@ -171,7 +173,8 @@ def _images(client: MlflowClient, run: Run, split: str) -> ImageCounts | None:
             return None
         with tempfile.TemporaryDirectory() as folder:
             columns = pq.read_table(client.download_artifacts(run.info.run_id, f"images/{name}", folder))
-    except (MlflowException, OSError) as error:
+            check_types(columns.schema, "id", "counts")
+    except (MlflowException, OSError, ValueError, KeyError, pa.ArrowException) as error:
         print(f"run {run.info.run_id}: images/{name} cannot be read ({str(error).splitlines()[0]})", flush=True)
         return None
     return ImageCounts.of(columns["id"].to_pylist(), columns["counts"].to_pylist())
