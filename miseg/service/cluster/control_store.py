@@ -24,19 +24,35 @@ STORE_PATIENCE = 40.0
 """Seconds that the store may be away; after 60 Ray ends the process, and closing the run takes a moment."""
 
 
+_closers: list[Callable[[str], None]] = []
+"""Of the blocks that this process is in, from the outermost: a study's, and its tuning's."""
+
+
 @contextlib.contextmanager
 def ray_watched(close: Callable[[str], None]) -> Iterator[None]:
     """Say at once when Ray's control store is away, and end this process in order where it stays so.
 
+    A block inside another one has its runs closed first.
+
     Args:
         close: closes the runs that are at work, and is told why.
     """
+    _closers.append(close)
+    try:
+        with contextlib.nullcontext() if len(_closers) > 1 else _watching():
+            yield
+    finally:
+        _closers.remove(close)
+
+
+@contextlib.contextmanager
+def _watching() -> Iterator[None]:
     address = ""
     with contextlib.suppress(Exception):  # through a client server (ray://) nobody knows it: nothing is watched then
         address = ray.get_runtime_context().gcs_address
     raylets = [child for child in psutil.Process().children() if _name(child) == "raylet"]
     done = threading.Event()
-    arguments = (address, raylets, close, done)
+    arguments = (address, raylets, done)
     threading.Thread(target=_watch, args=arguments, name="miseg-control-store", daemon=True).start()
     try:
         yield
@@ -44,9 +60,7 @@ def ray_watched(close: Callable[[str], None]) -> Iterator[None]:
         done.set()
 
 
-def _watch(
-    address: str, raylets: Sequence[psutil.Process], close: Callable[[str], None], done: threading.Event
-) -> None:
+def _watch(address: str, raylets: Sequence[psutil.Process], done: threading.Event) -> None:
     away_since: float | None = None
     while not done.wait(LOOK):
         reason = ""
@@ -62,12 +76,20 @@ def _watch(
             reason = "Ray's own process on this machine (raylet) ended"
         if reason and not done.is_set():
             try:
-                close(reason)
+                _close(reason)
             finally:
                 mend = "the same command goes on, with its --name or --resume"
                 print(f"error: {reason}: {mend}", file=sys.stderr, flush=True)
                 os._exit(1)  # Ray's own end would wait for what is gone
             return
+
+
+def _close(reason: str) -> None:
+    for close in reversed(_closers):
+        try:
+            close(reason)
+        except Exception as error:  # the others are closed all the same
+            print(f"a run stays open: {error}", file=sys.stderr, flush=True)
 
 
 def _answers(address: str) -> bool:

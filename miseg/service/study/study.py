@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 
 from mlflow.entities import Run
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import MEAN_IOU, of_split
 from miseg.recipes.study import Changes, StudyCell, StudyTable
+from miseg.service.cluster.control_store import ray_watched
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.evaluation.scores import FurtherMeasures
@@ -90,15 +92,15 @@ def run(study: Study) -> list[str]:
     }
     failed: dict[str, str] = {}
     try:
-        for table, cell, name in plan.cells:
-            if reason := _tuned(study, table, cell, parents[cell.base.data]):
-                failed[name] = reason
-        for table, cell, name in plan.cells:
-            if reason := _measured(study, table, cell):
-                failed[name] = reason
+        with ray_watched(partial(_interrupt, uri, parents.values())):
+            for table, cell, name in plan.cells:
+                if reason := _tuned(study, table, cell, parents[cell.base.data]):
+                    failed[name] = reason
+            for table, cell, name in plan.cells:
+                if reason := _measured(study, table, cell):
+                    failed[name] = reason
     except KeyboardInterrupt as error:
-        for run_id in parents.values():
-            mlflow_runs.interrupt_run(uri, run_id, "--resume continues")
+        _interrupt(uri, parents.values())
         raise InterruptedJobError(steps_text(error), ("--resume", "--name", plan.study)) from None
     except Exception as error:
         for run_id in parents.values():
@@ -113,6 +115,11 @@ def run(study: Study) -> list[str]:
     for name, reason in failed.items():
         print(f"\n{name} failed: {reason}")
     return list(failed)
+
+
+def _interrupt(uri: str, run_ids: Iterable[str], reason: str = "interrupted") -> None:
+    for run_id in run_ids:
+        mlflow_runs.interrupt_run(uri, run_id, "--resume continues", reason)
 
 
 def runs(study: Study) -> list[tuple[Job, str]]:

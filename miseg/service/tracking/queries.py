@@ -51,7 +51,7 @@ def find_run(uri: str, experiment: str, name: str) -> Run | None:
 
 def runs_named(client: MlflowClient, experiment_id: str, name: str) -> list[Run]:
     """The runs whose `miseg.run` tag is `name`, the earliest first."""
-    runs = client.search_runs([experiment_id], _named(name))
+    runs = client.search_runs([experiment_id], named(name))
     return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
@@ -139,7 +139,7 @@ def instead(uri: str, run_id: str) -> str:
     return ""
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
     """The filter for the run of a name; MLflow takes either quotation mark, but no escapes.
 
     Raises:

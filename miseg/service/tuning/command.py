@@ -159,6 +159,7 @@ def _tuning(name: str, arguments: TuningOptions, request: TuningRequest, job: Jo
         selection=request.selection,
         grid=request.grid,
         when_storage_fails=arguments.when_storage_fails,
+        spread=arguments.spread,
         plan=request.plan,
         options=arguments.given,
     )

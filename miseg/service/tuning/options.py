@@ -42,6 +42,8 @@ class TuningOptions(JobOptions):
     name: str | None = None
     """Name of the tuning; a new one tunes once more what was tuned before. Default: what is tuned, the data or recipe,
     and the time."""
+    spread: bool = False
+    """Put each of a trial's workers on a machine of its own, as far as there are; as `miseg train --spread`."""
     when_storage_fails: WhenStorageFails = "continue"
     """If a checkpoint cannot be written: go on and try again at the next validation, or stop the trial."""
     resume: bool = False
@@ -64,7 +66,7 @@ class TuningOptions(JobOptions):
     def given(self) -> dict[str, Any]:
         """The options that decide which experiments are tuned, as far as they are given, as JSON data."""
         apart = {item.name for item in fields(JobOptions)} | {"name", "resume", "when_storage_fails", "concurrent"}
-        apart |= {"trials", "confirm_seeds", "workers_per_trial"}
+        apart |= {"trials", "confirm_seeds", "workers_per_trial", "spread"}
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in apart}
         return {name: data for name, value in values.items() if (data := _json(value)) not in (None, {})}
 

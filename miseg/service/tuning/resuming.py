@@ -228,7 +228,7 @@ def find(uri: str, name: str) -> Run | None:
     client = MlflowClient(uri)
     with mlflow_runs.reachable(uri):
         experiments = [experiment.experiment_id for experiment in queries.all_pages(client.search_experiments)]
-        wanted = f"tags.`miseg.kind` = 'tuning' and tags.`{queries.RUN_KEY}` = '{name}'"
+        wanted = f"tags.`miseg.kind` = 'tuning' and {queries.named(name)}"
         runs = queries.all_pages(client.search_runs, experiment_ids=experiments, filter_string=wanted)
     return min(runs, key=lambda run: run.info.start_time, default=None)
 

@@ -232,6 +232,7 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
             | dict(tags),
             selection=tuning.selection,
             when_storage_fails=tuning.when_storage_fails,
+            spread=tuning.spread,
         )
 
     def trial(params: dict[str, Any]) -> None:

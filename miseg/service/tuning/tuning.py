@@ -46,6 +46,8 @@ class Tuning:
 
     when_storage_fails: WhenStorageFails = "continue"
     """See `train.Run`."""
+    spread: bool = False
+    """Whether a trial's workers are on machines of their own, as far as there are."""
     parent: str | None = None
     """The MLflow run that the tuning is a part of."""
     plan: str = ""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -111,23 +108,3 @@ def test_a_driver_that_was_superseded_does_not_close_the_run(run, tmp_path, tiny
     with pytest.raises(FencedError):
         train.finish(training, tracking["run_id"], "FAILED", "lost", Writer(folder, early.generation))
     assert MlflowClient(uri).get_run(tracking["run_id"]).info.status == "RUNNING"
-
-
-@pytest.mark.parametrize(("spread", "strategy"), [(False, "PACK"), (True, "SPREAD")])
-def test_workers_are_on_machines_of_their_own_where_that_is_asked_for(tiny, small, monkeypatch, spread, strategy):
-    """Without a Ray: as the trainer is told."""
-    told: dict[str, object] = {}
-
-    def trainer(workers: int) -> Callable[..., SimpleNamespace]:
-        def made(*_: object, **settings: object) -> SimpleNamespace:
-            told.update(settings)
-            return SimpleNamespace(fit=lambda: SimpleNamespace(return_value="finished"))
-
-        return made
-
-    monkeypatch.setattr(train, "_trainer", trainer)
-    monkeypatch.setattr(train, "_fit", lambda run, training: training({}))
-    monkeypatch.setattr(train, "ray_watched", lambda close: contextlib.nullcontext())
-    run = TrainingRun("run", tiny, small.uri, "/storage", "", Resources(4, 0, 2, 1), spread=spread)
-    assert train.fit(run) == "finished"
-    assert told["scaling_config"].placement_strategy == strategy  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from miseg.recipes.experiment import to_dict
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import CONCURRENT, order_text
-from miseg.service.tracking.run_store import RunDetails
+from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.tuning import options, record, repeats, resuming
 from miseg.service.tuning.resuming import Begun
 from miseg.service.tuning.tuning import Tuning
@@ -255,3 +255,11 @@ def test_an_objective_of_before_stays_that_of_its_tuning(tuning, uri, monkeypatc
     again = resuming.find(uri, "street")
     assert again is not None and OBJECTIVE_TAG not in again.data.tags
     assert resuming.read(uri, again) == replace(Begun.of(replace(old, confirm_seeds=2)), objective="")
+
+
+def test_a_tuning_is_found_by_a_name_with_an_apostrophe(uri, tmp_path) -> None:
+    details = RunDetails(tags={"miseg.kind": "tuning"})
+    run_id = mlflow_runs.open_run(RunStore(str(tmp_path), uri), "miseg/data", "the cat's", details)
+    run = resuming.find(uri, "the cat's")
+    assert run is not None and run.info.run_id == run_id
+    assert resuming.find(uri, "the dog's") is None
