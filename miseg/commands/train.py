@@ -90,7 +90,7 @@ class Again(How):
 
 
 @dataclass(frozen=True)
-class Training:
+class EndedTraining:
     """A training that ended, now or before."""
 
     experiment: Experiment
@@ -119,7 +119,7 @@ def check(arguments: Train | Again, command: Sequence[str]) -> None:
         check_sources(arguments.experiment)
 
 
-def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOutput) -> Training:
+def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOutput) -> EndedTraining:
     """Train what options ask for that `check` let pass; nothing is trained where that was done before.
 
     Args:
@@ -151,7 +151,7 @@ def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOu
         output.say(repeats.training_message(earlier_run))
         _register(arguments, job, earlier_run.info.run_id, output)
         output.say(f"look at it with: {job.look(earlier_run.info.run_id)}")
-        return Training(experiment, job, _earlier(experiment, job, earlier_run), plan)
+        return EndedTraining(experiment, job, _earlier(experiment, job, earlier_run), plan)
     if plan is not None and arguments.workers == 1:
         output.say(throughput.expectation(job.tracking_uri, experiment, job.data, job.resources))
     outcome = _fitted(arguments, experiment, job, plan, output)
@@ -159,7 +159,7 @@ def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOu
     if outcome.ended == FINISHED:
         _register(arguments, job, outcome.run_id, output)
     output.recorded(job, outcome.run_id)
-    return Training(experiment, job, outcome, plan)
+    return EndedTraining(experiment, job, outcome, plan)
 
 
 def _described(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import shutil
@@ -12,7 +11,6 @@ import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # The controller looks at its workers every 2 s by default: short epochs run on past a scheduler's stop (shared/ray.md).
@@ -30,7 +28,6 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 from ray import ActorID, PlacementGroupID
-from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from miseg.data.packed.decoded import remove_abandoned
@@ -41,9 +38,6 @@ from miseg.service.cluster import (
 )
 
 LOOPBACK = "127.0.0.1"
-
-ABORTED_WITHIN_S = 30.0
-"""Seconds in which Train's controller ends its workers."""
 
 HEAD = {"node:__internal_head__": 0.001}
 """Resource that the driver of a trial of several workers asks for: the head node, so that workers get every CPU."""
@@ -160,28 +154,6 @@ def _start_here(show_workers: bool) -> None:
     folder = decoded_folder()
     remove_abandoned(folder.parent.parent.glob(f"session_*/{folder.name}"))
     atexit.register(_remove, folder)
-
-
-def stoppable(trainer: type[Any]) -> type[Any]:
-    """A kind of Ray Train's trainer that leaves Ctrl-C to its caller, who calls `abort` then.
-
-    Train's own handler would end the workers amid a step, and stays in the process after the training.
-    """
-
-    class Stoppable(trainer):
-        controller: Any = None
-
-        def _register_sigint_handler(self, controller: Any) -> None:
-            self.controller = controller
-
-        def abort(self) -> None:
-            """End the training's workers and its controller."""
-            if self.controller is not None:
-                # It ends itself, and so gives no answer.
-                with contextlib.suppress(RayError):
-                    ray.get(self.controller.abort.remote(), timeout=ABORTED_WITHIN_S)
-
-    return Stoppable
 
 
 def free_abandoned() -> None:

@@ -20,7 +20,7 @@ AGAIN = "the same command goes on, with its --name or --resume"
 
 @dataclass(frozen=True)
 class Failure:
-    """What a command says and exits with."""
+    """Sentence and exit status of a command that failed."""
 
     sentence: str
     status: int
@@ -152,7 +152,7 @@ _SYSTEM = {
 
 
 def library_failure(error: BaseException) -> Failure | None:
-    """What a command says of a library's error; None of one that may be miseg's own fault, whose trace is needed.
+    """Sentence and status for a library's error; None for one that may be miseg's own fault, whose trace is needed.
 
     Args:
         error: as the command met it; what Ray wrapped around an error of its workers is taken off.

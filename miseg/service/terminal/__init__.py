@@ -1,1 +1,1 @@
-"""What a person sees of a job in the terminal, and where the lines of Ray and MLflow go instead."""
+"""The terminal of a job: where a training is, Ctrl-C, and the log that the lines of Ray and MLflow go to."""

@@ -19,7 +19,7 @@ class InterruptedJobError(KeyboardInterrupt):
         self.kept, self.options = kept, tuple(options)
 
     def text(self, command: Sequence[str]) -> str:
-        """What is kept, and the command that goes on.
+        """Sentence on what is kept, and the command that goes on.
 
         Args:
             command: the command that was interrupted, with its options.

@@ -21,7 +21,7 @@ DATA_MARK = "miseg-progress: "
 
 @dataclass(frozen=True)
 class StepProgress:
-    """Where a training is.
+    """Progress of a training at a step.
 
     Attributes:
         step: optimiser steps that are made.

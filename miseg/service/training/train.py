@@ -14,7 +14,6 @@ import ray.train
 from mlflow import entities
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, validation_metric
@@ -23,7 +22,7 @@ from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.cluster import metrics, ray_cluster
 from miseg.service.cluster.control_store import ray_watched
 from miseg.service.cluster.preemption import Notice, PreemptedError
-from miseg.service.cluster.ray_cluster import stoppable
+from miseg.service.cluster.trainers import trainer_of
 from miseg.service.journal import generations
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import send_pending
@@ -80,7 +79,7 @@ def fit(
                 remark(f"the controller of {run.name} is started again")
 
     def once(config: dict[str, Any]) -> str:
-        trainer = _trainer(run.resources.workers)(
+        trainer = trainer_of(run.resources.workers)(
             enter,
             train_loop_config=config,
             scaling_config=ScalingConfig(
@@ -178,20 +177,6 @@ def _interrupt(run: TrainingRun, config: Mapping[str, Any], reason: str = "inter
 
 def _drive(run: TrainingRun, run_id: str) -> Writer:
     return generations.drive(run.folder, Path(journal_folder(run.storage), f"{run_id}.jsonl"), run.tracking_uri, run_id)
-
-
-def _trainer(workers: int) -> Callable[..., Any]:
-    """A trainer that joins workers in a process group; for a worker alone one without.
-
-    The former takes torch into the driver and the controller of every run: 4 of their 9 and 7 s to start, one after the
-    other (two cores).
-    """
-    if workers == 1:
-        return stoppable(DataParallelTrainer)
-    # It brings torch along, which one worker does without.
-    from ray.train.torch import TorchTrainer
-
-    return stoppable(TorchTrainer)
 
 
 def finished(run: TrainingRun) -> TrainingOutcome | None:

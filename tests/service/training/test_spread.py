@@ -37,8 +37,8 @@ def scaling(monkeypatch) -> list[Any]:
 
         return made
 
-    monkeypatch.setattr(train, "_trainer", trainer)
-    monkeypatch.setattr(train, "_fit", lambda run, training: SimpleNamespace(reused=training({}) != "finished"))
+    monkeypatch.setattr(train, "trainer_of", trainer)
+    monkeypatch.setattr(train, "_fit", lambda run, training, opened: SimpleNamespace(reused=training({}) != "finished"))
     for module in (train, tune):
         monkeypatch.setattr(module, "ray_watched", lambda close: contextlib.nullcontext())
     return configs
