@@ -54,7 +54,7 @@ def run(arguments: Report) -> int:
 
 
 def written(arguments: Report) -> tuple[Content, list[Path]]:
-    """What a report says, and the files that it was written to, the page first.
+    """The content of a report, and the files that it was written to, the page first.
 
     Raises:
         ValueError: options that do not go together, or no such study or tuning.

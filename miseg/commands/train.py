@@ -24,9 +24,9 @@ from miseg.recipes.planning.given import named_settings
 from miseg.recipes.planning.plan import PLAN, TrainingPlan
 from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
+from miseg.service.command.names import check_known
 from miseg.service.command.networks import NetworkOptions, check_named_once
 from miseg.service.command.options import JobOptions, check_data, execute
-from miseg.service.command.parsing import nearest
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -89,7 +89,7 @@ class Again(How):
 
 
 @dataclass(frozen=True)
-class Training:
+class EndedTraining:
     """A training that ended, now or before."""
 
     experiment: Experiment
@@ -118,7 +118,7 @@ def check(arguments: Train | Again, command: Sequence[str]) -> None:
         check_sources(arguments.experiment)
 
 
-def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOutput) -> Training:
+def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOutput) -> EndedTraining:
     """Train what options ask for that `check` let pass; nothing is trained where that was done before.
 
     Args:
@@ -149,7 +149,7 @@ def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOu
         output.say(repeats.training_message(earlier_run))
         _register(arguments, job, earlier_run.info.run_id, output)
         output.say(f"look at it with: {job.look(earlier_run.info.run_id)}")
-        return Training(experiment, job, _earlier(experiment, job, earlier_run), plan)
+        return EndedTraining(experiment, job, _earlier(experiment, job, earlier_run), plan)
     if plan is not None and arguments.workers == 1:
         output.say(throughput.expectation(job.tracking_uri, experiment, job.data, job.resources))
     outcome = _fitted(arguments, experiment, job, plan, output)
@@ -157,7 +157,7 @@ def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOu
     if outcome.ended == FINISHED:
         _register(arguments, job, outcome.run_id, output)
     output.recorded(job, outcome.run_id)
-    return Training(experiment, job, outcome, plan)
+    return EndedTraining(experiment, job, outcome, plan)
 
 
 def _described(
@@ -269,14 +269,12 @@ def command_line(arguments: list[str]) -> list[str]:
     first = arguments[0] if arguments else ""
     if first.startswith("--from-run"):
         return ["again", *arguments]
-    names = [*CONTENDERS, *RECIPES, "again"]
-    if first in names or first in ("-h", "--help"):
+    if first in ("again", "-h", "--help"):
         return arguments
     if not first or first.startswith("-"):
         raise ValueError("name a recipe or a method behind miseg train, such as embedded-rmi, or rmi --data NAME")
-    close = nearest(first, names)
-    meant = f"did you mean {' or '.join(close)}?" if close else "miseg train --help lists them"
-    raise ValueError(f"{first}: there is no such recipe or method; {meant}")
+    check_known(first)
+    return arguments
 
 
 def recipe_type() -> type:

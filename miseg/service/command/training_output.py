@@ -1,4 +1,4 @@
-"""What a training says to the person who started it: all that `miseg train` prints is here."""
+"""Output of a training for the person who started it: all that `miseg train` prints is here."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TrainingOutput:
         return [Say(experiment.steps)] if self.shown else []
 
     def ended(self, outcome: TrainingOutcome) -> None:
-        """How a training ended, with its scores."""
+        """Say why a training ended, and its scores."""
         if not math.isnan(outcome.best_mean_iou):
             scores = f"mean IoU {outcome.mean_iou:.4f} (best {outcome.best_mean_iou:.4f})"
         else:
@@ -56,5 +56,5 @@ class TrainingOutput:
         self.say(f"{outcome.ended} at step {outcome.step}: {scores}")
 
     def recorded(self, job: Job, run_id: str) -> None:
-        """Where a training's run is."""
+        """Say where a training's run is."""
         self.say(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
