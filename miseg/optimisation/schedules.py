@@ -24,6 +24,15 @@ def learning_rate_factor(step: int, steps: int, settings: Optimiser) -> float:
     return warmup * _left(step / steps, settings)
 
 
+def peak_learning_rate(steps: int, settings: Optimiser, made: int | None = None) -> float:
+    """The highest learning rate of the first `made` steps (default: all) of a training of `steps`; 0 of none."""
+    made = steps if made is None else min(made, steps)
+    # It rises up to the warm-up's end and falls from there. With a short training the decay weighs before that.
+    around = {0, settings.warmup_steps - 1, settings.warmup_steps, made - 1}
+    candidates = {step for step in around | set(range(0, made, max(1, made // 200))) if 0 <= step < made}
+    return settings.learning_rate * max((learning_rate_factor(step, steps, settings) for step in candidates), default=0)
+
+
 def _left(done: float, settings: Optimiser) -> float:
     if settings.schedule == "cosine":
         return (1 + math.cos(math.pi * done)) / 2

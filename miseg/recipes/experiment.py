@@ -26,14 +26,10 @@ from miseg.networks.configs import Network
 from miseg.optimisation.configs import Optimiser
 from miseg.settings import ADDED_LATER, as_before, check_choices, fits, hints_of
 
-__all__ = ["LABELLED_PIXELS", "VALIDATIONS", "Experiment", "Optimiser", "from_dict", "to_dict", "with_steps"]
+__all__ = ["LABELLED_PIXELS", "Experiment", "Optimiser", "from_dict", "to_dict"]
 
 LABELLED_PIXELS = 50
 """Labelled pixels of each class that a few-label method is given where no label budget says otherwise."""
-
-
-VALIDATIONS = 5
-"""Validations of a training whose steps are asked for: ASHA can then compare trials of any length."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +178,6 @@ class Experiment:
             del counts["pairs"]
         text = json.dumps(counts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def with_steps(experiment: Experiment, steps: int) -> Experiment:
-    """The experiment of so many steps, with `VALIDATIONS` validations."""
-    return dataclasses.replace(experiment, steps=steps, validate_every=max(1, steps // VALIDATIONS))
 
 
 def to_dict(value: Any, *, later_defaults: bool = True) -> Any:

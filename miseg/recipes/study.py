@@ -16,7 +16,8 @@ from miseg.networks.choice import parsed, with_network
 from miseg.networks.configs import UNet
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, STEMS, Contender, Supervision
-from miseg.recipes.experiment import Experiment, with_steps
+from miseg.recipes.experiment import Experiment
+from miseg.recipes.lengths import with_steps
 from miseg.recipes.planning.given import with_settings
 from miseg.recipes.planning.plan import PlannedSetting, TrainingPlan
 from miseg.recipes.planning.rules import fitted

@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.optimisation.schedules import learning_rate_factor
+from miseg.optimisation.schedules import peak_learning_rate
 from miseg.recipes.experiment import Experiment
 
 NEVER_REACHED = 0.5
 """Share of the learning rate below which the highest one of a training is told."""
 
 
-def highest_learning_rate(experiment: Experiment) -> float:
-    """The highest learning rate that a training gets to, by its warm-up and its decay."""
-    steps, optimiser = experiment.steps, experiment.optimiser
-    # It rises up to the warm-up's end and falls from there, or is that of the last step.
-    around = {0, optimiser.warmup_steps - 1, optimiser.warmup_steps, steps - 1}
-    # With a short training the decay begins to weigh before the warm-up is over.
-    candidates = {step for step in around | set(range(0, steps, max(1, steps // 200))) if 0 <= step < steps}
-    return optimiser.learning_rate * max(learning_rate_factor(step, steps, optimiser) for step in candidates)
-
-
 def without_effect(experiment: Experiment, dataset: PackedDataset) -> Iterator[str]:
     """A sentence for each setting that does not do what it says, with the mend."""
     optimiser, steps = experiment.optimiser, experiment.steps
-    highest, short = highest_learning_rate(experiment), max(1, steps // 20)
+    highest, short = peak_learning_rate(steps, optimiser), max(1, steps // 20)
     if optimiser.warmup_steps and highest < NEVER_REACHED * optimiser.learning_rate:
         yield (
             f"the learning rate gets to {highest:.2g} and not to its {optimiser.learning_rate:g}: the warm-up takes "

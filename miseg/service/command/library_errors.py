@@ -10,6 +10,8 @@ import os
 import re
 from dataclasses import dataclass
 
+from miseg.service.terminal.messages import own_text
+
 USAGE_ERROR, FAILED = 2, 1
 
 LONGEST = 300
@@ -159,7 +161,7 @@ def library_failure(error: BaseException) -> Failure | None:
     """
     root, trace = _unwrapped(error)
     if root is not error and (type(root).__module__.startswith("miseg.") or _is_ours(root, trace)):
-        return Failure(" ".join(str(root).split()), FAILED)
+        return Failure(own_text(root), FAILED)
     classes = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(root).__mro__}
     text = str(root)
     for kind in _KINDS:

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from miseg.recipes.contenders import CONTENDERS, Supervision
-from miseg.recipes.experiment import Experiment, from_dict, to_dict, with_steps
+from miseg.recipes.experiment import Experiment, from_dict, to_dict
+from miseg.recipes.lengths import with_steps
 from miseg.recipes.planning.plan import TrainingPlan, settings_from
 from miseg.recipes.study import Changes, Selection, StudyCell, StudyTable
 from miseg.service.tracking.study_plan import PlanFile, PlannedCell, PlannedTable

@@ -19,6 +19,10 @@ DATA_MARK = "miseg-progress: "
 """Start of a line that holds a message as JSON."""
 
 
+_TRIES = "Failed to apply UDF transform after"
+"""Beginning of what Ray Data writes behind the text of an error of ours."""
+
+
 @dataclass(frozen=True)
 class StepProgress:
     """Progress of a training at a step.
@@ -89,3 +93,9 @@ def received(line: str) -> Message | None:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return message if math.isfinite(message.step) else None
+
+
+def own_text(error: BaseException) -> str:
+    """Text of an error in one line, without what Ray Data adds on how often it tried."""
+    text = str(getattr(error, "cause", None) or error)
+    return " ".join(text.partition(_TRIES)[0].split())

@@ -17,6 +17,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, validation_metric
+from miseg.optimisation.schedules import peak_learning_rate
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.cluster import metrics, ray_cluster
@@ -259,7 +260,9 @@ def finish(run: TrainingRun, run_id: str, status: str, ended: str, writer: Write
     journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage, run.labels, writer)
     if "last" in by_role:
         # How far it got, as a column that runs are sorted by.
-        journal.metrics(by_role["last"].step, {"step": by_role["last"].step})
+        step = by_role["last"].step
+        peak = peak_learning_rate(run.experiment.steps, run.experiment.optimiser, step)
+        journal.metrics(step, {"step": step, "peak_learning_rate": peak})
     for role, saved in by_role.items():
         journal.model(role, run.folder, saved.step)
     journal.end(status, ended)

@@ -25,6 +25,11 @@ Watched = Callable[[Iterator[Batch]], Iterator[Batch]]
 """Hands batches on, with an eye on whether there is time for them."""
 
 
+def validation_due(loop: Loop) -> bool:
+    """Whether a validation belongs to the step that `loop` has just made."""
+    return loop.step > 0 and (loop.step % loop.experiment.validate_every == 0 or loop.step == loop.experiment.steps)
+
+
 def validate(
     loop: Loop, dataset: PackedDataset, recorder: Recorder | None, selection: Selection, watched: Watched
 ) -> dict[str, Any]:

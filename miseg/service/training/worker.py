@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.checkpoints.storage_failures import StorageError
 from miseg.service.cluster.metrics import Waited
 from miseg.service.cluster.preemption import Notice, PreemptedError
-from miseg.service.terminal.messages import ValidationProgress, say, send
+from miseg.service.terminal.messages import ValidationProgress, own_text, say, send
 from miseg.service.terminal.stopping import BY_USER, StopRequest
 from miseg.service.training import decoded_cache
 from miseg.service.training import streams as ingest
@@ -34,7 +35,7 @@ from miseg.service.training.loop import Loop
 from miseg.service.training.recorder import Recorder
 from miseg.service.training.records import NonFiniteLossError, StepRecord
 from miseg.service.training.run import FINISHED, PLACEMENT_GROUP, Selection
-from miseg.service.training.validation import validate
+from miseg.service.training.validation import validate, validation_due
 
 LOG_EVERY = 10
 """Steps between two reads of the losses from the device."""
@@ -137,6 +138,12 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
     except FencedError as error:
         say(str(error))
         raise
+    except ValueError as error:
+        if loop.world > 1:
+            raise  # the other ranks wait in the sum of a step that this one cannot make
+        # Such as an image that cannot be read: a worker that started again would meet the same.
+        traceback.print_exc()
+        return own_text(error)
     except StorageError as error:
         # Workers that started again would meet the same storage, and train the same steps again.
         return str(error)
@@ -242,11 +249,6 @@ class _Training:
         if self.recorder is not None and self.checkpoint_step != self.loop.step:
             self.checkpoint_step = self.loop.step
             self.recorder.preempted(self.loop, self._reason)
-
-
-def validation_due(loop: Loop) -> bool:
-    """Whether a validation belongs to the step that `loop` has just made."""
-    return loop.step > 0 and (loop.step % loop.experiment.validate_every == 0 or loop.step == loop.experiment.steps)
 
 
 def train_on(

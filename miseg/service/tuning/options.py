@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from miseg.recipes.experiment import Experiment, with_steps
+from miseg.recipes.experiment import Experiment
+from miseg.recipes.lengths import with_steps
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command.options import JobOptions
 

@@ -11,10 +11,10 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import pack
 from miseg.data.sources.registry import Embedded
 from miseg.optimisation.configs import Optimiser
-from miseg.optimisation.schedules import learning_rate_factor
+from miseg.optimisation.schedules import learning_rate_factor, peak_learning_rate
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.effects import highest_learning_rate, without_effect
+from miseg.service.command.effects import without_effect
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,9 @@ def test_a_learning_rate_that_is_never_reached_is_told(
 ) -> None:
     experiment = replace(whole, steps=steps, optimiser=Optimiser("adam", 1e-3, warmup_steps=50, power=0.9))
     (line,) = without_effect(experiment, dataset)
-    assert highest_learning_rate(experiment) == pytest.approx(highest, rel=0.05)
-    assert line.startswith(f"the learning rate gets to {highest_learning_rate(experiment):.2g} and not to its 0.001")
+    peak = peak_learning_rate(experiment.steps, experiment.optimiser)
+    assert peak == pytest.approx(highest, rel=0.05)
+    assert line.startswith(f"the learning rate gets to {peak:.2g} and not to its 0.001")
     assert f"takes 50 of {steps} steps" in line
     # The mend that is named is one.
     shorter = replace(experiment.optimiser, warmup_steps=max(1, steps // 20))
@@ -58,7 +59,7 @@ def test_the_highest_rate_is_that_of_all_steps(
     optimiser = Optimiser("adam", 2e-3, warmup_steps=warmup, schedule=schedule, decay_from=decay_from)  # type: ignore[arg-type]
     experiment = replace(whole, steps=steps, optimiser=optimiser)
     rates = [2e-3 * learning_rate_factor(step, steps, optimiser) for step in range(steps)]
-    assert highest_learning_rate(experiment) == pytest.approx(max(rates), rel=0.02)
+    assert peak_learning_rate(experiment.steps, experiment.optimiser) == pytest.approx(max(rates), rel=0.02)
 
 
 def test_a_batch_larger_than_the_images_is_told(whole: Experiment, dataset: PackedDataset) -> None:
