@@ -53,5 +53,5 @@ def locked(path: Path, patience: float = math.inf) -> Iterator[None]:
 
 
 def _unlinked(name: str, flags: int) -> int:
-    """Open a file as `open` does; a link, which would make a file elsewhere, and a pipe, which would wait, are errors."""
+    """Open a file as `open` does, but no link, which would make a file elsewhere, and no pipe, which would wait."""
     return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
