@@ -31,6 +31,7 @@ MODULES = {
 
 PARTS: dict[str, tuple[str, ...]] = {
     "miseg": (),
+    "miseg/api": ("service",),
     "miseg/commands": ("label",),
     "miseg/information": ("information",),
     "miseg/losses/shapes/boundary.py": ("networks",),
@@ -190,6 +191,10 @@ print(step.total.isfinite().all().item())
         ("import miseg.service.training.train", "service"),
         ("import miseg.service.tuning.tune", "service"),
         ("import miseg.service.labelling.serve", "label"),
+        ("import miseg; miseg.train('embedded-rmi')", "service"),
+        ("import miseg; miseg.tune('embedded-rmi')", "service"),
+        ("import miseg; miseg.study('embedded')", "service"),
+        ("import miseg; miseg.load('checkpoint')", "service"),
     ],
 )
 def test_what_is_missing_is_one_sentence(code: str, extra: str) -> None:

@@ -25,9 +25,9 @@ from miseg.recipes.planning.given import named_settings
 from miseg.recipes.planning.plan import PLAN, TrainingPlan
 from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
+from miseg.service.command.names import check_known
 from miseg.service.command.networks import NetworkOptions, check_named_once
 from miseg.service.command.options import JobOptions, check_data, execute
-from miseg.service.command.parsing import nearest
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -269,14 +269,12 @@ def command_line(arguments: list[str]) -> list[str]:
     first = arguments[0] if arguments else ""
     if first.startswith("--from-run"):
         return ["again", *arguments]
-    names = [*CONTENDERS, *RECIPES, "again"]
-    if first in names or first in ("-h", "--help"):
+    if first in ("again", "-h", "--help"):
         return arguments
     if not first or first.startswith("-"):
         raise ValueError("name a recipe or a method behind miseg train, such as embedded-rmi, or rmi --data NAME")
-    close = nearest(first, names)
-    meant = f"did you mean {' or '.join(close)}?" if close else "miseg train --help lists them"
-    raise ValueError(f"{first}: there is no such recipe or method; {meant}")
+    check_known(first)
+    return arguments
 
 
 def recipe_type() -> type:

@@ -133,14 +133,61 @@ class _Opened:
             missing = values == nodata
             # Such as -9999: in one channel alone it is no measurement either.
             valid &= ~(missing.any(0) if nodata != 0 and values.dtype.kind in "if" else missing.all(0))
-        if self.stored.dtype != "uint8":
-            valid &= np.isfinite(values).all(0)
-            if self.stored.nodata is not None:
-                valid &= (values != self.stored.nodata).any(0)
-            values = np.where(valid, values, np.zeros((), values.dtype)).astype(self.stored.dtype)
-            if self.stored.fill:
-                values[:, ~valid] = np.asarray(self.stored.fill)[:, None].astype(values.dtype)
-        return np.ascontiguousarray(values.transpose(1, 2, 0)), valid
+        return _as_stored(values, valid, self.stored)
+
+
+class ArrayPicture:
+    """An image in memory, understood as `open_picture` understands a file of its pixels.
+
+    Args:
+        pixels: [H, W, C], or [H, W] of one channel; of 8 bits one channel is grey where `channels` is 3.
+        channels: that the model takes.
+        stored: type of the images that it was trained on.
+
+    Raises:
+        ValueError: no pixels, another type, or another number of channels.
+    """
+
+    def __init__(self, pixels: np.ndarray, channels: int, stored: StoredPixels = EIGHT_BITS) -> None:
+        layers_HWC = pixels[..., None] if pixels.ndim == 2 else pixels
+        if layers_HWC.ndim != 3 or not layers_HWC.size:
+            raise ValueError(f"image of shape {pixels.shape}: give [H, W, {channels}]")
+        if pixels.dtype.name not in _TYPES[stored.dtype]:
+            mend = {
+                "uint8": "give 0..255 as uint8, as an 8-bit file has them",
+                "uint16": "give the stored values as uint16",
+                "float32": "give the values of the training images as float32",
+            }
+            raise ValueError(
+                f"image of {pixels.dtype}: the model was trained on {stored.dtype}; {mend[stored.dtype]}, neither "
+                "scaled nor standardised"
+            )
+        if layers_HWC.shape[2] == 1 and channels == 3 and stored.dtype == "uint8":
+            layers_HWC = np.repeat(layers_HWC, 3, 2)
+        if layers_HWC.shape[2] != channels:
+            hint = "; a fourth channel of transparency is none of them" if layers_HWC.shape[2] == channels + 1 else ""
+            raise ValueError(
+                f"image of shape {pixels.shape}: the model takes {channels} channels, [H, W, {channels}]{hint}"
+            )
+        self.grid, self.pixels_HWC, self.stored = Grid(*layers_HWC.shape[:2]), layers_HWC, stored
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels and mask of a window, as a `Picture`'s."""
+        row, column, height, width = window
+        part_CHW = self.pixels_HWC[row : row + height, column : column + width].transpose(2, 0, 1)
+        return _as_stored(part_CHW, np.ones((height, width), bool), self.stored)
+
+
+def _as_stored(values_CHW: np.ndarray, valid: np.ndarray, stored: StoredPixels) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [h, w, C] of the model's type, filled where there is no data, and where there is, bool [h, w]."""
+    if stored.dtype != "uint8":
+        valid = valid & np.isfinite(values_CHW).all(0)
+        if stored.nodata is not None:
+            valid &= (values_CHW != stored.nodata).any(0)
+        values_CHW = np.where(valid, values_CHW, np.zeros((), values_CHW.dtype)).astype(stored.dtype)
+        if stored.fill:
+            values_CHW[:, ~valid] = np.asarray(stored.fill)[:, None].astype(values_CHW.dtype)
+    return np.ascontiguousarray(values_CHW.transpose(1, 2, 0)), valid
 
 
 def _check(path: Path, source: DatasetReader, channels: int, stored: StoredPixels) -> None:

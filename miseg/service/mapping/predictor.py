@@ -156,14 +156,18 @@ class MapPredictor:
             yield OpenedImage(grid, (grid.height, grid.width), tile)
             return
         with open_picture(path, self.channels, self.stored) as picture:
-            grid = picture.grid
-            size = target_size(grid.height, grid.width, self.resize)
-            resized: Picture = picture if size == (grid.height, grid.width) else Resized(picture, size)
+            yield self.seen(picture)
 
-            def read(window: Window) -> tuple[Tensor, Tensor]:
-                pixels, valid = resized.read(window)
-                # torch computes little with uint16.
-                pixels = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
-                return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")), torch.from_numpy(valid)
+    def seen(self, picture: Picture) -> OpenedImage:
+        """A picture of a method that learns from images, at the size at which evaluation sees it."""
+        grid = picture.grid
+        size = target_size(grid.height, grid.width, self.resize)
+        resized: Picture = picture if size == (grid.height, grid.width) else Resized(picture, size)
 
-            yield OpenedImage(grid, size, read)
+        def read(window: Window) -> tuple[Tensor, Tensor]:
+            pixels, valid = resized.read(window)
+            # torch computes little with uint16.
+            pixels = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+            return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C")), torch.from_numpy(valid)
+
+        return OpenedImage(grid, size, read)

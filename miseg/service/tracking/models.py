@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +134,17 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
     Raises:
         TrackingError: no such run, or it holds no such model.
     """
+    problem = f"run {run_id} at {uri} holds no model {role}"
+    return _downloaded(uri, f"runs:/{run_id}/{role}", folder, problem, lambda: queries.instead(uri, run_id))
+
+
+def _downloaded(uri: str, model: str, folder: str | Path, problem: str, hint: Callable[[], str] = lambda: "") -> Path:
     try:
         # The function's own argument tracking_uri does not reach the model's files.
         with pointed_at(uri):
-            path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder))
+            path = mlflow.artifacts.download_artifacts(model, dst_path=str(folder))
     except (mlflow.MlflowException, OSError) as error:
-        reason = (
-            f"run {run_id} at {uri} holds no model {role}{queries.instead(uri, run_id)}: {str(error).splitlines()[0]}"
-        )
-        raise TrackingError(reason) from error
+        raise TrackingError(f"{problem}{hint()}: {str(error).splitlines()[0]}") from error
     return Path(path) / "artifacts" / "checkpoint"
 
 
@@ -154,21 +156,33 @@ def run_of(model: str) -> str | None:
 
 
 def folder_of(model: str, role: str, storage: str, offline: bool, beside: Path) -> Path:
-    """The checkpoint folder that a user names: a run by runs:/ID or ID, which is copied under `beside`, or a folder.
+    """The checkpoint folder that a user names; what is in MLflow is copied under `beside`.
+
+    Args:
+        model: a run, by runs:/ID or its ID, or by runs:/ID/best and runs:/ID/last in place of `role`; a registered
+            model, by models:/NAME@best or models:/NAME/VERSION; or a folder.
+        role: "best" or "last", of a run's two models.
+        storage, offline: where MLflow is, as `mlflow_runs.tracking_uri` takes them.
+        beside: a folder.
 
     Raises:
         ValueError: neither a folder nor a run's ID.
-        TrackingError: MLflow does not answer, no such run, or it holds no such model.
+        TrackingError: MLflow does not answer, no such run or registered model, or the run holds no such model.
     """
     run_id = run_of(model)
-    if run_id is None:
+    if run_id is None and not model.startswith("models:/"):
         folder = Path(model).expanduser()
         if not folder.is_dir():
-            raise ValueError(f"--model {model}: no folder, nor the ID of an MLflow run: correct it")
+            raise ValueError(f"model = {model}: no folder, nor the ID of an MLflow run: correct it")
         return folder
     uri = mlflow_runs.tracking_uri(storage, offline)
     mlflow_runs.check(uri, storage)
-    return download(uri, run_id, role, beside)
+    if run_id is None:
+        return _downloaded(uri, model, beside, f"{model} is no registered model at {uri}")
+    _, _, own_role = model.removeprefix("runs:/").partition("/")
+    if own_role and (own_role not in ("best", "last") or not model.startswith("runs:/")):
+        raise ValueError(f"model = {model}: behind a run's ID goes best or last, or nothing")
+    return download(uri, run_id, own_role or role, beside)
 
 
 def of_run(uri: str, run_id: str) -> list[LoggedModel]:

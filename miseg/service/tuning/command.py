@@ -53,7 +53,7 @@ class TuningRequest:
 
 
 @dataclass(frozen=True)
-class TuningJob:
+class EndedTuning:
     """A tuning that ended, now or before."""
 
     tuning: Tuning
@@ -78,7 +78,7 @@ def search(arguments: TuningOptions, request: TuningRequest) -> int:
     return 1 if ended.report.failures else 0
 
 
-def tuned(arguments: TuningOptions, request: TuningRequest) -> TuningJob:
+def tuned(arguments: TuningOptions, request: TuningRequest) -> EndedTuning:
     """Tune what is asked for, and confirm the winner beside the published setting and its rivals.
 
     Nothing is done where the same was tuned before under another name, and no name asks for it once more.
@@ -106,7 +106,7 @@ def tuned(arguments: TuningOptions, request: TuningRequest) -> TuningJob:
     tuning = _tuning(name, arguments, request, job)
     first = arguments.name is None and not arguments.resume
     if first and (earlier_run := repeats.tuned(job.tracking_uri, tuning)) is not None:
-        return TuningJob(tuning, job, None, earlier_run)
+        return EndedTuning(tuning, job, None, earlier_run)
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
     before = resuming.find(job.tracking_uri, name)
@@ -119,7 +119,7 @@ def tuned(arguments: TuningOptions, request: TuningRequest) -> TuningJob:
             "time",
             flush=True,
         )
-        return TuningJob(tuning, job, tune.run(tuning))
+        return EndedTuning(tuning, job, tune.run(tuning))
 
 
 def _check_before(name: str, arguments: TuningOptions, request: TuningRequest, known: Collection[str]) -> None:

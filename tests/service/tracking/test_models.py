@@ -21,7 +21,7 @@ def test_a_run_is_named_by_its_id_alone_or_as_mlflow_writes_it(tmp_path: Path, m
 
 @pytest.mark.parametrize("model", [f"run:{RUN}", "nowhere/checkpoint", RUN[:8]])
 def test_what_is_neither_folder_nor_run_is_told_by_its_name(model: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"--model {model}: no folder, nor the ID of an MLflow run"):
+    with pytest.raises(ValueError, match=f"model = {model}: no folder, nor the ID of an MLflow run"):
         models.folder_of(model, "best", str(tmp_path), True, tmp_path)
 
 
