@@ -139,6 +139,9 @@ INTERNALS = {
     ),
 }
 
+LOGGERS_OF_ITSELF = ("ray.widgets.util", "ray._private.authentication.authentication_token_setup")
+"""Loggers of Ray whose lines tell a user nothing of a job. Where a newer Ray has others, their lines are seen again."""
+
 
 def __getattr__(name: str) -> Any:
     if name not in INTERNALS:
