@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +83,8 @@ def folder_beside(path: Path, *, several: bool = False) -> Iterator[Path]:
 def owned_folder_beside(path: Path) -> Iterator[Path]:
     """A new hidden folder beside `path`; those that killed processes left there go, with a warning.
 
-    Each has a lock beside it for as long as its process lives, so that those of other machines are told apart too.
+    Each has a lock beside it for as long as its process lives, so that those of other machines are told apart too. One
+    without a lock is named.
 
     Raises:
         OSError: it cannot be made.
@@ -95,6 +97,13 @@ def owned_folder_beside(path: Path) -> Iterator[Path]:
                 logger.warning("%s, which a process that was killed had left, is removed", folder)
                 shutil.rmtree(folder)
             left.unlink()
+    for left in sorted(path.parent.glob(f".{glob.escape(path.name)}.[wp]*ing-*")):
+        # An earlier version made it, or it is on a file system without locks: nobody can tell whose it is.
+        with contextlib.suppress(OSError):  # of a living process, that removes it now
+            if left.is_dir() and not left.with_name(f"{left.name}{_LOCK}").exists():
+                hours = (time.time() - max(file.lstat().st_mtime for file in (left, *left.iterdir()))) / 3600
+                said = "%s has no lock, and was last written to %.1f hours ago: if no process is at it, rm -r '%s'"
+                logger.warning(said, left, hours, left)
     with contextlib.ExitStack() as stack:
         folder = path.with_name(f".{path.name}.writing{_suffix()}")
         lock = folder.with_name(f"{folder.name}{_LOCK}")
@@ -155,6 +164,31 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise LinkError(errno.EINVAL, "is no regular file", str(path))
         yield file
+
+
+def open_plain(path: Path, mode: str, buffering: int = -1) -> BinaryIO:
+    """A file opened in a binary `mode` as `open` does, if it is one and no link.
+
+    For files in a folder that others may write to: a link there leads to whatever its maker wants read or written.
+
+    Raises:
+        LinkError: a link, or no regular file.
+        OSError: it cannot be opened.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        try:
+            descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a pipe without reader, a folder
+                raise LinkError(error.errno, "is a link or no file: remove it", name) from None
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise LinkError(errno.EINVAL, "is a link or no file: remove it", name)
+        return descriptor
+
+    return open(path, mode, buffering, opener=opener)  # type: ignore[return-value]
 
 
 def open_own_folder(path: Path) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def locked(path: Path, patience: float = math.inf) -> Iterator[None]:
         OSError: the file cannot be made.
     """
     until = time.monotonic() + patience
-    with path.open("ab") as file:
+    with open(path, "ab", opener=_unlinked) as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,3 +50,8 @@ def locked(path: Path, patience: float = math.inf) -> Iterator[None]:
             time.sleep(0.05)
         # Closing the file frees it, and so does the system where this process is killed.
         yield
+
+
+def _unlinked(name: str, flags: int) -> int:
+    """As `open` has it; but a link, which would make a file elsewhere, and a pipe, which would wait, are errors."""
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)

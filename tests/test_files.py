@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from pyarrow import fs
 
 from miseg.data.storage import write_whole
-from miseg.files import folder_beside, replace_folder, replacing
+from miseg.files import LinkError, folder_beside, open_plain, owned_folder_beside, replace_folder, replacing
 from miseg.locks import LockRefusedError, locked
 
 
@@ -185,3 +186,39 @@ def test_a_durable_folder_and_file_are_on_the_disk_before_their_names(tmp_path, 
     (tmp_path / "new" / "a").write_text("a")
     replace_folder(tmp_path / "new", tmp_path / "folder", durable=True)
     assert done == [str(tmp_path / "new" / "a"), str(tmp_path / "new"), str(tmp_path)]
+
+
+def test_what_a_killed_process_of_an_earlier_version_left_is_named_and_stays(tmp_path: Path, caplog) -> None:
+    """It has no lock, and so may be another machine's that is at work."""
+    names = [".out.packing-x1b2", ".out.writing-0123456789ab"]
+    for name in (*names, ".other.packing-x1b2", ".out.earlier-x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "shard").write_text("x")
+        for path in (tmp_path / name / "shard", tmp_path / name):
+            os.utime(path, (1, time.time() - 7200))
+    with owned_folder_beside(tmp_path / "out") as own, owned_folder_beside(tmp_path / "out"):
+        assert own.is_dir()
+    said = [record.getMessage() for record in caplog.records]
+    commands = [f"{tmp_path / name} has no lock, and was last written to 2.0 hours ago" for name in names] * 2
+    assert len(said) == 4 and all(any(command in line for line in said) for command in commands), said
+    assert all(f"rm -r '{tmp_path}/.out." in line for line in said)
+    assert all((tmp_path / name / "shard").exists() for name in names)
+
+
+@pytest.mark.parametrize("mode", ["rb", "ab", "r+b"])
+def test_a_plain_file_is_opened_and_nothing_else(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "folder")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder", "pipe"):
+        with pytest.raises(LinkError, match="is a link or no file"):
+            open_plain(tmp_path / name, mode)
+    with open_plain(tmp_path / "elsewhere" / "new", "ab") as file:  # a storage's own folder may be a link
+        file.write(b"x")
+    with open_plain(tmp_path / "file", mode) as file:
+        assert file.writable() == (mode != "rb")
+    with pytest.raises(FileNotFoundError):
+        open_plain(tmp_path / "none", "rb")
+    assert (tmp_path / "file").read_text() == "x" and (tmp_path / "folder" / "new").read_text() == "x"

@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from miseg.files import replacing, sync
+from miseg.files import open_plain, replacing, sync
 from miseg.locks import locked
 from miseg.service.journal.entries import Entry, parsed
 from miseg.service.tracking.connection import TrackingError
@@ -49,7 +48,7 @@ def read(path: Path, offset: int, limit: int | None = None, end: int | None = No
     entries: list[Entry] = []
     if not path.exists():
         return entries, offset
-    with path.open("rb") as file:
+    with open_plain(path, "rb") as file:
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n") or (limit is not None and len(entries) == limit):
@@ -70,8 +69,9 @@ def _parsed(line: bytes) -> Entry:
 
 def append(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     """Add entries to the end of a journal, or of what was refused."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(f"{json.dumps(entry, allow_nan=True)}\n" for entry in entries)
+    text = "".join(f"{json.dumps(entry, allow_nan=True)}\n" for entry in entries)
+    with open_plain(path, "ab") as file:
+        file.write(text.encode())
 
 
 def sent_offset(path: Path) -> int:
@@ -81,7 +81,8 @@ def sent_offset(path: Path) -> int:
     """
     sent = path.with_suffix(".sent")
     try:
-        text = sent.read_bytes()
+        with open_plain(sent, "rb") as file:
+            text = file.read(32)
     except FileNotFoundError:
         return 0
     size = path.stat().st_size if path.exists() else 0
@@ -124,10 +125,11 @@ def backlog(path: Path) -> Backlog:
 def cut_torn_line(path: Path) -> None:
     """Drop a last line that a kill cut short, so that the next entry does not join it."""
     if path.exists():
-        whole = path.read_bytes()
-        length = whole.rfind(b"\n") + 1
-        if length < len(whole):
-            os.truncate(path, length)
+        with open_plain(path, "r+b") as file:
+            whole = file.read()
+            length = whole.rfind(b"\n") + 1
+            if length < len(whole):
+                file.truncate(length)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 import requests
 
+from miseg.files import open_plain
 from miseg.locks import LockRefusedError
 from miseg.service.checkpoints.fencing import FencedError, Writer
 from miseg.service.cluster import metrics
@@ -81,7 +82,7 @@ class Journal:
         self.writer, self._superseded, self._looked = writer, "", 0.0
         cut_torn_line(self.path)
         # Unbuffered: of what a full disk does not take, nobody else knows how much it took.
-        self._file = self.path.open("ab", buffering=0)
+        self._file = open_plain(self.path, "ab", buffering=0)
         self._waiting: deque[bytes] = deque()  # lines that the disk does not take
         self._begun = 0  # bytes that it took of the first of them
         self._lock = threading.Lock()

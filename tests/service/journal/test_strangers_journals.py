@@ -12,7 +12,9 @@ from mlflow import MlflowClient
 from pyarrow import fs
 
 from miseg.data.storage import fetch_files
+from miseg.files import LinkError
 from miseg.service.journal import copies
+from miseg.service.journal.journal import Journal
 from miseg.service.journal.sender import REFUSED_TAG, Sender, sync
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunStore
@@ -143,3 +145,44 @@ def test_an_objects_key_leads_nowhere(tmp_path: Path) -> None:
     del keys.keys["bucket/run/.."]
     fetch_files(fs.PyFileSystem(keys), "bucket/run", target)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "target"]
+
+
+def leads_elsewhere(path: Path, target: Path, kind: str) -> None:
+    """Put a link to `target`, or a pipe that nobody writes to, at `path`."""
+    path.unlink(missing_ok=True)
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to(target)
+
+
+@pytest.mark.timeout(60)  # a pipe would be waited for
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".refused", ".lock", ".sent"])
+def test_a_journal_s_own_files_lead_nowhere(journal: Path, uri: str, tmp_path: Path, suffix: str, kind: str) -> None:
+    """What is read through a link would be set aside in the storage, and what is set aside written through one."""
+    secret = tmp_path / "home" / "id_rsa"
+    secret.write_text("secret\n")
+    write(journal, ARTIFACT | {"file": ".."}, METRIC)  # the first is refused, and set aside
+    leads_elsewhere(journal.with_suffix(suffix), secret, kind)
+    for again in (False, True):
+        sync(journal.parent, uri, again)
+    assert secret.read_text() == "secret\n"
+    others = [path for path in journal.parent.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not any(b"secret" in path.read_bytes() for path in others)
+
+
+def test_no_lock_is_made_elsewhere(journal: Path, uri: str, tmp_path: Path, caplog) -> None:
+    write(journal, METRIC)
+    journal.with_suffix(".lock").symlink_to(tmp_path / "home" / "made")
+    sync(journal.parent, uri)
+    assert not (tmp_path / "home" / "made").exists()
+    assert "did not take" in caplog.text and journal.exists()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_run_s_journal_is_not_written_through_a_link(journal: Path, uri: str, tmp_path: Path, kind: str) -> None:
+    secret = tmp_path / "home" / "id_rsa"
+    secret.write_text("a line\nand a torn one")
+    leads_elsewhere(journal, secret, kind)
+    with pytest.raises(LinkError, match="is a link or no file: remove it"):
+        Journal(journal.parent, uri, journal.stem)
+    assert secret.read_text() == "a line\nand a torn one"
