@@ -34,6 +34,7 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_CONFIG_HOME", os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config"))
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("MISEG_STORAGE", str(tmp_path_factory.mktemp("storage")))
+        patch.setenv("MISEG_STATE_KEY", "the-key-of-the-tests-" + "0" * 32)
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
             patch.delenv(name, raising=False)
         yield

@@ -85,12 +85,18 @@ def test_a_finished_tuning_is_recognised(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_a_finished_tuning_that_is_resumed_trains_nothing(tmp_path: Path) -> None:
-    """Tune's state names classes where they were then; the trainings are found again by what they trained."""
+    """Tune's state names classes where they were then; the trainings are found again by what they trained.
+
+    It has no signature, and so is not run unless somebody says so.
+    """
     uri = restored(tmp_path)
     with tarfile.open(FIXTURES / "finished_tuning" / "tunings.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     trained = {run.info.run_id for run in mlflow.MlflowClient(uri).search_runs(["1"])}
-    done = tune_rmi(tmp_path, "--name", "before", "--resume")
+    refused = tune_rmi(tmp_path, "--name", "before", "--resume")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
+    assert "state-000000022.zip has no signature" in refused.stderr and "--trust-state" in refused.stderr
+    done = tune_rmi(tmp_path, "--name", "before", "--resume", "--trust-state")
     assert done.returncode == 0, done.stdout + done.stderr
     for phase in ("search", "b44ed1c8-confirm"):
         told = f"before-{phase} holds the state of another version of miseg (No module named 'miseg.service."

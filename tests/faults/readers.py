@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import logging
+import os
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -319,6 +320,21 @@ def _read_claim(folder: Path) -> None:
     assert found[0][1].gone in (True, False, None)
 
 
+def _state(folder: Path) -> None:
+    from miseg.service import signing
+
+    os.environ[signing.KEY] = "the-key-of-the-fuzzers-" + "0" * 32
+    (folder / "state.zip").write_bytes(signing.signed(b"content" * 40, "state 1"))
+
+
+def _read_state(folder: Path) -> None:
+    from miseg.service import signing
+
+    os.environ[signing.KEY] = "the-key-of-the-fuzzers-" + "0" * 32
+    if signing.verified((folder / "state.zip").read_bytes(), "state 1") != b"content" * 40:
+        raise AssertionError("what nobody signed has passed")
+
+
 READERS = {
     "PNG image": Reader(_picture("PNG"), _image, ("picture",)),
     "JPEG image": Reader(_picture("JPEG"), _image, ("picture",)),
@@ -333,6 +349,7 @@ READERS = {
     "Parquet shard": Reader(_packed, _read_packed, ("train-00000.parquet",)),
     "journal": Reader(_journal, _read_journal, ("journals/run.jsonl", *(f"line-{number}" for number in range(5)))),
     "sent offset": Reader(_journal, _read_journal, ("journals/run.sent",)),
+    "signed state": Reader(_state, _read_state, ("state.zip",)),
     "experiment": Reader(_experiment, _read_experiment, EXPERIMENTS),
     "drawn labels": Reader(_drawings, _read_drawings, (FILE,)),
     "study plan": Reader(_plan, _read_plan, ("plan.json",)),

@@ -22,6 +22,8 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
 os.environ.setdefault("RAY_num_workers_soft_limit", str(8 * (os.cpu_count() or 1)))
 # Else Tune takes Ctrl-C for a search that has ended, and its trials for whole.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# Tune's files of each trial (result.json, progress.csv, TensorBoard's): MLflow has what is in them.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Tune's own banner says nothing that miseg's progress does not.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

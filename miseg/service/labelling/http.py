@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from miseg.data.labels.files import MOST_BYTES
 from miseg.data.labels.store import StaleError
+from miseg.file_names import shown
 from miseg.json_values import parse
 from miseg.service.labelling.entrance import BodyLimit
 from miseg.service.labelling.maps import SupersededError
@@ -101,7 +103,7 @@ def application(session: Session, page: Path, hosts: list[str], token: str = "")
             _text(request, "compare"),
             labels,
             client=_text(request, "client"),
-            ticket=int(_text(request, "ticket")),
+            ticket=_ticket(request),
             whole=_text(request, "whole") == "true",
         )
         details = {
@@ -219,9 +221,17 @@ def _text(request: Request, name: str) -> str:
     return request.query_params.get(name, "")
 
 
+def _ticket(request: Request) -> int:
+    """The number of a client's request for a map, by which a later one supersedes it."""
+    text = _text(request, "ticket")
+    if not re.fullmatch("[0-9]{1,15}", text):
+        raise ValueError(f"ticket = {shown(text)}: a number is expected; reload the page")
+    return int(text)
+
+
 def _number(body: dict[str, Any], name: str) -> int:
-    if not isinstance(body.get(name), int):
-        raise ValueError(f"{name} = {body.get(name)!r}: a number is expected; reload the page")
+    if type(body.get(name)) is not int:
+        raise ValueError(f"{name} = {shown(body.get(name))}: a number is expected; reload the page")
     return body[name]
 
 

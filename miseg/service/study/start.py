@@ -75,6 +75,9 @@ class Options(JobOptions):
     resume: bool = False
     """Continue the study called --name (default: the last one), with what is added to it; nothing that is done is done
     again."""
+    trust_state: bool = False
+    """With --resume: run the state of tunings that your key did not sign (docs/security.md). Whoever can write to the
+    storage may have put code into it."""
     plan: bool = False
     """Print trials, steps, hours and price that are expected, and start no trial."""
     throughput: Literal["recorded", "measured"] = "recorded"
@@ -157,7 +160,7 @@ def start(options: Options) -> Study:
 
     devices = Devices(resources.use_gpu, resources.concurrency, options.price_per_hour)
     _check_thin(options.cldice, jobs)
-    return Study(timed(known, planned, measure), jobs, devices, options.cldice)
+    return Study(timed(known, planned, measure), jobs, devices, options.cldice, options.trust_state)
 
 
 def _check_thin(thin: tuple[str, ...], jobs: Mapping[str, Job]) -> None:

@@ -36,6 +36,8 @@ class Study:
     devices: Devices
     thin: tuple[str, ...] = ()
     """Thin classes whose clDice is measured on the data sets that have them, beside those of before."""
+    trust_state: bool = False
+    """See `Tuning`."""
 
     @property
     def job(self) -> Job:
@@ -70,6 +72,7 @@ class Study:
             confirm_seeds=table.confirm_seeds,
             seed=table.seed,
             selection=table.selection if contender.supervision == "none" else "labels",
+            trust_state=self.trust_state,
             parent=parent,
             tags={"miseg.study": self.plan.study, "miseg.cell": name},
         )

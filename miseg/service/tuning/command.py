@@ -123,18 +123,21 @@ def tuned(arguments: TuningOptions, request: TuningRequest) -> EndedTuning:
 
 
 def _check_before(name: str, arguments: TuningOptions, request: TuningRequest, known: Collection[str]) -> None:
-    """Raise ValueError where a tuning cannot go on with these options; no Ray is started for it."""
+    """Raise ValueError where a tuning cannot go on with these options, or from its state; no Ray is started for it."""
     # Not at the top: --help must not wait for them.
     from miseg.service.cluster.ray_cluster import Resources
     from miseg.service.command.start import Job, packed
     from miseg.service.tracking import mlflow_runs
-    from miseg.service.tuning import resuming
+    from miseg.service.tuning import resuming, state
 
     uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
     # What the cluster offers is of no consequence to what is compared.
     share = Resources(1.0, 0.0, arguments.value("workers_per_trial"), arguments.concurrent or 1)
     job = Job(arguments.root, uri, share, str(packed(request.base.data, arguments.root)), "")
-    resuming.extended(_tuning(name, arguments, request, job), resuming.find(uri, name), known)
+    tuning = _tuning(name, arguments, request, job)
+    resuming.extended(tuning, resuming.find(uri, name), known)
+    if not arguments.trust_state:
+        state.check(tuning.folder, name)
 
 
 def _tuning(name: str, arguments: TuningOptions, request: TuningRequest, job: Job) -> Tuning:
@@ -160,6 +163,7 @@ def _tuning(name: str, arguments: TuningOptions, request: TuningRequest, job: Jo
         grid=request.grid,
         when_storage_fails=arguments.when_storage_fails,
         spread=arguments.spread,
+        trust_state=arguments.trust_state,
         plan=request.plan,
         options=arguments.given,
     )

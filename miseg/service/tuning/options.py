@@ -51,6 +51,9 @@ class TuningOptions(JobOptions):
     """Continue the tuning called --name (default: the last one on this data) without running a finished trial again.
     Options that are left out are as it was begun with; more trials, seeds or baselines extend it, and any other option
     that differs is refused."""
+    trust_state: bool = False
+    """With --resume: run a tuning's state that your key did not sign (docs/security.md). Whoever can write to the
+    storage may have put code into it."""
 
     def check(self) -> None:
         """Raise ValueError where a count is below 1."""
@@ -67,7 +70,7 @@ class TuningOptions(JobOptions):
     def given(self) -> dict[str, Any]:
         """The options that decide which experiments are tuned, as far as they are given, as JSON data."""
         apart = {item.name for item in fields(JobOptions)} | {"name", "resume", "when_storage_fails", "concurrent"}
-        apart |= {"trials", "confirm_seeds", "workers_per_trial", "spread"}
+        apart |= {"trials", "confirm_seeds", "workers_per_trial", "spread", "trust_state"}
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in apart}
         return {name: data for name, value in values.items() if (data := _json(value)) not in (None, {})}
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -249,10 +250,8 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
     # A trial of one worker is that worker: it needs no driver and controller beside it.
     alone = tuning.resources.workers == 1
     trainable = tune.with_resources(trial, tuning.resources.per_worker if alone else HEAD)
-    path = f"{tuning.folder}/{name}"
-    run_config = tune.RunConfig(
+    settings = tune.RunConfig(
         name=name,
-        storage_path=tuning.folder,
         failure_config=tune.FailureConfig(max_failures=TRIAL_FAILURES),
         callbacks=[
             TuningProgress(phase.trials, tuning.base.steps),
@@ -265,13 +264,16 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
         ],
         verbose=0,
     )
-    limits = (phase.trials, tuning.resources.concurrency) if phase.config.search_alg is not None else ()
-    tuner = _restored(path, trainable, *limits)
-    if tuner is None:
-        tuner = tune.Tuner(trainable, param_space=phase.param_space, tune_config=phase.config, run_config=run_config)
-    with ray_watched(partial(_interrupt, tuning, parent)), keeping_steps():
-        results = tuner.fit()
-    state.keep_end(path, ray_cluster.session_folder())
+    limits = state.Limits(phase.trials, tuning.resources.concurrency) if phase.config.search_alg is not None else None
+    with state.own_folder(f"{tuning.folder}/{name}") as own:
+        settings.storage_path = str(own)
+        tuner = _restored(tuning, own / name, trainable, limits)
+        if tuner is None:
+            tuner = tune.Tuner(trainable, param_space=phase.param_space, tune_config=phase.config, run_config=settings)
+            state.keep_begin(own / name)
+        with ray_watched(partial(_interrupt, tuning, parent)), keeping_steps():
+            results = tuner.fit()
+        state.keep_end(own / name, ray_cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.
     trials = ray_internals.trials_of(results)
     # As they were made: a restored list is in the order of the last reports, and of equal trials the first wins.
@@ -280,21 +282,19 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _restored(path: str, trainable: Any, trials: int | None = None, concurrent: int | None = None) -> tune.Tuner | None:
-    """Tuner begun in `path`, a folder or URI; None, with a line where there is something, where it cannot go on.
-
-    A search goes on to `trials`, `concurrent` at a time.
+def _restored(tuning: Tuning, tunes: Path, trainable: Any, limits: state.Limits | None) -> tune.Tuner | None:
+    """Tuner that goes on in Tune's folder `tunes`; None, with a line where there is something, where it cannot.
 
     Raises:
-        ValueError: another user may have written it.
+        ValueError: its state is not signed with this user's key.
     """
-    state.check_owner(path)
+    path, session = f"{tuning.folder}/{tunes.name}", ray_cluster.session_folder()
     reason = "holds no state of its trials"
-    if state.put_back(path, ray_cluster.session_folder(), trials, concurrent):
+    if state.put_back(path, tunes, session, limits, trusted=tuning.trust_state):
         try:
-            return tune.Tuner.restore(path, trainable, resume_unfinished=True, resume_errored=True)
+            return tune.Tuner.restore(str(tunes), trainable, resume_unfinished=True, resume_errored=True)
         except (ImportError, AttributeError) as error:  # its pickles name classes where they were then
             reason = f"holds the state of another version of miseg ({error})"
-    if tune.Tuner.can_restore(path):
+    if state.is_there(path):
         print(f"{path} {reason}: the trials are asked for anew, and what is trained is found again", flush=True)
     return None

@@ -48,6 +48,8 @@ class Tuning:
     """See `train.Run`."""
     spread: bool = False
     """Whether a trial's workers are on machines of their own, as far as there are."""
+    trust_state: bool = False
+    """Whether Tune's state is run though it is not signed with this user's key: see `signing`."""
     parent: str | None = None
     """The MLflow run that the tuning is a part of."""
     plan: str = ""

@@ -452,6 +452,30 @@ def test_bad_requests_are_told_and_change_nothing(client, session):
     assert session.store.revision == 0
 
 
+@pytest.mark.parametrize("ticket", [None, "", "x", "-1", "1.5", "\u0663", "1_0", "9" * 5000])
+def test_a_map_request_wants_a_ticket(client, session, ticket):
+    """Without one no later request could supersede it; Python's own texts say nothing to who labels."""
+    some(session)
+    asked = {"scene": DATES[1], "compare": "local", "client": "x"} | ({} if ticket is None else {"ticket": ticket})
+    answer = client.get("/api/map", params=asked)
+    assert answer.status_code == 422, answer.text
+    said = answer.json()["error"]
+    assert said.startswith("ticket = ") and said.endswith(": a number is expected; reload the page") and len(said) < 200
+    assert client.get("/api/map", params=asked | {"ticket": "1"}).status_code == 200
+
+
+@pytest.mark.parametrize("wrong", [{"scene": "none"}, {"scene": ""}, {"compare": "x"}, {"compare": "../x"}])
+def test_a_map_of_what_is_not_there_is_told(client, session, wrong):
+    some(session)
+    asked = {"scene": DATES[1], "compare": "local", "client": "x", "ticket": "1"} | wrong
+    answer = client.get("/api/map", params=asked)
+    assert answer.status_code == 422 and answer.json()["error"], answer.text
+    revisions = (True, 1.5, None, [1])
+    for revision in revisions:
+        undone = client.post("/api/undo", json={"revision": revision})
+        assert undone.status_code == 422 and "a number is expected" in undone.json()["error"]
+
+
 def test_no_name_leads_out_of_the_pages_folder(client, page):
     for path in ("/../secret", "/%2e%2e/secret", "/..%2fsecret", "//etc/passwd", "/%2fetc/passwd", "/./../secret"):
         answer = client.get(path)
