@@ -56,19 +56,21 @@ def write(content: Content, folder: Path, now: datetime.datetime | None = None) 
     }
     (folder / FIGURES).mkdir(exist_ok=True)
     drawn = {folder / name: svg for at in range(len(content.sections)) for name, _, svg in drawings(content, at)}
-    for outdated in set((folder / FIGURES).glob("*.svg")) - set(drawn):
-        outdated.unlink()
     for path, svg in drawn.items():
         _put(path, svg)
     for name, records in tables.items():
         if records:
             with replacing(folder / name) as new:
                 write_table(new, records[0], (record.values() for record in records))
-        else:
-            (folder / name).unlink(missing_ok=True)  # of an earlier report
-    # Last: a report that is killed leaves the page of before, or one whose tables are there.
+    # A report that is killed leaves the page of before, or one whose tables are there.
     _put(folder / MARKDOWN, markdown(content, written))
     _put(folder / PAGE, html(content, written))
+    # Last what is an earlier report's alone: the page of before shows it.
+    for name, records in tables.items():
+        if not records:
+            (folder / name).unlink(missing_ok=True)
+    for outdated in set((folder / FIGURES).glob("*.svg")) - set(drawn):
+        outdated.unlink()
     return [folder / PAGE, folder / MARKDOWN, *(folder / name for name, records in tables.items() if records)]
 
 

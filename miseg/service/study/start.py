@@ -214,6 +214,11 @@ def _known(options: Options) -> StudyPlan:
     if options.resume:
         if plan is None:
             raise ValueError(f"no study {options.name or ''} at {uri}: leave --resume out to start one")
+        if not plan.tables and options.data is None:
+            raise ValueError(
+                f"study {plan.study} ended before its plan was kept: say again what it compares, --data and --methods "
+                "too, beside --resume"
+            )
         return replace(plan, created=plan.created or created)
     if plan is not None and not options.plan:
         raise ValueError(f"a study called {plan.study} exists: continue it, or add to it, with --resume")
