@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import threading
 import time
@@ -74,14 +73,12 @@ class Recorder:
         self._shown_at = -SHOWN_EVERY_S
 
     def check(self) -> None:
-        """Go on if no other process has taken up the run.
+        """Go on if no other process has taken up the run; no request to storage behind a network is waited for.
 
         Raises:
             FencedError: one has.
         """
-        if self.store.writer is not None:
-            with contextlib.suppress(OSError):  # storage that fails says so when a checkpoint is written
-                self.store.writer.check(patience=0)
+        self.journal.check()
 
     def step(self, record: StepRecord) -> None:
         """Keep a step's losses, or say that it was left out: to the user and as the tag `miseg.skipped`."""
