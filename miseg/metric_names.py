@@ -30,11 +30,16 @@ images' ids over the whole split, in other clips where these are known. Before, 
 A change of what an objective is has a new day here: scores of two days do not compare."""
 OBJECTIVE_TAG = "miseg.objective_since"
 """Tag of a run, a tuning and a registered version whose scores are objectives: `OBJECTIVE_SINCE`; none: of before."""
+LOSS = "loss"
+"""Training loss of a method that learns from labels, in evaluation mode on all images of the split."""
 CLUSTER_ENTROPY = "cluster_entropy"
 UNUSED_CLUSTERS = "unused_clusters"
 INFERENCE_SECONDS = "inference_seconds"
 SECONDS_PER_IMAGE = "seconds_per_image"
 """Of the dense CRF."""
+
+PANELS, CONFUSION = "panels", "confusion"
+"""Pictures of a split, `<split>/panels`: images, truth and prediction; the confusion matrix."""
 
 TRAIN_MATCH = "train_match"
 """Prefix of the scores of clusters whose match with the classes was made on the training split."""
@@ -43,6 +48,7 @@ TRAIN_MATCH_PIXEL_ACCURACY = f"{TRAIN_MATCH}/{PIXEL_ACCURACY}"
 
 VALIDATION_MEAN_IOU = f"val/{MEAN_IOU}"
 VALIDATION_OBJECTIVE = f"val/{OBJECTIVE}"
+VALIDATION_LOSS = f"val/{LOSS}"
 
 OVERLAP_SCORES = (MEAN_IOU, MICRO_IOU, PIXEL_ACCURACY)
 """Scores of a confusion matrix, 0..1, higher is better."""

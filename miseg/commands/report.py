@@ -46,8 +46,11 @@ def run(arguments: Report) -> int:
         for row in content.rows:
             if not row.baseline:
                 print(f"- {row.verdict}")
-        for part in content.missing:
-            print(f"missing: {part}")
+        # Not at the top: --help must not wait for it.
+        from miseg.service.reports.words import grouped
+
+        for reason, parts in grouped(content.missing):
+            print(f"missing, {reason}: {', '.join(parts)}")
     for path in paths:
         print(path)
     return 1 if content.missing else 0

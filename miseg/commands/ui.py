@@ -16,6 +16,7 @@ from pathlib import Path
 from miseg.service.cloud import programs
 from miseg.service.cloud.programs import LOOPBACK
 from miseg.service.command.options import JobOptions, execute
+from miseg.service.tracking.description import TRAINING_PAGES
 
 
 @dataclass
@@ -38,7 +39,8 @@ def run(arguments: Ui) -> int:
     programs.check_free("--port", arguments.port)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
     command += ["--host", LOOPBACK, "--port", str(arguments.port)]
-    print(f"MLflow over {store}: http://{LOOPBACK}:{arguments.port}; Ctrl-C ends it", flush=True)
+    address = f"http://{LOOPBACK}:{arguments.port}/#/experiments?{TRAINING_PAGES}"
+    print(f"MLflow over {store}: {address}; Ctrl-C ends it", flush=True)
     programs.interrupted_by_sigterm()
     # Its background jobs serve MLflow's own language model features: four processes that nothing here needs.
     process = programs.start(command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ)

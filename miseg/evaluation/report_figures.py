@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ DASHES = ("-", "--", "-.", ":")
 WIDTH = 7.6
 """Inches: the width of a page's text."""
 
-_INK, _FAINT = "#222222", "#9a9a9a"
+_INK, _FAINT, _GRID = "#222222", "#9a9a9a", "#e6e6e6"
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.edgecolor": _FAINT,
@@ -94,9 +95,24 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., str]:
             text = io.StringIO()
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
             draw(*args, **settings).savefig(text, format="svg", metadata=nothing)
-        return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+        svg = text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+        return svg.replace("<defs>", f"<style>{_dark()}</style>\n <defs>", 1)
 
     return drawn
+
+
+_AT_NIGHT = {_INK: "#ececf0", _GRID: "#33343a", "#ffffff": "#17181c", "#000000": "#ececf0", "#0072b2": "#3d9fdd"}
+"""Colours of a dark page, by those of a bright one."""
+
+
+def _dark() -> str:
+    """Style of an SVG where the reader's pages are dark; Matplotlib's own styles stand in its elements."""
+    rules = [
+        f'[style*="{kind}: {colour}"]{{{kind}:{dark} !important}}'
+        for colour, dark in _AT_NIGHT.items()
+        for kind in ("fill", "stroke")
+    ]
+    return f"@media (prefers-color-scheme: dark){{{''.join(rules)}}}"
 
 
 @styled
@@ -105,7 +121,10 @@ def differences(rows: Sequence[Interval], baseline: str) -> Figure:
 
     An interval that is far wider than the others ends in an arrow at the edge.
     """
-    figure = Figure(figsize=(WIDTH, 0.36 * len(rows) + 0.9), layout="constrained")
+    names = [wrapped(row.name) for row in rows]
+    # A line of a name takes 0.15 inches.
+    height = sum(max(0.36, 0.15 * len(name.splitlines()) + 0.1) for name in names)
+    figure = Figure(figsize=(WIDTH, height + 0.9), layout="constrained")
     axes = figure.add_subplot()
     low, high = _window(rows)
     axes.set_xlim(low, high)
@@ -120,12 +139,12 @@ def differences(rows: Sequence[Interval], baseline: str) -> Figure:
                     axes.plot(edge, line, arrow, color=colour, markersize=8, clip_on=False)
         face = colour if row.told_apart else "white"
         axes.plot(row.estimate, line, "o", color=colour, markerfacecolor=face, markersize=7, markeredgewidth=1.6)
-    axes.set_yticks(range(len(rows)), [short(row.name) for row in rows])
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axes.grid(axis="x", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel(f"mean IoU less that of {short(baseline)}, points")
+    axes.set_xlabel(wrapped(f"mean IoU less that of {baseline}, points", 90))
     return figure
 
 
@@ -155,14 +174,14 @@ def learning_curves(curves: Sequence[Curve], score: str) -> Figure:
             markersize=4,
             linewidth=1.6,
             color=colour,
-            label=short(curve.name),
+            label=wrapped(curve.name),
         )
         if any(len(values) > 1 for values in curve.values):
             low, high = ([pick(values) for values in curve.values] for pick in (min, max))
             axes.fill_between(curve.steps, low, high, color=colour, alpha=0.13, linewidth=0)
     axes.set(xlabel="optimiser step", ylabel=f"{score} on validation, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
@@ -177,7 +196,7 @@ def knobs(parameters: Sequence[Knob], trials: Sequence[Tried], score: str) -> Fi
     for axes, knob in zip(grid.flat, parameters, strict=False):
         _slice(axes, knob, trials)
         importance = "" if knob.importance is None else f"\nimportance {knob.importance:.2f}"
-        axes.set_title(short(knob.name, 22) + importance, fontsize=8.5)
+        axes.set_title(wrapped(knob.name, 22) + importance, fontsize=8.5)
     for axes in grid.flat[len(parameters) :]:
         axes.set_visible(False)
     figure.supylabel(score, fontsize=9)
@@ -212,7 +231,7 @@ def _slice(axes: Axes, knob: Knob, trials: Sequence[Tried]) -> None:
             zorder=3 if trial.published else 2,
         )
     axes.tick_params(labelsize=7.5)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
 
 
@@ -224,7 +243,8 @@ def classes(names: Sequence[str], rows: Sequence[Classes]) -> Figure:
     """
     columns = min(4, len(rows))
     lines = math.ceil(len(rows) / columns)
-    figure = Figure(figsize=(WIDTH, lines * (0.2 * len(names) + 0.55) + 0.35), layout="constrained")
+    title = max(len(wrapped(row.name, 24).splitlines()) for row in rows)
+    figure = Figure(figsize=(WIDTH, lines * (0.2 * len(names) + 0.42 + 0.14 * title) + 0.35), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     positions = range(len(names))
     for index, (axes, row) in enumerate(zip(grid.flat, rows, strict=False)):
@@ -233,17 +253,22 @@ def classes(names: Sequence[str], rows: Sequence[Classes]) -> Figure:
         axes.hlines(positions, row.low, row.high, color=_INK, linewidth=0.9)
         if index:
             axes.plot(rows[0].mean, positions, "|", color=COLOURS[1], markersize=8, markeredgewidth=1.8)
-        axes.set_title(short(row.name, 24), fontsize=8.5)
+        axes.set_title(wrapped(row.name, 24), fontsize=8.5)
         axes.tick_params(labelsize=7.5, length=0)
-        axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+        axes.grid(axis="x", color=_GRID, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.set_xlim(0, 100)
-    grid[0, 0].set_yticks(positions, [short(name, 20) for name in names])
+    grid[0, 0].set_yticks(positions, list(names))
     grid[0, 0].invert_yaxis()
     for axes in grid.flat[len(rows) :]:
         axes.set_visible(False)
     figure.supxlabel("IoU, %", fontsize=9)
     return figure
+
+
+def wrapped(name: str, longest: int = LONGEST_NAME) -> str:
+    """The whole name in lines that fit beside an axis."""
+    return "\n".join(textwrap.wrap(name, longest)) or name
 
 
 def short(name: str, longest: int = LONGEST_NAME) -> str:

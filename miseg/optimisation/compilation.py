@@ -19,16 +19,16 @@ def compile_networks(method: nn.Module, device: torch.device) -> str:
     torch.compiler.reset()
     reason = _no_compiler(device)
     if not reason:
-        for network in _networks(method):
+        for network in networks_of(method):
             network.compile()
     return reason
 
 
-def _networks(module: nn.Module) -> Iterator[nn.Module]:
+def networks_of(module: nn.Module) -> Iterator[nn.Module]:
     """The modules right below, through the lists that hold several."""
     for child in module.children():
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from _networks(child)
+            yield from networks_of(child)
         else:
             yield child
 

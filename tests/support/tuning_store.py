@@ -23,6 +23,8 @@ from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.journal.journal import journal_folder
 from miseg.service.tracking import mlflow_runs, queries
+from miseg.service.tracking.description import CONFIRMED, PHASE
+from miseg.service.tracking.pages import datasets
 from miseg.service.tracking.run_store import RunDetails
 from miseg.service.training import streams as ingest
 from miseg.service.training import train, worker
@@ -68,13 +70,13 @@ def write(uri: str, dataset: PackedDataset, tiny: Experiment, folder: Path) -> W
         config = dict(point) | {name: values[number] for name, values in RATES.items()}
         experiment = tuning.space(FixedTrial(config), base)
         steps = STEPS if number < 2 else VALIDATE_EVERY
-        row = _train(tuning, parent, tables.describe(config), experiment, {}, dataset, steps)
+        row = _train(tuning, parent, tables.describe(config), experiment, {PHASE: "search"}, dataset, steps)
         rows.append(row | {f"params/{key}": value for key, value in config.items()})
     confirmed = []
     for name, experiment in rivals.items():
-        tags = {"miseg.row": name, "miseg.confirmed": "yes"}
+        tags = {"miseg.row": name, CONFIRMED: "yes", PHASE: "confirmation"}
         seeded = replace(experiment, seed=1)
-        row = _train(tuning, parent, f"{name} seed 1", seeded, tags, dataset, STEPS)
+        row = _train(tuning, parent, f"seed 1 {name}", seeded, tags, dataset, STEPS)
         confirmed.append(row | {"row": name, "seed": 1})
     trials, confirmation = pd.DataFrame(rows), pd.DataFrame(confirmed)
     registered = list(record.register(tuning, confirmation, rivals))
@@ -90,7 +92,8 @@ def _train(
         f"{tuning.name}-{experiment.id}", experiment, dataset.uri, tuning.storage, tuning.tracking_uri,
         tuning.resources, selection="labels",
     )  # fmt: skip
-    details = RunDetails(display, parent, {"miseg.kind": "trial", "miseg.tuning": tuning.name} | dict(tags))
+    details = RunDetails(display, parent, {"miseg.kind": "trial", "miseg.tuning": tuning.name} | dict(tags),
+                         datasets=datasets.of_training(dataset, experiment))  # fmt: skip
     run_id = mlflow_runs.open_experiment_run(run.store, experiment, run.name, dataset.fingerprint, details)
     loop = Loop(replace(experiment, steps=steps), ingest.task_of(dataset), torch.device("cpu"))
     settings = {"folder": journal_folder(run.storage), "tracking_uri": run.tracking_uri, "run_id": run_id}

@@ -27,6 +27,7 @@ from miseg.service.evaluation.image_counts import write_images
 from miseg.service.evaluation.scores import FurtherMeasures, Shapes, scores_of, write_scores
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.tracking import mlflow_runs
+from miseg.service.tracking.pages import datasets
 from miseg.service.tracking.run_store import RunDetails, Workspace
 from miseg.service.training import streams as ingest
 from miseg.service.training.artifacts import PANEL_ROWS, log_evaluation, watch_predictions, write_table
@@ -101,10 +102,11 @@ def evaluate(
     if tags:
         name += "-" + hashlib.sha256(json.dumps(dict(tags), sort_keys=True).encode()).hexdigest()[:8]
     details = RunDetails(
-        f"evaluate {split} {experiment.id} step {manifest['step']}",
+        f"{_measured_row(tags, experiment.seed)}on {split}, step {manifest['step']}",
         model.run_id,
         {"miseg.data": data, "miseg.data_fingerprint": dataset.fingerprint} | dict(tags or {}),
         {"split": split},
+        datasets=datasets.inputs(dataset, data, {split: "test" if split == "test" else "evaluation"}),
     )
     run_id = mlflow_runs.open_model_run(workspace, experiment, name, "evaluation", details)
     files = checkpoint_files.files_of(model.folder)
@@ -138,6 +140,12 @@ def evaluate(
         raise
     mlflow_runs.end_run(tracking_uri, run_id, "FINISHED", "finished")
     return EvaluationReport(run_id, scores, panels, one_class)
+
+
+def _measured_row(tags: Mapping[str, str] | None, seed: int) -> str:
+    """Start of an evaluation's name: the seed and row of a study's, else the seed alone."""
+    row = (tags or {}).get("miseg.row", "")
+    return f"seed {seed} {row} " if row else f"seed {seed} "
 
 
 def check(folder: str | Path, dataset: PackedDataset, split: str) -> dict[str, Any]:

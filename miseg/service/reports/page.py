@@ -18,7 +18,7 @@ from miseg.service.reports.content import Content, address
 from miseg.service.reports.papers import Beside
 from miseg.service.reports.pictures import EXTREMES, data_uri
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable
-from miseg.service.reports.words import NAMES, data_and_labels, give_or_take
+from miseg.service.reports.words import NAMES, data_and_labels, decimal, give_or_take, grouped, signed
 from miseg.service.tracking.description import CONCURRENT, KIND, order_text
 from miseg.service.tracking.provenance import code_of
 from miseg.service.training.artifacts import write_table
@@ -113,7 +113,11 @@ def _rendered(template: str, content: Content, written: str, **options: Any) -> 
         again=again(content),
         cell=_cell,
         delta=_delta,
+        filled=filled,
         give_or_take=give_or_take,
+        decimal=decimal,
+        signed=signed,
+        missing=grouped(content.missing),
         budgets=[cell for table in study.tables for cell in table.cells],
         svg_uri=lambda svg: data_uri("image/svg+xml", svg.encode()),
     )
@@ -228,15 +232,17 @@ def extremes(images: Sequence[Mapping[str, object]]) -> list[Mapping[str, object
     return list(images) if len(images) <= 2 * EXTREMES else [*images[:EXTREMES], *images[-EXTREMES:]]
 
 
+def filled(records: Sequence[Mapping[str, object]], key: str) -> bool:
+    """Whether any row has something in a column."""
+    return any(record[key] not in ("", None) for record in records)
+
+
 def _cell(value: object) -> str:
-    return f"{value:.1f}".replace("-", "−") if isinstance(value, int | float) else "–"
+    return decimal(value) if isinstance(value, int | float) else "–"
 
 
 def _delta(value: object, half: object) -> str:
-    if not isinstance(value, int | float):
-        return "–"
-    signed = f"{value:+.1f}".replace("-", "−")
-    return signed + give_or_take(half)
+    return signed(value) + give_or_take(half) if isinstance(value, int | float) else "–"
 
 
 def _plain(text: str) -> str:

@@ -55,18 +55,19 @@ def beside(rows: Sequence[Result]) -> dict[str, list[Beside]]:
     """The papers that a row of ours has a counterpart in, by name: all of their rows, ours beside them.
 
     A counterpart is a row of the same method; ours stand beside it where data, labels and what is measured agree.
-    Ablations and other changes come last.
+    Those without one, ablations and other changes come last.
     """
     methods = {row.line.method for row in rows}
     papers = dict.fromkeys(published.paper for published in PUBLISHED if published.method in methods)
-    return {
-        paper: [
+    by_paper: dict[str, list[Beside]] = {}
+    for paper in papers:
+        own = [
             Beside(published, [row for row in rows if _same(row, published)])
-            for published in sorted(PUBLISHED, key=lambda published: bool(published.change))
+            for published in PUBLISHED
             if published.paper == paper
         ]
-        for paper in papers
-    }
+        by_paper[paper] = sorted(own, key=lambda row: (not row.ours, bool(row.published.change)))
+    return by_paper
 
 
 _ABLATIONS = {published.recipe for published in PUBLISHED if published.ours == "recipe"}

@@ -18,9 +18,11 @@ from miseg.data.picture_files import OF_DAMAGED, open_header
 from miseg.evaluation.disagreement import disagreement
 from miseg.evaluation.paired import ImageCounts
 from miseg.evaluation.report_figures import short
+from miseg.metric_names import PANELS, of_split
 from miseg.service.reports.reported_study import ReportedTable, TrainedSeed
 from miseg.service.reports.tables import Result, baseline_of
 from miseg.service.reports.words import number
+from miseg.service.tracking.pages import images as logged_images
 
 EXTREMES = 3
 """Images named on each side where two rows differ most."""
@@ -94,8 +96,7 @@ def panels(client: MlflowClient, seeded: TrainedSeed) -> Image.Image | None:
     """The picture of panels of the last evaluation of a row, where one was kept."""
     run = seeded.evaluation or seeded.run
     try:
-        paths = sorted(file.path for file in client.list_artifacts(run.info.run_id, "panels"))
-        paths = [path for path in paths if Path(path).name.startswith(f"panels-{seeded.split}-")]
+        paths = _panels(client, run.info.run_id, seeded.split)
         if not paths:
             return None
         with tempfile.TemporaryDirectory() as folder:
@@ -104,6 +105,18 @@ def panels(client: MlflowClient, seeded: TrainedSeed) -> Image.Image | None:
             return picture
     except (MlflowException, *OF_DAMAGED):
         return None
+
+
+def _panels(client: MlflowClient, run_id: str, split: str) -> list[str]:
+    """Paths of a run's pictures of panels of a split, the last step's last."""
+    stem = logged_images.stem_of(of_split(split, PANELS))
+    paths = [file.path for file in client.list_artifacts(run_id, logged_images.FOLDER)]
+    shown = [path for path in paths if Path(path).name.startswith(stem) and path.endswith(".png")]
+    if shown:
+        return sorted(shown, key=lambda path: logged_images.step_of(Path(path).name))
+    # As they were kept before.
+    before = sorted(file.path for file in client.list_artifacts(run_id, "panels"))
+    return [path for path in before if Path(path).name.startswith(f"panels-{split}-")]
 
 
 def data_uri(kind: str, data: bytes) -> str:

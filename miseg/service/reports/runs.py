@@ -137,11 +137,16 @@ def _add_lines(table: ReportedTable, cell: ReportedCell, runs: Sequence[Run]) ->
         seed = run.data.params.get("seed", "")
         if run.data.tags.get("miseg.ended") != "finished" or not seed.isdigit():
             continue
-        name = run.data.tags.get("miseg.row") or run.info.run_name.removesuffix(f" seed {seed}")
+        name = run.data.tags.get("miseg.row") or _row_of(run.info.run_name, seed)
         method = run.data.tags.get("miseg.method", cell.method)
         line = lines.setdefault(name, ReportedRow(name, cell.id, method, cell.recipe))
         line.seeds[int(seed)] = TrainedSeed(run)
     table.lines += lines.values()
+
+
+def _row_of(name: str, seed: str) -> str:
+    """Row in the name of a confirmation without its tag, in the order of before too."""
+    return name.removesuffix(f" seed {seed}").removeprefix(f"seed {seed} ")
 
 
 def _measure(client: MlflowClient, table: ReportedTable, evaluations: Sequence[Run]) -> None:

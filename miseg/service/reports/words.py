@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from miseg.networks.architectures import ARCHITECTURES
 from miseg.one_class import phrase
@@ -88,9 +89,23 @@ def gain(span: tuple[float, float] | None) -> str:
     return "" if span is None else f"{signed(span[0])} to {signed(span[1])}"
 
 
+def decimal(value: float) -> str:
+    """A number with one digit after the point; what rounds to 0 has no sign."""
+    return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
+
+
 def signed(value: float) -> str:
-    """A number with its sign and one digit."""
-    return f"{value:+.1f}".replace("-", "−")
+    """A number with its sign and one digit; what rounds to 0 has none."""
+    return decimal(value) if round(value, 1) <= 0 else f"+{decimal(value)}"
+
+
+def grouped(missing: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Missing parts of a plan by what is wrong with them, such as "not begun", each in a line of its own."""
+    subjects: dict[str, list[str]] = {}
+    for part in missing:
+        subject, _, reason = part.rpartition(": ")
+        subjects.setdefault(reason, []).append(subject)
+    return list(subjects.items())
 
 
 def give_or_take(half: object) -> str:

@@ -19,12 +19,18 @@ from miseg.recipes.study import StudyCell, StudyTable
 from miseg.service.evaluation.evaluate import THIN
 from miseg.service.study.plan import Devices, StudyPlan, from_file, to_file
 from miseg.service.tracking import mlflow_runs, study_plan, views
+from miseg.service.tracking.description import SEEDS as SEEDS_PLANNED
+from miseg.service.tracking.description import SPLIT
 from miseg.service.tracking.queries import all_pages
 from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training.run import FINISHED
 
 SEEDS = "miseg.confirmed_seeds"
 """Tag of a cell's tuning that was finished: on how many seeds its rows were confirmed."""
+
+
+BASELINES = "miseg.baselines"
+"""Tag of a study's run: the row of each table that its others are measured against."""
 
 
 def find(uri: str, name: str | None) -> StudyPlan | None:
@@ -59,17 +65,42 @@ def name_of(plan: StudyPlan) -> str:
 
 def open_run(store: RunStore, plan: StudyPlan, data: str, devices: Devices, split: str) -> str:
     """The id of the study's run on one data set, set running, with its part of the plan."""
-    cells = [name for _, _, name in plan.of_data(data).cells]
+    part = plan.of_data(data)
+    cells = [name for _, _, name in part.cells]
     details = RunDetails(
         f"study {plan.study}",
-        tags={"miseg.kind": "study", "miseg.study": plan.study, "miseg.data": data},
+        tags={"miseg.kind": "study", "miseg.study": plan.study, "miseg.data": data, SPLIT: split},
+        params=_parameters(part, data) | {"split": split},
         description=f"{len(cells)} cells: {', '.join(cells)}",
     )
     uri = store.tracking_uri
     run_id = mlflow_runs.open_run(store, mlflow_runs.experiment_name(data), name_of(plan), details)
+    # Parameters do not change, and these grow with the study.
+    grown = {
+        SEEDS_PLANNED: "; ".join(f"{table.id}: {table.confirm_seeds}" for table in part.tables),
+        BASELINES: "; ".join(f"{table.id}: {table.baseline_row}" for table in part.tables),
+    }
+    mlflow_runs.log_metrics(uri, run_id, {}, tags=grown | {SPLIT: split})
     study_plan.log(uri, run_id, to_file(plan, data, devices, split))
     mlflow_runs.patiently(uri, f"the view of study {plan.study}", partial(views.save, uri, run_id))
     return run_id
+
+
+def _parameters(part: StudyPlan, data: str) -> dict[str, str]:
+    """Parameters of a study's run: what its tables on one data set were planned with, none of which can change."""
+    parameters: dict[str, object] = {"data": data}
+    for table in part.tables:
+        budget = budget_name(table)
+        settings = ("trials", "seed", "selection")
+        parameters |= {f"{budget}/{name}": getattr(table, name) for name in settings}
+        parameters |= {f"{budget}/{cell.method}/steps": cell.base.steps for cell in table.cells}
+    return {name: str(value) for name, value in parameters.items()}
+
+
+def budget_name(table: StudyTable) -> str:
+    """A table's labels and network in names of parameters and metrics, such as all-dense: see `StudyTable.id`."""
+    start = table.cell_id(table.cells[0]).rpartition("/")[0]
+    return f"{start.removeprefix(f'{table.name}/')}-{table.supervision}"
 
 
 def done(uri: str, plan: StudyPlan) -> dict[str, int]:

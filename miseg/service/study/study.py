@@ -16,7 +16,7 @@ from miseg.service.cluster.control_store import ray_watched
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.evaluation.scores import FurtherMeasures
-from miseg.service.study import record
+from miseg.service.study import record, results
 from miseg.service.study.plan import Devices, StudyPlan
 from miseg.service.terminal.interrupted import InterruptedJobError
 from miseg.service.terminal.stopping import steps_text
@@ -109,6 +109,7 @@ def run(study: Study) -> list[str]:
         for run_id in parents.values():
             mlflow_runs.fail_run(uri, run_id, error)
         raise
+    results.keep(uri, plan, {data: study.split(data) for data in parents}, parents)
     for data, run_id in parents.items():
         failed_cells = [name for _, _, name in plan.of_data(data).cells if name in failed]
         ended = f"failed: {', '.join(failed_cells)}; --resume tries again" if failed_cells else FINISHED

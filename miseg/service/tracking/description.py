@@ -21,6 +21,18 @@ TRIALS, SEEDS, CONCURRENT = "miseg.trials", "miseg.confirm_seeds", "miseg.concur
 """Tags of a tuning's run: its trials, its fresh seeds and its trials at a time, at most. MLflow's parameters do not
 change where a tuning grows."""
 
+PHASE = "miseg.phase"
+"""Tag of a tuning's trial: "search", or "confirmation" on a fresh seed."""
+
+CONFIRMED = "miseg.confirmed"
+"""Tag of a run on a fresh seed: "yes" while its row is one of the tuning's table, "no" of an earlier winner's."""
+
+TRAINING_PAGES = "workflowType=machine_learning"
+"""Part of an address that opens MLflow's pages on the training of models; of themselves they open those on agents."""
+
+SPLIT = "miseg.split"
+"""Tag of a study's run: the split on which its models are measured last."""
+
 
 def parameters(experiment: Experiment, *, later_defaults: bool = True) -> dict[str, str]:
     """The experiment's fields as MLflow parameters: nested names joined by dots, or the papers' names.

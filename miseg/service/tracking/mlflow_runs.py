@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -28,6 +29,7 @@ from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.cluster.uris import keys_masked
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError, patiently, reachable, unreachable
 from miseg.service.tracking.description import code_tags, parameters
+from miseg.service.tracking.pages import tables
 from miseg.service.tracking.queries import RUN_KEY, runs_named
 from miseg.service.tracking.run_store import RunDetails, RunStore, ensure_experiment, experiment_name
 from miseg.service.tracking.sqlite_store import check_place, check_store
@@ -154,6 +156,8 @@ def open_run(store: RunStore, experiment: str, name: str, details: RunDetails | 
         missing = [Param(key, value) for key, value in details.params.items() if key not in has]
         for start in range(0, len(missing), 100):
             client.log_batch(run_id, params=missing[start : start + 100])
+        if details.datasets:  # one that it has stays the one
+            client.log_inputs(run_id, list(details.datasets))
         return run_id
 
 
@@ -239,11 +243,13 @@ def log_metrics(
 
 
 def log_table(uri: str, run_id: str, name: str, table: pd.DataFrame) -> None:
-    """Keep `table` as the CSV artifact `name` of a run."""
+    """Keep `table` as the CSV artifact `name` of a run, and beside it as a table that MLflow shows."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         table.to_csv(path, index=False)
         log_file(uri, run_id, path)
+        log_file(uri, run_id, shown := tables.write(Path(folder), path.stem, table))
+    patiently(uri, f"logging {name} to run {run_id}", partial(tables.mark, MlflowClient(uri), run_id, shown.name))
 
 
 def log_file(uri: str, run_id: str, path: Path, folder: str | None = None, patience: float | None = None) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
+from mlflow.entities import DatasetInput
 from mlflow.exceptions import MlflowException
 
 from miseg.metric_names import VALIDATION_MEAN_IOU
@@ -50,6 +51,7 @@ class RunDetails:
         tags: further tags.
         params: parameters; MLflow does not let them change.
         description: the note on the run's page, in Markdown.
+        datasets: what it read, see `miseg.service.tracking.pages.datasets`.
     """
 
     display: str = ""
@@ -57,6 +59,7 @@ class RunDetails:
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    datasets: Sequence[DatasetInput] = ()
 
 
 def experiment_name(data: str) -> str:

@@ -9,14 +9,22 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from miseg.metric_names import OVERLAP_SCORES, VALIDATION_MEAN_IOU, of_split, validation_metric
+from miseg.metric_names import (
+    OVERLAP_SCORES,
+    PANELS,
+    VALIDATION_LOSS,
+    VALIDATION_MEAN_IOU,
+    of_split,
+    validation_metric,
+)
 from miseg.service.tracking.connection import UNREACHABLE
+from miseg.service.tracking.description import CONFIRMED, PHASE, SPLIT, TRAINING_PAGES
 
 TAG = "mlflow.sharedViewState."
 """Prefix of a saved view's tag; then comes its id, here that of the run whose view it is."""
@@ -28,43 +36,68 @@ LOCAL_UI = "http://127.0.0.1:5000"
 """Address at which `miseg ui` answers."""
 
 
-def state(run: Run) -> dict[str, Any] | None:
-    """State of the runs table for a tuning or a study, as MLflow's page describes it; None for other runs."""
-    kind, tags = run.data.tags.get("miseg.kind"), run.data.tags
+class View(NamedTuple):
+    """A saved view: its name in the menu, and its state as MLflow's page describes it."""
+
+    name: str
+    state: dict[str, Any]
+
+
+def views_of(run: Run) -> dict[str, View]:
+    """Views of a tuning's or a study's runs by their keys, of which the run's id is the first; {} for other runs."""
+    kind, tags, run_id = run.data.tags.get("miseg.kind"), run.data.tags, run.info.run_id
     if kind == "tuning":
-        selected = validation_metric(run.data.params.get("selection", "labels"))
-        searched = [_column("params", name) for name in filter(None, tags.get(SEARCHED, "").split(","))]
-        # Where clusters are selected without labels, mean IoU stands beside what selects.
-        scores = [_column("metrics", name) for name in dict.fromkeys((selected, VALIDATION_MEAN_IOU, "step"))]
-        # First what they are compared by: in a narrow window the last ones are out of sight.
-        shown = [scores[0], *searched, *scores[1:], _column("tags", "miseg.ended"), _column("params", "seed")]
-        return _state(_column("tags", "mlflow.parentRunId"), run.info.run_id, _column("metrics", selected), shown)
+        name, which = f"tuning {run.info.run_name}", _is_tag("mlflow.parentRunId", run_id)
+        # "no" of a confirmation whose row is one no more.
+        phases = {"search": f"{_is_tag(PHASE, 'search')}", "confirmation": f"{_is_tag(CONFIRMED, 'yes')}"}
+        views = {run_id: View(name, _of_tuning(run, which))}
+        return views | {
+            f"{run_id}-{phase}": View(f"{phase} of {name}", _of_tuning(run, f"{which} and {filter_string}"))
+            for phase, filter_string in phases.items()
+        }
     if kind == "study":
-        measured = [_column("metrics", of_split(split, score)) for split in ("test", "val") for score in OVERLAP_SCORES]
+        # Without a test split it is validation that is measured last.
+        first = tags.get(SPLIT, "test")
+        splits = dict.fromkeys((first, "test", "val"))
+        measured = [_column("metrics", of_split(split, score)) for split in splits for score in OVERLAP_SCORES]
         labels = [_column("tags", "miseg.cell"), _column("tags", "miseg.row"), _column("params", "seed")]
-        view = _state(_column("tags", "miseg.study"), tags["miseg.study"], measured[0], labels + measured)
-        return view | {"searchFilter": f"{view['searchFilter']} and tags.`miseg.kind` = 'evaluation'"}
-    return None
+        which = f"{_is_tag('miseg.study', tags['miseg.study'])} and {_is_tag('miseg.kind', 'evaluation')}"
+        scores = [of_split(first, score) for score in OVERLAP_SCORES]
+        state = _state(which, measured[0], [measured[0], *labels, *measured[1:]], _charts(scores, ()))
+        return {run_id: View(f"{run.info.run_name}: measured", state)}
+    return {}
+
+
+def _of_tuning(run: Run, which: str) -> dict[str, Any]:
+    tags = run.data.tags
+    selected = validation_metric(run.data.params.get("selection", "labels"))
+    searched = [_column("params", name) for name in filter(None, tags.get(SEARCHED, "").split(","))]
+    # Where clusters are selected without labels, mean IoU stands beside what selects.
+    metrics = dict.fromkeys((selected, VALIDATION_MEAN_IOU, "step"))
+    scores = [_column("metrics", name) for name in metrics]
+    # First what they are compared by: in a narrow window the last ones are out of sight.
+    shown = [scores[0], _column("tags", PHASE), *searched, *scores[1:]]
+    shown += [_column("tags", "miseg.ended"), _column("params", "seed")]
+    charted = [name for name in metrics if name != "step"] + ["train/loss", VALIDATION_LOSS]
+    return _state(which, scores[0], shown, _charts(charted, (of_split("val", PANELS),)))
 
 
 def save(uri: str, run_id: str) -> None:
-    """Keep the view of a tuning or study among those of its experiment, where its last version is not kept yet.
+    """Keep the views of a tuning or study among those of its experiment, where their last version is not kept yet.
 
     Raises:
         MlflowException: MLflow does not answer.
     """
     client = MlflowClient(uri)
     run = client.get_run(run_id)
-    view_state = state(run)
-    if view_state is None:
+    views = views_of(run)
+    if not views:
         return
     experiment = client.get_experiment(run.info.experiment_id)
-    entry = {"name": f"{run.data.tags['miseg.kind']} {run.info.run_name}", "createdAt": run.info.start_time}
-    if run.data.tags["miseg.kind"] == "study":
-        entry["name"] = f"{run.info.run_name}: measured"
-    value = json.dumps(entry | {"state": _compressed(view_state)})
-    if experiment.tags.get(TAG + run_id) != value:
-        client.set_experiment_tag(run.info.experiment_id, TAG + run_id, value)
+    for key, view in views.items():
+        entry = {"name": view.name, "createdAt": run.info.start_time, "state": _compressed(view.state)}
+        if experiment.tags.get(TAG + key) != (value := json.dumps(entry)):
+            client.set_experiment_tag(run.info.experiment_id, TAG + key, value)
 
 
 def address(uri: str, run_id: str) -> str:
@@ -79,19 +112,54 @@ def address(uri: str, run_id: str) -> str:
     except UNREACHABLE:
         return ""
     server = uri.rstrip("/") if uri.startswith("http") else LOCAL_UI
-    return f"{server}/#/experiments/{experiment_id}/runs" + (f"?viewStateShareKey={run_id}" if viewed else f"/{run_id}")
+    page = f"{server}/#/experiments/{experiment_id}/runs"
+    return f"{page}?{TRAINING_PAGES}&viewStateShareKey={run_id}" if viewed else f"{page}/{run_id}?{TRAINING_PAGES}"
 
 
-def _state(key: str, value: str, order_by: str, columns: list[str]) -> dict[str, Any]:
+def _is_tag(name: str, value: str) -> str:
+    return f"tags.`{name}` = '{value}'"
+
+
+def _state(which: str, order_by: str, columns: list[str], charts: Mapping[str, Any]) -> dict[str, Any]:
     # What is left out is as MLflow has it. Every run is shown in the charts beside the table.
     return {
-        "searchFilter": f"{key} = '{value}'",
+        "searchFilter": which,
         "orderByKey": order_by,
         "orderByAsc": False,
         "selectedColumns": columns,
         "columnOrder": columns,
         "runsHiddenMode": "SHOW_ALL",
+        **charts,
     }
+
+
+def _charts(metrics: Iterable[str], images: Iterable[str]) -> dict[str, Any]:
+    """Charts that the page draws first, in a section of their own; it adds those of all other metrics below.
+
+    Of itself it has them by the alphabet, and where it has no metric of the task those of the machine alone.
+    """
+    section = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+    sections = [section | {"uuid": "miseg-results", "name": "Results"}]
+    for name in ("val", "train", "Model metrics", "System metrics"):
+        sections.append(section | {"uuid": f"miseg-{name}", "name": name, "isGenerated": True, "isReordered": False})
+    own = {"metricSectionId": "miseg-results", "deleted": False, "isGenerated": False, "runsCountToCompare": 10}
+    cards = [
+        own | _LINE | {"uuid": f"miseg-{name}", "metricKey": name, "selectedMetricKeys": [name], "displayName": name}
+        for name in metrics
+    ]
+    cards += [
+        own | {"uuid": f"miseg-{name}", "type": "IMAGE", "imageKeys": [name], "step": 0, "displayName": name}
+        for name in images
+    ]
+    return {"compareRunCharts": cards, "compareRunSections": sections, "isAccordionReordered": True}
+
+
+_LINE: dict[str, Any] = {
+    "type": "LINE", "lineSmoothness": 0, "xAxisKey": "step", "selectedXAxisMetricKey": "", "yAxisKey": "metric",
+    "yAxisExpressions": [], "xAxisScaleType": "linear", "scaleType": "linear", "range": {}, "ignoreOutliers": False,
+    "useGlobalXaxisKey": True, "useGlobalLineSmoothing": True,
+}  # fmt: skip
+"""A line chart as MLflow's page makes one, but for its metric."""
 
 
 def _column(kind: str, name: str) -> str:

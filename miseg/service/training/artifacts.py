@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from miseg import one_class
@@ -17,10 +18,13 @@ from miseg.metric_names import (
     CALIBRATION_ERROR,
     CLASS_IOU,
     CLUSTER_ENTROPY,
+    CONFUSION,
     IMAGE_MEAN_IOU,
+    LOSS,
     MEAN_IOU,
     MICRO_IOU,
     OBJECTIVE,
+    PANELS,
     PIXEL_ACCURACY,
     UNUSED_CLUSTERS,
     WORST_CLASS_IOU,
@@ -30,6 +34,7 @@ from miseg.metric_names import (
 from miseg.recipes.experiment import Experiment
 from miseg.service.journal.journal import Journal
 from miseg.service.terminal.messages import say
+from miseg.service.tracking.pages import images, tables
 from miseg.service.training.scoring import Evaluation
 from miseg.service.training.streams import Converter
 
@@ -63,7 +68,8 @@ def validation_metrics(evaluation: Evaluation, class_names: Iterable[str], split
             of_split(split, CLUSTER_ENTROPY): evaluation.clusters.entropy(),
             of_split(split, UNUSED_CLUSTERS): float(len(evaluation.clusters.unused())),
         }
-    return scores if evaluation.objective is None else scores | {of_split(split, OBJECTIVE): evaluation.objective}
+    further = {OBJECTIVE: evaluation.objective, LOSS: evaluation.loss}
+    return scores | {of_split(split, name): value for name, value in further.items() if value is not None}
 
 
 def watch_predictions(journal: Journal, evaluation: Evaluation, class_names: Sequence[str], step: int) -> str:
@@ -102,8 +108,8 @@ def log_evaluation(
     step: int,
     split: str = "val",
 ) -> list[PanelRow]:
-    """Keep the panels, the confusion matrix and the per-class table with the run; the panels' rows."""
-    info, stem = dataset.info, f"{split}-step-{step:06d}"
+    """Keep the panels and the confusion matrix by step, and the last table of classes; the panels' rows."""
+    info = dataset.info
     mean_C, std_C = Converter(dataset, experiment).constants
     rows = []
     for batch, prediction_NHW in evaluation.samples:
@@ -121,22 +127,18 @@ def log_evaluation(
             labels = (labels_HW.to(torch.uint8).numpy() for labels_HW in (truth_HW, prediction_HW))
             rows.append(PanelRow(shown.permute(1, 2, 0).numpy(), *labels))
     rows = rows[:PANEL_ROWS]
-    pictures = {}
+    pictures = {CONFUSION: confusion_picture(evaluation.matrix, info.classes)}
     if rows:
-        pictures["panels"] = panels(rows, info.colours, info.classes)
-    pictures["confusion"] = confusion_picture(evaluation.matrix, info.classes)
+        pictures[PANELS] = panels(rows, info.colours, info.classes)
+    # Of one name for all steps and runs: MLflow compares runs by tables of one name, and has each class by step.
+    iou = [round(float(value), 6) for value in evaluation.matrix.iou_per_class()]
+    table = pd.DataFrame({"class": list(info.classes), "iou": iou, "step": step})
     with tempfile.TemporaryDirectory() as folder:
-        for kind, picture in pictures.items():
-            path = Path(folder) / f"{kind}-{stem}.png"
-            picture.save(path)
-            journal.artifact(path, kind)
-        path = Path(folder) / f"iou-{stem}.csv"
-        write_table(
-            path,
-            ("class", "iou"),
-            zip(info.classes, (f"{v:.6f}" for v in evaluation.matrix.iou_per_class()), strict=True),
-        )
-        journal.artifact(path, "tables")
+        for name, picture in pictures.items():
+            for path in images.write(Path(folder), picture, of_split(split, name), step):
+                journal.artifact(path, images.FOLDER)
+        journal.artifact(tables.write(Path(folder), f"iou-{split}", table), "tables")
+    journal.tags(images.TAG | tables.tag([f"tables/iou-{split}.json"]))
     return rows
 
 

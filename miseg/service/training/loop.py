@@ -211,7 +211,7 @@ class Loop:
 
     def evaluate(self, batches: Iterable[Batch], keep: int = 0, *, objective: bool = True) -> Evaluation:
         """The scores over all ranks' batches, and this rank's first `keep` images with their predictions."""
-        scoring = Scoring(keep=keep, objective=objective)
+        scoring = Scoring(keep=keep, objective=objective, loss=objective)
         with self._as_written():
             return evaluate(self.evaluated, self.task, batches, self.device, self.precision, scoring)
 

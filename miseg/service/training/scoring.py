@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +19,9 @@ from miseg.evaluation import (
     count_images,
     match_clusters,
 )
-from miseg.interface import Batch, Method, Task
+from miseg.interface import Batch, HeldOut, Method, Task
+from miseg.optimisation.shared_outputs import shared_outputs
+from miseg.service.terminal.messages import say
 
 Samples = list[tuple[Batch, Tensor]]
 """Batches with the labels [N, H, W] predicted for them."""
@@ -45,6 +48,8 @@ class Evaluation(NamedTuple):
         clusters: how often each cluster met each class, where the method emits clusters.
         objective: what training raises, on these images: −loss, where the method learns without labels.
         image_iou: mean IoU of single images by the method's predictions; None of clusters, whose match comes later.
+        loss: training loss of a method that learns from labels, on these images; None where it was not asked for, or is
+            not defined here.
         calibration: of the method's probabilities; None of clusters, and of methods that map by their nearest labels.
     """
 
@@ -55,6 +60,7 @@ class Evaluation(NamedTuple):
     objective: float | None = None
     image_iou: ImageMeanIoU | None = None
     calibration: CalibrationError | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class Scoring:
         match_K: the class of each cluster; None: the best match on these images.
         objective: whether the objective of a method that emits clusters is computed, at the cost of a training's
             forward pass.
+        loss: whether the training loss of a method that learns from labels is computed; its networks run once for
+            predictions and loss.
         image_counts: is given the counts of every labelled image of this rank by itself.
     """
 
@@ -74,6 +82,7 @@ class Scoring:
     shapes: Sequence[ShapeCounter] = ()
     match_K: Tensor | None = None
     objective: bool = True
+    loss: bool = False
     image_counts: Counted | None = None
 
 
@@ -102,8 +111,9 @@ def evaluate(
     method.eval()
     predictors = {"": method.predict} | method.others()
     tally = _Clusters(method, task) if method.emits == "clusters" else _Classes(method, task)
+    held_out = _LabelledLoss(method) if scoring.loss and method.supervision == "dense" else None
     samples: Samples = []
-    for batch in batches:
+    for batch in batches if held_out is None else held_out.beside(batches):
         batch = batch.to(device, memory_format=torch.channels_last)
         for name, predict in predictors.items():
             with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
@@ -114,6 +124,9 @@ def evaluate(
                 tally.update(name, batch, prediction_NHW, confidence_NHW)
             if name:
                 continue
+            if held_out is not None:
+                with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
+                    held_out.update(batch)
             if batch.labels_NHW is not None:
                 if isinstance(tally, _Classes) or match_K is not None:
                     classes_NHW = prediction_NHW if match_K is None else match_K.to(device)[prediction_NHW]
@@ -125,7 +138,8 @@ def evaluate(
                 samples.append((batch.to("cpu"), prediction_NHW.cpu()))
     method.train(was_training)
     if isinstance(tally, _Classes):
-        return tally.evaluation(samples, device)
+        evaluation = tally.evaluation(samples, device)
+        return evaluation if held_out is None else evaluation._replace(loss=held_out.loss())
     tally.counts.counts = _summed(tally.counts.counts, device)
     match_K = match_clusters(tally.counts.counts) if match_K is None else match_K.cpu()
     samples = [(batch, match_K[prediction_NHW]) for batch, prediction_NHW in samples]
@@ -180,6 +194,36 @@ class _Classes:
             self.calibration.undefined = _summed(self.calibration.undefined, device)
         own = self.matrices.pop("")
         return Evaluation(own, samples, self.matrices, image_iou=self.image_iou, calibration=self.calibration)
+
+
+class _LabelledLoss:
+    """Training loss over labelled images that training does not see, from the outputs that the predictions are of."""
+
+    def __init__(self, method: Method) -> None:
+        self.method, self.held_out = method, HeldOut(method)
+        self.problem = ""
+
+    def beside(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, each of which the method's networks see once, whatever they are asked for."""
+        with shared_outputs(self.method) as forget:
+            for batch in batches:
+                yield batch
+                forget()
+
+    def update(self, batch: Batch) -> None:
+        """Add a batch; where the loss is not defined on it, or takes more memory than there is, there is none."""
+        if batch.labels_NHW is None or self.problem:
+            return
+        try:
+            self.held_out.add(self.method(batch))
+        except (ValueError, torch.OutOfMemoryError) as error:  # no reason to stop a training
+            self.problem = str(error).splitlines()[0]
+            say(f"warning: the loss on validation images cannot be computed: {self.problem}")
+
+    def loss(self) -> float | None:
+        """Over the batches of all ranks; None where one of them has none."""
+        loss, problems = self.held_out.loss(_gathered), _gathered(self.problem)
+        return None if any(problems) or math.isnan(loss) else loss
 
 
 class _Clusters:

@@ -32,6 +32,7 @@ from miseg.service.terminal.interrupted import InterruptedJobError
 from miseg.service.terminal.stopping import keeping_steps, steps_text
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
+from miseg.service.tracking.pages import datasets
 from miseg.service.tracking.run_store import RunDetails
 from miseg.service.training.run import FINISHED, Selection, TrainingOutcome, TrainingRun, check_objective
 
@@ -147,7 +148,7 @@ def _fit(
     if (done := mlflow_runs.patiently(run.tracking_uri, opening, partial(finished, run))) is not None:
         return done
     tags = {"miseg.ray_job_id": ray.get_runtime_context().get_job_id()} | dict(run.tags or {})
-    details = RunDetails(run.display, run.parent, tags=tags)
+    details = RunDetails(run.display, run.parent, tags, datasets=datasets.of_training(dataset, run.experiment))
     open_run = partial(
         mlflow_runs.open_experiment_run, run.store, run.experiment, run.name, dataset.fingerprint, details
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from mlflow import MlflowClient
 
+from miseg.data.packed.dataset import PackedDataset
+from miseg.metric_names import MEAN_IOU
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.plan import PLAN
 from miseg.service.checkpoints.fencing import Writer
@@ -18,7 +21,9 @@ from miseg.service.journal import generations
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.remarks import remark
 from miseg.service.tracking import mlflow_runs, queries, registry, views
-from miseg.service.tracking.description import parameter_name
+from miseg.service.tracking.description import CONFIRMED, parameter_name
+from miseg.service.tracking.pages import datasets
+from miseg.service.tracking.pages import tables as logged_tables
 from miseg.service.tracking.run_store import RunDetails
 from miseg.service.training import train
 from miseg.service.training.run import FINISHED
@@ -27,10 +32,6 @@ from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, summaries
 
 if TYPE_CHECKING:
     from miseg.service.tuning.tuning import Tuning
-
-
-CONFIRMED = "miseg.confirmed"
-"""Tag of a run on a fresh seed: "yes" while its row is one of the tuning's table, "no" of an earlier winner's."""
 
 
 def open_run(tuning: Tuning) -> str:
@@ -48,6 +49,7 @@ def open_run(tuning: Tuning) -> str:
         params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
         | {"selection": tuning.selection},
         description=description.planned(tuning),
+        datasets=datasets.of_training(PackedDataset.open(tuning.data), tuning.base),
     )
     experiment_name = mlflow_runs.experiment_name(tuning.base.data)
     opened = partial(mlflow_runs.open_run, tuning.store, experiment_name, tuning.name, details)
@@ -103,6 +105,22 @@ def register(tuning: Tuning, confirmation: pd.DataFrame, rows: Mapping[str, Expe
     return runs_by_name
 
 
+def results(trials: pd.DataFrame, confirmation: pd.DataFrame) -> dict[str, float]:
+    """Results of a tuning as metrics of its own run.
+
+    Returns:
+        `confirmed/<score>/<row>`, the mean over seeds of each row, and `search/mean_iou`, the highest of a whole
+        trial, whose seed it was selected on; without what is not known.
+    """
+    metrics = {
+        f"confirmed/{score}/{row}": mean
+        for score, table in summaries(confirmation).items()
+        for row, mean in zip(table["row"], table["mean"], strict=True)
+    }
+    metrics[f"search/{MEAN_IOU}"] = trials.loc[trials["ended"] == FINISHED, MEAN_IOU].max()
+    return {name: float(value) for name, value in metrics.items() if not math.isnan(value)}
+
+
 def record(
     tuning: Tuning,
     parent: str,
@@ -123,8 +141,10 @@ def record(
             path = Path(folder) / f"{name}.csv"
             table.to_csv(path, index=False)
             journal.artifact(path)
-    if rank_correlation is not None:
-        journal.metrics(0, {"rank_correlation": rank_correlation})
+            journal.artifact(logged_tables.write(Path(folder), name, table))
+    journal.tags(logged_tables.tag(f"{name}.json" for name in tables))
+    scores = {} if rank_correlation is None else {"rank_correlation": rank_correlation}
+    journal.metrics(0, scores | results(trials, confirmation))
     concurrent = resuming.concurrent(tuning, parent)
     models = [f"`models:/{name}@{registry.BEST}`" for name in registered]
     journal.tags({"mlflow.note.content": description.finished(tuning, trials, confirmation, models, concurrent)})

@@ -26,7 +26,7 @@ from miseg.service.cluster.ray_cluster import HEAD
 from miseg.service.terminal.interrupted import InterruptedJobError
 from miseg.service.terminal.stopping import keeping_steps, steps_text
 from miseg.service.tracking import mlflow_runs, queries
-from miseg.service.tracking.description import source_tags
+from miseg.service.tracking.description import CONFIRMED, PHASE, source_tags
 from miseg.service.training import train
 from miseg.service.training.run import FINISHED, TrainingRun
 from miseg.service.tuning import record, resuming, state
@@ -183,8 +183,8 @@ def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.
 
     def resolve(config: Mapping[str, Any]) -> Point:
         row, seed = config["row"], config["seed"]
-        tags = dict(tuning.tags) | {"miseg.row": row, "miseg.confirmed": "yes"}
-        return Point(f"{row} seed {seed}", replace(rows[row], seed=seed), tags)
+        tags = dict(tuning.tags) | {"miseg.row": row, CONFIRMED: "yes"}
+        return Point(f"seed {seed} {row}", replace(rows[row], seed=seed), tags)  # MLflow's tables cut a name's end
 
     grid = {"row": tune.grid_search(list(rows)), "seed": tune.grid_search(seeds)}
     total = len(rows) * len(seeds)
@@ -228,7 +228,7 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
             resources=tuning.resources,
             parent=parent,
             tags={"miseg.kind": "trial", "miseg.tuning": tuning.name, "miseg.trial_id": trial_id}
-            | {"selection": tuning.selection}
+            | {"selection": tuning.selection, PHASE: "search" if phase.name == "search" else "confirmation"}
             | source
             | dict(tags),
             selection=tuning.selection,

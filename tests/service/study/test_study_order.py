@@ -134,7 +134,20 @@ def test_all_is_tuned_before_anything_is_tested_and_nothing_is_done_twice(fake, 
         *["measure packed/all/ce on test"] * 2,
         *["measure packed/all/kmeans on test"] * 2,
     ]
-    assert "Mean IoU on test after the last step, 1 fresh seeds" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Mean IoU on test after the last step, 1 fresh seeds" in said and "the report is not kept" not in said
+    client, [(_, run_id)] = MlflowClient(fake.uri), studies.runs(first)
+    run = client.get_run(run_id).data
+    expected = {"data": small.uri, "split": "test", "all-dense/trials": "2"}
+    assert expected.items() <= run.params.items()
+    assert {"all-dense/ce/steps", "all-none/kmeans/steps"} <= run.params.keys()
+    assert {value for name, value in run.metrics.items() if name.startswith("test/mean_iou/all-dense/")} == {0.25}
+    assert run.tags["miseg.split"] == "test" and "packed/all, supervision dense: 1" in run.tags["miseg.confirm_seeds"]
+    assert "packed/all, supervision dense: CE tuned" in run.tags["miseg.baselines"]
+    artifacts = {item.path for item in client.list_artifacts(run_id)}
+    assert {"plan.json", "report", "all-dense-mean_iou.csv", "all-dense-mean_iou.json"} <= artifacts
+    report = Path(client.download_artifacts(run_id, "report/report.html")).read_text()
+    assert "Study first" in report and "CE tuned" in report
 
     known = record.find(fake.uri, "first")
     assert known == first.plan

@@ -11,13 +11,14 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from miseg.service.tracking import registry, views
+from miseg.service.tracking.pages import images
 from tests.support import tuning_store
 from tests.support.pages.mlflow_page import Page, mlflow_page
 from tests.support.processes import processes
 from tests.support.servers.mlflow_servers import MlflowServer
 from tests.support.tuning_store import Written
 
-SCORE = "metrics.`val/mean_iou`"
+SCORE, PHASE = "metrics.`val/mean_iou`", "tags.`miseg.phase`"
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(480)]
 
@@ -58,7 +59,7 @@ def test_the_printed_address_shows_a_tunings_runs_by_their_score(
     searched = ["lambda", "downsampling_factor", "region_size", "downsampling", "optimiser.learning_rate"]
     of_searched = [f"params.`{name}`" for name in searched]
     ended = ["metrics.`step`", "tags.`miseg.ended`", "params.`seed`"]
-    assert runs_table.columns() == ["attributes.`Run Name`", SCORE, *of_searched, *ended]
+    assert runs_table.columns() == ["attributes.`Run Name`", SCORE, PHASE, *of_searched, *ended]
     client = MlflowClient(server.url)
     runs = [client.get_run(run_id) for run_id in (*written.trials["run_id"], *written.confirmation["run_id"])]
     runs.sort(key=lambda run: run.data.metrics["val/mean_iou"], reverse=True)
@@ -69,9 +70,37 @@ def test_the_printed_address_shows_a_tunings_runs_by_their_score(
         assert float(row[SCORE]) == pytest.approx(run.data.metrics["val/mean_iou"])
         assert row["metrics.`step`"] == f"{run.data.metrics['step']:.0f}"
         assert row["tags.`miseg.ended`"] == run.data.tags["miseg.ended"]
+        assert row[PHASE] == ("search" if run.data.params["seed"] == "0" else "confirmation")
         for name in (*searched, "seed"):
             assert row[f"params.`{name}`"] == run.data.params.get(name, "-")
     assert [row["metrics.`step`"] for row in table if "ASHA" in row["tags.`miseg.ended`"]] == ["8"]
+
+
+def test_confirmations_have_a_view_of_their_own(
+    page: Page, server: MlflowServer, written: Written, tmp_path: Path
+) -> None:
+    page.driver.get(views.address(server.url, written.parent) + "-confirmation")
+    page.until(lambda: len(page.rows()) == 2, "two runs")
+    assert {row[PHASE] for row in page.rows()} == {"confirmation"}
+    assert "workflowType=machine_learning" in page.driver.current_url
+    page.shows("Model training", "confirmation of tuning")
+    page.picture(tmp_path / "confirmation.png")
+
+
+def test_charts_begin_with_the_results(page: Page, server: MlflowServer, written: Written, tmp_path: Path) -> None:
+    page.driver.get(f"{views.address(server.url, written.parent)}&compareRunsMode=CHART")
+    page.shows("Results", "val/mean_iou", "train/loss")
+    text = page.text()
+    assert text.index("Results") < text.index("val/mean_iou")
+    assert "system/" not in text.partition("Results")[2][:500]
+    page.picture(tmp_path / "charts.png")
+
+
+def test_runs_are_filtered_by_their_data_sets(page: Page, server: MlflowServer, written: Written) -> None:
+    run = MlflowClient(server.url).get_run(written.parent)
+    page.driver.get(f"{server.url}/#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning")
+    stem = written.tuning.data.rstrip("/").rsplit("/", 1)[-1]
+    page.shows("Dataset", f"{stem}/train")
 
 
 def test_two_runs_are_compared_by_what_they_differ_in(runs_table: Page, tmp_path: Path) -> None:
@@ -100,7 +129,10 @@ def _by_name(page: Page) -> dict[str, list[str]]:
 def test_a_run_shows_its_picture(page: Page, server: MlflowServer, written: Written, tmp_path: Path) -> None:
     client = MlflowClient(server.url)
     run = client.get_run(written.confirmation["run_id"].iloc[0])
-    [*_, newest] = sorted(item.path for item in client.list_artifacts(run.info.run_id, "panels"))
+    stem = images.stem_of("val/panels")
+    names = [Path(item.path).name for item in client.list_artifacts(run.info.run_id, images.FOLDER)]
+    pictures = [name for name in names if name.startswith(stem) and name.endswith(".png")]
+    newest = f"{images.FOLDER}/{max(pictures, key=images.step_of)}"
     start = f"{server.url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     page.driver.get(f"{start}/artifacts/{newest}")
     with Image.open(client.download_artifacts(run.info.run_id, newest, str(tmp_path))) as logged:

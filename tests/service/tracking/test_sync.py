@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Dataset, DatasetInput, Metric
 
 from miseg.interface import Task
 from miseg.methods.configs import CrossEntropy
@@ -18,6 +18,8 @@ from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training.loop import Loop
 from tests.support import ROOT
 from tests.support.processes import Processes, free_ports, http, processes, wait_until
+
+DATASET = DatasetInput(Dataset("fuzz/train", "f00d", "local", '{"uri": "fuzz"}'), [])
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -35,7 +37,7 @@ def offline(tmp_path, template) -> str:
         RunStore(storage, uri),
         "miseg/fuzz",
         "trial",
-        RunDetails(parent=parent, params={"lambda": "0.5"}, description="a trial"),
+        RunDetails(parent=parent, params={"lambda": "0.5"}, description="a trial", datasets=[DATASET]),
     )
     metrics = [Metric("train/loss", 1 / (step + 1), 1_000_000 + step, step) for step in range(2500)]
     for start in range(0, len(metrics), 1000):
@@ -67,6 +69,8 @@ def test_closed_runs_arrive_whole_and_once(offline, uri, tmp_path):
     assert copy.data.params == trial.data.params and copy.info.status == "FAILED"
     assert (copy.info.start_time, copy.info.end_time) == (trial.info.start_time, trial.info.end_time)
     assert copy.data.tags["miseg.ended"] == "the loss is nan"
+    (read,) = copy.inputs.dataset_inputs
+    assert (read.dataset.name, read.dataset.digest) == ("fuzz/train", "f00d")
     assert copy.data.tags["mlflow.parentRunId"] == after["tuning"].info.run_id
     ours, theirs = (
         [(m.step, m.value, m.timestamp) for m in MlflowClient(place).get_metric_history(run.info.run_id, "train/loss")]

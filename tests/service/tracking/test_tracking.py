@@ -197,7 +197,7 @@ def test_artifacts_lie_under_the_storage(uri: str, open_one: Callable[..., str],
     mlflow_runs.log_table(uri, run_id, "trials.csv", pd.DataFrame({"trial": [1], "mean_iou": [0.5]}))
     assert not (Path.cwd() / "mlruns" / run_id).exists()
     names = {path.name for path in (tmp_path / "artifacts").rglob("*") if path.is_file()}
-    assert names == {"experiment.json", "summary.json", "trials.csv"}
+    assert names == {"experiment.json", "summary.json", "trials.csv", "trials.json"}
 
 
 # The way back

@@ -126,10 +126,9 @@ class Training:
         assert set(run.data.metrics) == keys and "val/mean_iou" in keys
         assert run.info.status == "FINISHED" and run.data.tags["miseg.ended"] == "finished"
         assert sorted(model.name for model in models.of_run(url, self.run_id)) == ["best", "last"]
-        assert {item.path for item in client.list_artifacts(self.run_id)} == {
-            "confusion", "experiment.json", "panels", "tables"
-        }  # fmt: skip
-        assert len(client.list_artifacts(self.run_id, "panels")) == STEPS // VALIDATE_EVERY
+        assert {item.path for item in client.list_artifacts(self.run_id)} == {"experiment.json", "images", "tables"}
+        # Panels and a confusion matrix, each whole and small.
+        assert len(client.list_artifacts(self.run_id, "images")) == 4 * STEPS // VALIDATE_EVERY
         found = queries.find_run(url, mlflow_runs.experiment_name(self.run.experiment.data), self.run.name)
         assert found is not None and found.info.run_id == self.run_id
 

@@ -47,14 +47,16 @@ def test_a_tuning_and_a_study_have_a_view_and_other_runs_none(uri: str, tmp_path
     for run_id in (tuning, study, other, tuning):
         views.save(uri, run_id)
     found = kept(uri)
-    assert set(found) == {tuning, study}
+    assert set(found) == {tuning, f"{tuning}-search", f"{tuning}-confirmation", study}
+    assert found[f"{tuning}-search"]["name"] == "search of tuning the tuning"
+    assert found[f"{tuning}-search"]["state"]["searchFilter"].endswith("and tags.`miseg.phase` = 'search'")
     assert found[tuning]["name"] == "tuning the tuning" and found[study]["name"] == "the study: measured"
     state = found[tuning]["state"]
     assert state["searchFilter"] == f"tags.`mlflow.parentRunId` = '{tuning}'"
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`val/mean_iou`", False)
     assert state["columnOrder"] == state["selectedColumns"] == [
-        "metrics.`val/mean_iou`", "params.`lambda`", "params.`optimiser.learning_rate`", "metrics.`step`",
-        "tags.`miseg.ended`", "params.`seed`",
+        "metrics.`val/mean_iou`", "tags.`miseg.phase`", "params.`lambda`", "params.`optimiser.learning_rate`",
+        "metrics.`step`", "tags.`miseg.ended`", "params.`seed`",
     ]  # fmt: skip
     # MLflow itself finds what the page asks for.
     client = MlflowClient(uri)
@@ -70,11 +72,22 @@ def test_the_address_is_that_of_the_view_or_of_the_run(uri: str, tmp_path: Path)
     place = MlflowClient(uri).get_run(tuning).info.experiment_id
     views.save(uri, tuning)
     start = f"{views.LOCAL_UI}/#/experiments/{place}/runs"
-    assert views.address(uri, tuning) == f"{start}?viewStateShareKey={tuning}"
-    assert views.address(uri, trial) == f"{start}/{trial}"
+    pages = "workflowType=machine_learning"
+    assert views.address(uri, tuning) == f"{start}?{pages}&viewStateShareKey={tuning}"
+    assert views.address(uri, trial) == f"{start}/{trial}?{pages}"
     assert views.address(uri, "0" * 32) == ""
     port = views.LOCAL_UI.rsplit(":", 1)[1]
     assert Ui().port == int(port)
+
+
+def test_a_study_is_sorted_by_what_was_measured(uri: str, tmp_path: Path) -> None:
+    for split in ("test", "val"):
+        tags = {"miseg.kind": "study", "miseg.study": split, "miseg.split": split}
+        study = mlflow_runs.open_run(RunStore(str(tmp_path), uri), "miseg/streets", split, RunDetails(tags=tags))
+        views.save(uri, study)
+        state = kept(uri)[study]["state"]
+        assert state["orderByKey"] == state["selectedColumns"][0] == f"metrics.`{split}/mean_iou`"
+        assert state["compareRunCharts"][0]["metricKey"] == f"{split}/mean_iou"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from miseg.evaluation import ConfusionMatrix, match_clusters
-from miseg.interface import Batch, Method, Step
+from miseg.interface import Batch, Method, Step, combine
 from miseg.methods.configs import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -27,6 +27,7 @@ from miseg.methods.configs import (
 )
 from miseg.networks.configs import InfoSegNetwork, UNet
 from miseg.optimisation.averaging import WeightAverage
+from miseg.optimisation.compilation import networks_of
 from miseg.optimisation.schedules import learning_rate_factor
 from miseg.recipes.experiment import Optimiser
 from miseg.service.checkpoints import checkpoint
@@ -377,6 +378,46 @@ def test_a_method_without_supervision_gets_no_labels(
 
 
 # Evaluation
+
+
+@every_method
+def test_the_loss_on_held_out_images_is_the_training_loss_and_takes_no_pass_of_its_own(method: MethodConfig) -> None:
+    loop = Loop(replace(EXPERIMENT, method=method), TASK)
+    run(loop, 2)
+    batches, passes = [batch_of(5), batch_of(6)], []
+    networks = list(networks_of(loop.method))
+    for network in networks:
+        network.forward = _counted(network.forward, passes)  # type: ignore[method-assign]
+    found = loop.evaluate(batches)
+    assert len(passes) == len(batches) * len(networks)
+    loop.method.eval()
+    with torch.no_grad():
+        steps = [loop.method(batch) for batch in batches]
+    total, count = (sum(getattr(step, name).double() for step in steps) for name in ("total", "count"))
+    assert found.loss == pytest.approx(combine(total, count).item(), rel=1e-5)
+    assert len(passes) == 2 * len(batches) * len(networks), "the networks are as they were"
+
+
+def _counted(forward: Callable[..., Any], passes: list[None]) -> Callable[..., Any]:
+    def counting(*args: Any) -> Any:
+        passes.append(None)
+        return forward(*args)
+
+    return counting
+
+
+def test_a_loss_that_is_not_defined_on_validation_images_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = Loop(EXPERIMENT, TASK)
+
+    def refuse(batch: Batch) -> Step:
+        raise ValueError("images of 8x8 leave no region")
+
+    monkeypatch.setattr(loop.method, "forward", refuse)
+    found = loop.evaluate([batch_of(5), batch_of(6)])
+    assert found.loss is None and found.matrix.counts.sum() > 0
+    assert capsys.readouterr().out.count("leave no region") == 1
 
 
 @pytest.mark.parametrize("training", [True, False])

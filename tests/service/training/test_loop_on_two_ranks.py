@@ -65,6 +65,7 @@ def one_of_two(rank: int, folder: str) -> None:
             message = str(error)
         found[type(method).__name__] = (losses(records), matrix.counts, weights, kept[0][0].ids, message)
         found[f"{type(method).__name__} of images"] = _further(evaluation)
+        found[f"{type(method).__name__} loss"] = evaluation.loss
     loop = Loop(replace(EXPERIMENT, non_finite="skip"), TASK)
     loop.train_step(share_of(broken(batch_of(0), 2), rank))
     loop.train_step(share_of(batch_of(1), rank))
@@ -106,6 +107,7 @@ def test_two_ranks_with_uneven_shares_equal_one_with_the_whole_batch(
     evaluation = one.evaluate([batch_of(77)])
     matrix, further = evaluation.matrix, _further(evaluation)
     for rank, found in enumerate(two_ranks):
+        assert found[f"{type(method).__name__} loss"] == pytest.approx(evaluation.loss, rel=1e-4)
         of_both = found[f"{type(method).__name__} of images"]
         assert of_both[2:] == further[2:] == (len(batch_of(77).ids), matrix.counts.sum())
         assert of_both[:2] == pytest.approx(further[:2], abs=0.01)

@@ -36,6 +36,7 @@ from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.journal.journal import Journal
 from miseg.service.tracking import mlflow_runs, models
+from miseg.service.tracking.pages import images
 from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import streams as ingest
 from miseg.service.training import system_metrics, train, worker
@@ -221,8 +222,17 @@ def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):
         assert [step for step, _ in history(place, whole, key)] == [10, 20, 30, 40]
     assert run.data.metrics["images_per_second"] > 0
     folders = {item.path for item in client.list_artifacts(whole.run_id)}
-    assert folders == {"confusion", "experiment.json", "panels", "tables"}
-    assert len(client.list_artifacts(whole.run_id, "panels")) == 4
+    assert folders == {"experiment.json", "images", "tables"}
+    names = [Path(item.path).name for item in client.list_artifacts(whole.run_id, "images")]
+    for kind in ("panels", "confusion"):
+        own = [name for name in names if name.startswith(images.stem_of(f"val/{kind}"))]
+        assert sorted(map(images.step_of, own)) == [10, 10, 20, 20, 30, 30, 40, 40]  # each with a small one
+    assert {item.path for item in client.list_artifacts(whole.run_id, "tables")} == {"tables/iou-val.json"}
+    loss = history(place, whole, "val/loss")
+    assert [step for step, _ in loss] == [10, 20, 30, 40] and all(math.isfinite(value) for _, value in loss)
+    read = {(entry.dataset.name, entry.dataset.digest, entry.tags[0].value) for entry in run.inputs.dataset_inputs}
+    stem = Path(small.uri).name
+    assert read == {(f"{stem}/train", small.fingerprint, "train"), (f"{stem}/val", small.fingerprint, "validation")}
     models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{whole.run_id}'")
     assert sorted(model.name for model in models) == ["best", "last"]
 
