@@ -38,11 +38,11 @@ def shared_outputs(method: nn.Module) -> Iterator[Callable[[], None]]:
     own = [network.__dict__.get("forward") for network in networks]
     try:
         for network in networks:
-            network.forward = once(network)  # type: ignore[method-assign]
+            network.forward = once(network)
         yield outputs.clear
     finally:
         for network, before in zip(networks, own, strict=True):
             if before is None:
                 del network.forward
             else:
-                network.forward = before  # type: ignore[method-assign]
+                network.forward = before

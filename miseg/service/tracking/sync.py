@@ -104,7 +104,7 @@ def _copy(offline: str, store: RunStore, experiment: Experiment, run: Run, copie
     described = [RunTag(key, value) for key, value in tags.items()]
     for start in range(0, len(described), 100):
         target.log_batch(copy, tags=described[start : start + 100])
-    if run.inputs.dataset_inputs:
+    if run.inputs is not None and run.inputs.dataset_inputs:
         target.log_inputs(copy, run.inputs.dataset_inputs)
     for key in run.data.metrics:
         values = source.get_metric_history(run_id, key)

@@ -138,7 +138,7 @@ def _charts(metrics: Iterable[str], images: Iterable[str]) -> dict[str, Any]:
 
     Of itself it has them by the alphabet, and where it has no metric of the task those of the machine alone.
     """
-    section = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+    section: dict[str, Any] = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
     sections = [section | {"uuid": "miseg-results", "name": "Results"}]
     for name in ("val", "train", "Model metrics", "System metrics"):
         sections.append(section | {"uuid": f"miseg-{name}", "name": name, "isGenerated": True, "isReordered": False})

@@ -51,7 +51,7 @@ KEPT = 2
 
 
 class Limits(NamedTuple):
-    """How far a search goes on."""
+    """Trials up to which a search goes on, and how many at a time."""
 
     trials: int
     """In all."""
