@@ -51,7 +51,7 @@ KEPT = 2
 
 
 class Limits(NamedTuple):
-    """How far a search goes on."""
+    """Trials that a search goes on to."""
 
     trials: int
     """In all."""
