@@ -53,5 +53,5 @@ def locked(path: Path, patience: float = math.inf) -> Iterator[None]:
 
 
 def _unlinked(name: str, flags: int) -> int:
-    """A descriptor as of `open`; a link, which would make a file elsewhere, and a pipe, which would wait, are errors."""
+    """A descriptor as `open` has it; a link, which would make a file elsewhere, and a pipe, which waits, are errors."""
     return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
