@@ -139,7 +139,11 @@ INTERNALS = {
     ),
 }
 
-LOGGERS_OF_ITSELF = ("ray.widgets.util", "ray._private.authentication.authentication_token_setup")
+LOGGERS_OF_ITSELF = (
+    "ray.widgets.util",
+    "ray._private.authentication.authentication_token_setup",
+    "ray.tune.utils.util",
+)
 """Loggers of Ray whose lines tell a user nothing of a job. Where a newer Ray has others, their lines are seen again."""
 
 

@@ -117,7 +117,8 @@ def results(trials: pd.DataFrame, confirmation: pd.DataFrame) -> dict[str, float
         for score, table in summaries(confirmation).items()
         for row, mean in zip(table["row"], table["mean"], strict=True)
     }
-    metrics[f"search/{MEAN_IOU}"] = trials.loc[trials["ended"] == FINISHED, MEAN_IOU].max()
+    if MEAN_IOU in trials:
+        metrics[f"search/{MEAN_IOU}"] = trials.loc[trials["ended"] == FINISHED, MEAN_IOU].max()
     return {name: float(value) for name, value in metrics.items() if not math.isnan(value)}
 
 

@@ -59,7 +59,7 @@ def test_of_a_tunings_trials(tiny, small, scaling, monkeypatch, tmp_path, option
     tuning = command._tuning("street", arguments, TuningRequest("tune-rmi", tiny, {}), job)
     point = dict(tuning.default_point)
 
-    def tuner(path: str, trainable: Callable[..., None], *_: object) -> SimpleNamespace:
+    def tuner(tuning: object, tunes: object, trainable: Callable[..., None], *_: object) -> SimpleNamespace:
         return SimpleNamespace(fit=lambda: trainable(point))
 
     monkeypatch.setattr(tune, "_restored", tuner)

@@ -194,7 +194,7 @@ def test_nothing_is_taken_from_elsewhere_without_resume(tmp_path) -> None:
 def test_every_option_that_decides_a_result_can_be_left_out(command) -> None:
     """An option with a default of its own could not be told from one that was given."""
     arguments = command(recipe="embedded-rmi") if command is any_recipe.TuneAnyRecipe else command()
-    apart = {"offline", "resume", "when_storage_fails", "recipe", "grid", "spread"}
+    apart = {"offline", "resume", "when_storage_fails", "recipe", "grid", "spread", "trust_state"}
     assert all(getattr(arguments, item.name) is None for item in fields(command) if item.name not in apart)
     assert set(arguments.given) <= {"recipe"}
     assert arguments.value("seed") == 0 and arguments.value("confirm_seeds") == 3
