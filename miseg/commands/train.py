@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,6 @@ import tyro
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
-from miseg.recipes.lengths import shortened
 from miseg.recipes.planning.given import named_settings
 from miseg.recipes.planning.plan import PLAN, TrainingPlan
 from miseg.service.checkpoints.pretrained import check_sources
@@ -176,10 +175,9 @@ def _described(
         return queries.read_experiment(uri, arguments.from_run), None
     labels = arguments.labelled_images, arguments.labelled_pixels_per_class
     experiment = arguments.experiment.with_labels(*labels)
-    given = named_settings(command, experiment)
     if not isinstance(arguments, TrainMethod):
-        recipe = next((RECIPES[word]() for word in command[:1] if word in RECIPES), experiment)
-        return shortened(replace(experiment, steps=recipe.steps), experiment.steps, given), None
+        return experiment, None
+    given = named_settings(command, experiment)
     ((experiment, plan),) = planned(arguments, [experiment], given, arguments.workers)
     arguments.decoded_gib = plan.decoded_gib
     output.say(plan.table())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from miseg.recipes.experiment import Experiment
@@ -12,25 +11,8 @@ VALIDATIONS = 5
 
 
 def with_steps(experiment: Experiment, steps: int) -> Experiment:
-    """The experiment of so many steps, with `VALIDATIONS` validations and `shortened`'s warm-up."""
-    shorter = shortened(experiment, steps, {"validate_every"})
-    return replace(shorter, validate_every=max(1, steps // VALIDATIONS))
+    """The experiment of so many steps, with `VALIDATIONS` validations; its warm-up stays as long as it was.
 
-
-def shortened(experiment: Experiment, steps: int, given: Collection[str] = ()) -> Experiment:
-    """The experiment of so many steps, in which warm-up and validations take the share that they had.
-
-    Where it gets longer they stay as they are: a warm-up is no longer than what it was found to need.
-
-    Args:
-        experiment: of the length that its settings are for.
-        steps: of the whole training.
-        given: paths of settings that stay.
+    So a tuning of before is recognised by what it trained. A warm-up that leaves no step at the full rate is told.
     """
-    share = min(1.0, steps / experiment.steps)
-    optimiser, every = experiment.optimiser, experiment.validate_every
-    if "optimiser.warmup_steps" not in given:
-        optimiser = replace(optimiser, warmup_steps=round(share * optimiser.warmup_steps))
-    if "validate_every" not in given:
-        every = max(1, round(share * every))
-    return replace(experiment, steps=steps, optimiser=optimiser, validate_every=every)
+    return replace(experiment, steps=steps, validate_every=max(1, steps // VALIDATIONS))

@@ -3,8 +3,9 @@
 OMP_NUM_THREADS=1 python -m tests.measurements.few_label_variants --steps 300 --seeds 0 1 flanders-similarity …
 
 Prints a line of JSON for each run, number of labels and terms of algorithm 2: a trained network is measured by both.
-Changes after a recipe's name, such as `flanders-similarity:method.negatives=batch`, make a variant of it. It needs no
-Ray. Scores are over the pixels of all images that are mapped, means over the draws.
+Changes after a recipe's name, such as `flanders-similarity:method.negatives=batch`, make a variant of it. With
+`random=encoder` the encoder φ stays as it was drawn, and the statistics networks learn; with `random=all` nothing does.
+It needs no Ray. Scores are over the pixels of all images that are mapped, means over the draws.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.training import streams
 from miseg.service.training.loop import Loop
 
+RANDOM = "random"
+"""What a text calls the part that is not trained, as in the last row of Sanchez's table 3."""
+
 
 def variant(text: str, seed: int, steps: int) -> Experiment:
     """The recipe that a text names, with its changes."""
@@ -41,6 +45,8 @@ def variant(text: str, seed: int, steps: int) -> Experiment:
     values: dict[str, Any] = {}
     for change in changes:
         path, _, value = change.partition("=")
+        if path == RANDOM:
+            continue
         try:
             values[path] = ast.literal_eval(value)
         except ValueError:
@@ -48,9 +54,13 @@ def variant(text: str, seed: int, steps: int) -> Experiment:
     return changed(experiment, values) if values else experiment
 
 
-def trained(experiment: Experiment, dataset: PackedDataset) -> Loop:
-    """The loop after all its steps."""
+def trained(experiment: Experiment, dataset: PackedDataset, random: str) -> Loop:
+    """The loop after all its steps; `random` is "", "encoder" or "all", which is not trained then."""
     loop, convert = Loop(experiment, streams.task_of(dataset)), streams.Converter(dataset, experiment)
+    if random == "all":
+        return loop
+    if random == "encoder":
+        loop.method.encoder.requires_grad_(False)
     for columns in streams.training_plan(dataset, experiment)(start_step=0, stop_step=experiment.steps):
         loop.train_step(convert(columns))
         if loop.step % 50 == 0:
@@ -116,7 +126,8 @@ def main() -> None:
             experiment = variant(text, seed, arguments.steps)
             dataset = PackedDataset.open(ensure_packed(experiment.data, arguments.storage))
             started = time.process_time()
-            loop = trained(experiment, dataset)
+            part = next((change for change in text.split(":") if change.startswith(f"{RANDOM}=")), "")
+            loop = trained(experiment, dataset, part.partition("=")[2])
             about = {"variant": text, "seed": seed, "steps": arguments.steps}
             about["processor_s"] = round(time.process_time() - started)
             for row in measured(loop, chips(dataset, experiment, arguments.chips), arguments.points, arguments.draws):

@@ -188,6 +188,8 @@ def _print(report: TuningReport, tuning: Tuning, job: Job) -> None:
     for score, table in tables.summaries(report.confirmation).items():
         print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {tuning.confirm_seeds} fresh seeds")
         print(tables.summary_text(table))
+    if report.confirmation["row"].str.contains(tables.SAME_AS_TUNED, regex=False).any():
+        print(f"{tables.SAME_AS_TUNED.strip()}: the search's best trial has this row's settings, so one row is both")
     if sentences := tables.one_class_text(report.confirmation):
         print(f"\n{sentences}")
     for registered, run_id in report.registered.items():

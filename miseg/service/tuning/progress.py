@@ -23,6 +23,10 @@ def _is_news(record: logging.LogRecord) -> bool:
 logging.getLogger("ray.tune.execution.tune_controller").addFilter(_is_news)
 
 
+_job_started = time.monotonic()
+"""Time at which this job began: search and confirmation, and all cells of a study, have one clock."""
+
+
 class TuningProgress(tune.Callback):
     """Prints trials as they go.
 
@@ -33,7 +37,6 @@ class TuningProgress(tune.Callback):
 
     def __init__(self, total: int, steps: int) -> None:
         self.total, self.steps = total, steps
-        self.started = time.monotonic()
 
     def setup(self, *args: Any, total_num_samples: int | None = None, **info: Any) -> None:
         """Tune begins or goes on, perhaps with more trials than were expected."""
@@ -73,14 +76,8 @@ class TuningProgress(tune.Callback):
     def _say(self, trials: list, trial: Any, text: str) -> None:
         # The place in Tune's own list: it stays the same when a tuning is resumed.
         number = next((position for position, other in enumerate(trials, 1) if other.trial_id == trial.trial_id), 0)
-        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
+        minutes, seconds = divmod(int(time.monotonic() - _job_started), 60)
         print(f"[{minutes:02d}:{seconds:02d}] trial {number}/{self.total}  {text}", flush=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"started": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state | {"started": time.monotonic()})
 
 
 def _scores(result: dict[str, Any]) -> str:

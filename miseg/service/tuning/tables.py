@@ -15,6 +15,9 @@ from miseg.service.training.run import FINISHED
 METRIC = "score"
 """Score that trials report and are compared by: mean IoU, or, without labels, the objective; see `Selection`."""
 
+SAME_AS_TUNED = " (= tuned)"
+"""End of a confirmed row's name that has the settings of the search's winner."""
+
 MANY_TO_ONE = " (many to one)"
 """End of a confirmed row's name whose clusters were matched with classes so."""
 
@@ -85,11 +88,13 @@ def describe(params: Mapping[str, Any]) -> str:
 
 
 def trials_text(trials: pd.DataFrame) -> str:
-    """The trials as a table for the terminal, best first."""
+    """The trials as a table for the terminal, best first, with their numbers."""
     of_clusters = [score for score in SCORES if score != MEAN_IOU and score in trials]
     shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns=["run_id", *of_clusters])
     if "one_class" in shown:
         shown = shown.assign(one_class=shown["one_class"].fillna(""))
+    # As the lines of progress and MLflow's runs number them.
+    shown.insert(0, "trial", range(1, len(shown) + 1))
     shown = shown.sort_values(METRIC if METRIC in shown else MEAN_IOU, ascending=False)
     return shown.rename(columns={METRIC: "objective"}).to_string(index=False, float_format="{:.4g}".format)
 

@@ -34,7 +34,7 @@ from miseg.service.tuning import rows as tune_rows
 from miseg.service.tuning.callbacks import FreeResources, Halving, KeepRungs, StillGoing
 from miseg.service.tuning.metrics import TuningMetrics
 from miseg.service.tuning.progress import TuningProgress
-from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, agreement, best_trial, describe
+from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, SAME_AS_TUNED, agreement, best_trial, describe
 from miseg.service.tuning.tuning import Space, Tuning
 
 TRIAL_FAILURES = 2
@@ -42,8 +42,7 @@ TRIAL_FAILURES = 2
 inside a trial that the scheduler stops, can leak its placement group (shared/ray.md)."""
 
 CLOSES_WITHIN = 900
-"""Seconds in which a trial that was stopped must have written what it was writing. Tune's default of two is less than a
-checkpoint and a picture take on a busy machine, and the trial that gets the process next would be given up."""
+"""Seconds in which a stopped trial must have written what it was writing; in Tune's two the next would be given up."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ def run(tuning: Tuning) -> TuningReport:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     parent = record.open_run(tuning)
     try:
+        print(f"1/2 search: {tuning.points} trials of {tuning.base.steps:,} steps", flush=True)
         trials = search(tuning, parent)
         rows = dict(tuning.rivals)
         winner = best_trial(trials, tuning.base.steps)
@@ -93,9 +93,10 @@ def run(tuning: Tuning) -> TuningReport:
             tuned = tuning.space(FixedTrial(winner), tuning.base)
             same = next((row for row, experiment in rows.items() if experiment.id == tuned.id), None)
             # The winner may be a rival itself, most often the published setting: then there is nothing more to train.
-            rows = {f"{row} (= tuned)" if row == same else row: experiment for row, experiment in rows.items()}
+            rows = {f"{row}{SAME_AS_TUNED}" if row == same else row: experiment for row, experiment in rows.items()}
             if same is None:
                 rows[tuning.tuned] = tuned
+        print(f"2/2 confirmation: {len(rows)} rows, {tuning.confirm_seeds} fresh seeds each", flush=True)
         confirmation = _confirm(tuning, parent, rows)
         named = partial(record.name_rows, tuning, parent, confirmation)
         mlflow_runs.patiently(tuning.tracking_uri, f"the rows of {tuning.name}", named)
@@ -110,9 +111,8 @@ def run(tuning: Tuning) -> TuningReport:
         raise
     correlation = agreement(trials, tuning.base.steps)
     registered = record.register(tuning, confirmation, rows)
-    concurrent = resuming.concurrent(tuning, parent)
     record.record(tuning, parent, trials, confirmation, correlation, list(registered))
-    return TuningReport(parent, trials, confirmation, correlation, registered, concurrent)
+    return TuningReport(parent, trials, confirmation, correlation, registered, resuming.concurrent(tuning, parent))
 
 
 def _interrupt(tuning: Tuning, parent: str, reason: str = "interrupted") -> None:

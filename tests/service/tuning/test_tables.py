@@ -38,6 +38,12 @@ def test_the_trials_show_what_selects_and_not_every_score() -> None:
     assert "pixel_accuracy" not in text and "train_match" not in text
 
 
+def test_trials_have_the_numbers_that_progress_gives_them() -> None:
+    text = tables.trials_text(rows({"mean_iou": 0.2}, {"mean_iou": 0.4}, {"mean_iou": 0.3}))
+    heading, *lines = text.splitlines()
+    assert heading.split()[0] == "trial" and [line.split()[0] for line in lines] == ["2", "3", "1"]
+
+
 def test_objective_and_score_are_correlated_over_whole_trials() -> None:
     whole = [{"mean_iou": 0.1 * index, "score": -float(index)} for index in range(3)]
     assert tables.agreement(rows(*whole), 10) == pytest.approx(-1)
