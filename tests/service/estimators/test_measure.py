@@ -172,7 +172,8 @@ def test_every_cell_is_in_mlflow_and_none_is_measured_twice(ray_here: None, uri:
     assert "| 1.29" not in row and row.count("–") >= 2  # gaussian and kde of eight samples
     assert (folder / measure_page.FIGURE).read_bytes()[:4] == b"\x89PNG"
     kept = {item.path for item in client.list_artifacts(again.run_id)}
-    assert kept == {"cells.csv", "table.csv", "information.md", "information.png"}
+    tables = {f"{name}.{kind}" for name in ("cells", "table") for kind in ("csv", "json")}
+    assert kept == tables | {"information.md", "information.png"}
 
 
 @pytest.mark.ray

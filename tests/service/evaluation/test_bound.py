@@ -65,7 +65,8 @@ def test_a_trainings_checkpoints_are_followed(
     _are_regions_of(folders[-1], small, names[0], truth, probabilities)
 
     client = MlflowClient(uri)
-    assert {item.path for item in client.list_artifacts(run_id)} == {"bound-classes.csv", "bound.csv", "rmi-bound.png"}
+    tables = {f"{name}.{kind}" for name in ("bound", "bound-classes") for kind in ("csv", "json")}
+    assert {item.path for item in client.list_artifacts(run_id)} == tables | {"rmi-bound.png"}
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run_id, "λ  0.5 R  3 DF  4/R2/ksg")

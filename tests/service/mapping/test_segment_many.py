@@ -276,7 +276,8 @@ def test_the_job_maps_a_folder_and_makes_nothing_twice(dense, images, tmp_path, 
     sizes = {"a": 40 * 56, "below/b": 90 * 130, "c": 70 * 64, "large": 200 * 300}
     assert run.data.metrics["images_mapped"] == 4 and run.data.metrics["images_left_out"] == 1
     assert run.data.metrics["pixels"] == sum(sizes.values()) and run.data.metrics["pixels_per_second"] > 0
-    assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"maps.csv", "left_out.csv"}
+    tables = {f"{name}.{kind}" for name in ("maps", "left_out") for kind in ("csv", "json")}
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} == tables
     # The actor's maps are those of the test above.
     mapped(dense, [images], tmp_path / "here")
     for name in sizes:
