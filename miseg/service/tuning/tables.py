@@ -93,8 +93,8 @@ def trials_text(trials: pd.DataFrame) -> str:
     shown = trials.rename(columns=lambda name: name.removeprefix("params/")).drop(columns=["run_id", *of_clusters])
     if "one_class" in shown:
         shown = shown.assign(one_class=shown["one_class"].fillna(""))
-    # As the lines of progress and MLflow's runs number them.
-    shown.insert(0, "trial", range(1, len(shown) + 1))
+    # As the lines of progress number them; behind the scores, for tools read those as the first columns.
+    shown.insert(shown.columns.get_loc("step") + 1, "trial", range(1, len(shown) + 1))
     shown = shown.sort_values(METRIC if METRIC in shown else MEAN_IOU, ascending=False)
     return shown.rename(columns={METRIC: "objective"}).to_string(index=False, float_format="{:.4g}".format)
 
