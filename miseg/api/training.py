@@ -56,8 +56,8 @@ def train(
         base = _base(experiment)
         planned = isinstance(experiment, str) and experiment not in RECIPES
         kind = command.TrainMethod if planned else command.Train
-        named = sorted_out(values, kind, reserved=("experiment",))
-        options = kind(experiment=with_values(base, named.rest, kind), **named.options)
+        named = sorted_out(values, kind, reserved=("experiment", "recipe_steps"))
+        options = kind(experiment=with_values(base, named.rest, kind), recipe_steps=base.steps, **named.options)
         if options.name is not None:
             options.name = given_name("name", options.name)
         # By these names the command line says what is not planned.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,10 +24,10 @@ from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.given import named_settings
 from miseg.recipes.planning.plan import PLAN, TrainingPlan
 from miseg.service.checkpoints.pretrained import check_sources
-from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command.names import check_known
-from miseg.service.command.networks import NetworkOptions, check_named_once
-from miseg.service.command.options import JobOptions, check_data, execute
+from miseg.service.command.networks import check_named_once
+from miseg.service.command.options import check_data, execute
+from miseg.service.command.training_options import Again, How, Train, TrainMethod
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,58 +35,6 @@ if TYPE_CHECKING:
     from miseg.service.command.start import Job
     from miseg.service.command.training_output import TrainingOutput
     from miseg.service.training.run import TrainingOutcome
-
-
-@dataclass
-class How(JobOptions):
-    """Options of every training."""
-
-    workers: int = 1
-    """Training workers (processes), one GPU each where there are GPUs."""
-    spread: bool = False
-    """Put each worker on a machine of its own, as far as there are: the loss of one then costs one worker, and each has
-    its machine's memory and links. Default: on as few machines as hold them, where they exchange gradients fastest."""
-    name: str | None = None
-    """Name of the run; the name of a run that was stopped continues it, a new one trains once more what was
-    trained before. Default: the experiment's id and the time."""
-    max_failures: int = 3
-    """Number of lost workers that are replaced before the run is given up; -1 for no limit."""
-    keep_all: bool = False
-    """Keep the checkpoint of every validation in the storage's runs/NAME, not only the best and the last."""
-    register: str | None = None
-    """Register the best checkpoint as a version of MLflow's model of this name: models:/NAME@best is the best of its
-    versions that were measured on the same data. Default: none is registered."""
-    when_storage_fails: WhenStorageFails = "continue"
-    """If a checkpoint cannot be written (a full disk): go on, with a warning, and try again at the next validation,
-    or stop. A run whose last one is missing has failed either way; under its name it goes on from the one before."""
-
-
-@dataclass
-class Train(NetworkOptions, How):
-    """Train one recipe; every field of the recipe is an option."""
-
-    experiment: Annotated[tyro.conf.AvoidSubcommands[Experiment], tyro.conf.arg(name="")] = field(
-        default_factory=Experiment
-    )
-    labelled_images: int | None = None
-    """Label budget of a method that learns from images: how many training images are used. Default: the recipe's."""
-    labelled_pixels_per_class: int | None = None
-    """Label budget of a few-label method: how many labelled pixels of each class it is given. Default: the recipe's."""
-
-
-@dataclass
-class TrainMethod(Train):
-    """Train a method on any data set (--data). What is not given of crop, batch, schedule and augmentation, and of the
-    method what depends on the size of images, is planned from the data and the memory, and printed with the reasons;
-    the defaults below are of the rest."""
-
-
-@dataclass
-class Again(How):
-    """Train the experiment of an MLflow run once more, from its record alone."""
-
-    from_run: Annotated[str, tyro.conf.arg(name="from-run")] = ""
-    """Id of the MLflow run."""
 
 
 @dataclass(frozen=True)
@@ -140,18 +88,21 @@ def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOu
 
     if arguments.register is not None:
         registry.check_name(arguments.register)
-    experiment, plan = _described(arguments, command, output)
+    experiment, plan, of_before = _described(arguments, command, output)
     output.announce(experiment)
     if arguments.name is not None:
         _check_name(arguments, arguments.name, experiment)
     job = prepare(arguments, [experiment], workers=arguments.workers, show_workers=output.shown)
     # A name, and --from-run, ask for it once more.
     first = arguments.name is None and not isinstance(arguments, Again)
-    if first and (earlier_run := repeats.trained(job.tracking_uri, experiment, job.data)) is not None:
-        output.say(repeats.training_message(earlier_run))
-        _register(arguments, job, earlier_run.info.run_id, output)
-        output.say(f"look at it with: {job.look(earlier_run.info.run_id)}")
-        return EndedTraining(experiment, job, _earlier(experiment, job, earlier_run), plan)
+    for same in (experiment, of_before) if first else ():
+        if (earlier_run := repeats.trained(job.tracking_uri, same, job.data)) is not None:
+            output.say(repeats.training_message(earlier_run))
+            if same is not experiment:
+                output.say(repeats.lengths_message(same, experiment))
+            _register(arguments, job, earlier_run.info.run_id, output)
+            output.say(f"look at it with: {job.look(earlier_run.info.run_id)}")
+            return EndedTraining(same, job, _earlier(same, job, earlier_run), plan)
     if plan is not None and arguments.workers == 1:
         output.say(throughput.expectation(job.tracking_uri, experiment, job.data, job.resources))
     outcome = _fitted(arguments, experiment, job, plan, output)
@@ -164,24 +115,36 @@ def trained(arguments: Train | Again, command: Sequence[str], output: TrainingOu
 
 def _described(
     arguments: Train | Again, command: Sequence[str], output: TrainingOutput
-) -> tuple[Experiment, TrainingPlan | None]:
-    """The experiment that is asked for, and what of it was planned from the data."""
+) -> tuple[Experiment, TrainingPlan | None, Experiment]:
+    """The experiment that is asked for, what of it was planned, and what was asked for by this before 2026-12-01."""
     # Not at the top: --help must not wait for them.
     from miseg.service.command.planning import planned
     from miseg.service.tracking import mlflow_runs, queries
+    from miseg.service.tuning import repeats
 
+    uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
     if isinstance(arguments, Again):
-        uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
-        return queries.read_experiment(uri, arguments.from_run), None
+        experiment = queries.read_experiment(uri, arguments.from_run)
+        return experiment, None, experiment
     labels = arguments.labelled_images, arguments.labelled_pixels_per_class
-    experiment = arguments.experiment.with_labels(*labels)
-    if not isinstance(arguments, TrainMethod):
-        return experiment, None
-    given = named_settings(command, experiment)
-    ((experiment, plan),) = planned(arguments, [experiment], given, arguments.workers)
-    arguments.decoded_gib = plan.decoded_gib
-    output.say(plan.table())
-    return experiment, plan
+    of_before = arguments.experiment.with_labels(*labels)
+    given = named_settings(command, of_before)
+    if isinstance(arguments, TrainMethod):
+        ((experiment, plan),) = planned(arguments, [of_before], given, arguments.workers)
+        arguments.decoded_gib = plan.decoded_gib
+        output.say(plan.table())
+        return experiment, plan, experiment
+    experiment = arguments.shortened(given).with_labels(*labels)
+    if arguments.name is not None and experiment != of_before:
+        mlflow_runs.check(uri, arguments.root)
+        experiment = repeats.as_begun(uri, arguments.name, experiment, of_before)
+    if experiment == of_before:
+        return experiment, None, experiment
+    output.say(
+        f"--steps {experiment.steps}: a warm-up of {experiment.optimiser.warmup_steps:,} steps and a validation every "
+        f"{experiment.validate_every:,}, the shares of the recipe's {arguments.recipe_steps:,} steps"
+    )
+    return experiment, None, of_before
 
 
 def _fitted(
@@ -279,7 +242,7 @@ def command_line(arguments: list[str]) -> list[str]:
 
 def recipe_type() -> type:
     """One subcommand a recipe, one a method, and `again`."""
-    recipes = {name: Train(experiment=recipe()) for name, recipe in RECIPES.items()}
+    recipes = {name: _recipe_options(recipe()) for name, recipe in RECIPES.items()}
     methods = {key: of for key, of in CONTENDERS.items() if key not in RECIPES}
     by_name = {key: TrainMethod(experiment=Experiment(method=of.settings())) for key, of in methods.items()}
     trains = tyro.extras.subcommand_type_from_defaults(
@@ -288,6 +251,10 @@ def recipe_type() -> type:
         | {name: (recipe.__doc__ or "").strip().partition("\n")[0] for name, recipe in RECIPES.items()},
     )
     return trains | Annotated[Again, tyro.conf.subcommand("again")]  # type: ignore[return-value]
+
+
+def _recipe_options(experiment: Experiment) -> Train:
+    return Train(experiment=experiment, recipe_steps=experiment.steps)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from miseg.networks.configs import UNet
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import BASELINES, CONTENDERS, STEMS, Contender, Supervision
 from miseg.recipes.experiment import Experiment
-from miseg.recipes.lengths import with_steps
+from miseg.recipes.lengths import WarmUp, with_steps
 from miseg.recipes.planning.given import with_settings
 from miseg.recipes.planning.plan import PlannedSetting, TrainingPlan
 from miseg.recipes.planning.rules import fitted
@@ -62,14 +62,14 @@ class Changes:
         if self.gpu_seconds is not None and not self.gpu_seconds > 0:
             raise ValueError(f"--gpu-seconds {self.gpu_seconds:g}: use a value above 0")
 
-    def of(self, experiment: Experiment, supervision: Supervision) -> Experiment:
-        """The experiment with these changes, but for the seconds: see `with_steps`.
+    def of(self, experiment: Experiment, supervision: Supervision, warm_up: WarmUp = "share") -> Experiment:
+        """The experiment with these changes, but for the seconds; `warm_up` as of `with_steps`.
 
         Raises:
             ValueError: a change that does not fit it.
         """
         if self.steps is not None:
-            experiment = with_steps(experiment, self.steps)
+            experiment = with_steps(experiment, self.steps, warm_up)
         experiment, given = with_settings(experiment, self.set or ())
         if supervision != "dense":
             return experiment
@@ -144,6 +144,8 @@ class StudyTable:
     """Score by which trials of methods without labels are compared: their objective on held-out images, or mean IoU."""
     network: str = ""
     """Network of all its methods, as `miseg.networks.choice.parsed` reads it; "": the recipes'."""
+    warm_up: WarmUp = "share"
+    """Length of warm-ups where the changes make fewer steps."""
     plan: TrainingPlan | None = None
     """Settings that all its cells have from the data, without those of the methods; None: the recipes'."""
     cells: tuple[StudyCell, ...] = ()
@@ -264,7 +266,7 @@ def _cell(table: StudyTable, method: str, named: bool) -> StudyCell | None:
             base = replace(base, data=table.dataset)
     if table.network:
         base = replace(base, method=with_network(base.method, parsed(table.network)))
-    base = replace(table.changes.of(base, supervision), label_budget=table.budget)
+    base = replace(table.changes.of(base, supervision, table.warm_up), label_budget=table.budget)
     planned: tuple[PlannedSetting, ...] = ()
     if table.plan is not None:
         base = table.plan.applied(base)

@@ -81,6 +81,8 @@ def _wanted(dataset: str, known: Sequence[StudyTable], asked: Asked, defaults: M
     """A table without cells for each supervision and budget that is asked for on a data set."""
     given = {name: getattr(asked, name) for name in ("trials", "confirm_seeds", "baseline", "seed", "selection")}
     settings = dict(defaults) | {name: value for name, value in given.items() if value is not None}
+    if known:
+        settings["warm_up"] = known[0].warm_up  # what is compared with tables of before is warmed up as they are
     tables = []
     of_data = [table for table in known if table.dataset == dataset]
     for supervision in BASELINES:

@@ -27,7 +27,7 @@ from miseg.recipes.spaces import at_its_point
 from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.command.networks import NetworkOptions
 from miseg.service.command.options import MAY_BE_EMPTY, check_data, execute
-from miseg.service.tuning.command import TuningRequest, search
+from miseg.service.tuning.command import TuningRequest, requests, search
 from miseg.service.tuning.options import TuningOptions, resumed
 
 
@@ -77,12 +77,18 @@ def requested(arguments: TuneAnyRecipe) -> TuningRequest:
     begun = resumed(arguments, stem)
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
-    plan = None
     if by_method:
-        base, rivals, plan = _of_methods(arguments, "" if begun is None else begun.plan)
-    else:
-        base = _recipe("recipe", arguments.recipe, arguments)
-        rivals = {name: _recipe("baselines", name, arguments) for name in arguments.value("baselines")}
+        return _request(arguments, stem, *_of_methods(arguments, "" if begun is None else begun.plan))
+    return requests(arguments, lambda: _request(arguments, stem, *_of_recipes(arguments)))
+
+
+def _request(
+    arguments: TuneAnyRecipe,
+    stem: str,
+    base: Experiment,
+    rivals: dict[str, Experiment],
+    plan: TrainingPlan | None = None,
+) -> TuningRequest:
     base = at_its_point(base)
     if arguments.selection == "objective" and base.supervision != "none":
         raise ValueError(f"--selection objective: {arguments.recipe} learns from labels, which are what compares it")
@@ -91,6 +97,12 @@ def requested(arguments: TuneAnyRecipe) -> TuningRequest:
     selection = arguments.selection or default
     planned = "" if plan is None else plan.json()
     return TuningRequest(stem, base, rivals, typed, selection=selection, plan=planned)
+
+
+def _of_recipes(arguments: TuneAnyRecipe) -> tuple[Experiment, dict[str, Experiment]]:
+    """The recipe to tune and its baselines, with the options that the command line changes."""
+    base = _recipe("recipe", arguments.recipe, arguments)
+    return base, {name: _recipe("baselines", name, arguments) for name in arguments.value("baselines")}
 
 
 def _of_methods(arguments: TuneAnyRecipe, earlier: str) -> tuple[Experiment, dict[str, Experiment], TrainingPlan]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from miseg.methods.ranges import changed
@@ -18,7 +19,7 @@ from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import MAY_BE_EMPTY, check_data, execute
-from miseg.service.tuning.command import TuningRequest, search
+from miseg.service.tuning.command import TuningRequest, requests, search
 from miseg.service.tuning.options import TuningOptions, resumed
 
 
@@ -60,8 +61,12 @@ def run(arguments: TuneInfoSeg) -> int:
     resumed(arguments, _stem(arguments))
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
+    return search(arguments, requests(arguments, partial(_requested, arguments)))
+
+
+def _requested(arguments: TuneInfoSeg) -> TuningRequest:
     base, rivals = experiments(arguments)
-    return search(arguments, TuningRequest(_stem(arguments), base, rivals, selection=arguments.value("selection")))
+    return TuningRequest(_stem(arguments), base, rivals, selection=arguments.value("selection"))
 
 
 def _stem(arguments: TuneInfoSeg) -> str:

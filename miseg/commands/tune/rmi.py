@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
@@ -22,7 +23,7 @@ from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.networks import NetworkOptions
 from miseg.service.command.options import MAY_BE_EMPTY, check_data, execute
-from miseg.service.tuning.command import TuningRequest, search
+from miseg.service.tuning.command import TuningRequest, requests, search
 from miseg.service.tuning.options import TuningOptions, resumed
 
 
@@ -54,9 +55,13 @@ def run(arguments: TuneRmi) -> int:
     resumed(arguments, stem)
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
+    return search(arguments, requests(arguments, partial(_requested, arguments, stem)))
+
+
+def _requested(arguments: TuneRmi, stem: str) -> TuningRequest:
     rmi, baselines = experiments(arguments)
     grid = arguments.grid.values(rmi) if arguments.grid else None
-    return search(arguments, TuningRequest(stem, rmi, baselines, grid=grid))
+    return TuningRequest(stem, rmi, baselines, grid=grid)
 
 
 def experiments(arguments: TuneRmi) -> tuple[Experiment, dict[str, Experiment]]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from miseg.methods.configs import MutualInformationSimilarity
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import MAY_BE_EMPTY, check_data, execute
-from miseg.service.tuning.command import TuningRequest, search
+from miseg.service.tuning.command import TuningRequest, requests, search
 from miseg.service.tuning.options import TuningOptions, resumed
 
 
@@ -49,8 +50,11 @@ def run(arguments: TuneSimilarity) -> int:
     resumed(arguments, _stem(arguments))
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
-    base, rivals = experiments(arguments)
-    return search(arguments, TuningRequest(_stem(arguments), base, rivals))
+    return search(arguments, requests(arguments, partial(_requested, arguments)))
+
+
+def _requested(arguments: TuneSimilarity) -> TuningRequest:
+    return TuningRequest(_stem(arguments), *experiments(arguments))
 
 
 def _stem(arguments: TuneSimilarity) -> str:

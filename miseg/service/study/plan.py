@@ -98,7 +98,7 @@ def timed(plan: StudyPlan, tables: Sequence[StudyTable], measure: Callable[[Expe
                 throughput[name] = measure(cell.base)
                 if (seconds := table.changes.gpu_seconds) is not None:
                     steps = max(1, int(seconds / throughput[name].step_seconds(cell.base)))
-                    cell = replace(cell, base=with_steps(cell.base, steps))
+                    cell = replace(cell, base=with_steps(cell.base, steps, table.warm_up))
             cells.append(cell)
         timed_tables.append(replace(table, cells=tuple(cells)))
     return replace(plan, tables=tuple(timed_tables), throughput=throughput)
@@ -238,6 +238,7 @@ def _planned_table(plan: StudyPlan, table: StudyTable, seconds: Mapping[str, flo
         selection=table.selection,
         changes=asdict(table.changes),
         network=table.network,
+        warm_up=table.warm_up,
         plan={} if table.plan is None else table.plan.to_dict(),
         cells=tuple(cells),
     )
@@ -286,6 +287,7 @@ def _from_file(file: PlanFile) -> StudyPlan:
                 seed=planned.seed,
                 selection=cast(Selection, planned.selection),
                 network=planned.network,
+                warm_up=planned.warm_up,
                 plan=plan,
                 cells=tuple(cells),
             )

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from miseg.file_names import check_plain
 from miseg.json_values import parse
+from miseg.recipes.lengths import WarmUp
 from miseg.service.records import read_record
 from miseg.service.tracking import mlflow_runs
 
@@ -64,6 +65,7 @@ class PlannedTable:
         trials, confirm_seeds, seed, selection: of all cells.
         changes: fields of `Changes`.
         network: of all cells, as the study was asked for it; "": the recipes'.
+        warm_up: of all cells, as `WarmUp` has it; a plan of before it was kept has the recipes'.
         plan: of own data, the settings of all cells that were planned from it, as `TrainingPlan.to_dict` gives them.
     """
 
@@ -79,6 +81,7 @@ class PlannedTable:
     selection: str = "objective"
     changes: Mapping[str, Any] = field(default_factory=dict)
     network: str = ""
+    warm_up: WarmUp = "recipe"
     plan: Mapping[str, Any] = field(default_factory=dict)
     cells: tuple[PlannedCell, ...] = ()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from miseg.methods import registry
@@ -40,6 +40,8 @@ class TuningRequest:
     """Score by which trials are compared; methods with labels have mean IoU alone."""
     plan: str = ""
     """JSON text of the plan that `base` was made by; "": a recipe."""
+    of_before: TuningRequest | None = None
+    """Request of the same options when warm-ups were as long as the recipes'; None: the same."""
 
     @property
     def space(self) -> Space:
@@ -52,6 +54,22 @@ class TuningRequest:
         return [self.base, *self.rivals.values(), *(check(self.typed, self.base) if self.typed else ())]
 
 
+def requests(arguments: TuningOptions, request_of: Callable[[], TuningRequest]) -> TuningRequest:
+    """The request that options make, with the one that they made before warm-ups kept their share of fewer steps.
+
+    Args:
+        arguments: the options.
+        request_of: makes the request from them, as they are then.
+    """
+    request, warm_up = request_of(), arguments.warm_up
+    if arguments.steps is None or warm_up == "recipe":
+        return request
+    arguments.warm_up = "recipe"
+    earlier, arguments.warm_up = request_of(), warm_up
+    same = (earlier.base, earlier.rivals) == (request.base, request.rivals)
+    return request if same else replace(request, of_before=earlier)
+
+
 @dataclass(frozen=True)
 class EndedTuning:
     """A tuning that ended, now or before."""
@@ -61,6 +79,8 @@ class EndedTuning:
     report: TuningReport | None
     """Its tables; None where the same was tuned before, as `earlier_run`."""
     earlier_run: Run | None = None
+    asked: Experiment | None = None
+    """The experiment that is tuned by these options now, where warm-ups were longer then."""
 
 
 def search(arguments: TuningOptions, request: TuningRequest) -> int:
@@ -72,6 +92,8 @@ def search(arguments: TuningOptions, request: TuningRequest) -> int:
     if ended.report is None:
         assert ended.earlier_run is not None
         print(repeats.tuning_message(ended.earlier_run))
+        if ended.asked is not None:
+            print(repeats.lengths_message(ended.tuning.base, ended.asked))
         print(f"look at it with: {ended.job.look(ended.earlier_run.info.run_id)}")
         return 0
     _print(ended.report, ended.tuning, ended.job)
@@ -105,11 +127,15 @@ def tuned(arguments: TuningOptions, request: TuningRequest) -> EndedTuning:
     job = prepare(arguments, request.experiments, workers=workers, concurrency=arguments.concurrent)
     tuning = _tuning(name, arguments, request, job)
     first = arguments.name is None and not arguments.resume
-    if first and (earlier_run := repeats.tuned(job.tracking_uri, tuning)) is not None:
-        return EndedTuning(tuning, job, None, earlier_run)
+    of_before = None if request.of_before is None else _tuning(name, arguments, request.of_before, job)
+    for same in (tuning, of_before) if first else ():
+        if same is not None and (earlier_run := repeats.tuned(job.tracking_uri, same)) is not None:
+            return EndedTuning(same, job, None, earlier_run, tuning.base if same is of_before else None)
     if not arguments.resume:
         repeats.check_name(job.tracking_uri, tuning)
     before = resuming.find(job.tracking_uri, name)
+    if before is not None and of_before is not None and resuming.warm_up(job.tracking_uri, before) == "recipe":
+        arguments.warm_up, tuning = "recipe", replace(of_before, options=arguments.given | {"warm_up": "recipe"})
     for line in resuming.extended(tuning, before, known):
         print(f"{name} grows: {line}", flush=True)
     subject = repeats.settings_of(tuning) if first else ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from miseg.recipes.experiment import Experiment
-from miseg.recipes.lengths import with_steps
+from miseg.recipes.lengths import WarmUp, with_steps
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.command.options import JobOptions
 
@@ -55,6 +55,9 @@ class TuningOptions(JobOptions):
     """With --resume: run a tuning's state that your key did not sign (docs/security.md). Whoever can write to the
     storage may have put code into it."""
 
+    warm_up: WarmUp = field(default="share", init=False)
+    """No option: what a tuning was begun with decides it."""
+
     def check(self) -> None:
         """Raise ValueError where a count is below 1."""
         for option in ("trials", "confirm_seeds"):
@@ -76,7 +79,7 @@ class TuningOptions(JobOptions):
 
     def shortened(self, experiment: Experiment) -> Experiment:
         """The experiment of the steps asked for, with five validations: ASHA can then compare trials of any length."""
-        return experiment if self.steps is None else with_steps(experiment, self.steps)
+        return experiment if self.steps is None else with_steps(experiment, self.steps, self.warm_up)
 
 
 def resumed(arguments: TuningOptions, stem: str) -> Begun | None:
@@ -103,6 +106,8 @@ def resumed(arguments: TuningOptions, stem: str) -> Begun | None:
     run = resuming.find(uri, arguments.name)
     begun = None if run is None else resuming.read(uri, run)
     counts = {} if run is None else resuming.counts(run)
+    if run is not None:
+        arguments.warm_up = resuming.warm_up(uri, run)
     if begun is not None:
         for option, value in begun.options.items():
             if hasattr(arguments, option) and _json(getattr(arguments, option)) in (None, [], {}):

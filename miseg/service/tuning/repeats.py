@@ -11,6 +11,7 @@ from mlflow.entities import Run
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import OBJECTIVE_SINCE, VALIDATION_MEAN_IOU
+from miseg.optimisation.schedules import peak_learning_rate
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.remarks import remark
 from miseg.service.tracking import mlflow_runs, queries
@@ -56,6 +57,30 @@ def tuning_message(run: Run) -> str:
         f"the same was tuned before: {name}, MLflow run {run.info.run_id}, {code_of(run.data.tags)}. "
         f"Nothing is tuned now; --resume --name {name} prints its tables, another --seed is another tuning, "
         "and a new --name tunes again"
+    )
+
+
+def as_begun(uri: str, name: str, *experiments: Experiment) -> Experiment:
+    """The one of some experiments on the same data that the run called `name` trains; the first where none is.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    with mlflow_runs.reachable(uri):
+        run = queries.find_run(uri, mlflow_runs.experiment_name(experiments[0].data), name)
+    trains = None if run is None else run.data.tags.get("miseg.experiment_id")
+    return next((experiment for experiment in experiments if experiment.id == trains), experiments[0])
+
+
+def lengths_message(then: Experiment, now: Experiment) -> str:
+    """Message on a warm-up, or else an interval of validations, that the same options made longer before."""
+    warm_up, shorter = then.optimiser, now.optimiser
+    if warm_up == shorter:
+        return f"it was validated every {then.validate_every:,} steps; now it is every {now.validate_every:,}"
+    return (
+        f"its warm-up took {warm_up.warmup_steps:,} of {then.steps:,} steps, and its learning rate got to "
+        f"{peak_learning_rate(then.steps, warm_up):.2g} of {shorter.learning_rate:g}; now it takes "
+        f"{shorter.warmup_steps:,}, and gets to {peak_learning_rate(now.steps, shorter):.2g}"
     )
 
 

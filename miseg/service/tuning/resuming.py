@@ -16,6 +16,8 @@ from mlflow.entities import Run
 from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import OBJECTIVE_TAG
 from miseg.recipes.experiment import from_dict, to_dict
+from miseg.recipes.lengths import WarmUp
+from miseg.service.command.setting_options import FOLLOW, dashed, option_of, value_text
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.description import CONCURRENT, KIND, SEEDS, TRIALS
 from miseg.service.tuning import repeats
@@ -26,25 +28,6 @@ if TYPE_CHECKING:
 
 FILE = "tuning.json"
 """Artifact of a tuning's run: see `Begun`."""
-
-OPTIONS = {
-    "augmentation.resize": "size",
-    "data": "data",
-    "label_budget": "points",
-    "method.clusters": "clusters",
-    "method.network": "network",
-    "method.network.architecture": "network",
-    "method.network.encoder": "encoder",
-    "method.network.initial_features": "initial_features",
-    "method.network.weights": "weights",
-    "method": "recipe",
-    "seed": "seed",
-    "steps": "steps",
-}
-"""Options of the tuning commands by the setting that each changes; of other settings `--set`, where there is one."""
-
-FOLLOW = {"validate_every": "steps", "augmentation.crop": "augmentation.resize"}
-"""Settings that the option of another one changes with it."""
 
 
 @dataclass(frozen=True)
@@ -131,19 +114,20 @@ def growth(name: str, then: Begun, now: Begun, known: Collection[str], *, search
     extensible = ("confirm_seeds",) if now.grid is not None else ("trials", "confirm_seeds")
     for option in extensible:
         if getattr(now, option) < getattr(then, option):
-            refused[_dashed(option)] = getattr(then, option), getattr(now, option)
+            refused[dashed(option)] = getattr(then, option), getattr(now, option)
     if missing := [row for row in then.rivals if row not in now.rivals]:
         refused["--baselines"] = list(then.rivals), [row for row in now.rivals if row not in missing]
     if refused:
         parts = [
-            f"{option} {_text(after)}: it was begun with {_text(before)}" for option, (before, after) in refused.items()
+            f"{option} {value_text(after)}: it was begun with {value_text(before)}"
+            for option, (before, after) in refused.items()
         ]
         raise ValueError(
             f"{name} cannot go on so, for its table would mix what does not compare. {'; '.join(parts)}. Leave these "
             "out to go on, or choose another --name without --resume"
         )
     lines = [
-        f"{_dashed(option)} {getattr(then, option)} to {getattr(now, option)}, "
+        f"{dashed(option)} {getattr(then, option)} to {getattr(now, option)}, "
         f"{getattr(now, option) - getattr(then, option)} more"
         for option in extensible
         if getattr(now, option) > getattr(then, option)
@@ -163,7 +147,7 @@ def _differences(then: Begun, now: Begun, known: Collection[str]) -> dict[str, t
         return {"--recipe": recipe}  # most other settings follow from it
     for path, pair in settings.items():
         if FOLLOW.get(path) not in settings:
-            options.setdefault(_option(path, known), pair)
+            options.setdefault(option_of(path, known), pair)
     others = {
         "--seed": (then.seed, now.seed),
         "--selection": (then.selection, now.selection),
@@ -175,7 +159,7 @@ def _differences(then: Begun, now: Begun, known: Collection[str]) -> dict[str, t
         options["--grid"] = then.grid or "a search", now.grid or "a search"
     else:
         knobs = differing(then.grid or {}, now.grid or {})
-        options |= {f"--grid.{_dashed(knob)[2:]}": pair for knob, pair in knobs.items()}
+        options |= {f"--grid.{dashed(knob)[2:]}": pair for knob, pair in knobs.items()}
     if then.data != now.data and "--data" not in options:
         options["--data"] = f"other packed images ({then.data})", f"as it is packed now ({now.data})"
     return options
@@ -194,29 +178,6 @@ def _as_now(experiment: Mapping[str, Any]) -> Mapping[str, Any]:
         return to_dict(from_dict(dict(experiment)))
     except (ValueError, TypeError):
         return experiment
-
-
-def _option(path: str, known: Collection[str]) -> str:
-    """Words of the command line that change the setting at a path; the path where none do."""
-    at = path
-    while at and at not in OPTIONS:
-        at = at.rpartition(".")[0]
-    option = OPTIONS.get(at, "")
-    # The fields of a network that no option names follow from --network; those of a method do not from --recipe.
-    named = at == path or at == "method.network"
-    if named and option in known:
-        return _dashed(option)
-    return f"--set {path}" if "set" in known else path
-
-
-def _dashed(option: str) -> str:
-    return f"--{option.replace('_', '-')}"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def find(uri: str, name: str) -> Run | None:
@@ -259,6 +220,16 @@ def read(uri: str, run: Run) -> Begun | None:
     if data is None:
         return None
     return Begun(**{item.name: data[item.name] for item in fields(Begun) if item.name in data})
+
+
+def warm_up(uri: str, run: Run) -> WarmUp:
+    """Length of the warm-ups that a tuning was begun with: the recipes' where it did not keep it.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    begun = read(uri, run)
+    return "share" if begun is not None and begun.options.get("warm_up") == "share" else "recipe"
 
 
 def log(uri: str, run_id: str, tuning: Tuning) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.plan import PlannedSetting, TrainingPlan
 from miseg.recipes.study import Changes, StudyTable
@@ -144,6 +145,23 @@ def test_budgets_and_sizes_come_back_from_json() -> None:
     ]
     assert [part.tables for part in parts] == [found.of_data(data).tables for data in ("camvid", "sentinel2-flanders")]
     assert parts[1].tables[0].budget == 10 and parts[0].tables[0].changes == changes
+
+
+def test_a_study_of_before_grows_with_the_warm_ups_that_it_had() -> None:
+    asked = Asked(data=("camvid",), methods=("ce",), changes=Changes(steps=10))
+    study = plans.timed(
+        StudyPlan("first", "now", of_now := grown((), asked, {"trials": 1, "confirm_seeds": 1})), of_now, fast
+    )
+    assert study.tables[0].cells[0].base.optimiser.warmup_steps < 10
+    written = json.loads(json.dumps(plans.to_file(study, "camvid", Devices(False, 1), "val").to_json()))
+    assert plans.from_file(study_plan.from_json(written)) == study
+    del written["tables"][0]["warm_up"]
+    (before,) = plans.from_file(study_plan.from_json(written)).tables
+    more = Asked(data=("camvid", "embedded"), methods=("bce",), changes=asked.changes)
+    tables_after = grown((before,), more, {"trials": 1, "confirm_seeds": 1})
+    added = {table.cell_id(cell): cell.base for table in tables_after for cell in table.cells}
+    assert added["camvid/all/bce"].optimiser.warmup_steps == RECIPES["camvid-bce"]().optimiser.warmup_steps
+    assert added["embedded/all/bce"].optimiser.warmup_steps == RECIPES["embedded-bce"]().optimiser.warmup_steps
 
 
 def test_a_plan_from_own_data_comes_back_from_json() -> None:

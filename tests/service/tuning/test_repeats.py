@@ -53,6 +53,22 @@ def test_a_training_is_recognised_where_it_was_finished_on_this_data(small, mixe
     )
 
 
+def test_a_run_of_before_goes_on_as_what_it_trains(small, tiny, uri):
+    longer, shorter = (replace(tiny, optimiser=replace(tiny.optimiser, warmup_steps=steps)) for steps in (50, 2))
+    assert repeats.as_begun(uri, "dusk", shorter, longer) == shorter, "there is no such run"
+    trained(uri, longer, small, "dusk", "RUNNING", "")
+    assert repeats.as_begun(uri, "dusk", shorter, longer) == longer
+    trained(uri, replace(tiny, seed=9), small, "dawn")
+    assert repeats.as_begun(uri, "dawn", shorter, longer) == shorter, "which is refused then, as any other"
+    sentence = repeats.lengths_message(longer, shorter)
+    assert sentence.startswith(f"its warm-up took 50 of {tiny.steps} steps, and its learning rate got to ")
+    assert "now it takes 2" in sentence
+    rarer = replace(tiny, validate_every=24)
+    assert repeats.lengths_message(rarer, tiny) == (
+        f"it was validated every 24 steps; now it is every {tiny.validate_every}"
+    )
+
+
 @pytest.fixture
 def tuning(small, tiny, uri, tmp_path) -> Tuning:
     return Tuning(

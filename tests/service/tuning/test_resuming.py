@@ -21,6 +21,7 @@ from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import CONCURRENT, order_text
 from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.tuning import options, record, repeats, resuming
+from miseg.service.tuning.command import TuningRequest, requests
 from miseg.service.tuning.resuming import Begun
 from miseg.service.tuning.tuning import Tuning
 from miseg.settings import differing
@@ -184,6 +185,31 @@ def test_options_that_are_left_out_are_as_it_was_begun(tuning, tmp_path, monkeyp
     assert (other.steps, other.trials, other.baselines) == (40, 9, ("bce", "ce"))
 
 
+def test_a_tuning_of_before_goes_on_with_the_warm_up_that_it_had(tuning, uri, tmp_path, monkeypatch) -> None:
+    """Warm-ups did not keep their share of fewer steps then, and nothing in what was kept of a tuning said so."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name, given, expected in (("before", {"steps": 8}, 20), ("now", {"steps": 8, "warm_up": "share"}, 2)):
+        record.open_run(replace(tuning, name=name, options=given))
+        (tmp_path / "tunings" / f"{name}-search").mkdir(parents=True)
+        arguments = rmi.TuneRmi(storage=str(tmp_path), name=name, resume=True)
+        options.resumed(arguments, "tune-rmi-embedded")
+        base, rivals = rmi.experiments(arguments)
+        assert base.steps == 8 and rivals["BCE"].optimiser == base.optimiser
+        assert base.optimiser.warmup_steps == expected, "of 100 steps the recipe's warm-up takes 20"
+        # What it is kept with says the same once more.
+        assert arguments.given["warm_up"] == ("share" if name == "now" else "recipe")
+
+
+def test_the_same_options_are_a_request_of_before_too() -> None:
+    arguments = rmi.TuneRmi(steps=8)
+    request = requests(arguments, lambda: TuningRequest("stem", *rmi.experiments(arguments)))
+    assert request.base.optimiser.warmup_steps == 2 and arguments.warm_up == "share"
+    assert request.of_before is not None and request.of_before.of_before is None
+    assert request.of_before.base == replace(request.base, optimiser=replace(request.base.optimiser, warmup_steps=20))
+    whole = rmi.TuneRmi()
+    assert requests(whole, lambda: TuningRequest("stem", *rmi.experiments(whole))).of_before is None
+
+
 def test_nothing_is_taken_from_elsewhere_without_resume(tmp_path) -> None:
     arguments = rmi.TuneRmi(storage=str(tmp_path), name="street")
     assert options.resumed(arguments, "tune-rmi-embedded") is None
@@ -195,8 +221,9 @@ def test_every_option_that_decides_a_result_can_be_left_out(command) -> None:
     """An option with a default of its own could not be told from one that was given."""
     arguments = command(recipe="embedded-rmi") if command is any_recipe.TuneAnyRecipe else command()
     apart = {"offline", "resume", "when_storage_fails", "recipe", "grid", "spread", "trust_state"}
-    assert all(getattr(arguments, item.name) is None for item in fields(command) if item.name not in apart)
-    assert set(arguments.given) <= {"recipe"}
+    options = [item.name for item in fields(command) if item.init and item.name not in apart]
+    assert all(getattr(arguments, name) is None for name in options)
+    assert set(arguments.given) <= {"recipe", "warm_up"}
     assert arguments.value("seed") == 0 and arguments.value("confirm_seeds") == 3
     assert isinstance(arguments.value("baselines"), tuple)
 
