@@ -240,7 +240,7 @@ class Submitted:
             self.record.breaks(str(error))
             return {}
         for run in logged(self.storage):
-            kept = sorted(model.name for model in models.of_run(self.cluster.mlflow, run))
+            kept = sorted(models.role_of(model) for model in models.of_run(self.cluster.mlflow, run))
             if kept != ["best", "last"]:
                 self.record.breaks(f"{self.name}: run {run} has the models {kept}")
         for told in [] if expected is None else differences(expected, found):

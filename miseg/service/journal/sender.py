@@ -189,7 +189,7 @@ class Sender:
                 raise RefusedError(f"its checkpoint is not of this storage: {error}") from None
         saved = next((saved for saved in CheckpointStore(entry["folder"]).all() if saved.step == entry["step"]), None)
         if saved is None:
-            logged = [model for model in models.of_run(self.tracking_uri, self.run_id) if model.name == entry["role"]]
+            logged = models.of_role(self.tracking_uri, self.run_id, entry["role"])
             if any(int(model.tags.get(models.STEP_TAG, -1)) >= entry["step"] for model in logged):
                 return  # it was sent before, and its checkpoint has gone since
             raise RefusedError(f"there is no checkpoint of step {entry['step']} in {entry['folder']}")

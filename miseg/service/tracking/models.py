@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,15 @@ SERVED = Path(__file__).with_name("served_model.py")
 STEP_TAG = "miseg.step"
 """Tag of a model: the step of its checkpoint."""
 
+ROLE_TAG = "miseg.role"
+"""Tag of a model: "best" or "last". Models of before 2026-12-01 have it for their name."""
+
+LONGEST_NAME = 200
+
 _RUN_ID = re.compile("[0-9a-f]{32}")
+
+_REFUSED = re.compile("[/:.%\"']")
+"""Characters that a model's name must not have."""
 
 _SETTING = threading.RLock()
 """Held while MLflow's settings, which are the process', point at one server."""
@@ -49,7 +57,7 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     """
     manifest = checkpoint_files.verify(folder)
     client, step = mlflow.MlflowClient(uri), manifest["step"]
-    earlier = [model for model in of_run(uri, run_id) if model.name == role]
+    earlier = of_role(uri, run_id, role)
     logged = [m for m in earlier if m.tags.get(STEP_TAG) == str(step) and m.status == LoggedModelStatus.READY]
     if logged:
         _delete(client, [model for model in earlier if model is not logged[0]])
@@ -57,9 +65,9 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
     run = client.get_run(run_id)
     logged_model = client.create_logged_model(
         run.info.experiment_id,
-        role,
+        name_of(run, role),
         source_run_id=run_id,
-        tags={STEP_TAG: str(step)},
+        tags={STEP_TAG: str(step), ROLE_TAG: role},
         params=run.data.params,
     )
     with tempfile.TemporaryDirectory() as beside:
@@ -84,7 +92,7 @@ def log_model(uri: str, run_id: str, role: str, folder: str | Path) -> None:
         client.log_batch(run_id, metrics=measured)
     client.finalize_logged_model(logged_model.model_id, LoggedModelStatus.READY)
     # Asked anew: the client asks again where an answer was lost on its way, and the server then makes a second model.
-    _delete(client, [m for m in of_run(uri, run_id) if m.name == role and m.model_id != logged_model.model_id])
+    _delete(client, [m for m in of_role(uri, run_id, role) if m.model_id != logged_model.model_id])
 
 
 def _delete(client: mlflow.MlflowClient, models: Sequence[LoggedModel]) -> None:
@@ -135,16 +143,23 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
         TrackingError: no such run, or it holds no such model.
     """
     problem = f"run {run_id} at {uri} holds no model {role}"
-    return _downloaded(uri, f"runs:/{run_id}/{role}", folder, problem, lambda: queries.instead(uri, run_id))
+    try:
+        models = [model for model in of_role(uri, run_id, role) if model.status == LoggedModelStatus.READY]
+    except (mlflow.MlflowException, OSError) as error:
+        raise TrackingError(f"{problem}: {str(error).splitlines()[0]}") from error
+    if not models:
+        raise TrackingError(f"{problem}{queries.instead(uri, run_id)}")
+    newest = max(models, key=lambda model: model.creation_timestamp)
+    return _downloaded(uri, f"models:/{newest.model_id}", folder, problem)
 
 
-def _downloaded(uri: str, model: str, folder: str | Path, problem: str, hint: Callable[[], str] = lambda: "") -> Path:
+def _downloaded(uri: str, model: str, folder: str | Path, problem: str) -> Path:
     try:
         # The function's own argument tracking_uri does not reach the model's files.
         with pointed_at(uri):
             path = mlflow.artifacts.download_artifacts(model, dst_path=str(folder))
     except (mlflow.MlflowException, OSError) as error:
-        raise TrackingError(f"{problem}{hint()}: {str(error).splitlines()[0]}") from error
+        raise TrackingError(f"{problem}: {str(error).splitlines()[0]}") from error
     return Path(path) / "artifacts" / "checkpoint"
 
 
@@ -190,6 +205,21 @@ def of_run(uri: str, run_id: str) -> list[LoggedModel]:
     client = mlflow.MlflowClient(uri)
     experiment_id = client.get_run(run_id).info.experiment_id
     return list(client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"))
+
+
+def of_role(uri: str, run_id: str, role: str) -> list[LoggedModel]:
+    """The models that were logged to a run as its "best" or its "last"."""
+    return [model for model in of_run(uri, run_id) if role_of(model) == role]
+
+
+def role_of(model: LoggedModel) -> str:
+    """Role of a model in its run: "best" or "last"."""
+    return str(model.tags.get(ROLE_TAG, model.name))
+
+
+def name_of(run: Run, role: str) -> str:
+    """Name of a run's model as MLflow lists it: the run's, without the characters that MLflow refuses, and the role."""
+    return f"{re.sub(_REFUSED, '-', run.info.run_name)[:LONGEST_NAME]} {role}"
 
 
 @contextlib.contextmanager

@@ -181,8 +181,8 @@ def _model(uri: str, run_id: str) -> LoggedModel:
     # Only where a model is registered: it brings MLflow's models along.
     from miseg.service.tracking import models
 
-    for model in models.of_run(uri, run_id):
-        if model.name == BEST and model.status == LoggedModelStatus.READY:
+    for model in models.of_role(uri, run_id, BEST):
+        if model.status == LoggedModelStatus.READY:
             return model
     raise TrackingError(f"run {run_id} at {uri} holds no model {BEST}, so none is registered")
 

@@ -117,8 +117,8 @@ def _copy(offline: str, store: RunStore, experiment: Experiment, run: Run, copie
                 target.log_artifacts(copy, str(path), artifact.path)
             else:
                 target.log_artifact(copy, str(path))
-    roles = {model.name for model in models.of_run(uri, copy)}
-    for role in {model.name for model in models.of_run(offline, run_id)} - roles:
+    roles = {models.role_of(model) for model in models.of_run(uri, copy)}
+    for role in {models.role_of(model) for model in models.of_run(offline, run_id)} - roles:
         with tempfile.TemporaryDirectory() as folder:
             models.log_model(uri, copy, role, models.download(offline, run_id, role, folder))
     for version in registry.of_run(offline, run_id):

@@ -78,7 +78,7 @@ def test_closed_runs_arrive_whole_and_once(offline, uri, tmp_path):
     )
     assert sorted(ours) == sorted(theirs) and len(theirs) == 2500
     assert [item.path for item in MlflowClient(uri).list_artifacts(copy.info.run_id, "tables")] == ["tables/iou.json"]
-    assert [model.name for model in models.of_run(uri, copy.info.run_id)] == ["best"]
+    assert [models.role_of(model) for model in models.of_run(uri, copy.info.run_id)] == ["best"]
     folder = models.download(uri, copy.info.run_id, "best", tmp_path)
     assert checkpoint.open_method(folder)[2].num_classes == 2
 
@@ -135,4 +135,4 @@ def test_a_job_without_its_server_ends_at_once_or_records_offline_and_is_sent_la
     found = queries.find_run(uri, mlflow_runs.experiment_name(small.uri), "alone")
     assert found.info.status == "FINISHED" and found.data.tags["miseg.ended"] == "finished"
     assert sorted(queries.history(uri, found.info.run_id, "train/loss")) == [0, 1]
-    assert sorted(model.name for model in models.of_run(uri, found.info.run_id)) == ["best", "last"]
+    assert sorted(models.role_of(model) for model in models.of_run(uri, found.info.run_id)) == ["best", "last"]

@@ -314,8 +314,9 @@ def test_a_logged_model_predicts_what_the_method_predicts_and_is_no_pickle(
         expected = method.predict((images_NCHW - mean) / std)
 
     with models.pointed_at(uri):
-        model = mlflow.pyfunc.load_model(f"runs:/{run_id}/best")
-        place = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/best", dst_path=str(tmp_path / "model")))
+        (logged_model,) = models.of_role(uri, run_id, "best")
+        model = mlflow.pyfunc.load_model(logged_model.model_uri)
+        place = Path(mlflow.artifacts.download_artifacts(logged_model.model_uri, dst_path=str(tmp_path / "model")))
     found = model.predict(images_NHWC)
     assert found.shape == (2, 4, 40, 33) and found.dtype == np.float32
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-6)

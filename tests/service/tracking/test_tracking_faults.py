@@ -125,7 +125,7 @@ class Training:
         run = client.get_run(self.run_id)
         assert set(run.data.metrics) == keys and "val/mean_iou" in keys
         assert run.info.status == "FINISHED" and run.data.tags["miseg.ended"] == "finished"
-        assert sorted(model.name for model in models.of_run(url, self.run_id)) == ["best", "last"]
+        assert sorted(models.role_of(model) for model in models.of_run(url, self.run_id)) == ["best", "last"]
         assert {item.path for item in client.list_artifacts(self.run_id)} == {"experiment.json", "images", "tables"}
         # Panels and a confusion matrix, each whole and small.
         assert len(client.list_artifacts(self.run_id, "images")) == 4 * STEPS // VALIDATE_EVERY
@@ -279,4 +279,7 @@ def test_a_tuning_goes_on_while_its_server_is_away(small, tmp_path, template) ->
             steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")]
             assert steps == list(range(20)) or "stopped early" in run.data.tags["miseg.ended"], run.data.tags
             assert len(steps) == len(set(steps))
-            assert sorted(model.name for model in models.of_run(server.url, run.info.run_id)) == ["best", "last"]
+            assert sorted(models.role_of(model) for model in models.of_run(server.url, run.info.run_id)) == [
+                "best",
+                "last",
+            ]

@@ -205,7 +205,8 @@ class TestUnderRay:
         assert 0 < scores["val/train_match/boundary_iou"] < 1
         # What K-means found is a part of the checkpoint: the model needs no images to be fitted again.
         with models.pointed_at(uri):
-            served = mlflow.pyfunc.load_model(f"runs:/{outcome.run_id}/last")
+            (last,) = models.of_role(uri, outcome.run_id, "last")
+            served = mlflow.pyfunc.load_model(last.model_uri)
         images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
         probabilities = served.predict(images)
         assert probabilities.shape == (2, 2, 32, 32)

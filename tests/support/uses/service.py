@@ -28,5 +28,11 @@ storage = Path(os.environ["MISEG_STORAGE"])
 mlflow.set_tracking_uri(f"sqlite:///{storage}/mlflow.db")
 (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
 assert run.info.status == "FINISHED" and 0 <= run.data.metrics["val/mean_iou"] <= 1
-model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/last")
+(name,) = {
+    model.name
+    for model in mlflow.search_logged_models([run.info.experiment_id], output_format="list")
+    if "last" in model.name
+}
+assert name == f"{run.info.run_name} last"
+model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/{name}")
 assert model.predict(np.zeros((1, 32, 48, 3), np.uint8)).shape == (1, 11, 32, 48)
