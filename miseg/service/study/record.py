@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, Run
 
+from miseg.data.packed.dataset import PackedDataset
 from miseg.metric_names import CLASS_CLDICE
 from miseg.recipes.study import StudyCell, StudyTable
 from miseg.service.evaluation.evaluate import THIN
@@ -21,6 +22,7 @@ from miseg.service.study.plan import Devices, StudyPlan, from_file, to_file
 from miseg.service.tracking import mlflow_runs, study_plan, views
 from miseg.service.tracking.description import SEEDS as SEEDS_PLANNED
 from miseg.service.tracking.description import SPLIT
+from miseg.service.tracking.pages import datasets
 from miseg.service.tracking.queries import all_pages
 from miseg.service.tracking.run_store import RunDetails, RunStore
 from miseg.service.training.run import FINISHED
@@ -63,8 +65,10 @@ def name_of(plan: StudyPlan) -> str:
     return f"study-{plan.study}"
 
 
-def open_run(store: RunStore, plan: StudyPlan, data: str, devices: Devices, split: str) -> str:
-    """The id of the study's run on one data set, set running, with its part of the plan."""
+def open_run(
+    store: RunStore, plan: StudyPlan, data: str, devices: Devices, split: str, dataset: PackedDataset | None = None
+) -> str:
+    """The id of the study's run on one data set, set running, with its part of the plan, and with its splits."""
     part = plan.of_data(data)
     cells = [name for _, _, name in part.cells]
     details = RunDetails(
@@ -72,6 +76,7 @@ def open_run(store: RunStore, plan: StudyPlan, data: str, devices: Devices, spli
         tags={"miseg.kind": "study", "miseg.study": plan.study, "miseg.data": data, SPLIT: split},
         params=_parameters(part, data) | {"split": split},
         description=f"{len(cells)} cells: {', '.join(cells)}",
+        datasets=() if dataset is None else _inputs(dataset, part, data, split),
     )
     uri = store.tracking_uri
     run_id = mlflow_runs.open_run(store, mlflow_runs.experiment_name(data), name_of(plan), details)
@@ -84,6 +89,13 @@ def open_run(store: RunStore, plan: StudyPlan, data: str, devices: Devices, spli
     study_plan.log(uri, run_id, to_file(plan, data, devices, split))
     mlflow_runs.patiently(uri, f"the view of study {plan.study}", partial(views.save, uri, run_id))
     return run_id
+
+
+def _inputs(dataset: PackedDataset, part: StudyPlan, data: str, split: str) -> list[DatasetInput]:
+    """Entries of the splits that a study trains, validates and measures on."""
+    validations = (cell.base.validation_split(dataset.splits) for _, cell, _ in part.cells)
+    splits = {"train": "train"} | {validation: "validation" for validation in validations if validation}
+    return datasets.inputs(dataset, data, {split: "test"} | splits)
 
 
 def _parameters(part: StudyPlan, data: str) -> dict[str, str]:

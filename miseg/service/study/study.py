@@ -91,7 +91,8 @@ def run(study: Study) -> list[str]:
     plan, uri = study.plan, study.job.tracking_uri
     check(study)
     parents = {
-        data: record.open_run(job, plan, data, study.devices, study.split(data)) for data, job in study.jobs.items()
+        data: record.open_run(job, plan, data, study.devices, study.split(data), PackedDataset.open(job.data))
+        for data, job in study.jobs.items()
     }
     failed: dict[str, str] = {}
     try:

@@ -266,7 +266,10 @@ def test_a_plan_that_was_cut_off_is_told(fake, small, capsys) -> None:
         study.plan, tables=(*study.plan.tables, *grown((), Asked(data=("camvid",), methods=("ce",)), DEFAULTS))
     )
     two = plans.timed(two, two.tables, lambda experiment: Throughput(10.0, 1.0, "said"))
-    record.open_run(store, two, small.uri, study.devices, "test")
+    run_id = record.open_run(store, two, small.uri, study.devices, "test", small)
+    inputs = MlflowClient(fake.uri).get_run(run_id).inputs.dataset_inputs
+    splits = {item.dataset.name.rpartition("/")[2]: item.tags[0].value for item in inputs}
+    assert splits == {"train": "train", "val": "validation", "test": "test"}
     found = record.find(fake.uri, "first")
     assert found is not None and found.data == [small.uri]
     assert "study first ended before its plan on camvid was kept: add it again with --data" in capsys.readouterr().out
