@@ -29,6 +29,9 @@ from miseg.service.tracking.description import CONFIRMED, PHASE, SPLIT, TRAINING
 TAG = "mlflow.sharedViewState."
 """Prefix of a saved view's tag; then comes its id, here that of the run whose view it is."""
 
+STEPS = "steps"
+"""Parameter of a tuning: the steps of a whole trial, whose pictures its view shows."""
+
 SEARCHED = "miseg.searched"
 """Tag of a tuning: the MLflow parameters that its trials differ in, with commas between."""
 
@@ -63,7 +66,7 @@ def views_of(run: Run) -> dict[str, View]:
         labels = [_column("tags", "miseg.cell"), _column("tags", "miseg.row"), _column("params", "seed")]
         which = f"{_is_tag('miseg.study', tags['miseg.study'])} and {_is_tag('miseg.kind', 'evaluation')}"
         scores = [of_split(first, score) for score in OVERLAP_SCORES]
-        state = _state(which, measured[0], [measured[0], *labels, *measured[1:]], _charts(scores, ()))
+        state = _state(which, measured[0], [measured[0], *labels, *measured[1:]], _charts(scores, {}))
         return {run_id: View(f"{run.info.run_name}: measured", state)}
     return {}
 
@@ -79,7 +82,8 @@ def _of_tuning(run: Run, which: str) -> dict[str, Any]:
     shown = [scores[0], _column("tags", PHASE), *searched, *scores[1:]]
     shown += [_column("tags", "miseg.ended"), _column("params", "seed")]
     charted = [name for name in metrics if name != "step"] + ["train/loss", VALIDATION_LOSS]
-    return _state(which, scores[0], shown, _charts(charted, (of_split("val", PANELS),)))
+    pictures = {of_split("val", PANELS): int(run.data.params.get(STEPS, "0"))}
+    return _state(which, scores[0], shown, _charts(charted, pictures))
 
 
 def save(uri: str, run_id: str) -> None:
@@ -133,13 +137,16 @@ def _state(which: str, order_by: str, columns: list[str], charts: Mapping[str, A
     }
 
 
-def _charts(metrics: Iterable[str], images: Iterable[str]) -> dict[str, Any]:
-    """Charts that the page draws first, in a section of their own; it adds those of all other metrics below.
+def _charts(metrics: Iterable[str], images: Mapping[str, int]) -> dict[str, Any]:
+    """Charts that the page draws first, then pictures at a step; it adds charts of all other metrics below.
 
     Of itself it has them by the alphabet, and where it has no metric of the task those of the machine alone.
     """
     section: dict[str, Any] = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
     sections = [section | {"uuid": "miseg-results", "name": "Results"}]
+    if images:
+        # A card as wide as the page: the pictures of all runs stand beside each other.
+        sections.append(section | {"uuid": "miseg-pictures", "name": "Pictures", "columns": 1, "cardHeight": 600})
     for name in ("val", "train", "Model metrics", "System metrics"):
         sections.append(section | {"uuid": f"miseg-{name}", "name": name, "isGenerated": True, "isReordered": False})
     own = {"metricSectionId": "miseg-results", "deleted": False, "isGenerated": False, "runsCountToCompare": 10}
@@ -148,8 +155,10 @@ def _charts(metrics: Iterable[str], images: Iterable[str]) -> dict[str, Any]:
         for name in metrics
     ]
     cards += [
-        own | {"uuid": f"miseg-{name}", "type": "IMAGE", "imageKeys": [name], "step": 0, "displayName": name}
-        for name in images
+        own
+        | {"metricSectionId": "miseg-pictures", "uuid": f"miseg-{name}", "type": "IMAGE", "imageKeys": [name]}
+        | {"step": step, "displayName": name, "showRunParams": False}
+        for name, step in images.items()
     ]
     return {"compareRunCharts": cards, "compareRunSections": sections, "isAccordionReordered": True}
 

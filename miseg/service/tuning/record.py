@@ -28,7 +28,7 @@ from miseg.service.tracking.run_store import RunDetails
 from miseg.service.training import train
 from miseg.service.training.run import FINISHED
 from miseg.service.tuning import description, resuming
-from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, summaries
+from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, SAME_AS_TUNED, summaries
 
 if TYPE_CHECKING:
     from miseg.service.tuning.tuning import Tuning
@@ -47,7 +47,7 @@ def open_run(tuning: Tuning) -> str:
         | ({PLAN: tuning.plan} if tuning.plan else {})
         | dict(tuning.tags),
         params={"trials": str(tuning.points), "confirm_seeds": str(tuning.confirm_seeds), "seed": str(tuning.seed)}
-        | {"selection": tuning.selection},
+        | {"selection": tuning.selection, views.STEPS: str(tuning.base.steps)},
         description=description.planned(tuning),
         datasets=datasets.of_training(PackedDataset.open(tuning.data), tuning.base),
     )
@@ -105,21 +105,28 @@ def register(tuning: Tuning, confirmation: pd.DataFrame, rows: Mapping[str, Expe
     return runs_by_name
 
 
-def results(trials: pd.DataFrame, confirmation: pd.DataFrame) -> dict[str, float]:
+def results(trials: pd.DataFrame, confirmation: pd.DataFrame, tuned: str) -> dict[str, float]:
     """Results of a tuning as metrics of its own run.
 
     Returns:
         `confirmed/<score>/<row>`, the mean over seeds of each row, and `search/mean_iou`, the highest of a whole
-        trial, whose seed it was selected on; without what is not known.
+        trial, whose seed it was selected on; without what is not known. A row that is the winner too has both names,
+        the winner's being `tuned`, so that tunings are compared by the same metrics.
     """
     metrics = {
-        f"confirmed/{score}/{row}": mean
+        f"confirmed/{score}/{name}": mean
         for score, table in summaries(confirmation).items()
         for row, mean in zip(table["row"], table["mean"], strict=True)
+        for name in _names_of(row, tuned)
     }
     if MEAN_IOU in trials:
         metrics[f"search/{MEAN_IOU}"] = trials.loc[trials["ended"] == FINISHED, MEAN_IOU].max()
     return {name: float(value) for name, value in metrics.items() if not math.isnan(value)}
+
+
+def _names_of(row: str, tuned: str) -> list[str]:
+    own, same, end = row.partition(SAME_AS_TUNED)
+    return [own + end, tuned + end] if same else [row]
 
 
 def record(
@@ -145,7 +152,7 @@ def record(
             journal.artifact(logged_tables.write(Path(folder), name, table))
     journal.tags(logged_tables.tag(f"{name}.json" for name in tables))
     scores = {} if rank_correlation is None else {"rank_correlation": rank_correlation}
-    journal.metrics(0, scores | results(trials, confirmation))
+    journal.metrics(0, scores | results(trials, confirmation, tuning.tuned))
     concurrent = resuming.concurrent(tuning, parent)
     models = [f"`models:/{name}@{registry.BEST}`" for name in registered]
     journal.tags({"mlflow.note.content": description.finished(tuning, trials, confirmation, models, concurrent)})

@@ -96,10 +96,54 @@ def test_charts_begin_with_the_results(page: Page, server: MlflowServer, written
     page.picture(tmp_path / "charts.png")
 
 
-def test_runs_have_their_data_sets(server: MlflowServer, written: Written) -> None:
+def test_pictures_of_all_runs_stand_beside_each_other_at_the_last_step(
+    page: Page, server: MlflowServer, written: Written, tmp_path: Path
+) -> None:
+    page.driver.get(f"{views.address(server.url, written.parent)}&compareRunsMode=CHART")
+    page.shows("Pictures")
+    grid = """return [...document.images].filter(one => one.src.includes("artifact") && one.naturalWidth > 0).length"""
+    # Sections are drawn once they are in the window.
+    bring = """[...document.querySelectorAll("*")].filter(one => /^Pictures/.test(one.textContent)).pop()
+        .scrollIntoView()"""
+
+    def pictures() -> bool:
+        page.driver.execute_script(bring)
+        return page.driver.execute_script(grid) >= 4
+
+    # The trial that ASHA stopped has none of the last step.
+    page.until(pictures, "the pictures of the four whole runs")
+    page.shows("val/panels")
+    assert "optimiser.weight_decay=" not in page.text(), "each run's parameters take the pictures' place"
+    page.picture(tmp_path / "pictures.png")
+
+
+def test_runs_have_their_data_sets(page: Page, server: MlflowServer, written: Written, tmp_path: Path) -> None:
     run = MlflowClient(server.url).get_run(written.trials["run_id"].iloc[0])
     stem = written.tuning.data.rstrip("/").rsplit("/", 1)[-1]
     assert f"{stem}/train" in {entry.dataset.name for entry in run.inputs.dataset_inputs}
+    (entry,) = (entry for entry in run.inputs.dataset_inputs if entry.dataset.name == f"{stem}/train")
+    page.driver.get("about:blank")
+    page.driver.get(f"{server.url}/#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning")
+    page.shows("Dataset", f"{stem}/")
+    page.button("Datasets").click()
+    page.shows(f"{stem}/train ({entry.dataset.digest})", f"{stem}/val ({entry.dataset.digest})")
+    page.picture(tmp_path / "data-sets.png")
+
+
+def test_the_classes_of_runs_are_compared_in_a_table(page: Page, server: MlflowServer, written: Written) -> None:
+    page.driver.get("about:blank")
+    page.driver.get(f"{views.address(server.url, written.parent)}&compareRunsMode=ARTIFACT")
+    page.shows("tables/iou-val.json", "RMI as published", "class", "iou", "bicyclist")
+
+
+def test_models_are_told_apart_by_their_names(
+    page: Page, server: MlflowServer, written: Written, tmp_path: Path
+) -> None:
+    page.driver.get("about:blank")
+    experiment = MlflowClient(server.url).get_run(written.parent).info.experiment_id
+    page.driver.get(f"{server.url}/#/experiments/{experiment}/models?workflowType=machine_learning")
+    page.shows("best of seed 1 BCE", "last of seed 1 BCE", "best of seed 1 RMI as published", "best of λ=0·5")
+    page.picture(tmp_path / "models.png")
 
 
 def test_two_runs_are_compared_by_what_they_differ_in(runs_table: Page, tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_models_have_their_run_s_name_and_role(uri: str, tmp_path: Path) -> None:
     """MLflow lists the models of all runs together; "best" and "last" told nobody whose they were."""
     client = MlflowClient(uri)
-    run = client.create_run("0", run_name='street/3: 50 % "ce"')
-    assert models.name_of(run, "best") == "street-3- 50 - -ce- best"
+    run = client.create_run("0", run_name="street/3: λ=0.5 50 % 'ce'")
+    assert models.name_of(run, "best") == "best of street-3- λ=0·5 50 - -ce-"
     now = client.create_logged_model("0", models.name_of(run, "best"), run.info.run_id, tags={models.ROLE_TAG: "best"})
     before = client.create_logged_model("0", "last", run.info.run_id)
     by_role = {role: [m.model_id for m in models.of_role(uri, run.info.run_id, role)] for role in ("best", "last")}

@@ -234,7 +234,7 @@ def test_a_run_in_mlflow_is_whole(place, small, experiment, whole):
     stem = Path(small.uri).name
     assert read == {(f"{stem}/train", small.fingerprint, "train"), (f"{stem}/val", small.fingerprint, "validation")}
     models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{whole.run_id}'")
-    assert sorted(model.name for model in models) == [f"{run.info.run_name} best", f"{run.info.run_name} last"]
+    assert sorted(model.name for model in models) == [f"best of {run.info.run_name}", f"last of {run.info.run_name}"]
 
 
 def test_the_machine_is_recorded_beside_the_run(place):

@@ -33,6 +33,6 @@ assert run.info.status == "FINISHED" and 0 <= run.data.metrics["val/mean_iou"] <
     for model in mlflow.search_logged_models([run.info.experiment_id], output_format="list")
     if "last" in model.name
 }
-assert name == f"{run.info.run_name} last"
+assert name == f"last of {run.info.run_name}"
 model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/{name}")
 assert model.predict(np.zeros((1, 32, 48, 3), np.uint8)).shape == (1, 11, 32, 48)
