@@ -6,7 +6,6 @@ import datetime
 import math
 import os
 import secrets
-import shlex
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +34,7 @@ from miseg.service.command.options import JobOptions, check_no_keys
 from miseg.service.journal import copies, journal, sender
 from miseg.service.remarks import remark
 from miseg.service.terminal.library_lines import JobLog
+from miseg.service.terminal.pasted import pasted
 from miseg.service.tracking import mlflow_runs, views
 from miseg.service.tracking.run_store import Workspace
 from miseg.service.training import decoded_cache
@@ -57,8 +57,20 @@ class Job(Workspace):
         """The command that shows the runs."""
         if not self.tracking_uri.startswith("sqlite"):
             return f"a browser at {self.tracking_uri}"
-        folder = str(Path(self.tracking_uri.removeprefix("sqlite:///")).parent)
-        return "miseg ui" if folder == JobOptions().root else f"miseg ui --storage {shlex.quote(folder)}"
+        folder = self._store_folder
+        return pasted(["miseg", "ui", *([] if folder == JobOptions().root else ["--storage", str(folder)])])
+
+    def command(self, *words: str) -> str:
+        """A command of miseg on this job's runs, to paste into the shell that started it."""
+        apart = [] if self.storage == JobOptions().root else ["--storage", self.storage]
+        offline = self._store_folder not in (None, self.storage)
+        return pasted(["miseg", *words, *apart, *(["--offline"] if offline else [])])
+
+    @property
+    def _store_folder(self) -> str | None:
+        """The folder of the MLflow store; None of a server's."""
+        scheme, _, path = self.tracking_uri.partition(":///")
+        return str(Path(path).parent) if scheme == "sqlite" else None
 
     def look(self, run_id: str) -> str:
         """Instruction for viewing a run, or the runs of a tuning or study side by side."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
+
+from miseg.service.terminal.pasted import pasted
 
 
 class InterruptedJobError(KeyboardInterrupt):
@@ -24,7 +25,7 @@ class InterruptedJobError(KeyboardInterrupt):
         Args:
             command: the command that was interrupted, with its options.
         """
-        return f"{self.kept}; to go on:\n{shlex.join(continued(command, self.options))}"
+        return f"{self.kept}; to go on:\n{pasted(continued(command, self.options))}"
 
 
 def continued(command: Sequence[str], options: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -226,3 +226,29 @@ def _print(report: TuningReport, tuning: Tuning, job: Job) -> None:
         print(f"failed: {failure}")
     if report.failures:
         print(f"--resume --name {tuning.name} tries again")
+    print("\nnext, to paste:")
+    for purpose, command in _next(report, tuning, job):
+        print(f"- {purpose}:\n{command}")
+
+
+def _next(report: TuningReport, tuning: Tuning, job: Job) -> Iterator[tuple[str, str]]:
+    """Purposes, each with its command."""
+    # Not at the top: --help must not wait for them.
+    from miseg.data.packed.dataset import PackedDataset
+    from miseg.service.tuning.tables import METRIC, SAME_AS_TUNED
+
+    if job.tracking_uri.startswith("sqlite"):
+        yield "its runs in a browser", job.ui_command
+    yield "the tuning as a page", job.command("report", "--tuning", tuning.name)
+    rows = report.confirmation[report.confirmation[METRIC].notna()]
+    winner = rows[rows["row"].str.startswith(tuning.tuned) | rows["row"].str.contains(SAME_AS_TUNED, regex=False)]
+    if winner.empty:
+        return
+    run_id, splits = str(winner.loc[winner[METRIC].idxmax(), "run_id"]), PackedDataset.open(job.data).splits
+    if tuning.base.supervision == "few":
+        yield "the winner with fewer labels", job.command("evaluate", "--run", run_id, "--points", "1", "5", "10")
+    elif "test" in splits:
+        command = job.command("evaluate", "--run", run_id, "--split", "test")
+        yield "the winner on images by which nothing was chosen", command
+    else:
+        yield "the winner's scores and pictures", job.command("evaluate", "--run", run_id)
