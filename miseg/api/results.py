@@ -101,7 +101,7 @@ class TrainingResult:
         if only := class_of(tags):
             sentences.append(f"after the last step the model {phrase([only])}: {TELLS}")
         if self.ended != FINISHED:
-            sentences.insert(0, f"{self.ended} at step {self.step} of {self.experiment.steps}")
+            sentences.insert(0, f"ended at step {self.step} of {self.experiment.steps}: {self.ended}")
         return sentences
 
     def plot(self) -> Figure:

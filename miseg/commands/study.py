@@ -36,6 +36,10 @@ def run(arguments: Options) -> int:
     print(f"\nStudy {name} at {uri}")
     for job, run_id in running.runs(study):
         print(f"look at it with: {job.look(run_id)}")
+    print("\nnext, to paste:")
+    print(f"- the answer, as a page:\n{study.job.command('report', '--study', name)}")
+    if study.job.tracking_uri.startswith("sqlite"):
+        print(f"- its runs in a browser:\n{study.job.ui_command}")
     return 1 if failed else 0
 
 

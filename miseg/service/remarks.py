@@ -26,3 +26,8 @@ def received_by(receiver: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _receiver.reset(token)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -69,7 +69,7 @@ def test_what_went_wrong_is_told(training: TrainingResult) -> None:
         client.set_tag(run.info.run_id, name, value)
     result = TrainingResult(training.tracking_uri, training.storage, run.info.run_id, training.experiment)
     assert result.remarks == [
-        "the loss is nan at step 3 at step 0 of 16",
+        "ended at step 0 of 16: the loss is nan at step 3",
         "steps were left out, the last of them: the loss is nan",
     ]
 

@@ -68,7 +68,10 @@ class TrainingOutput:
             scores = f"mean IoU {outcome.mean_iou:.4f} (best {outcome.best_mean_iou:.4f})"
         else:
             scores = scores_text(outcome.mean_iou, outcome.score) if outcome.ended == FINISHED else "no validation"
-        self.say(f"{outcome.ended} at step {outcome.step}: {scores}")
+        if outcome.ended == FINISHED:
+            self.say(f"finished at step {outcome.step}: {scores}")
+        else:  # a sentence of its own
+            self.say(f"ended at step {outcome.step} ({scores}): {outcome.ended}")
 
     def recorded(self, job: Job, run_id: str) -> None:
         """Say where a training's run is."""

@@ -15,11 +15,11 @@ from mlflow.entities import Run
 from miseg.evaluation.paired import PairedDifference, compare, compare_scores
 from miseg.metric_names import FURTHER_SCORES, MEAN_IOU, MICRO_IOU, PIXEL_ACCURACY, TRAIN_MATCH_MEAN_IOU
 from miseg.recipes.published import claims
+from miseg.service.remarks import counted
 from miseg.service.reports.reported_study import SCORES, ReportedRow, ReportedStudy, ReportedTable
 from miseg.service.reports.runs import SAME
 from miseg.service.reports.words import (
     claimed,
-    counted,
     data_and_labels,
     gain,
     give_or_take,

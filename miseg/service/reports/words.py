@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from miseg.networks.architectures import ARCHITECTURES
 from miseg.one_class import phrase
 from miseg.recipes.published import claims
+from miseg.service.remarks import counted
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable
 
 NAMES = {
@@ -116,11 +117,6 @@ def give_or_take(half: object) -> str:
     if not isinstance(half, int | float) or math.isnan(half):
         return ""
     return " ± over 100" if half > 100 else f" ± {half:.1f}"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def number(value: float | None) -> float | str:

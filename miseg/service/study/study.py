@@ -16,6 +16,7 @@ from miseg.service.cluster.control_store import ray_watched
 from miseg.service.command.start import Job
 from miseg.service.evaluation.evaluate import TrainedModel, evaluate
 from miseg.service.evaluation.scores import FurtherMeasures
+from miseg.service.remarks import counted
 from miseg.service.study import record, results
 from miseg.service.study.plan import Devices, StudyPlan
 from miseg.service.terminal.interrupted import InterruptedJobError
@@ -165,7 +166,9 @@ def _tuned(study: Study, table: StudyTable, cell: StudyCell, parent: str) -> str
         print(f"{name}: tuned and confirmed before", flush=True)
         return ""
     print(
-        f"{name}: {table.trials} trials of {cell.base.steps} steps, then {table.confirm_seeds} fresh seeds", flush=True
+        f"{name}: {counted(table.trials, 'trial')} of {counted(cell.base.steps, 'step')}, then "
+        f"{counted(table.confirm_seeds, 'fresh seed')}",
+        flush=True,
     )
     try:
         report = tune.run(tuning)
@@ -245,7 +248,9 @@ def text(study: Study, data: str) -> str:
     lines = []
     for table, scores in record.results(study.job.tracking_uri, study.plan, split, data):
         for score, summary in tables.summaries(scores).items():
-            title = f"{tables.SCORES[score]} on {split} after the last step, {table.confirm_seeds} fresh seeds"
+            title = (
+                f"{tables.SCORES[score]} on {split} after the last step, {counted(table.confirm_seeds, 'fresh seed')}"
+            )
             lines += [f"\n{table.id}: {title}", tables.summary_text(summary)]
         if split != "test":
             lines.append(f"{data} has no test split: these are the images that trials were compared on")

@@ -11,6 +11,7 @@ from miseg.methods import registry
 from miseg.methods.ranges import Space
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.space_text import check
+from miseg.service.remarks import counted
 from miseg.service.tuning.options import TuningOptions
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ def tuned(arguments: TuningOptions, request: TuningRequest) -> EndedTuning:
     subject = repeats.settings_of(tuning) if first else ""
     with claimed(job, mlflow_runs.experiment_name(tuning.base.data), name, subject):
         print(
-            f"tuning {name}: {tuning.points} trials of {tuning.base.steps} steps, {job.resources.concurrency} at a "
-            "time",
+            f"tuning {name}: {counted(tuning.points, 'trial')} of {counted(tuning.base.steps, 'step')}, "
+            f"{job.resources.concurrency} at a time",
             flush=True,
         )
         return EndedTuning(tuning, job, tune.run(tuning))
@@ -212,7 +213,7 @@ def _print(report: TuningReport, tuning: Tuning, job: Job) -> None:
         print(f"\nRank correlation of objective and mean IoU over the trials: {report.agreement:.2f}")
     split = base.validation_split(PackedDataset.open(job.data).splits)
     for score, table in tables.summaries(report.confirmation).items():
-        print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {tuning.confirm_seeds} fresh seeds")
+        print(f"\n{tables.SCORES[score]} on {split} after step {base.steps}, {tuning.fresh_seeds}")
         print(tables.summary_text(table))
     if report.confirmation["row"].str.contains(tables.SAME_AS_TUNED, regex=False).any():
         print(f"{tables.SAME_AS_TUNED.strip()}: the search's best trial has this row's settings, so one row is both")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from miseg.service.remarks import counted
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.description import command, order_text
 from miseg.service.tuning import tables
@@ -23,9 +24,10 @@ def planned(tuning: Tuning) -> str:
     base = tuning.base
     manner = "a grid of" if tuning.grid is not None else "TPE and ASHA over"
     command_line = command()
+    trials, seeds = counted(tuning.points, "trial"), counted(tuning.confirm_seeds, "seed")
     return (
-        f"**{type(base.method).__name__}** on **{base.data}**: {manner} {tuning.points} trials of {base.steps} steps, "
-        f"compared by {_selected(tuning)}, then confirmed on {tuning.confirm_seeds} seeds that no trial used."
+        f"**{type(base.method).__name__}** on **{base.data}**: {manner} {trials} of {counted(base.steps, 'step')}, "
+        f"compared by {_selected(tuning)}, then confirmed on {seeds} that no trial used."
         + (f"\n\nRun with\n\n```\n{command_line}\n```" if command_line else "")
         + f"\n\nIts runs side by side: the view *tuning {tuning.name}* in the menu of views of the runs table."
     )

@@ -23,6 +23,7 @@ from miseg.recipes.spaces import FixedTrial
 from miseg.service.cluster import ray_cluster, ray_internals
 from miseg.service.cluster.control_store import ray_watched
 from miseg.service.cluster.ray_cluster import HEAD
+from miseg.service.remarks import counted
 from miseg.service.terminal.interrupted import InterruptedJobError
 from miseg.service.terminal.stopping import keeping_steps, steps_text
 from miseg.service.tracking import mlflow_runs, queries
@@ -85,7 +86,7 @@ def run(tuning: Tuning) -> TuningReport:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     parent = record.open_run(tuning)
     try:
-        print(f"1/2 search: {tuning.points} trials of {tuning.base.steps:,} steps", flush=True)
+        print(f"1/2 search: {counted(tuning.points, 'trial')} of {counted(tuning.base.steps, 'step')}", flush=True)
         trials = search(tuning, parent)
         rows = dict(tuning.rivals)
         winner = best_trial(trials, tuning.base.steps)
@@ -96,7 +97,7 @@ def run(tuning: Tuning) -> TuningReport:
             rows = {f"{row}{SAME_AS_TUNED}" if row == same else row: experiment for row, experiment in rows.items()}
             if same is None:
                 rows[tuning.tuned] = tuned
-        print(f"2/2 confirmation: {len(rows)} rows, {tuning.confirm_seeds} fresh seeds each", flush=True)
+        print(f"2/2 confirmation: {counted(len(rows), 'row')}, {tuning.fresh_seeds} each", flush=True)
         confirmation = _confirm(tuning, parent, rows)
         named = partial(record.name_rows, tuning, parent, confirmation)
         mlflow_runs.patiently(tuning.tracking_uri, f"the rows of {tuning.name}", named)
@@ -187,12 +188,11 @@ def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.
         return Point(f"seed {seed} {row}", replace(rows[row], seed=seed), tags)  # MLflow's tables cut a name's end
 
     grid = {"row": tune.grid_search(list(rows)), "seed": tune.grid_search(seeds)}
-    total = len(rows) * len(seeds)
     # Tune goes on with the grid that it began with: of another, such as one with more seeds, it must not know this one.
     # What was trained is found again by its run's name.
     trained = [[experiment.id for experiment in rows.values()], seeds]
     name = f"{hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:8]}-confirm"
-    confirmed = _tune(tuning, parent, Phase(name, resolve, _to_the_end(tuning), grid, total))
+    confirmed = _tune(tuning, parent, Phase(name, resolve, _to_the_end(tuning), grid, len(rows) * len(seeds)))
     confirmed = confirmed.rename(columns={"params/row": "row", "params/seed": "seed"})
     if "match" in confirmed:
         # No result beside one-to-one matches: see `match_clusters`.

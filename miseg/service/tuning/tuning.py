@@ -11,6 +11,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.remarks import counted
 from miseg.service.tracking.run_store import RunStore
 from miseg.service.training.run import Selection
 
@@ -79,3 +80,8 @@ class Tuning:
     def points(self) -> int:
         """Trials of the whole search or grid."""
         return self.trials if self.grid is None else math.prod(map(len, self.grid.values()))
+
+    @property
+    def fresh_seeds(self) -> str:
+        """Number of seeds of the confirmation, in words."""
+        return counted(self.confirm_seeds, "fresh seed")

@@ -131,7 +131,7 @@ def test_submitted_tunings_run_on_the_cluster_and_their_runs_are_in_mlflow(
         for line in (
             f"tuning {name}: 2 trials of 10 steps",
             "\nTrials\n",
-            "Mean IoU on val after step 10, 1 fresh seeds",
+            "Mean IoU on val after step 10, 1 fresh seed",
         ):
             assert line in log, log
         for row in ("RMI as published", "BCE"):

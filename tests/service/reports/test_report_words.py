@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from miseg.recipes.catalog import RECIPES
+from miseg.service.remarks import counted
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable, TrainedSeed
-from miseg.service.reports.words import claimed, counted, data_and_labels, gain, give_or_take, number, signed, system
+from miseg.service.reports.words import claimed, data_and_labels, gain, give_or_take, number, signed, system
 from miseg.service.tracking.description import parameters
 
 

@@ -126,7 +126,7 @@ def test_a_study_that_grows_by_a_seed(small, tmp_path: Path, capsys: pytest.Capt
     assert {tuple(record.thin(run)) for run in found.of_kind("evaluation")} == {("road",)}
     assert (
         re.search(r"CE tuned|CE as planned \(= tuned\)", printed)
-        and "on test after the last step, 1 fresh seeds" in printed
+        and "on test after the last step, 1 fresh seed" in printed
     )
     plan = found.plan()
     assert [cell["id"] for table in plan["tables"] for cell in table["cells"]] == list(ROWS)

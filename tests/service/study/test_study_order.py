@@ -135,7 +135,7 @@ def test_all_is_tuned_before_anything_is_tested_and_nothing_is_done_twice(fake, 
         *["measure packed/all/kmeans on test"] * 2,
     ]
     said = capsys.readouterr().out
-    assert "Mean IoU on test after the last step, 1 fresh seeds" in said and "the report is not kept" not in said
+    assert "Mean IoU on test after the last step, 1 fresh seed" in said and "the report is not kept" not in said
     client, [(_, run_id)] = MlflowClient(fake.uri), studies.runs(first)
     run = client.get_run(run_id).data
     expected = {"data": small.uri, "split": "test", "all-dense/trials": "2"}
