@@ -92,7 +92,7 @@ def test_503_costs_its_checkpoints_and_nothing_else(training, s3, capsys):
 
 
 def test_a_slow_store_only_takes_time(training, s3, capsys):
-    """Each answer takes 1.5 s, and so a checkpoint of a few files half a minute."""
+    """Each answer takes 1.5 s."""
 
     def ends() -> None:
         training.recorder.wait_for_checkpoint()
