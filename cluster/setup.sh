@@ -1,7 +1,8 @@
 #!/bin/bash
 # setup.sh PACKAGES...: on every node, each time it starts. PACKAGES are what this cloud's storage and API want.
 set -euo pipefail
-chmod 600 ~/.ray/auth_token ~/.mlflow/credentials
+chmod 600 ~/.ray/auth_token ~/.mlflow/credentials ~/.config/miseg/state.key
+chmod 700 ~/.config/miseg
 python3 -m venv ~/miseg-env || {
   sudo apt-get -o DPkg::Lock::Timeout=300 update
   sudo apt-get -o DPkg::Lock::Timeout=300 install -y python3-venv

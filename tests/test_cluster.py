@@ -236,7 +236,11 @@ def test_the_token_and_the_login_travel_as_files(config: dict[str, Any]) -> None
         "~/.miseg/mlflow-login",
         str(Path("~/.miseg/mlflow-login").expanduser()),
     )
-    assert "chmod 600 ~/.ray/auth_token ~/.mlflow/credentials" in SHELL["setup.sh"].read_text()
+    key = config["file_mounts"]["~/.config/miseg/state.key"]
+    assert Path(key).expanduser() == Path("~/.miseg/state.key").expanduser()
+    assert (
+        "chmod 600 ~/.ray/auth_token ~/.mlflow/credentials ~/.config/miseg/state.key" in SHELL["setup.sh"].read_text()
+    )
 
 
 # The shell

@@ -133,6 +133,12 @@ def test_both_groups_are_the_same_but_for_where_they_run(cluster: dict[str, Any]
     assert spot["terminationGracePeriodSeconds"] > watcher.KUBERNETES_NOTICE_S
 
 
+def test_jobs_on_the_head_sign_with_the_key_of_a_secret(parts: dict[tuple[str, str], dict[str, Any]]) -> None:
+    head = parts["RayCluster", "miseg"]["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    (key,) = [entry for entry in head["env"] if entry["name"] == "MISEG_STATE_KEY"]
+    assert key == {"name": "MISEG_STATE_KEY", "valueFrom": {"secretKeyRef": {"name": "miseg-state", "key": "key"}}}
+
+
 def test_what_is_referred_to_is_there_and_secrets_are_not(parts: dict[tuple[str, str], dict[str, Any]]) -> None:
     text = FILE.read_text()
     assert "Secret" not in {kind for kind, _ in parts}

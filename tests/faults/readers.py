@@ -12,8 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from miseg.data import checks
+from miseg.data.checks import BadFileError, encode_png
+from miseg.data.folders.hf_parquet import read_rows
 from miseg.data.labels import annotations
 from miseg.data.labels.store import FILE, LabelStore
 from miseg.data.packed.dataset import PackedDataset
@@ -203,6 +207,19 @@ class _Server:
         assert type(key) is type(value) is str
 
 
+def _own_parquet(folder: Path) -> None:
+    pictures = [encode_png(np.full((8, 8, 3), number, np.uint8)) for number in range(6)]
+    masks = [[{"bytes": one, "path": None}] for one in pictures]
+    pq.write_table(pa.table({"image": pictures, "mask": masks}), folder / "own.parquet", row_group_size=3)
+
+
+def _read_own_parquet(folder: Path) -> None:
+    for row in read_rows(folder / "own.parquet", ("image", "mask")):
+        for cell in (row.image, *(row.masks or ())):
+            with contextlib.suppress(BadFileError):  # it is left out, with its reason
+                cell.read()
+
+
 def _journal(folder: Path) -> None:
     entries = [
         {"kind": "metrics", "step": 3, "values": {"val/mean_iou": 0.5, "train/loss": float("nan")}},
@@ -347,6 +364,7 @@ READERS = {
     "CSV labels": Reader(_table, _labels("points.csv"), ("points.csv",)),
     "sidecar": Reader(_packed, _read_packed, (SIDECAR,)),
     "Parquet shard": Reader(_packed, _read_packed, ("train-00000.parquet",)),
+    "own Parquet": Reader(_own_parquet, _read_own_parquet, ("own.parquet",)),
     "journal": Reader(_journal, _read_journal, ("journals/run.jsonl", *(f"line-{number}" for number in range(5)))),
     "sent offset": Reader(_journal, _read_journal, ("journals/run.sent",)),
     "signed state": Reader(_state, _read_state, ("state.zip",)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,18 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from miseg.data.checks import BadFileError
-from miseg.data.parquet import check_types
+from miseg.data.parquet import check_column, check_counts, check_footer, check_types
 
 _IMAGES = ("image", "images", "img", "pixel_values")
 _MASKS = ("mask", "masks", "annotation", "annotations", "label", "labels", "segmentation_mask", "segmentation", "seg")
 _MASK_WORDS = re.compile("mask|annot|label|seg|ground_?truth|(^|_)gt(_|$)")
 """Part of a column's name that is no image's."""
 _GROUPS_AT_ONCE = 4
-_MOST_BYTES = 2**32
-"""Of a column in a row group, uncompressed."""
-_ALWAYS_BYTES, _MOST_RATIO = 2**26, 100
-"""Bytes up to which a column may be compressed by any factor, and the largest factor beyond: encoded pictures are
-compressed already."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +108,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> tuple[ParquetRow, ...]:
             image, mask = _columns(path, file.schema_arrow, columns)
             try:
                 check_types(file.schema_arrow, *filter(None, (image, mask)))
+                _check(path, file, range(file.num_row_groups), image, mask)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
             rows: list[ParquetRow] = []
@@ -131,6 +127,16 @@ def read_rows(path: Path, columns: Sequence[str]) -> tuple[ParquetRow, ...]:
         raise ValueError(f"{path} cannot be read ({_short(error)}): check the file and its permissions") from None
     except pa.ArrowException as error:
         raise ValueError(f"{path} is damaged or no Parquet ({_short(error)}): copy or export it again") from None
+
+
+def _check(path: Path, file: pq.ParquetFile, groups: Iterable[int], *columns: str | None) -> None:
+    """Raise ValueError where a file contradicts itself, or a column that is read announces what pictures are not."""
+    with path.open("rb") as raw:
+        check_footer(raw, file.metadata)
+        check_counts(file.metadata, path.stat().st_size)
+        for group in groups:
+            for column in filter(None, columns):
+                check_column(raw, file.metadata, group, column)
 
 
 def _columns(path: Path, schema: pa.Schema, columns: Sequence[str]) -> tuple[str, str | None]:
@@ -234,24 +240,10 @@ def _column(path: Path, column: str, group: int, state: tuple[int, int]) -> pa.C
     with pq.ParquetFile(path) as file:
         try:
             check_types(file.schema_arrow, column)  # the process that listed the rows may know fewer types
+            _check(path, file, (group,), column)
         except ValueError as error:
             raise BadFileError(str(error)) from None
-        _check_announced(file, group, column)
         return file.read_row_group(group, columns=[column], use_threads=False).column(column)
-
-
-def _check_announced(file: pq.ParquetFile, group: int, column: str) -> None:
-    """Raise BadFileError where a column of pictures is, uncompressed, much larger than pictures can be."""
-    metadata = file.metadata.row_group(group)
-    for part in map(metadata.column, range(metadata.num_columns)):
-        if part.path_in_schema.split(".")[0] != column:
-            continue
-        announced, stored = part.total_uncompressed_size, part.total_compressed_size
-        if announced > _MOST_BYTES or (announced > _ALWAYS_BYTES and announced > _MOST_RATIO * stored):
-            raise BadFileError(
-                f"its column {column} is {announced / 2**20:.0f} MiB in {stored / 2**20:.2g} MiB of row group {group}, "
-                "which pictures are not: write smaller row groups, or leave the file out"
-            )
 
 
 def _short(error: Exception) -> str:

@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from miseg.data.checks import BadFileError, check_image, check_mask, check_sizes, encode_png, read_bytes
 from miseg.data.packed.chips import check_chip, encode_chip
 from miseg.data.packed.moments import Moments, scene_series, statistics
-from miseg.data.packed.shards import SCHEMA, WRITING, read_footer
+from miseg.data.packed.shards import SCHEMA, WRITING
+from miseg.data.parquet import read_footer
 from miseg.data.samples import IGNORE_LABEL, DataSetInfo, Rejection, Sample, Source
 from miseg.files import owned_folder_beside, replace_folder, sync
 

@@ -7,11 +7,12 @@ none, has it in the sidecar: one that is damaged may end the process in pyarrow 
 from __future__ import annotations
 
 import hashlib
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
+
+from miseg.data.parquet import read_footer
 
 SCHEMA = pa.schema(
     [
@@ -35,11 +36,6 @@ WRITING = {
     "write_page_checksum": True,
 }
 """Arguments with which Parquet shards are written."""
-
-_TAIL = 8
-"""Bytes after the footer: its length, and Parquet's mark."""
-
-_AT_ONCE = 2**16
 
 
 def open_shard(system: fs.FileSystem, path: str, rows: int, footer_sha256: str) -> pq.ParquetFile:
@@ -87,15 +83,3 @@ def _check_columns(metadata: pq.FileMetaData, size: int) -> None:
                 raise ValueError(f"its column {column.path_in_schema} is compressed ({column.compression})")
             if column.num_values != 1 or not 0 <= column.total_compressed_size <= size:
                 raise ValueError(f"its column {column.path_in_schema} announces more than the file holds")
-
-
-def read_footer(file: pa.NativeFile | BinaryIO) -> bytes:
-    """A Parquet file's footer with the bytes after it."""
-    size = file.seek(0, 2)
-    file.seek(max(0, size - _AT_ONCE))
-    tail = file.read()
-    length = int.from_bytes(tail[-_TAIL:-4], "little") + _TAIL
-    if length > len(tail):
-        file.seek(max(0, size - length))
-        tail = file.read()
-    return bytes(tail[-length:])

@@ -37,6 +37,10 @@ class StoredCheckpoint:
     metrics: dict[str, Any] = field(compare=False)
     """Metrics at its step; `score` selects. NaN, where nothing was measured, equals nothing."""
     system: fs.FileSystem
+    experiment_id: str = field(default="", compare=False)
+    """The experiment that was trained; empty where the manifest does not say."""
+    fingerprint: str = field(default="", compare=False)
+    """Likewise of the packed data."""
 
     @contextlib.contextmanager
     def as_directory(self) -> Iterator[Path]:
@@ -197,10 +201,11 @@ class CheckpointStore:
     def _read(self, path: str) -> StoredCheckpoint | None:
         try:
             manifest = parse(patiently(self.system, lambda: self._content(f"{path}/{MANIFEST}")), finite=False)
-            return StoredCheckpoint(path, int(manifest["step"]), dict(manifest["metrics"]), self.system)
+            of = str(manifest.get("experiment_id", "")), str(dict(manifest.get("data", {})).get("fingerprint", ""))
+            return StoredCheckpoint(path, int(manifest["step"]), dict(manifest["metrics"]), self.system, *of)
         except FileNotFoundError:
             return None
-        except (ValueError, LookupError, TypeError) as error:
+        except (AttributeError, ValueError, LookupError, TypeError) as error:
             logger.warning("%s/%s cannot be read and is left out: %s", path, MANIFEST, error)
             return None
 

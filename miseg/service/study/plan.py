@@ -82,6 +82,10 @@ class StudyPlan:
         """Every cell with its table and its id."""
         return [(table, cell, table.cell_id(cell)) for table in self.tables for cell in table.cells]
 
+    def tuning_name(self, cell: str) -> str:
+        """Name of the tuning of a cell, which is given by its id."""
+        return f"{self.study}-{cell.replace('/', '-')}"
+
 
 def timed(plan: StudyPlan, tables: Sequence[StudyTable], measure: Callable[[Experiment], Throughput]) -> StudyPlan:
     """The plan with these tables, the throughput of cells that had none measured, and steps where seconds are equal.

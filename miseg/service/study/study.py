@@ -59,7 +59,7 @@ class Study:
         job, contender, name = self.jobs[cell.base.data], cell.contender, table.cell_id(cell)
         tuned, untuned = contender.rows(table.is_of_own_data, cell.base.method)
         return Tuning(
-            name=f"{self.plan.study}-{name.replace('/', '-')}",
+            name=self.plan.tuning_name(name),
             base=cell.base,
             space=contender.space,
             default_point=contender.point(cell.base),

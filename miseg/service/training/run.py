@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment, to_dict
+from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
@@ -105,6 +106,23 @@ class TrainingOutcome:
     """Whether the run had ended before and nothing was trained now."""
 
 
+def check_goes_on(run: TrainingRun, earlier: Run | None, fingerprint: str) -> None:
+    """Make sure that a training can go on from the checkpoints in its folder.
+
+    Args:
+        run: the training.
+        earlier: its run in MLflow; None where there is none.
+        fingerprint: of its packed data.
+
+    Raises:
+        ValueError: its checkpoints are of another experiment, or of other data, or were compared otherwise.
+        OSError: the storage does not answer.
+    """
+    if earlier is not None:
+        check_objective(run, earlier)
+    _check_checkpoints(run, fingerprint)
+
+
 def check_objective(run: TrainingRun, earlier: Run) -> None:
     """Raise ValueError where checkpoints of a training that goes on were compared by an objective of before."""
     compared = run.selection == "objective" and run.experiment.supervision == "none"
@@ -114,3 +132,20 @@ def check_objective(run: TrainingRun, earlier: Run) -> None:
             f"order of the files (before {OBJECTIVE_SINCE}), so its checkpoints do not compare with new ones: choose "
             "another name"
         )
+
+
+def _check_checkpoints(run: TrainingRun, fingerprint: str) -> None:
+    """Raise ValueError where the run's folder holds checkpoints of another experiment, or of other data.
+
+    Such as of a run that was deleted in MLflow, whose name is used again. Workers, too, refuse them, once they started.
+    """
+    for saved in CheckpointStore(run.folder).all():
+        for kind, its_own, now in (
+            ("experiment", saved.experiment_id, run.experiment.id),
+            ("data with the fingerprint", saved.fingerprint, fingerprint),
+        ):
+            if its_own not in ("", now):
+                raise ValueError(
+                    f"{saved.path} is a checkpoint of {kind} {its_own}, and {run.name} is of {now}: choose another "
+                    f"name, or move {run.folder} away"
+                )

@@ -34,7 +34,7 @@ from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
 from miseg.service.tracking.pages import datasets
 from miseg.service.tracking.run_store import RunDetails
-from miseg.service.training.run import FINISHED, Selection, TrainingOutcome, TrainingRun, check_objective
+from miseg.service.training.run import FINISHED, Selection, TrainingOutcome, TrainingRun, check_goes_on
 
 CLOSING_TIMEOUT = 60.0
 """Seconds that a training which has ended waits for MLflow to take what it logged."""
@@ -185,10 +185,11 @@ def finished(run: TrainingRun) -> TrainingOutcome | None:
     """Outcome of `run` where it was trained to its end before; None where it was not.
 
     Raises:
-        ValueError: its name is that of another run.
+        ValueError: its name is that of another run, or its folder holds another one's checkpoints.
     """
-    mlflow_run = recorded(run)
+    mlflow_run, fingerprint = recorded(run), PackedDataset.open(run.data).fingerprint
     if mlflow_run is None:
+        check_goes_on(run, None, fingerprint)
         return None
     kind, trained = (mlflow_run.data.tags.get(f"miseg.{tag}") for tag in ("kind", "experiment_id"))
     if trained != run.experiment.id or kind not in (None, "trial"):
@@ -197,14 +198,13 @@ def finished(run: TrainingRun) -> TrainingOutcome | None:
             f"{run.name} is the name of run {mlflow_run.info.run_id} ({kind or 'training'} of experiment {trained}, "
             f"this is {run.experiment.id}){difference}: choose another name"
         )
-    fingerprint = PackedDataset.open(run.data).fingerprint
     if mlflow_run.data.tags.get("miseg.data_fingerprint", fingerprint) != fingerprint:
         raise ValueError(
             f"{run.name} is the name of run {mlflow_run.info.run_id}, which is of other packed images: {run.data} was "
             f"{mlflow_run.data.tags['miseg.data_fingerprint']} then and is {fingerprint} now; choose another name"
         )
     if mlflow_run.info.status != "FINISHED" or mlflow_run.data.tags.get("miseg.ended") != FINISHED:
-        check_objective(run, mlflow_run)
+        check_goes_on(run, mlflow_run, fingerprint)
         return None
     history = queries.history(run.tracking_uri, mlflow_run.info.run_id, VALIDATION_MEAN_IOU)
     if not history and not PackedDataset.open(run.data).info.classes:

@@ -20,7 +20,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.interface import Batch
 from miseg.recipes.experiment import Experiment, from_dict
 from miseg.service.checkpoints import checkpoint, fencing
-from miseg.service.checkpoints.checkpoint_files import verify
+from miseg.service.checkpoints.checkpoint_files import CheckpointError, verify
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
 from miseg.service.checkpoints.storage_failures import StorageError
@@ -111,7 +111,10 @@ def _train(config: dict[str, Any], report: Report, device: torch.device, notice:
         loop = Loop(experiment, ingest.task_of(dataset), device, pretrained=resumed is None)
         validated = True
         if resumed is not None:
-            checkpoint.load(resumed, loop)
+            try:
+                checkpoint.load(resumed, loop)
+            except CheckpointError as error:  # all ranks read the same; workers started again would, too
+                return own_text(error)
             validated = "score" in verify(resumed)["metrics"]
     if writer is not None:
         store.writer = dataclasses.replace(writer, first_step=loop.step)

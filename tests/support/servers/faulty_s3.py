@@ -19,19 +19,25 @@ BUCKET = "bucket"
 STALL = 5.0
 """Seconds without a byte: the AWS client hangs up after 3."""
 
+SLOW = 1.5
+"""Seconds before each answer of a store that is slow throughout."""
+
 KINDS = ("slow down", "reset", "cut short", "stall")
 _WEIGHTS = (6, 3, 3, 1)
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
 class FaultyS3:
-    """The endpoint; `share` of the requests fail, the kinds drawn by a seed and counted in `faults`."""
+    """The endpoint; `share` of the requests fail, the kinds drawn by a seed and counted in `faults`.
+
+    While `outage` is "slow down", "slow" or "never", each request does, and "never" is answered by nobody.
+    """
 
     def __init__(self, share: float, seed: int = 0) -> None:
         from moto.server import ThreadedMotoServer
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self.share, self.faults, self.requests = share, Counter[str](), 0
+        self.share, self.faults, self.requests, self.outage = share, Counter[str](), 0, ""
         self._random, self._lock = random.Random(seed), threading.Lock()
         self._moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
         self._moto.start()
@@ -45,6 +51,9 @@ class FaultyS3:
         """What becomes of the next request; empty: nothing."""
         with self._lock:
             self.requests += 1
+            if self.outage:
+                self.faults[self.outage] += 1
+                return self.outage
             if self._random.random() >= self.share:
                 return ""
             kind = self._random.choices(KINDS, _WEIGHTS)[0]
@@ -68,7 +77,11 @@ class FaultyS3:
                 kind = server.fault()
                 if kind == "stall":
                     time.sleep(STALL)
-                if kind in ("reset", "stall"):
+                while kind == "never" and server.outage == kind:
+                    time.sleep(0.05)
+                if kind == "slow":
+                    time.sleep(SLOW)
+                if kind in ("reset", "stall", "never"):
                     # Without waiting for what is still to be sent: the other side sees a reset.
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.close_connection = True
