@@ -14,7 +14,7 @@ from pathlib import Path
 
 from miseg.files import replacing
 from miseg.resources import resource
-from miseg.service.cloud import programs
+from miseg.service.cloud import plots, programs
 from miseg.service.cloud.programs import LOOPBACK
 
 TARGETS = "prom_metrics_service_discovery.json"
@@ -165,13 +165,14 @@ def _run_until_exit(
             started[name] = process
             stack.callback(programs.end, process)
             print(f"{name}: http://{LOOPBACK}:{ports[name]} (log: {log.name})", flush=True)
-        if "Grafana" not in commands:
-            print(
-                "Grafana is not installed, so there are no dashboards but Prometheus' own pages; see "
-                "grafana.com/docs/grafana/latest/setup-grafana/installation",
-                flush=True,
-            )
         try:
+            if "Grafana" not in commands:
+                print(
+                    "Grafana, which the dashboards want, is not installed: "
+                    "grafana.com/docs/grafana/latest/setup-grafana/installation\n"
+                    f"plots without it: {plots.address(arguments.prometheus_port)}",
+                    flush=True,
+                )
             while True:
                 for name, process in started.items():
                     if process.poll() is not None:
