@@ -141,8 +141,7 @@ def work(folder: str, driver: Generation) -> Writer:
 def _take(folder: str, following: Callable[[Generation], Generation]) -> Writer:
     system, path = file_system(f"{folder.rstrip('/')}/{FOLDER}")
     patiently(system, lambda: system.create_dir(path))
-    earlier = _names(system, path)
-    writer = Writer(folder, following(max(map(_parsed, earlier), default=Generation(0, ""))))
+    writer = Writer(folder, following(max(map(_parsed, _names(system, path)), default=Generation(0, ""))))
     name = "{:06d}-{}-{:06d}-{}.json".format(*writer.generation)
     about = json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode()
     if is_local(system):
@@ -152,8 +151,14 @@ def _take(folder: str, following: Callable[[Generation], Generation]) -> Writer:
             Path(path, name).write_bytes(about)
     else:
         patiently(system, lambda: write_whole(system, f"{path}/{name}", about))
-    writer.check()
-    for left in earlier:
+    try:
+        writer.check()
+    except FencedError:
+        with contextlib.suppress(OSError):  # it writes nothing, and one that stays changes nothing
+            system.delete_file(f"{path}/{name}")
+        raise
+    # Looked for anew: of several at one moment each saw none of the others before it had its own name.
+    for left in _names(system, path):
         if writer.generation.supersedes(_parsed(left)):
             with contextlib.suppress(OSError):  # one that stays changes nothing
                 system.delete_file(f"{path}/{left}")

@@ -16,7 +16,7 @@ QUERIES = (
     "sum by (tuning, state) (ray_miseg_tuning_trials)",
     "ray_miseg_tracking_backlog_bytes",
 )
-"""Expressions of the plots, in PromQL. Ray puts `ray_` before the metrics' names, and `_total` behind those of counters."""
+"""Expressions of the plots, in PromQL. Ray puts `ray_` before metrics' names, and `_total` behind those of counters."""
 
 RANGE = "1h"
 """Time that the plots span, as Prometheus has it."""

@@ -95,7 +95,21 @@ def test_of_many_at_one_moment_one_is_left(tmp_path, kind):
         return True
 
     assert len([one for one in taken if goes_on(one)]) == 1
-    assert len(list((tmp_path / "run" / FOLDER).iterdir())) < 8, "files of superseded writers stay for ever"
+    left = list((tmp_path / "run" / FOLDER).iterdir())
+    assert len(left) == (1 if kind == "drive" else 2), "files of superseded writers stay for ever"
+
+
+def test_writers_that_saw_none_of_each_other_leave_one_file(tmp_path, monkeypatch):
+    """All had looked before the first had its name: three in rising order, and one that is fenced at once."""
+    folder, names = str(tmp_path / "run"), fencing._names
+    tokens, blind = iter(["00000001", "00000002", "00000003", "00000000"]), iter([True, False, False] * 4)
+    monkeypatch.setattr(fencing.secrets, "token_hex", lambda _: next(tokens))
+    monkeypatch.setattr(fencing, "_names", lambda *where: [] if next(blind) else names(*where))
+    for _ in range(3):
+        fencing.drive(folder)
+    with pytest.raises(FencedError):
+        fencing.drive(folder)
+    assert [path.name for path in (tmp_path / "run" / FOLDER).iterdir()] == ["000001-00000003-000000-.json"]
 
 
 def test_files_of_other_names_are_nobody(tmp_path):
