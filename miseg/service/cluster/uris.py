@@ -1,7 +1,9 @@
-"""Keys in URIs: what must not be printed, nor kept with a run."""
+"""Addresses: keys in them, which must not be printed nor kept with a run, and those at which no MLflow can be."""
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 from urllib.parse import parse_qsl, urlsplit
 
@@ -28,3 +30,25 @@ def keys_masked(uri: str) -> str | None:
     if ":" in login or any(_KEY.search(name) for name in names):
         return f"{scheme}://…@{host}…" if login else f"{scheme}://{host}…"
     return None
+
+
+TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+"""Begins of the addresses that MLflow takes for a server or a database."""
+
+
+def check_tracking(uri: str) -> None:
+    """Raise ValueError for a $MLFLOW_TRACKING_URI at which no MLflow can be; nothing is asked for it."""
+    scheme, colon, _ = uri.partition(":")
+    scheme = scheme.partition("+")[0].lower() if colon else ""
+    mend = (
+        "give the http address of an `mlflow server`, or sqlite:////FOLDER/mlflow.db, or unset it for the storage's own"
+    )
+    if uri in ("", "databricks") or scheme in TRACKING_SCHEMES:
+        return
+    if scheme in ("", "file"):
+        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("1", "true"):
+            return
+        raise ValueError(f"MLFLOW_TRACKING_URI = {uri}: a folder of runs, which MLflow keeps no longer; {mend}")
+    near = difflib.get_close_matches(scheme, TRACKING_SCHEMES, n=1)
+    meant = f"did you mean {near[0]}{uri[len(scheme) :]}? Else " if near else ""
+    raise ValueError(f"MLFLOW_TRACKING_URI = {keys_masked(uri) or uri}: no MLflow has such an address; {meant}{mend}")

@@ -19,7 +19,7 @@ from miseg.service.cluster import (
     reachable,
     threads,  # noqa: F401  (before any job's torch)
 )
-from miseg.service.cluster.uris import keys_masked
+from miseg.service.cluster.uris import check_tracking, keys_masked
 from miseg.service.command.library_errors import USAGE_ERROR, Failure, library_failure
 from miseg.service.command.parsing import Rewriting, parse, with_flag
 from miseg.service.terminal.interrupted import InterruptedJobError
@@ -123,6 +123,8 @@ def execute(
         if isinstance(options, JobOptions) and options.JOINS_RAY:
             # Here already: packing and imports take a while.
             reachable.check(options.address)
+            if not options.offline:
+                check_tracking(os.environ.get("MLFLOW_TRACKING_URI", ""))
             JobLog.begin(options.root, called_as().rpartition(" ")[2].removesuffix(".py").rpartition("/")[2])
         status = run(options)
     except InterruptedJobError as error:

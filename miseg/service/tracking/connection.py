@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -16,6 +17,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_d
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+# Whoever opens a new store first would read how its tables are made.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 UNREACHABLE = (MlflowException, OSError, SQLAlchemyError)
 """Errors that MLflow's client raises where the server does not answer, or the database behind a store."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import re
 import tempfile
@@ -26,7 +25,7 @@ from mlflow.entities import Metric, Param, RunTag
 from miseg.locks import locked
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service.cluster.uris import keys_masked
+from miseg.service.cluster.uris import check_tracking, keys_masked
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError, patiently, reachable, unreachable
 from miseg.service.tracking.description import code_tags, parameters
 from miseg.service.tracking.pages import tables
@@ -82,13 +81,14 @@ def tracking_uri(storage: str, offline: bool = False) -> str:
 
     Raises:
         ValueError: offline, and the storage is no folder; a folder in which MLflow cannot have a database; or as
-            `take_login`.
+            `check_tracking` and `take_login`.
     """
     take_login()
     if offline:
         if "://" in storage:
             raise ValueError(f"--offline: runs are recorded in a folder until they are sent, not in {storage}")
     elif uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        check_tracking(uri)
         return uri
     path = Path(storage).expanduser().resolve() / (OFFLINE if offline else "") / "mlflow.db"
     if "://" not in storage:
@@ -106,7 +106,6 @@ def check(uri: str, storage: str) -> None:
         if uri.startswith("sqlite:///"):
             path = Path(uri.removeprefix("sqlite:///"))
             path.parent.mkdir(parents=True, exist_ok=True)
-            logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
             # Two that make its tables at the same moment spoil it for each other.
             try:
                 stack.enter_context(locked(path.with_name(f".{path.name}.lock"), MAKING))
