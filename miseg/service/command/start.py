@@ -28,6 +28,7 @@ from miseg.methods import METHODS
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import pretrained
 from miseg.service.cluster import ray_cluster
+from miseg.service.command import memory
 from miseg.service.command.effects import without_effect
 from miseg.service.command.networks import check_batch_norm
 from miseg.service.command.options import JobOptions, check_no_keys
@@ -141,6 +142,8 @@ def prepare(
     for experiment in experiments:
         check_fits(experiment, dataset, splits)
     if "train" in splits:
+        if options.address is None and "RAY_ADDRESS" not in os.environ:
+            memory.check(experiments, dataset)
         sentences = (chain(pretrained.sentences(e, dataset.info), without_effect(e, dataset)) for e in experiments)
         for line in dict.fromkeys(chain.from_iterable(sentences)):
             remark(line)

@@ -14,6 +14,7 @@ from miseg.optimisation.configs import Optimiser
 from miseg.optimisation.schedules import learning_rate_factor, peak_learning_rate
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
+from miseg.service.command import memory
 from miseg.service.command.effects import without_effect
 
 
@@ -60,6 +61,17 @@ def test_the_highest_rate_is_that_of_all_steps(
     experiment = replace(whole, steps=steps, optimiser=optimiser)
     rates = [2e-3 * learning_rate_factor(step, steps, optimiser) for step in range(steps)]
     assert peak_learning_rate(experiment.steps, experiment.optimiser) == pytest.approx(max(rates), rel=0.02)
+
+
+def test_a_step_that_no_memory_holds_is_refused(whole: Experiment, dataset: PackedDataset) -> None:
+    """64 windows of 4096x4096 ended Ray's processes on a machine of 24 GiB after two minutes."""
+    huge = replace(whole, batch_size=64, augmentation=Augmentation(crop=(4096, 4096)))
+    assert memory.least(huge, dataset) == 64 * 4096 * 4096 * 4 * (3 + 2 * 11)
+    with pytest.raises(ValueError, match=r"64 images of 4096x4096 takes 100 GiB .*, and this machine has 24: lower"):
+        memory.check([whole, huge], dataset, 24 * 2**30)
+    memory.check([whole, replace(huge, accumulate=8)], dataset, 24 * 2**30)
+    of_its_own_size = replace(whole, augmentation=Augmentation())
+    assert memory.least(of_its_own_size, dataset) == 4 * 48 * 64 * 4 * 25
 
 
 def test_a_batch_larger_than_the_images_is_told(whole: Experiment, dataset: PackedDataset) -> None:
