@@ -112,6 +112,12 @@ INTERNALS = {
         (),
         "As for get_or_create_autoscaling_coordinator.",
     ),
+    "worker_module": Internal(
+        "ray._private.worker",
+        (),
+        ("print_to_stdstream",),
+        "Prints what Ray's own processes say of themselves. Without it such lines stand among miseg's.",
+    ),
     "global_worker_stdstream_dispatcher": Internal(
         "ray._private.ray_logging",
         ("global_worker_stdstream_dispatcher",),

@@ -7,7 +7,7 @@ import datetime
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,30 @@ class JobLog:
         for name in LOGGERS:
             logger = logging.getLogger(name)
             logger.handlers[:], logger.propagate = [_LogHandler(cls.log)], False
+        # What the raylet says, such as that many workers were started, passes no logger.
+        worker = ray_internals.worker_module
+        of_ray = getattr(worker.print_to_stdstream, "of_ray", worker.print_to_stdstream)  # of an earlier call
+        worker.print_to_stdstream = _LinesToLog(cls.log, of_ray)
 
     @classmethod
     def hint(cls) -> str:
         """A line on where the file is; "" where there is none."""
         return f"what Ray and MLflow said is in {cls.log.path}" if cls.log is not None and cls.log.written else ""
+
+
+class _LinesToLog:
+    """What Ray calls with the lines of its processes; those of an autoscaler, which a user waits for, Ray prints."""
+
+    def __init__(self, log: LibraryLog, of_ray: Callable[..., None]) -> None:
+        self.log, self.of_ray = log, of_ray
+
+    def __call__(self, data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+        """Write the lines."""
+        if data.get("pid") == "autoscaler":
+            self.of_ray(data, ignore_prefix)
+            return
+        for line in data.get("lines", ()):
+            self.log.write(str(data.get("pid", "ray")), str(line).rstrip())
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from miseg.service.cluster import ray_internals
 from miseg.service.cluster.ray_internals import global_worker_stdstream_dispatcher as dispatcher
 from miseg.service.terminal.library_lines import LOGGERS, JobLog, LibraryLog, worker_lines_to
 from miseg.service.terminal.messages import StepProgress
@@ -58,8 +59,10 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def job_log(tmp_path: Path) -> Iterator[LibraryLog]:
-    """The log of a job in `tmp_path`; the loggers are as before afterwards."""
+def job_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LibraryLog]:
+    """The log of a job in `tmp_path`; the loggers, and Ray, are as before afterwards."""
+    worker = ray_internals.worker_module
+    monkeypatch.setattr(worker, "print_to_stdstream", worker.print_to_stdstream)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers[:], logger.propagate) for logger in loggers]
     JobLog.begin(str(tmp_path), "train")
@@ -84,6 +87,20 @@ def test_what_libraries_say_in_the_driver_is_in_the_file(
     text = job_log.path.read_text()
     assert f"ERROR {name}: token authentication" in text and "RuntimeError: why" in text
     assert JobLog.hint() == f"what Ray and MLflow said is in {job_log.path}"
+
+
+def test_what_ray_s_own_processes_say_is_in_the_file(job_log: LibraryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight workers on two cores gave two yellow lines of 480 characters between a training's own."""
+    worker, printed = ray_internals.worker_module, []
+    monkeypatch.setattr(worker, "print_to_stdstream", lambda data, ignore_prefix: printed.append(data["lines"]))
+    for _ in range(2):
+        JobLog.silence_libraries()
+    worker.print_to_stdstream(
+        {"lines": ["WARNING: 8 PYTHON worker processes"], "pid": "raylet", "is_err": False}, ignore_prefix=False
+    )
+    worker.print_to_stdstream({"lines": ["Adding 1 node"], "pid": "autoscaler"})
+    assert job_log.path.read_text().endswith("raylet: WARNING: 8 PYTHON worker processes\n")
+    assert printed == [["Adding 1 node"]]
 
 
 def test_a_program_that_imports_miseg_keeps_its_loggers() -> None:
