@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,6 +55,10 @@ class LabellingPage:
     def text(self, id: str) -> str:
         """What an element says."""
         return self.js(f"document.getElementById('{id}').textContent")
+
+    def shows(self, id: str, text: str) -> None:
+        """Until an element says a text: what follows from an answer of the server's is there after the answer."""
+        self.wait(f"document.getElementById('{id}').textContent.includes({json.dumps(text)})")
 
     def element(self, id: str) -> Any:
         """An element, to click or type into."""
