@@ -94,7 +94,7 @@ class JobLog:
 
 
 class _LinesToLog:
-    """What Ray calls with the lines of its processes; those of an autoscaler, which a user waits for, Ray prints."""
+    """Lines of Ray's processes on their way to the log; those of an autoscaler, which a user waits for, Ray prints."""
 
     def __init__(self, log: LibraryLog, of_ray: Callable[..., None]) -> None:
         self.log, self.of_ray = log, of_ray
