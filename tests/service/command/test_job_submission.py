@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from miseg.service.tracking import models
 from tests.support import ROOT
 from tests.support.cloud.clusters import start_head, start_mlflow
 from tests.support.processes import Processes, http, processes, wait_until
@@ -263,8 +264,12 @@ def _check_child(client: MlflowClient, run: Run, name: str, folder: Path) -> Non
     assert np.isfinite([metric.value for metric in losses]).all()
 
     image = np.random.default_rng(0).integers(0, 256, (1, 96, 128, 3), dtype=np.uint8)
-    for role in ("best", "last"):
-        path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{role}", dst_path=str(folder / run_id / role))
+    by_role = {role: models.of_role(client.tracking_uri, run_id, role) for role in ("best", "last")}
+    for role, (model,) in by_role.items():
+        assert model.name == models.name_of(run, role)
+        # What MLflow's page gives to copy, and a path in the run as MLflow writes it.
+        uri = model.model_uri if role == "best" else f"runs:/{run_id}/{model.name}"
+        path = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / run_id / role))
         probabilities = mlflow.pyfunc.load_model(path).predict(image)
         assert probabilities.shape[0] == 1 and probabilities.shape[2:] == (96, 128)
         assert ((probabilities >= 0) & (probabilities <= 1)).all()
