@@ -16,7 +16,8 @@ from tests.support import ROOT
 from tests.support.processes import processes, wait_until
 
 LINE = re.compile(
-    r"--steps 60: a warm-up of 12 steps and a validation every 50, |training: |run goes; |starts: |goes on from step |step +\d+/60 |stopping once |interrupted; |miseg train|"
+    r"--steps 60: a warm-up of 12 steps and a validation every 50, |training: |run goes; |starts: |"
+    r"goes on from step |step +\d+/60 |stopping once |interrupted; |miseg train|"
     r" +step +mean IoU| +\d+ +0\.\d{4} |finished at step |MLflow run "
 )
 """A line that a training may print."""
