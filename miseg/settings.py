@@ -83,3 +83,13 @@ def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
         elif before != after:
             values[name] = before, after
     return values
+
+
+def paths_in(settings: Any, prefix: str = "") -> list[str]:
+    """Dotted paths of all settings in a dataclass, such as "optimiser.learning_rate"."""
+    paths = []
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        inner = dataclasses.is_dataclass(value) and not isinstance(value, type)
+        paths += paths_in(value, f"{prefix}{item.name}.") if inner else [prefix + item.name]
+    return paths

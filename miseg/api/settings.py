@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from miseg.settings import fits, hints_of
+from miseg.nearest_names import either, nearest
+from miseg.settings import fits, hints_of, paths_in
 
 if TYPE_CHECKING:
     from miseg.recipes.experiment import Experiment
@@ -73,18 +74,13 @@ def check_names(values: Settings, *options: type) -> None:
     for path in values:
         if path.partition(".")[0] not in hints_of(Experiment):
             raise ValueError(
-                _unknown(path, [*_paths(Experiment()), *(name for kind in options for name in hints_of(kind))])
+                _unknown(path, [*paths_in(Experiment()), *(name for kind in options for name in hints_of(kind))])
             )
 
 
 def _unknown(path: str, names: Sequence[str], otherwise: str = "the command's --help lists them") -> str:
-    # Not at the top: what has no extra is told before.
-    from miseg.service.command.parsing import nearest
-
-    by_name = {name.replace("_", "-"): name for name in names}
-    close = [by_name[name] for name in nearest(path, list(by_name))]
-    meant = f"did you mean {' or '.join(close)}?" if close else otherwise
-    return f"{path}: there is no such setting; {meant}"
+    close = nearest(path, names)
+    return f"{path}: there is no such setting; {f'did you mean {either(close)}?' if close else otherwise}"
 
 
 def with_values(experiment: Experiment, values: Settings, options: type) -> Experiment:
@@ -107,7 +103,7 @@ def with_values(experiment: Experiment, values: Settings, options: type) -> Expe
         try:
             hint, _ = setting_at(path, experiment)
         except ValueError as error:
-            names = [*_paths(experiment), *hints_of(options)]
+            names = [*paths_in(experiment), *hints_of(options)]
             raise ValueError(_unknown(path, names, str(error))) from None
         typed[path] = _typed(path, value, hint)
     return changed(experiment, typed) if typed else experiment
@@ -130,13 +126,3 @@ def _typed(path: str, value: Any, hint: Any) -> Any:
         kind = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         raise ValueError(f"{path} = {value!r}: expected {kind}")
     return value
-
-
-def _paths(settings: Any, prefix: str = "") -> list[str]:
-    """Dotted paths of all settings in a dataclass."""
-    paths = []
-    for item in fields(settings):
-        value = getattr(settings, item.name)
-        inner = is_dataclass(value) and not isinstance(value, type)
-        paths += _paths(value, f"{prefix}{item.name}.") if inner else [prefix + item.name]
-    return paths

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from miseg.api.session import session
 from miseg.api.settings import Settings, check_names, joined, sorted_out, texts
+from miseg.nearest_names import in_place_of
 
 if TYPE_CHECKING:
     from miseg.api.results import StudyResult
@@ -47,7 +48,6 @@ def study(
         from miseg.file_names import given_name
         from miseg.recipes.contenders import CONTENDERS
         from miseg.recipes.study import Changes
-        from miseg.service.command.parsing import nearest
         from miseg.service.study.start import Options, start
 
         values = joined(
@@ -59,8 +59,8 @@ def study(
         )
         for method in values.get("methods") or ():
             if method not in CONTENDERS:
-                close = nearest(method, list(CONTENDERS)) or list(CONTENDERS)
-                raise ValueError(f"methods = {method}: there is no such method; there are {', '.join(close)}")
+                meant = in_place_of(method, CONTENDERS, "miseg study --help")
+                raise ValueError(f"methods = {method}: there is no such method; {meant}")
         named = sorted_out(values, Options, reserved=("changes", "plan"))
         changes = sorted_out(named.rest, Changes, reserved=("set",))
         check_names(changes.rest, Options, Changes)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from miseg.service.cluster.uris import check_recorded
 from miseg.service.command.options import JobOptions, check_data, execute
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def run(arguments: Evaluate) -> int:
     _check_options(arguments)
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
+    if arguments.run:
+        check_recorded(arguments.root, arguments.offline)
     # Not at the top: --help must not wait for them.
     from dataclasses import replace
 

@@ -6,13 +6,13 @@ Of other packages none is imported here, and a command only once it is called: `
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import os
 import sys
 from pathlib import Path
 
 from miseg import __version__
+from miseg.nearest_names import in_place_of
 
 COMMANDS = {
     "prepare-data": "prepare_data",
@@ -99,6 +99,4 @@ def summary(name: str) -> str:
 
 def unknown(name: str) -> str:
     """One sentence for a name that is no command, with the closest ones."""
-    close = difflib.get_close_matches(name.lower().replace("_", "-"), COMMANDS, n=3, cutoff=0.5)
-    meant = f"did you mean {' or '.join(close)}?" if close else "miseg --help lists them"
-    return f"there is no command {name!r}; {meant}"
+    return f"there is no command {name!r}; {in_place_of(name, COMMANDS, 'miseg --help')}"

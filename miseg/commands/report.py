@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from miseg.service.cluster.uris import check_recorded
 from miseg.service.command.options import JobOptions, execute
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def written(arguments: Report) -> tuple[Content, list[Path]]:
         raise ValueError("--baseline is for a --tuning; a study's plan names its own")
     if arguments.out is None and "://" in arguments.root:
         raise ValueError(f"--storage {arguments.root} is no folder: say with --out where the files go")
+    check_recorded(arguments.root, arguments.offline)
     # Not at the top: --help must not wait for them.
     from miseg.service.reports import content as report_content
     from miseg.service.reports import page as report_page

@@ -78,12 +78,12 @@ def run(arguments: Segment) -> int:
     from miseg.service.tracking import mlflow_runs
 
     uri = mlflow_runs.tracking_uri(arguments.root, arguments.offline)
-    mlflow_runs.check(uri, arguments.root)
     with tempfile.TemporaryDirectory() as beside:
         folder = _model(arguments, Path(beside))
         experiment = checkpoint_files.read_experiment(folder)
         files = checkpoint_files.files_of(folder)
         order, resample = checkpoint_files.bands_of(folder)
+    mlflow_runs.check(uri, arguments.root)
     options = SceneOptions(arguments.bands, arguments.offset, arguments.full_scale, resample, order=order)
     run_id = (_many if arguments.images else _scenes)(arguments, files, experiment, options, uri)
     if run_id is None:

@@ -24,6 +24,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.given import named_settings
 from miseg.recipes.planning.plan import PLAN, TrainingPlan
 from miseg.service.checkpoints.pretrained import check_sources
+from miseg.service.cluster.uris import check_recorded
 from miseg.service.command.names import check_known
 from miseg.service.command.networks import check_named_once
 from miseg.service.command.options import check_data, execute
@@ -117,6 +118,8 @@ def _described(
     arguments: Train | Again, command: Sequence[str], output: TrainingOutput
 ) -> tuple[Experiment, TrainingPlan | None, Experiment]:
     """The experiment that is asked for, what of it was planned, and what was asked for by this before 2026-12-01."""
+    if isinstance(arguments, Again):
+        check_recorded(arguments.root, arguments.offline)
     # Not at the top: --help must not wait for them.
     from miseg.service.command.planning import planned
     from miseg.service.tracking import mlflow_runs, queries

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from miseg.service.cloud import programs
 from miseg.service.cloud.programs import LOOPBACK
+from miseg.service.cluster.uris import recorded
 from miseg.service.command.options import JobOptions, execute
 from miseg.service.tracking.description import TRAINING_PAGES
 
@@ -68,9 +68,7 @@ def _store(storage: str | None) -> str:
     root = JobOptions(storage=storage).root
     if "://" in root:
         raise ValueError(f"--storage {root} is no folder: its runs are on the MLflow server that they were recorded on")
-    if not (database := Path(root) / "mlflow.db").is_file():
-        raise ValueError(f"{database} is not there: no run was recorded in {root}; name another folder with --storage")
-    return f"sqlite:///{database}"
+    return f"sqlite:///{recorded(root)}"
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 
 from miseg.file_names import check_plain
 from miseg.files import read_text
+from miseg.nearest_names import either, nearest
 
 
 def read_mapping(path: Path, example: str) -> dict[str, Any]:
@@ -37,8 +37,8 @@ def read_mapping(path: Path, example: str) -> dict[str, Any]:
 def check_key(path: Path, key: object, known: Collection[str]) -> str:
     """The key; a ValueError that names the nearest one where it is not known."""
     if key not in known:
-        near = difflib.get_close_matches(str(key), known, 1)
-        mend = f"is it {near[0]}?" if near else f"use one of {', '.join(known)}"
+        close = nearest(str(key), known)
+        mend = f"did you mean {either(close)}?" if close else f"use one of {', '.join(known)}"
         raise ValueError(f"{path}: key {key!r} is unknown: {mend}")
     return str(key)
 

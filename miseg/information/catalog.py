@@ -11,6 +11,7 @@ from miseg import plugins
 from miseg.extras import require
 from miseg.information.bmi import BMI_TASKS
 from miseg.information.results import Estimate
+from miseg.nearest_names import in_place_of
 
 if TYPE_CHECKING:
     from miseg.information.distributions.distribution import Distribution
@@ -153,7 +154,8 @@ def estimate(name: str, x_ND: Any, y_ND: Any, **settings: Any) -> Estimate:
         TypeError: samples that are no real numbers, or a setting that the estimator does not have.
     """
     if name not in ESTIMATORS:
-        raise ValueError(f"no estimator {name!r}: use one of {', '.join(ESTIMATORS)}")
+        meant = in_place_of(name, ESTIMATORS, "docs/information.md")
+        raise ValueError(f"there is no estimator {name!r}; {meant}")
     estimator = ESTIMATORS[name]
     known = {
         setting: parameter.default

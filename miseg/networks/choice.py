@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from miseg.nearest_names import in_place_of
 from miseg.networks.architectures import ARCHITECTURES
 from miseg.networks.configs import DeepLab, EncoderDecoder, UNet, networks_of
 from miseg.networks.registry import Network
@@ -105,11 +105,8 @@ def with_network(method: Any, choice: NetworkChoice) -> Any:
 def _known(name: str) -> str:
     names = [*ARCHITECTURES, *OF_PAPERS]
     if name not in names:
-        nearest = ", ".join(difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5))
         raise ValueError(
-            f"--network {name}: there is no such network; "
-            + (f"the nearest are {nearest}; " if nearest else "")
-            + f"there are {', '.join(names)}"
+            f"--network {name}: there is no such network; {in_place_of(name, names, 'miseg train RECIPE --help')}"
         )
     return name
 

@@ -14,13 +14,14 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from miseg.methods.ranges import Around, Choice, Range, Space, Uniform, Whole
 from miseg.methods.registry import registered
+from miseg.nearest_names import ABBREVIATIONS, either, nearest
 from miseg.recipes.experiment import Experiment
-from miseg.settings import hints_of
+from miseg.settings import hints_of, paths_in
 
 EXAMPLE = "such as method.weight=0.1..0.9"
 
@@ -79,12 +80,22 @@ def setting_at(path: str, base: Experiment) -> tuple[Any, Any]:
             raise ValueError(f"{name} has no settings of its own")
         hints = _hints(value)
         if part not in hints:
-            raise ValueError(f"{type(value).__name__} has no setting {part}; it has {', '.join(hints)}")
+            raise ValueError(f"{type(value).__name__} has no setting {part}; {_meant(path, base, hints)}")
         hint, value, name = hints[part], getattr(value, part), part
     if dataclasses.is_dataclass(value):
         inside = ", ".join(f"{path}.{part}" for part in _hints(value))
         raise ValueError(f"{name} is a group of settings; name one of {inside}")
     return hint, value
+
+
+def _meant(path: str, base: Experiment, others: Iterable[str]) -> str:
+    """Words on the settings that may have been meant by a path that is none; on `others` where none is similar."""
+    paths = paths_in(base)
+    word = path.rpartition(".")[2].replace("_", "-")
+    word = ABBREVIATIONS.get(word, word).replace("-", "_")
+    ends = {known.rpartition(".")[2]: known for known in reversed(paths)}
+    close = [ends[name] for name in nearest(word, ends)]
+    return f"did you mean {either(close)}?" if close else f"it has {', '.join(others)}"
 
 
 def _hints(settings: Any) -> dict[str, Any]:

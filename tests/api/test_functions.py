@@ -92,7 +92,7 @@ def test_a_mistake_is_the_sentence_of_the_command(
         (lambda: miseg.tune("embedded-rmi", trials=0), "trials 0: use 1 or more"),
         (lambda: miseg.tune("embedded-rmi", settings={"trails": 2}), "trails: there is no such setting; did you mean"),
         (lambda: miseg.tune("embedded-rmi", settings={"steps": "20"}), "steps = '20': expected int"),
-        (lambda: miseg.study("embedded", ["rmy"]), "methods = rmy: there is no such method; there are rmi"),
+        (lambda: miseg.study("embedded", ["rmy"]), "methods = rmy: there is no such method; did you mean rmi"),
         (lambda: miseg.study("embedded", settings={"confirm_sedes": 2}), "did you mean confirm_seeds"),
         (lambda: miseg.study("embedded", settings={"storage": "s3://nobody/x"}), "so give a folder"),
     ],

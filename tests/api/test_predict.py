@@ -22,6 +22,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.mapping import image_maps
 from miseg.service.mapping.image_actor import MapSettings, map_image
+from miseg.service.tracking import mlflow_runs
 from miseg.service.training.loop import Loop
 from tests.support.scene_layouts import raster
 
@@ -163,6 +164,11 @@ def test_a_model_that_is_none_is_told(model: str, sentence: str) -> None:
         miseg.load(model)
 
 
-def test_a_registered_model_that_is_not_there_is_told() -> None:
+def test_a_registered_model_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISEG_STORAGE", str(tmp_path))
+    with pytest.raises(ValueError, match=r"no run was recorded in .* \(it has no mlflow\.db\)"):
+        miseg.load("models:/nobody@best")
+    assert not (tmp_path / "mlflow.db").exists(), "to look makes no store"
+    mlflow_runs.check(mlflow_runs.tracking_uri(str(tmp_path)), str(tmp_path))
     with pytest.raises(RuntimeError, match="models:/nobody@best is no registered model at sqlite"):
         miseg.load("models:/nobody@best")

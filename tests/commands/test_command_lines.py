@@ -36,6 +36,7 @@ HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "pyarrow", "pandas")
 class Done:
     status: int
     output: str
+    lines: int
 
 
 def plain(text: str) -> str:
@@ -118,13 +119,15 @@ class RayStartedError(BaseException):
 
 @pytest.fixture(scope="session")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage whose embedded data set is two scenes of 48x64."""
+    """A storage whose embedded data set is two scenes of 48x64, and in which no run is recorded."""
     from miseg.data.packed.packing import pack
     from miseg.data.sources.registry import Embedded
+    from miseg.service.tracking import mlflow_runs
 
     folder = tmp_path_factory.mktemp("command-lines")
     source = Embedded({"train": 1, "val": 1, "test": 0}, height=48, width=64)
     pack(source, folder / "data" / "embedded", source.available())
+    mlflow_runs.check(mlflow_runs.tracking_uri(str(folder)), str(folder))
     return folder
 
 
@@ -147,7 +150,8 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         monkeypatch.setattr(sys, "argv", ["miseg", job.replace("_", "-"), *arguments])
         with pytest.raises(SystemExit) as ended:
             program.main()
-        return Done(ended.value.code, plain("".join(capsys.readouterr())))
+        text = "".join(capsys.readouterr())
+        return Done(ended.value.code, plain(text), len(text.splitlines()))
 
     return called
 
@@ -174,20 +178,24 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             "downsampling factor 17 with region size 3 needs images of at least 51 x 51 pixels; these are 48 x 64: "
             "lower one of the two",
         ),
-        ("train", "embedded-rmi --data nowhere", "--data 'nowhere' is neither a known data set (embedded, camvid, "),
+        ("train", "embedded-rmi --data nowhere", "--data 'nowhere' is neither a known data set nor packed in "),
         ("train", "embedded-rmi --data /nowhere/at/all", "/nowhere/at/all"),
         ("tune-similarity", "--data embedded", "shows no place at two dates"),
         ("train", "rmi --data embeded", "nor packed in "),
-        ("train", "rmi --data embeded", "is it embedded? Pack your own images with `miseg prepare-data --images"),
+        (
+            "train",
+            "rmi --data embeded",
+            "did you mean embedded? Pack your own images with `miseg prepare-data --images",
+        ),
         ("train", "rmi --labelled-images 9", "label_budget = 9 labelled images: embedded has 1 training images"),
         ("train", "similarity --method.encoder.patch 97", "patches of 97 pixels a side do not fit into the smallest"),
-        ("tune", "rmi --data embeded", "is it embedded?"),
+        ("tune", "rmi --data embeded", "did you mean embedded?"),
         ("tune", "rmi --baselines ce embedded-dice", "embedded-dice: rmi is planned from the data, and so must they"),
         ("tune", "rmi --set batch_size=none", "--set batch_size=none: 'none' is no whole number"),
-        ("tune", "rmii", "--recipe rmii: there is no such recipe; the nearest are rmi"),
+        ("tune", "rmii", "--recipe rmii: there is no such recipe; did you mean rmi"),
         ("train", "embedded-rmi --batch-size 0", "error: --batch-size 0: use 1 or more"),
-        ("train", "embedded-rmi --lr 0", "error: --optimiser.learning-rate 0.0: use a value above 0"),
-        ("train", "camvid-rmy", "error: camvid-rmy: there is no such recipe or method; did you mean camvid-rmi or"),
+        ("train", "embedded-rmi --lr 0", "error: --lr 0.0: use a value above 0"),
+        ("train", "camvid-rmy", "error: camvid-rmy: there is no such recipe or method; did you mean camvid-rmi, "),
         ("train", "", "name a recipe or a method behind miseg train"),
         ("train", "--steps 3", "name a recipe or a method behind miseg train"),
         ("train", "embedded-rmi --stesp 3", "--stesp: miseg train embedded-rmi has no such option; did you mean"),
@@ -235,12 +243,12 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tune_rmi", "--confirm-seeds -1", "--confirm-seeds -1: use 1 or more"),
         ("tune_rmi", "--steps 0", "--steps 0: use 1 or more"),
         ("tune_rmi", "--seed -1", "--seed -1: use 0 or more"),
-        ("tune_rmi", "--data nowhere", "--data 'nowhere' is neither a known data set (embedded, camvid, "),
+        ("tune_rmi", "--data nowhere", "--data 'nowhere' is neither a known data set nor packed in "),
         ("tune_rmi", "--workers-per-trial 3", "3 workers cannot share batches of 8: use a divisor of it"),
         (
             "tune_rmi",
             "--recipe voc-v3-ce",
-            "there is no such recipe of RMI; there are embedded-rmi, ",
+            "there is no such recipe of RMI; did you mean voc-v3-rmi",
         ),
         ("tune_rmi", "--recipe porto-voc-rmi", "there is no recipe porto-voc-bce; choose another baseline"),
         ("tune_rmi", "--grid.weight 0.5 2", "λ (weight) = 2.0: it lies in 0..1"),
@@ -254,7 +262,7 @@ def call(storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("study", "--data nowhere", "--data 'nowhere' is neither a known data set"),
         ("study", "--data sentinel2-flanders --methods ce", "--data sentinel2-flanders: no recipe of ce there"),
         ("study", "--methods similarity", "--data embedded: no recipe of similarity there"),
-        ("tune", "embedded-rim", "--recipe embedded-rim: there is no such recipe; the nearest are embedded-rmi"),
+        ("tune", "embedded-rim", "--recipe embedded-rim: there is no such recipe; did you mean embedded-rmi"),
         ("tune", "embedded-ce --baselines nothing", "--baselines nothing: there is no such recipe"),
         ("tune", "embedded-ce --trials 0", "--trials 0: use 1 or more"),
         ("tune", "embedded-ce --steps 0", "--steps 0: use 1 or more"),
@@ -325,7 +333,27 @@ def test_a_wrong_argument_is_told_in_a_line_before_ray_starts(
     done = call(job, *arguments.split())
     assert said in done.output
     assert done.status == options.USAGE_ERROR == 2
-    assert "Traceback" not in done.output
+    assert done.lines <= 3 and "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate --run a",
+        "measure-bound --run a",
+        "report",
+        "train --from-run a",
+        "study --resume",
+        "segment --model runs:/a --images x --out o",
+    ],
+)
+def test_to_look_at_runs_where_none_was_recorded_makes_no_store(
+    call: Callable[..., Done], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISEG_STORAGE", str(tmp_path))
+    done = call(*line.split())
+    assert done.lines == 1 and f"no run was recorded in {tmp_path} (it has no mlflow.db)" in done.output
+    assert done.status == 2 and not list(tmp_path.rglob("mlflow.db"))
 
 
 def test_evaluating_an_unknown_split_is_told_before_ray_starts(call: Callable[..., Done], tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_name_of_two_data_sets(pets, run):
     assert run(*OWN, "--out", "pets")[0] == 0 and run(*OWN, "--out", "./pets", "--seed", "9")[0] == 0
     with pytest.raises(ValueError, match=r"data = 'pets' is .*storage/data/pets or .*/pets: give the path"):
         ensure_packed("pets", pets / "storage")
-    with pytest.raises(ValueError, match=r"'pest' is neither a known .*pets\).*is it pets\?.*--out pest"):
+    with pytest.raises(ValueError, match=r"'pest' is neither a known .*pets\).*did you mean pets\?.*--out pest"):
         ensure_packed("pest", pets / "storage")
 
 

@@ -73,7 +73,7 @@ def test_a_word_says_a_network(text: str, choice: NetworkChoice) -> None:
 @pytest.mark.parametrize(
     ("method", "choice", "message"),
     [
-        (CrossEntropy(), NetworkChoice("segfomer"), "no such network; the nearest are segformer"),
+        (CrossEntropy(), NetworkChoice("segfomer"), "no such network; did you mean segformer"),
         (CrossEntropy(), NetworkChoice("linknet", "mit_b0"), "Linknet cannot take it"),
         (CrossEntropy(), NetworkChoice(encoder="resnet18"), "UNet, which has no encoder; give --network too"),
         (CrossEntropy(), NetworkChoice("paper-unet", weights="imagenet"), "UNet, which has no weights"),

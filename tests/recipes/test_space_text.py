@@ -85,7 +85,7 @@ def test_another_range_is_another_space_and_the_registered_ones_are_as_they_were
     [
         ("method.weight", "give a setting and its range, such as method.weight=0.1..0.9"),
         ("=0..1", "give a setting and its range"),
-        ("method.wieght=0..1", r"RegionMutualInformation has no setting wieght; it has network, weight, down"),
+        ("method.wieght=0..1", r"RegionMutualInformation has no setting wieght; did you mean method.weight"),
         ("method=0..1", r"method is a group of settings; name one of method\.network, method\.weight"),
         ("steps.more=1..2", "steps has no settings of its own"),
         ("steps=10..20", "all trials share data, seed, steps, validate_every; the job's own options change them"),

@@ -331,7 +331,7 @@ def test_methods_are_compared_on_each_network_in_a_table_of_its_own() -> None:
     ("asked", "message"),
     [
         (Asked(methods=("kmeans",), networks=("unet",)), "only methods that learn from dense labels"),
-        (Asked(methods=("ce",), networks=("unett",)), "the nearest are unet"),
+        (Asked(methods=("ce",), networks=("unett",)), "did you mean unet"),
         (Asked(methods=("ce",), networks=("unet", "unet")), "name each once"),
     ],
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from miseg.service.cluster.uris import check_recorded
 from miseg.service.command.options import JobOptions, check_data, execute
 
 
@@ -57,6 +58,8 @@ def run(arguments: MeasureBound) -> int:
         raise ValueError("give --run or --checkpoint")
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)
+    if arguments.run:
+        check_recorded(arguments.root, arguments.offline)
     # Not at the top: --help must not wait for them.
     from miseg.data.packed.dataset import PackedDataset
     from miseg.service.checkpoints import checkpoint_files

@@ -9,7 +9,6 @@ miseg tune embedded-affinity --space method.stride=1,2,4 method.weight=x10 --bas
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import tyro
 
 from miseg.json_values import parse
+from miseg.nearest_names import in_place_of
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
@@ -148,9 +148,8 @@ def _shared(plan: str) -> dict[str, Any]:
 
 def _recipe(option: str, name: str, arguments: TuneAnyRecipe) -> Experiment:
     if name not in RECIPES:
-        known = [*CONTENDERS, *RECIPES]
-        close = ", ".join(difflib.get_close_matches(name, known, n=5, cutoff=0.4)) or ", ".join(known)
-        raise ValueError(f"--{option} {name}: there is no such recipe; the nearest are {close}")
+        meant = in_place_of(name, [*CONTENDERS, *RECIPES], "miseg train --help")
+        raise ValueError(f"--{option} {name}: there is no such recipe; {meant}")
     experiment = arguments.shortened(arguments.applied(RECIPES[name](seed=arguments.value("seed"))))
     experiment, _ = with_settings(experiment, arguments.set or ())
     return experiment if arguments.data is None else replace(experiment, data=arguments.data)

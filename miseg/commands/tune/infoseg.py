@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 from miseg.methods.ranges import changed
+from miseg.nearest_names import in_place_of
 from miseg.recipes import spaces
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
@@ -84,7 +85,8 @@ def experiments(arguments: TuneInfoSeg) -> tuple[Experiment, dict[str, Experimen
     tunable = [name for name in RECIPES if name.endswith("-infoseg")]
     recipe = arguments.value("recipe")
     if recipe not in tunable:
-        raise ValueError(f"--recipe {recipe}: there is no such recipe of InfoSeg; there are {', '.join(tunable)}")
+        meant = in_place_of(recipe, tunable, "miseg train --help")
+        raise ValueError(f"--recipe {recipe}: there is no such recipe of InfoSeg; {meant}")
     stem, rivals = recipe.removesuffix("infoseg"), arguments.value("baselines")
     names = [recipe, *(f"{stem}{baseline}" for baseline in rivals)]
     base, *baselines = (_adapted(RECIPES[name](seed=arguments.value("seed")), arguments) for name in names)

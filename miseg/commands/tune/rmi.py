@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
+from miseg.nearest_names import in_place_of
 from miseg.networks.configs import UNet
 from miseg.recipes import spaces, streets
 from miseg.recipes.catalog import RECIPES
@@ -84,7 +85,8 @@ def _of_recipe(loss: str, arguments: TuneRmi) -> Experiment:
     recipe = arguments.recipe or ""
     tunable = [name for name, make in RECIPES.items() if isinstance(make().method, RegionMutualInformation)]
     if recipe not in tunable:
-        raise ValueError(f"--recipe {recipe}: there is no such recipe of RMI; there are {', '.join(tunable)}")
+        meant = in_place_of(recipe, tunable, "miseg train --help")
+        raise ValueError(f"--recipe {recipe}: there is no such recipe of RMI; {meant}")
     name = recipe if loss == "rmi" else recipe.removesuffix("-as-published").removesuffix("rmi") + loss
     if name not in RECIPES:
         raise ValueError(f"--baselines {loss}: there is no recipe {name}; choose another baseline")

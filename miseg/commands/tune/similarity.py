@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 from miseg.methods.configs import MutualInformationSimilarity
+from miseg.nearest_names import in_place_of
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command.options import MAY_BE_EMPTY, check_data, execute
@@ -72,9 +73,8 @@ def experiments(arguments: TuneSimilarity) -> tuple[Experiment, dict[str, Experi
     tunable = [name for name, make in RECIPES.items() if isinstance(make().method, MutualInformationSimilarity)]
     recipe = arguments.value("recipe")
     if recipe not in tunable:
-        raise ValueError(
-            f"--recipe {recipe}: there is no such recipe of the similarity; there are {', '.join(tunable)}"
-        )
+        meant = in_place_of(recipe, tunable, "miseg train --help")
+        raise ValueError(f"--recipe {recipe}: there is no such recipe of the similarity; {meant}")
     stem, rivals = recipe.partition("similarity")[0], arguments.value("baselines")
     names = [recipe, *(f"{stem}{baseline}" for baseline in rivals)]
     base, *baselines = (_adapted(RECIPES[name](seed=arguments.value("seed")), arguments) for name in names)

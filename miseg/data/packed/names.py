@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from pyarrow import fs
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SIDECAR
 from miseg.data.storage import file_system, listed, patiently
+from miseg.nearest_names import FEW, in_place_of
 
 PATIENCE = 15.0
 """Seconds for which storage behind a network is asked again whether a name is there."""
@@ -89,11 +89,10 @@ def _is_packed(uri: str) -> bool:
 
 def _unknown(name: str, storage: Path | str, known: Collection[str]) -> str:
     packed = packed_names(storage)
-    near = difflib.get_close_matches(name, dict.fromkeys([*packed, *known]), n=3, cutoff=0.6)
     folder = f"; the folder {name} here is no packed data set" if Path(name).is_dir() else ""
+    others = f"{', '.join(packed[:FEW])}{', …' if len(packed) > FEW else ''}" or "nothing is"
     return (
-        f"data = {name!r} is neither a known data set ({', '.join(known)}) nor packed in {_root(storage)} "
-        f"({', '.join(packed) or 'nothing is'}){folder}; "
-        + (f"is it {' or '.join(near)}? " if near else "")
-        + f"Pack your own images with `miseg prepare-data --images PATTERN --masks PATTERN --out {name}`"
+        f"data = {name!r} is neither a known data set nor packed in {_root(storage)} ({others}){folder}; "
+        f"{in_place_of(name, [*packed, *known], 'miseg prepare-data --help')} "
+        f"Pack your own images with `miseg prepare-data --images PATTERN --masks PATTERN --out {name}`"
     )

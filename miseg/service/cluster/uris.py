@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 _KEY = re.compile(r"secret|token|passw|pwd|key|credential|^sig(nature)?$|^x-amz-", re.IGNORECASE)
@@ -52,3 +53,26 @@ def check_tracking(uri: str) -> None:
     near = difflib.get_close_matches(scheme, TRACKING_SCHEMES, n=1)
     meant = f"did you mean {near[0]}{uri[len(scheme) :]}? Else " if near else ""
     raise ValueError(f"MLFLOW_TRACKING_URI = {keys_masked(uri) or uri}: no MLflow has such an address; {meant}{mend}")
+
+
+OFFLINE = "offline"
+"""Folder in the storage with the runs that are sent to a server later."""
+
+
+def database(storage: str, offline: bool = False) -> Path:
+    """SQLite file of the runs that are recorded in a storage that is a folder; of its `offline` ones."""
+    return Path(storage).expanduser().resolve() / (OFFLINE if offline else "") / "mlflow.db"
+
+
+def recorded(storage: str, offline: bool = False) -> Path:
+    """The `database` of a folder; a ValueError where it is not there."""
+    if not (path := database(storage, offline)).is_file():
+        lacks = f"it has no {OFFLINE}/{path.name}" if offline else f"it has no {path.name}"
+        raise ValueError(f"no run was recorded in {storage} ({lacks}): name another folder with --storage")
+    return path
+
+
+def check_recorded(storage: str, offline: bool = False) -> None:
+    """Raise ValueError where runs would be read from a folder's own store, and none is there; MLflow would make one."""
+    if "://" not in storage and (offline or not os.environ.get("MLFLOW_TRACKING_URI")):
+        recorded(storage, offline)

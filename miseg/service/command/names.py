@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from miseg.nearest_names import in_place_of
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
-from miseg.service.command.parsing import nearest
 
 
 def check_known(name: str) -> None:
     """Raise ValueError where there is neither a recipe nor a method of this name."""
-    names = [*CONTENDERS, *RECIPES]
-    if name not in names:
-        close = nearest(name, names)
-        meant = f"did you mean {' or '.join(close)}?" if close else "miseg train --help lists them"
+    if name not in CONTENDERS and name not in RECIPES:
+        meant = in_place_of(name, [*CONTENDERS, *RECIPES], "miseg train --help")
         raise ValueError(f"{name}: there is no such recipe or method; {meant}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import itertools
 import os
@@ -17,14 +16,10 @@ import tyro
 # A hook that tyro calls private: constraints.txt pins the version, and the tests of this file see whether it is there.
 from tyro import _errors as tyro_errors
 
-ABBREVIATIONS = {"lr": "learning-rate", "wd": "weight-decay", "bs": "batch-size"}
-"""Abbreviations of options that other programs of the field take, and the names that stand for them here."""
+from miseg.nearest_names import ABBREVIATIONS, MOST, either, in_place_of, nearest
 
-NEAREST = 3
-"""Names that are offered for one that there is not, at most."""
-
-SIMILAR = 0.6
-"""Similarity, in 0..1, from which on a name is one that may have been meant."""
+_typed: dict[str, str] = {}
+"""What stood for an option in the command line that was parsed last, by the option: "--lr"."""
 
 _NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (?P<whole>.*)|could not convert string to float: (.*)")
 _SETTING = re.compile(r"[^:=/]+ = ")
@@ -54,6 +49,7 @@ def parse(arguments: Any, program: str, description: str, line: list[str]) -> An
         ValueError: a mistake in the command line, in one sentence.
         SystemExit: after --help, which is printed.
     """
+    _typed.clear()
     try:
         return _parsed(arguments, program, description, line)
     except UnknownOptionsError as error:
@@ -63,7 +59,9 @@ def parse(arguments: Any, program: str, description: str, line: list[str]) -> An
         if not meant or left:
             raise ValueError(unknown((left or error.tokens)[0], program, line, options)) from None
         for token, option in meant.items():
-            print(f"{token.partition('=')[0]} is taken as {option.partition('=')[0]}", file=sys.stderr)
+            typed, meaning = token.partition("=")[0], option.partition("=")[0]
+            _typed[meaning] = typed
+            print(f"{typed} is taken as {meaning}", file=sys.stderr)
         line[:] = [meant.get(token, token) for token in line]
         sys.argv[1:] = [meant.get(token, token) for token in sys.argv[1:]]
     try:
@@ -97,9 +95,10 @@ def _tell(event: tyro_errors.ParseErrorEvent, line: Sequence[str]) -> None:
     if isinstance(event, tyro_errors.UnrecognizedArgs):
         raise UnknownOptionsError(event.tokens)
     if isinstance(event, tyro_errors.InvalidChoice):
-        *others, last = event.choices
-        choices = f"{', '.join(others)} or {last}" if others else last
-        _refuse(f"{event.argument.display_name()} {event.value}: choose {choices}")
+        # "None" is what an option is where it is left out.
+        choices = [choice for choice in event.choices if choice != "None"]
+        meant = in_place_of(event.value, choices, f"{event.prog} --help")
+        _refuse(f"{event.argument.display_name()} {event.value}: {meant}")
     if isinstance(event, tyro_errors.BadValue) and event.reason == "too_few_values":
         _refuse(f"{event.argument.display_name()}: give its value, {event.argument.lowered.metavar}, behind it")
     if isinstance(event, tyro_errors.MissingSubcommand):
@@ -135,6 +134,7 @@ def with_flag(message: str, line: Sequence[str]) -> str:
         last = f" {_name(token).rpartition('.')[2].replace('-', ' ')} "
         if token.startswith("--") and last in words:
             option = token.partition("=")[0]
+            option = _typed.get(option, option)
             return f"{option} {message[head.end() :]}" if last == words else f"{option}: {message}"
     return message
 
@@ -159,9 +159,9 @@ def understood(token: str, options: Sequence[str]) -> str | None:
     if not token.startswith("--"):
         return None
     name, equals, value = token.partition("=")
-    word = _name(name)
-    word = ABBREVIATIONS.get(word, word)
-    ends = [option for option in options if option.removeprefix("--").rpartition(".")[2] == word]
+    group, dot, word = _name(name).rpartition(".")
+    end = f".{group}{dot}{ABBREVIATIONS.get(word, word)}"
+    ends = [option for option in options if f".{option.removeprefix('--')}".endswith(end)]
     return f"{ends[0]}{equals}{value}" if len(ends) == 1 else None
 
 
@@ -170,20 +170,15 @@ def unknown(token: str, program: str, line: Sequence[str], options: Sequence[str
     begin = f" {line[0]}" if line and not line[0].startswith("-") and line[0] != token else ""
     if not token.startswith("-"):
         return f"{token}: {program}{begin} takes no such word; {program}{begin} --help shows its options"
-    word = _name(token)
+    group, dot, word = _name(token).rpartition(".")
     by_name: dict[str, list[str]] = {}
     for option in options:
         for name in dict.fromkeys((option.removeprefix("--"), option.removeprefix("--").rpartition(".")[2])):
             by_name.setdefault(name, []).append(option)
-    names = nearest(ABBREVIATIONS.get(word, word), list(by_name))
-    close = list(dict.fromkeys(option for name in names for option in by_name[name]))[:NEAREST]
-    meant = f"did you mean {' or '.join(close)}?" if close else f"{program}{begin} --help shows them"
+    names = nearest(f"{group}{dot}{ABBREVIATIONS.get(word, word)}", by_name)
+    close = list(dict.fromkeys(option for name in names for option in by_name[name]))[:MOST]
+    meant = f"did you mean {either(close)}?" if close else f"{program}{begin} --help shows them"
     return f"{token.partition('=')[0]}: {program}{begin} has no such option; {meant}"
-
-
-def nearest(name: str, names: Sequence[str]) -> list[str]:
-    """At most `NEAREST` of some names that may have been meant by another, the most similar first."""
-    return difflib.get_close_matches(name.lower().replace("_", "-"), names, n=NEAREST, cutoff=SIMILAR)
 
 
 def _name(token: str) -> str:

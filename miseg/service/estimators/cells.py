@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from miseg.information import DISTRIBUTIONS, ESTIMATORS, Distribution
+from miseg.nearest_names import in_place_of
 
 REFERENCE = "mutual_info_regression"
 """scikit-learn's estimator (Kraskov's first form, k = 3) of one-dimensional x and y, measured beside ours."""
@@ -71,7 +72,8 @@ class EstimatorGrid:
     def __post_init__(self) -> None:
         for name in (*self.distributions, *(row.distribution for row in self.earlier)):
             if name not in DISTRIBUTIONS:
-                raise ValueError(f"no distribution {name!r}: use some of {', '.join(DISTRIBUTIONS)}")
+                meant = in_place_of(name, DISTRIBUTIONS, "docs/information.md")
+                raise ValueError(f"there is no distribution {name!r}; {meant}")
         for entry in {*self.estimators, *(row.estimator for row in self.earlier)}:
             settings_of(entry)
         for field, least in (("samples", 2), ("seeds", 1), ("limit", 0)):
@@ -99,7 +101,8 @@ def settings_of(entry: str) -> tuple[str, dict[str, Any]]:
     """
     name, _, rest = entry.partition(":")
     if name != REFERENCE and name not in ESTIMATORS:
-        raise ValueError(f"no estimator {name!r}: use some of {', '.join([*ESTIMATORS, REFERENCE])}")
+        meant = in_place_of(name, [*ESTIMATORS, REFERENCE], "docs/information.md")
+        raise ValueError(f"there is no estimator {name!r}; {meant}")
     try:
         call = ast.parse(f"f({rest})", mode="eval").body
         assert isinstance(call, ast.Call) and not call.args

@@ -25,6 +25,7 @@ from miseg.losses import region_vectors
 from miseg.losses.information.region_mutual_information import Downsampling
 from miseg.methods import METHODS
 from miseg.methods.configs import RegionMutualInformation
+from miseg.nearest_names import in_place_of
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
@@ -72,7 +73,8 @@ class Regions:
             raise ValueError(f"samples = {self.samples}: use 2 or more")
         for name in self.estimators:
             if name not in ESTIMATORS or name == "plug_in":
-                raise ValueError(f"no estimator {name!r} of numbers: use some of {', '.join(ESTIMATORS)}")
+                meant = in_place_of(name, [known for known in ESTIMATORS if known != "plug_in"], "docs/information.md")
+                raise ValueError(f"there is no estimator {name!r} of numbers; {meant}")
 
     @property
     def spacing(self) -> float:

@@ -15,6 +15,7 @@ from miseg.recipes.contenders import CONTENDERS, STEMS
 from miseg.recipes.study import Changes, StudyTable, has_recipes
 from miseg.recipes.study_growth import Asked, grown
 from miseg.service.checkpoints.pretrained import check_sources
+from miseg.service.cluster.uris import check_recorded
 from miseg.service.command.options import JobOptions, check_data
 
 if TYPE_CHECKING:
@@ -211,6 +212,8 @@ def _known(options: Options) -> StudyPlan:
     from miseg.service.tracking import mlflow_runs
 
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    if options.resume:
+        check_recorded(options.root, options.offline)
     uri = mlflow_runs.tracking_uri(options.root, options.offline)
     mlflow_runs.check(uri, options.root)
     plan = record.find(uri, options.name) if options.resume or options.name else None

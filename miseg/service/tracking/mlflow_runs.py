@@ -25,7 +25,7 @@ from mlflow.entities import Metric, Param, RunTag
 from miseg.locks import locked
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment, to_dict
-from miseg.service.cluster.uris import check_tracking, keys_masked
+from miseg.service.cluster.uris import check_tracking, database, keys_masked
 from miseg.service.tracking.connection import UNREACHABLE, TrackingError, patiently, reachable, unreachable
 from miseg.service.tracking.description import code_tags, parameters
 from miseg.service.tracking.pages import tables
@@ -43,9 +43,6 @@ FAILURE_PATIENCE = 60.0
 
 LONGEST_TAG = 8000
 """Characters that MLflow takes in a tag of a run."""
-
-OFFLINE = "offline"
-"""Folder of a storage with the store of runs that are sent later, by `miseg sync`."""
 
 
 def take_login() -> None:
@@ -90,7 +87,7 @@ def tracking_uri(storage: str, offline: bool = False) -> str:
     elif uri := os.environ.get("MLFLOW_TRACKING_URI"):
         check_tracking(uri)
         return uri
-    path = Path(storage).expanduser().resolve() / (OFFLINE if offline else "") / "mlflow.db"
+    path = database(storage, offline)
     if "://" not in storage:
         check_place(path)
     return f"sqlite:///{path}"

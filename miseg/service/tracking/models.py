@@ -21,6 +21,7 @@ from mlflow.types import Schema, TensorSpec
 
 from miseg import wheel
 from miseg.service.checkpoints import checkpoint_files
+from miseg.service.cluster.uris import check_recorded
 from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.mlflow_runs import TrackingError
 
@@ -190,13 +191,14 @@ def folder_of(model: str, role: str, storage: str, offline: bool, beside: Path) 
         if not folder.is_dir():
             raise ValueError(f"model = {model}: no folder, nor the ID of an MLflow run: correct it")
         return folder
+    own_role = "" if run_id is None else model.removeprefix("runs:/").partition("/")[2]
+    if own_role and (own_role not in ("best", "last") or not model.startswith("runs:/")):
+        raise ValueError(f"model = {model}: behind a run's ID goes best or last, or nothing")
+    check_recorded(storage, offline)
     uri = mlflow_runs.tracking_uri(storage, offline)
     mlflow_runs.check(uri, storage)
     if run_id is None:
         return _downloaded(uri, model, beside, f"{model} is no registered model at {uri}")
-    _, _, own_role = model.removeprefix("runs:/").partition("/")
-    if own_role and (own_role not in ("best", "last") or not model.startswith("runs:/")):
-        raise ValueError(f"model = {model}: behind a run's ID goes best or last, or nothing")
     return download(uri, run_id, own_role or role, beside)
 
 

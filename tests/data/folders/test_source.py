@@ -168,7 +168,7 @@ def test_a_description_packs_the_same_bytes_again(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("image: i/*.png", r"key 'image' is unknown: is it images\?"),
+        ("image: i/*.png", r"key 'image' is unknown: did you mean images\?"),
         ("frobnicate: 1", r"key 'frobnicate' is unknown: use one of name, images"),
         ("images: [1]", r"images: \[1\] is no text and no list of texts"),
         ("images: i\nseed: x", "seed: 'x' is no whole number"),

@@ -46,9 +46,11 @@ def test_an_unknown_name_is_told_at_once_with_the_nearest_and_all_that_is_packed
     with pytest.raises(ValueError, match=r"'pest' is neither .* nor packed in .*/store/data \(pets, vessels 2\)"):
         ensure_packed("pest", storage)
     assert time.perf_counter() - started < 2
-    with pytest.raises(ValueError, match=r"is it pets\? Pack your own images with `miseg prepare-data .* --out pest`"):
+    with pytest.raises(
+        ValueError, match=r"did you mean pets\? Pack your own images with `miseg prepare-data .* --out pest`"
+    ):
         located("pest", storage, DATA_SETS)
-    with pytest.raises(ValueError, match=r"is it camvid"):
+    with pytest.raises(ValueError, match=r"did you mean camvid"):
         located("canvid", storage, DATA_SETS)
     with pytest.raises(ValueError, match=r"\(nothing is\)"):
         located("pets", storage / "elsewhere")

@@ -259,7 +259,7 @@ def test_a_description_packs_the_same_bytes(tmp_path, packed):
         for index, (_, _, day) in enumerate(first.index(split)):
             np.testing.assert_array_equal(images[index], by_date(first, split)[day][0])
     path.write_text("series: a\nbandz: [1]\n")
-    with pytest.raises(ValueError, match="key 'bandz' is unknown: is it bands"):
+    with pytest.raises(ValueError, match="key 'bandz' is unknown: did you mean bands"):
         read_series(path)
 
 

@@ -32,7 +32,7 @@ def test_values_are_of_the_settings_types() -> None:
     ("text", "said"),
     [
         ("batch_size", "--set batch_size: give a setting and its value, such as batch_size=4"),
-        ("batch=4", "Experiment has no setting batch; it has method, data"),
+        ("batch=4", r"Experiment has no setting batch; did you mean batch_size\?"),
         ("batch_size=four", "--set batch_size=four: 'four' is no whole number"),
         ("batch_size=0", "--set batch_size=0: batch_size = 0: use 1 or more"),
         ("augmentation.crop=1,2,3", "give 2 values, with commas between them"),
