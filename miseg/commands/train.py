@@ -26,7 +26,7 @@ from miseg.recipes.planning.plan import PLAN, TrainingPlan
 from miseg.service.checkpoints.pretrained import check_sources
 from miseg.service.cluster.uris import check_recorded
 from miseg.service.command.names import check_known
-from miseg.service.command.networks import check_named_once
+from miseg.service.command.networks import check_batch_norm, check_named_once
 from miseg.service.command.options import check_data, execute
 from miseg.service.command.training_options import Again, How, Train, TrainMethod
 
@@ -61,10 +61,18 @@ def run(arguments: Train | Again, command: Sequence[str] = ()) -> int:
 
 def check(arguments: Train | Again, command: Sequence[str]) -> None:
     """Raise ValueError for what is wrong with options whatever the data are; puts the network into the experiment."""
+    # Not at the top: --help must not wait for it.
+    from miseg.service.command.fitting import check_early
+
     if isinstance(arguments, Train):
         check_data(arguments.experiment.data, arguments.root)
         check_named_once(arguments, command)
         arguments.experiment = arguments.applied(arguments.experiment)
+        if not isinstance(arguments, TrainMethod):
+            labelled = arguments.experiment.with_labels(arguments.labelled_images, arguments.labelled_pixels_per_class)
+            check_early(arguments, [labelled], arguments.workers)
+        elif arguments.workers == 1:
+            check_batch_norm(arguments.experiment, arguments.workers, shared=False)
         check_sources(arguments.experiment)
 
 
@@ -121,6 +129,7 @@ def _described(
     if isinstance(arguments, Again):
         check_recorded(arguments.root, arguments.offline)
     # Not at the top: --help must not wait for them.
+    from miseg.service.command.fitting import check_alone
     from miseg.service.command.planning import planned
     from miseg.service.tracking import mlflow_runs, queries
     from miseg.service.tuning import repeats
@@ -135,6 +144,7 @@ def _described(
     if isinstance(arguments, TrainMethod):
         ((experiment, plan),) = planned(arguments, [of_before], given, arguments.workers)
         arguments.decoded_gib = plan.decoded_gib
+        check_alone(experiment, arguments.workers)
         output.say(plan.table())
         return experiment, plan, experiment
     experiment = arguments.shortened(given).with_labels(*labels)

@@ -11,7 +11,7 @@ from miseg.data.packed.dataset import PackedDataset
 from miseg.data.raster.scene_files import SceneOptions, open_scene
 from miseg.data.sources.catalog import check_known, ensure_packed
 from miseg.recipes.catalog import RECIPES
-from miseg.service.command.start import check_fits
+from miseg.service.command.fitting import check_fits
 from tests.support.scene_layouts import raster, reflectances
 
 DAYS = ("2019-07-20", "2019-07-25", "2019-08-04")

@@ -129,12 +129,15 @@ def _of_methods(arguments: TuneAnyRecipe, earlier: str) -> tuple[Experiment, dic
     for experiment, _ in changed:
         check_sources(experiment)
     # Not at the top: --help must not wait for it, nor a name that is wrong.
+    from miseg.service.command.fitting import check_alone
     from miseg.service.command.planning import planned
 
     workers = arguments.value("workers_per_trial")
     of_data = planned(arguments, [experiment for experiment, _ in changed], given, workers)
     (base, plan), *others = of_data
     arguments.decoded_gib = plan.decoded_gib
+    for experiment, _ in of_data:
+        check_alone(experiment, workers)
     print(f"change a setting with --set SETTING=VALUE; {plan.table(options=False)}", flush=True)
     rivals = {name: experiment for name, (experiment, _) in zip(baselines, others, strict=True)}
     return base, rivals, plan

@@ -61,11 +61,34 @@ def check_address(address: str, option: str) -> None:
         return
     try:
         socket.create_connection((host, port), timeout=PATIENCE).close()
+        reason = "" if scheme or os.environ.get("RAY_USE_TLS", "0") != "0" else _unlike_control_store(f"{host}:{port}")
     except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
         raise ValueError(
-            f"{option} {address}: no Ray answers there ({error.strerror or error}); start one with `ray start --head`, "
-            "or leave it out for a Ray on this machine alone"
-        ) from None
+            f"{option} {address}: no Ray answers there ({reason}); start one with `ray start --head`, or leave it out "
+            "for a Ray on this machine alone"
+        )
+
+
+def _unlike_control_store(target: str) -> str:
+    """Reason why what listens at HOST:PORT is no control store of Ray's; "" where it says that it serves.
+
+    Ray itself asks for half a minute, with a line a second. The question is gRPC's health checking protocol, which
+    takes no token.
+    """
+    # Not at the top: a Ray of this machine needs none of it.
+    import grpc
+
+    # Ray's own channels go past a proxy, too.
+    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=PATIENCE)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                return f"silent for {PATIENCE:.0f} s"
+            return "another program's port"
+    return ""
 
 
 def check_folder() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 
 from miseg.data.packed.dataset import PackedDataset
 from miseg.recipes.experiment import Experiment
+
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Files of the drivers of GPUs that torch takes: NVIDIA's, AMD's, and Windows' own under WSL."""
 
 BYTES = 4
 """Of a float32."""
@@ -33,21 +37,27 @@ def check(experiments: Sequence[Experiment], dataset: PackedDataset, available: 
         dataset: the packed data.
         available: bytes of memory. Default: this machine's.
     """
-    if available is None:
-        import torch  # not at the top: what reads no data waits for nothing
-
-        if torch.cuda.is_available():
-            return
-        available = psutil.virtual_memory().total
+    room = psutil.virtual_memory().total if available is None else available
     for experiment in experiments:
-        if (needed := least(experiment, dataset)) > available:
+        if (needed := least(experiment, dataset)) > room:
+            if available is None and _has_gpu():
+                return
             height, width = _size(experiment, dataset)
             images = experiment.batch_size // experiment.accumulate
             raise ValueError(
                 f"a step of {images} images of {height}x{width} takes {needed / 2**30:.0f} GiB for images and logits "
-                f"alone, and this machine has {available / 2**30:.0f}: lower --batch-size or --augmentation.crop, or "
+                f"alone, and this machine has {room / 2**30:.0f}: lower --batch-size or --augmentation.crop, or "
                 "raise --accumulate"
             )
+
+
+def _has_gpu() -> bool:
+    # torch takes a second to import, and finds none without a driver.
+    if not any(Path(file).exists() for file in DRIVERS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _size(experiment: Experiment, dataset: PackedDataset) -> tuple[int, int]:

@@ -65,6 +65,11 @@ class JobOptions:
             raise ValueError(f"storage = {value}: no home directory is known; set HOME, or give --storage") from None
 
     @property
+    def starts_ray(self) -> bool:
+        """Whether the job is for a Ray of this machine, which it starts."""
+        return self.address is None and "RAY_ADDRESS" not in os.environ
+
+    @property
     def decoded_bytes(self) -> int:
         """Bytes of decoded images that a machine may keep.
 

@@ -98,9 +98,11 @@ def _tell(event: tyro_errors.ParseErrorEvent, line: Sequence[str]) -> None:
         # "None" is what an option is where it is left out.
         choices = [choice for choice in event.choices if choice != "None"]
         meant = in_place_of(event.value, choices, f"{event.prog} --help")
-        _refuse(f"{event.argument.display_name()} {event.value}: {meant}")
+        _refuse(f"{_as_typed(event.argument.display_name())} {event.value}: {meant}")
     if isinstance(event, tyro_errors.BadValue) and event.reason == "too_few_values":
-        _refuse(f"{event.argument.display_name()}: give its value, {event.argument.lowered.metavar}, behind it")
+        _refuse(
+            f"{_as_typed(event.argument.display_name())}: give its value, {event.argument.lowered.metavar}, behind it"
+        )
     if isinstance(event, tyro_errors.MissingSubcommand):
         _refuse(f"name what to run behind {event.prog}; {event.prog} --help lists what there is")
     if isinstance(event, tyro_errors.MissingArgs):
@@ -114,7 +116,11 @@ def _tell(event: tyro_errors.ParseErrorEvent, line: Sequence[str]) -> None:
             message = f"give a {'whole number' if number['whole'] else 'number'}"
         flag = event.argument.display_name()
         value = next((f" {after}" for token, after in itertools.pairwise(line) if _name(token) == _name(flag)), "")
-        _refuse(f"{flag}{value}: {message}")
+        _refuse(f"{_as_typed(flag)}{value}: {message}")
+
+
+def _as_typed(option: str) -> str:
+    return _typed.get(option, option)
 
 
 def _refuse(sentence: str) -> NoReturn:
@@ -133,8 +139,7 @@ def with_flag(message: str, line: Sequence[str]) -> str:
     for token in line:
         last = f" {_name(token).rpartition('.')[2].replace('-', ' ')} "
         if token.startswith("--") and last in words:
-            option = token.partition("=")[0]
-            option = _typed.get(option, option)
+            option = _as_typed(token.partition("=")[0])
             return f"{option} {message[head.end() :]}" if last == words else f"{option}: {message}"
     return message
 

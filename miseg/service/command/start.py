@@ -16,7 +16,6 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from miseg.data.loading.pairs import pairs_split
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.names import is_packed
 from miseg.data.packed.packing import SIDECAR
@@ -29,7 +28,7 @@ from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import pretrained
 from miseg.service.cluster import ray_cluster
 from miseg.service.command import memory
-from miseg.service.command.effects import without_effect
+from miseg.service.command.fitting import check_alone, check_fits, without_effect
 from miseg.service.command.networks import check_batch_norm
 from miseg.service.command.options import JobOptions, check_no_keys
 from miseg.service.journal import copies, journal, sender
@@ -130,10 +129,7 @@ def prepare(
     JobLog.silence_libraries()
     for experiment in experiments:
         METHODS[type(experiment.method)]  # a package's class that is not there is told of before Ray starts
-        experiment.check_shares(workers)
-        # Whether there are GPUs, over which batch norm is shared, only the cluster says.
-        if "train" in splits and workers == 1:
-            check_batch_norm(experiment, workers, shared=False)
+        check_alone(experiment, workers, splits)
     storage, decoded_bytes = options.root, options.decoded_bytes
     uri = mlflow_runs.tracking_uri(storage, options.offline)
     check_writable(storage)
@@ -142,7 +138,7 @@ def prepare(
     for experiment in experiments:
         check_fits(experiment, dataset, splits)
     if "train" in splits:
-        if options.address is None and "RAY_ADDRESS" not in os.environ:
+        if options.starts_ray:
             memory.check(experiments, dataset)
         sentences = (chain(pretrained.sentences(e, dataset.info), without_effect(e, dataset)) for e in experiments)
         for line in dict.fromkeys(chain.from_iterable(sentences)):
@@ -228,44 +224,3 @@ def upload(folder: Path, uri: str) -> None:
     for file in sorted(folder.iterdir(), key=lambda file: (file.name == SIDECAR, file.name)):
         copy = partial(fs.copy_files, str(file), f"{path}/{file.name}", destination_filesystem=system)
         patiently(system, copy)
-
-
-def check_views(experiment: Experiment, dataset: PackedDataset) -> None:
-    """Raise ValueError where a method that learns from pairs of views would see the same pixels twice in each."""
-    pairs = experiment.pairs
-    if not experiment.learns_from_pairs or pairs.shift or pairs.turn or pairs.jitter:
-        return
-    split = pairs_split(pairs, dataset.splits)
-    places = [series for _, series, date in dataset.index(split) if series is not None and date is not None]
-    if pairs.other_date == 0 or len(set(places)) == len(places):
-        why = "pairs.other_date = 0" if pairs.other_date == 0 else f"{dataset.uri} shows no place at two dates"
-        raise ValueError(
-            f"{why}, and pairs.shift, pairs.turn and pairs.jitter are off: both views of a pair would be the same "
-            "pixels; switch one of them on (--pairs.turn)"
-        )
-
-
-def check_fits(experiment: Experiment, dataset: PackedDataset, splits: Sequence[str]) -> None:
-    """Raise ValueError where the experiment asks for what the data set does not have."""
-    if not dataset.info.classes:
-        kind = type(experiment.method).__name__
-        if experiment.supervision == "dense":
-            raise ValueError(f"{dataset.uri} has no labels, and {kind} learns from them: use another method")
-        if getattr(experiment.method, "clusters", 0) is None:
-            raise ValueError(f"{dataset.uri} has no classes: say how many clusters {kind} gives (--method.clusters)")
-    for split in splits:
-        dataset.size(experiment.validation_split(dataset.splits) if split == "val" else split)
-    pretrained.check_sources(experiment)
-    augmentation, channels = experiment.augmentation, dataset.info.channels
-    if augmentation.mean is not None and len(augmentation.mean) != channels:
-        raise ValueError(f"augmentation.mean has {len(augmentation.mean)} values for images of {channels} channels")
-    if "train" not in splits:
-        return
-    check_views(experiment, dataset)
-    labelled, size = experiment.labelled_images, dataset.size("train")
-    if labelled is not None and labelled > size:
-        raise ValueError(f"label_budget = {labelled} labelled images: {experiment.data} has {size} training images")
-    check_size = getattr(experiment.method, "check_size", None)
-    if check_size is not None:
-        row = dataset.read("train", 0)
-        check_size(*(experiment.training_size or (row.height, row.width)))

@@ -110,7 +110,12 @@ def tuned(arguments: TuningOptions, request: TuningRequest) -> EndedTuning:
         ValueError: a setting that does not fit the data or the cluster, a name that is taken, or a tuning that another
             process is at.
     """
+    workers = arguments.value("workers_per_trial")
     # Not at the top: --help must not wait for them.
+    from miseg.service.command.fitting import check_early
+
+    check_early(arguments, request.experiments, workers)
+    # Only now: these take longer.
     from miseg.service.command.start import prepare, tuning_name
     from miseg.service.tracking import mlflow_runs
     from miseg.service.tracking.claims import claimed
@@ -124,7 +129,6 @@ def tuned(arguments: TuningOptions, request: TuningRequest) -> EndedTuning:
     known = {item.name for item in fields(arguments)}
     if arguments.resume:
         _check_before(name, arguments, request, known)
-    workers = arguments.value("workers_per_trial")
     job = prepare(arguments, request.experiments, workers=workers, concurrency=arguments.concurrent)
     tuning = _tuning(name, arguments, request, job)
     first = arguments.name is None and not arguments.resume

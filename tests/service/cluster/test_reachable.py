@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
+from miseg.service.cluster import reachable
 from miseg.service.cluster.reachable import LONGEST_SOCKET, check_address, check_folder
 
 
@@ -36,10 +43,47 @@ def test_other_wrong_addresses_are_told(address: str, sentence: str) -> None:
         check_address(address, "RAY_ADDRESS")
 
 
-def test_an_address_that_answers_passes_and_names_are_left_to_ray() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        check_address(f"127.0.0.1:{server.getsockname()[1]}", "--address")
+@contextlib.contextmanager
+def grpc_server(*handlers: grpc.GenericRpcHandler) -> Iterator[str]:
+    """HOST:PORT of a gRPC server with these services."""
+    server = grpc.server(ThreadPoolExecutor(1), handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def test_a_control_store_passes_and_names_are_left_to_ray() -> None:
+    # What Ray's own answers, without a token.
+    serving = grpc.unary_unary_rpc_method_handler(lambda request, context: b"\x08\x01")
+    health = grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": serving})
+    with grpc_server(health) as address:
+        check_address(address, "--address")
     check_address("auto", "--address")
+
+
+def test_another_program_at_the_address_is_told_at_once() -> None:
+    """Ray asked it for 25 s, and printed 75 lines."""
+    with grpc_server() as address, pytest.raises(ValueError, match=r"no Ray answers there \(another program's port\);"):
+        check_address(address, "RAY_ADDRESS")
+    pages = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=pages.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(ValueError, match=r"no Ray answers there \(another program's port\);"):
+            check_address(f"127.0.0.1:{pages.server_port}", "RAY_ADDRESS")
+    finally:
+        pages.shutdown()
+        pages.server_close()
+
+
+def test_an_address_that_is_silent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reachable, "PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with pytest.raises(ValueError, match="no Ray answers there"):
+            check_address(f"127.0.0.1:{server.getsockname()[1]}", "--address")
+        check_address(f"ray://127.0.0.1:{server.getsockname()[1]}", "--address")
 
 
 @pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])

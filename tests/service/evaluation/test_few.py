@@ -27,7 +27,7 @@ from miseg.service.checkpoints import checkpoint, checkpoint_files
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.cluster import ray_cluster
 from miseg.service.cluster.ray_cluster import Resources
-from miseg.service.command import start
+from miseg.service.command import fitting
 from miseg.service.evaluation import few_labels
 from miseg.service.evaluation.evaluate import TrainedModel
 from miseg.service.tracking.run_store import Workspace
@@ -234,7 +234,7 @@ def test_training_where_nobody_knows_a_class(tmp_path, uri):
     experiment = Experiment(
         method=method, data=str(data), pairs=Pairs(min_valid=0.5), steps=4, batch_size=8, validate_every=2
     )
-    start.check_fits(experiment, PackedDataset.open(data), ("train", "val"))
+    fitting.check_fits(experiment, PackedDataset.open(data), ("train", "val"))
     run = TrainingRun("unlabelled", experiment, str(data), str(tmp_path), uri, ray_cluster.resources(1, 1))
     found = train.fit(run)
     assert (found.ended, found.step, found.score) == (FINISHED, 4, 0)
@@ -254,4 +254,4 @@ def test_training_where_nobody_knows_a_class(tmp_path, uri):
                 Workspace(str(tmp_path), uri, run.resources),
             )
     with pytest.raises(ValueError, match="has no labels, and CrossEntropy learns from them"):
-        start.check_fits(Experiment(data=str(data)), PackedDataset.open(data), ("train",))
+        fitting.check_fits(Experiment(data=str(data)), PackedDataset.open(data), ("train",))

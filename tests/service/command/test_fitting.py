@@ -15,7 +15,7 @@ from miseg.optimisation.schedules import learning_rate_factor, peak_learning_rat
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.experiment import Experiment
 from miseg.service.command import memory
-from miseg.service.command.effects import without_effect
+from miseg.service.command.fitting import without_effect
 
 
 @pytest.fixture(scope="module")
