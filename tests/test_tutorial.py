@@ -76,17 +76,22 @@ class Shell:
                 server.wait(60)
 
 
+PASTED = r"^- .*:\n(miseg .*)$"
+"""A command that a job prints to be pasted, below its purpose."""
+
+
 def test_every_command_of_the_tutorial_runs_in_its_order(tmp_path: Path) -> None:
     shell, printed = Shell(tmp_path), []
     for block in BLOCKS:
         printed.append(shell.run(block))
         if trained := re.search(r"^MLflow run ([0-9a-f]{32}) at", printed[-1], re.MULTILINE):
             shell.environment["RUN"] = trained[1]
-    (tuned,) = (text for text in printed if "next, to paste:" in text)
+    tuned, *studies = (text for text in printed if "next, to paste:" in text)
     assert "RMI as published" in tuned and "2 fresh seeds" in tuned
-    commands = re.findall(r"^- .*:\n(miseg .*)$", tuned, re.MULTILINE)
-    assert [command.split()[1] for command in commands] == ["ui", "report", "evaluate"], tuned
-    for command in commands[1:]:
+    of_tuning, *_, of_study = ([*re.findall(PASTED, text, re.MULTILINE)] for text in (tuned, *studies))
+    assert [command.split()[1] for command in of_tuning] == ["ui", "report", "evaluate"], tuned
+    assert [command.split()[1] for command in of_study] == ["report", "ui"], studies[-1]
+    for command in [*of_tuning[1:], of_study[0]]:
         shell.run(command)
     maps = {path.name for path in (tmp_path / "maps").iterdir()}
     assert {"00.tif", "00_confidence.tif", "47.tif"} <= maps
