@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -110,9 +111,15 @@ def unreachable(uri: str, error: Exception) -> TrackingError:
             "a cluster every node needs them"
         )
     return TrackingError(
-        f"MLflow at {uri} does not answer ({first_line(error)[:200]}): start it, set MLFLOW_TRACKING_URI, or "
+        f"MLflow at {uri} does not answer ({_reason(error)}): start it, set MLFLOW_TRACKING_URI, or "
         "record with --offline and send it later with `miseg sync`"
     )
+
+
+def _reason(error: Exception) -> str:
+    """The system's reason where there is one, such as "Connection refused": libraries wrap it in several of theirs."""
+    system = re.search(r"\[Errno -?\d+\] ([\w ]+)", str(error))
+    return system[1] if system is not None else first_line(error)[:200]
 
 
 @contextlib.contextmanager
