@@ -21,7 +21,7 @@ from miseg.metric_names import MEAN_IOU, of_split
 from miseg.service.reports.alike import keep_alike
 from miseg.service.reports.reported_study import ReportedCell, ReportedRow, ReportedStudy, ReportedTable, TrainedSeed
 from miseg.service.tracking import study_plan
-from miseg.service.tracking.connection import reachable
+from miseg.service.tracking.connection import is_away, reachable
 from miseg.service.tracking.description import SEEDS, TRIALS
 from miseg.service.tracking.queries import RUN_KEY, all_pages
 
@@ -180,6 +180,8 @@ def _images(client: MlflowClient, run: Run, split: str) -> ImageCounts | None:
             columns = pq.read_table(client.download_artifacts(run.info.run_id, f"images/{name}", folder))
             check_types(columns.schema, "id", "counts")
     except (MlflowException, OSError, ValueError, KeyError, pa.ArrowException) as error:
+        if is_away(error):
+            raise
         print(f"run {run.info.run_id}: images/{name} cannot be read ({str(error).splitlines()[0]})", flush=True)
         return None
     return ImageCounts.of(columns["id"].to_pylist(), columns["counts"].to_pylist())
@@ -205,6 +207,8 @@ def _plan(client: MlflowClient, run: Run) -> study_plan.PlanFile | None:
     try:
         plan, reason = study_plan.read(client, run.info.run_id), "it was not written to its end"
     except (MlflowException, OSError) as error:
+        if is_away(error):
+            raise
         plan, reason = None, str(error).splitlines()[0]
     if plan is None:
         print(f"study run {run.info.run_id}: no plan.json that can be read ({reason})", flush=True)

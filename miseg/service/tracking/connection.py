@@ -116,6 +116,26 @@ def unreachable(uri: str, error: Exception) -> TrackingError:
     )
 
 
+def missing(uri: str, problem: str, error: Exception) -> TrackingError:
+    """Error for the user in place of `error`, which came while something was read: MLflow is away, or has it not.
+
+    Args:
+        uri: the MLflow server or store.
+        problem: what is said of something that MLflow does not have; the error's text goes behind it.
+        error: of MLflow's client.
+    """
+    return unreachable(uri, error) if is_away(error) else TrackingError(f"{problem}: {first_line(error)}")
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether an error of MLflow's client, or one that it came from, says that nobody answered."""
+    while error is not None:
+        if isinstance(error, (requests.ConnectionError, requests.Timeout, OperationalError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _reason(error: Exception) -> str:
     """The system's reason where there is one, such as "Connection refused": libraries wrap it in several of theirs."""
     system = re.search(r"\[Errno -?\d+\] ([\w ]+)", str(error))

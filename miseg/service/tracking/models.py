@@ -23,7 +23,7 @@ from miseg import wheel
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.uris import check_recorded
 from miseg.service.tracking import mlflow_runs, queries
-from miseg.service.tracking.mlflow_runs import TrackingError
+from miseg.service.tracking.connection import TrackingError, missing
 
 SERVED = Path(__file__).with_name("served_model.py")
 
@@ -147,7 +147,7 @@ def download(uri: str, run_id: str, role: str, folder: str | Path) -> Path:
     try:
         models = [model for model in of_role(uri, run_id, role) if model.status == LoggedModelStatus.READY]
     except (mlflow.MlflowException, OSError) as error:
-        raise TrackingError(f"{problem}: {str(error).splitlines()[0]}") from error
+        raise missing(uri, problem, error) from error
     if not models:
         raise TrackingError(f"{problem}{queries.instead(uri, run_id)}")
     newest = max(models, key=lambda model: model.creation_timestamp)
@@ -160,7 +160,7 @@ def _downloaded(uri: str, model: str, folder: str | Path, problem: str) -> Path:
         with pointed_at(uri):
             path = mlflow.artifacts.download_artifacts(model, dst_path=str(folder))
     except (mlflow.MlflowException, OSError) as error:
-        raise TrackingError(f"{problem}: {str(error).splitlines()[0]}") from error
+        raise missing(uri, problem, error) from error
     return Path(path) / "artifacts" / "checkpoint"
 
 

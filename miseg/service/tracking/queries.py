@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from miseg.json_values import parse
 from miseg.recipes.experiment import Experiment, from_dict, to_dict
-from miseg.service.tracking.connection import TrackingError
+from miseg.service.tracking.connection import TrackingError, is_away, missing
 from miseg.settings import differing
 
 RUN_KEY = "miseg.run"
@@ -93,8 +93,8 @@ def read_experiment(uri: str, run_id: str) -> Experiment:
             path = MlflowClient(uri).download_artifacts(run_id, "experiment.json", folder)
             return from_dict(parse(Path(path).read_bytes()))
     except (MlflowException, OSError) as error:
-        problem = f"run {run_id} at {uri} holds no experiment.json{instead(uri, run_id)}: {str(error).splitlines()[0]}"
-        raise TrackingError(problem) from error
+        problem = "" if is_away(error) else f"run {run_id} at {uri} holds no experiment.json{instead(uri, run_id)}"
+        raise missing(uri, problem, error) from error
 
 
 def difference(uri: str, run_id: str, experiment: Experiment) -> str:
@@ -121,8 +121,7 @@ def read_json(uri: str, run_id: str, name: str) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             return parse(Path(client.download_artifacts(run_id, name, folder)).read_bytes(), finite=False)
     except (MlflowException, OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise TrackingError(f"{name} of run {run_id} at {uri} cannot be read: {reason}") from error
+        raise missing(uri, f"{name} of run {run_id} at {uri} cannot be read", error) from error
 
 
 def instead(uri: str, run_id: str) -> str:
