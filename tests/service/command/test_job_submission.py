@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -177,6 +179,28 @@ def test_no_secret_is_in_a_log_a_run_a_checkpoint_or_a_journal(cluster: Cluster)
             found += [f"{path} at {content.find(needle)}" for needle in needles if needle in content]
     assert searched > 100, "logs, stores, checkpoints and journals"
     assert not found
+
+
+def test_a_job_that_is_stopped_ends_its_run_and_says_how_to_go_on(cluster: Cluster, client: MlflowClient) -> None:
+    submit = cluster.submission("stopped")
+    submit = submit[: submit.index("--") + 1]
+    command = ["python", "jobs/train.py", "embedded-ce", "--data", str(cluster.packed), "--name", "begun"]
+    started, needs = cluster.processes, [cluster.head, cluster.server]
+    words = [*submit, *command, "--steps", "4000", "--validate-every", "5"]
+    follow = started.start("job-stopped", words, cluster.with_token, ROOT)
+    with started.explained():
+        wait_until(lambda: re.search(r"^ +10 +0\.", started.text("job-stopped"), re.M), 240, "a validation", needs)
+        stop = ["ray", "job", "stop", "--address", cluster.dashboard, "stopped"]
+        subprocess.run(stop, env=cluster.with_token, check=True, timeout=60, capture_output=True)
+        wait_until(lambda: follow.poll() is not None, 60, "the end of the job", needs)
+    assert next(job["status"] for job in cluster.jobs() if job["submission_id"] == "stopped") == "STOPPED"
+    ended = re.search(r"^interrupted; (.*); to go on:\n(.*)$", started.text("job-stopped"), re.M)
+    assert ended is not None, started.text("job-stopped")
+    assert ended[1] == "the checkpoint of the last validation stays" and shlex.split(ended[2]) == words[len(submit) :]
+    found = client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.`miseg.run` = 'begun'")
+    assert [(run.info.status, run.data.tags["miseg.ended"]) for run in found] == [
+        ("KILLED", "interrupted; --name begun continues")
+    ]
 
 
 def _submit(cluster: Cluster, names: tuple[str, ...]) -> dict[str, tuple[dict[str, Any], str]]:
