@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,15 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds for which what fails on storage behind a network is tried again, in all."""
+
+CONNECT_LIMIT = 5.0
+"""Seconds in which an object store must take a connection."""
+
+ANSWER_LIMIT = 10.0
+"""Seconds for which an object store may send nothing while it is waited for."""
+
+ATTEMPTS = 2
+"""Times that a request is sent before `patiently` sees its error."""
 
 OBJECT_STORES = ("s3", "gcs", "abfs")
 """Types of pyarrow's file systems that rename nothing."""
@@ -35,7 +45,25 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     system, path = fs.FileSystem.from_uri(uri)
-    return system, path.rstrip("/")
+    return limited(system), path.rstrip("/")
+
+
+def limited(system: fs.FileSystem) -> fs.FileSystem:
+    """The file system, with limits on the time for which it waits for an object store that is silent.
+
+    Opened by a URI, pyarrow asks S3 31 times, for 99 s in all, and Google's store for 15 minutes; what tries again
+    here is `patiently`. Of other stores pyarrow's own limits hold.
+    """
+    if system.type_name == "s3":
+        # As pickling has it: keys that a URI named are among them, those of the environment are not.
+        settings = system.__reduce__()[1][0] | {"connect_timeout": CONNECT_LIMIT, "request_timeout": ANSWER_LIMIT}
+        return fs.S3FileSystem(**settings, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
+    if system.type_name == "gcs":
+        settings = system.__reduce__()[1][0]
+        if settings["retry_time_limit"] is None:
+            settings = settings | {"retry_time_limit": datetime.timedelta(seconds=ATTEMPTS * ANSWER_LIMIT)}
+        return fs.GcsFileSystem(**settings)
+    return system
 
 
 def is_local(system: fs.FileSystem) -> bool:

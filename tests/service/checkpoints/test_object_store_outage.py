@@ -23,6 +23,12 @@ pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(290)]
 PATIENCE = 2.0
 """In place of a minute: seconds for which a request is tried again."""
 
+ANSWER_LIMIT = 3.0
+"""In place of ten: seconds for which a request waits."""
+
+OUTAGES = ("slow down", "never")
+"""503 SlowDown to each request; requests that are taken and never answered."""
+
 BOUND = 240.0
 """Seconds for a training of a few with one checkpoint in an outage."""
 
@@ -46,6 +52,7 @@ class AtSteps(PacedTraining):
 @pytest.fixture
 def training(s3, small, uri, tmp_path, monkeypatch, request) -> Iterator[AtSteps]:
     monkeypatch.setattr("miseg.data.storage.PATIENCE", PATIENCE)
+    monkeypatch.setattr("miseg.data.storage.ANSWER_LIMIT", ANSWER_LIMIT)
     run_id = mlflow_runs.open_run(RunStore(str(tmp_path), uri), "miseg/test", "run")
     folder = f"s3://{BUCKET}/{Path(tmp_path).name}/run"
     tracking = {"folder": str(tmp_path / "journals"), "tracking_uri": uri, "run_id": run_id}
@@ -72,21 +79,22 @@ def steps_kept(store: CheckpointStore) -> list[int]:
     return [saved.step for saved in store.all()]
 
 
-def test_503_costs_its_checkpoints_and_nothing_else(training, s3, capsys):
-    """503 SlowDown until the checkpoint of step 20 is given up."""
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_an_outage_costs_its_checkpoints_and_nothing_else(training, s3, capsys, outage):
+    """The store is out until the checkpoint of step 20 is given up."""
 
     def ends() -> None:
         training.recorder.wait_for_checkpoint()
         s3.outage = ""
 
-    training.at = {20: lambda: setattr(s3, "outage", "slow down"), 30: ends}
+    training.at = {20: lambda: setattr(s3, "outage", outage), 30: ends}
     started = time.monotonic()
     training.train()
     assert time.monotonic() - started < BOUND
     said = capsys.readouterr().out
     assert "warning: the checkpoint of step 20 could not be written: " in said and "the one before it stays" in said
     assert "was written: storage takes them again" in said
-    assert s3.faults["slow down"] > 0
+    assert s3.faults[outage] > 0
     assert steps_kept(training.recorder.store) == [STEPS]
     assert storage_failures.TAG in assert_each_step_once(training)
 
@@ -105,11 +113,12 @@ def test_a_slow_store_only_takes_time(training, s3, capsys):
     assert storage_failures.TAG not in assert_each_step_once(training)
 
 
-def test_503_without_an_end_ends_a_training_with_a_line(training, s3):
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_an_outage_without_an_end_ends_a_training_with_a_line(training, s3, outage):
 
     def begins() -> None:
         training.recorder.wait_for_checkpoint()
-        s3.outage = "slow down"
+        s3.outage = outage
 
     training.at = {60: begins}
     started = time.monotonic()
