@@ -110,7 +110,7 @@ def test_its_files_are_found_by_what_uses_them(call: Callable[..., str], environ
     code = """
 import json
 from miseg.losses.information import compiled
-from miseg.resources import resource
+from miseg.service.cloud.resources import resource
 from miseg.service.cloud.monitor import Monitor
 from miseg.service.labelling import http
 from miseg.service.reports import page

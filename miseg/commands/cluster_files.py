@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from miseg import resources
+from miseg.service.cloud import resources
 from miseg.service.command.options import execute
 
 FILES = ("LICENSE", "README.md", "cluster", "cluster.yaml", "constraints.txt", "dashboards", "jobs", "pyproject.toml")

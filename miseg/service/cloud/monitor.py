@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miseg.files import replacing
-from miseg.resources import resource
 from miseg.service.cloud import plots, programs
 from miseg.service.cloud.programs import LOOPBACK
+from miseg.service.cloud.resources import resource
 
 TARGETS = "prom_metrics_service_discovery.json"
 """File in which Ray's head lists the metrics ports of all nodes, in its folder for temporary files."""

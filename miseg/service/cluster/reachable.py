@@ -16,6 +16,18 @@ PATIENCE = 5.0
 LONGEST_SOCKET = 107
 """Bytes of a Unix socket's path, at most: what Linux takes."""
 
+HEALTH = "/grpc.health.v1.Health/Check"
+"""gRPC's protocol for health checks, which Ray's control store answers without a token."""
+
+ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+"""A question of Ray's own, for which the control store wants the token."""
+
+MEND = (
+    "set RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token, where a head on this "
+    "machine has it"
+)
+"""Mend of a missing or wrong token."""
+
 _SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest path that Ray makes below its folder, with the greatest number of a process."""
 
@@ -61,21 +73,23 @@ def check_address(address: str, option: str) -> None:
         return
     try:
         socket.create_connection((host, port), timeout=PATIENCE).close()
-        reason = "" if scheme or os.environ.get("RAY_USE_TLS", "0") != "0" else _unlike_control_store(f"{host}:{port}")
     except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise ValueError(
-            f"{option} {address}: no Ray answers there ({reason}); start one with `ray start --head`, or leave it out "
-            "for a Ray on this machine alone"
-        )
+        raise _no_ray(option, address, error.strerror or str(error)) from None
+    if not scheme and os.environ.get("RAY_USE_TLS", "0") == "0":
+        _check_control_store(option, address, f"{host}:{port}")
 
 
-def _unlike_control_store(target: str) -> str:
-    """Reason why what listens at HOST:PORT is no control store of Ray's; "" where it says that it serves.
+def _no_ray(option: str, address: str, reason: str) -> ValueError:
+    return ValueError(
+        f"{option} {address}: no Ray answers there ({reason}); start one with `ray start --head`, or leave it out for "
+        "a Ray on this machine alone"
+    )
 
-    Ray itself asks for half a minute, with a line a second. The question is gRPC's health checking protocol, which
-    takes no token.
+
+def _check_control_store(option: str, address: str, target: str) -> None:
+    """Raise ValueError where what listens at `target` is no control store of Ray's, or wants another token.
+
+    Ray itself asks for half a minute, with a line a second and a trace.
     """
     # Not at the top: a Ray of this machine needs none of it.
     import grpc
@@ -83,12 +97,34 @@ def _unlike_control_store(target: str) -> str:
     # Ray's own channels go past a proxy, too.
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=PATIENCE)
+            channel.unary_unary(HEALTH)(b"", timeout=PATIENCE)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                return f"silent for {PATIENCE:.0f} s"
-            return "another program's port"
-    return ""
+            silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            reason = f"silent for {PATIENCE:.0f} s" if silent else "another program's port"
+            raise _no_ray(option, address, reason) from None
+        token, origin = _token()
+        login = [("authorization", f"Bearer {token}")] if token else []
+        try:
+            channel.unary_unary(ALIVE)(b"", timeout=PATIENCE, metadata=login)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+                return  # a Ray that does not know the question
+            if token:
+                raise ValueError(f"{option} {address}: this Ray refuses the token of {origin}: {MEND}") from None
+            raise ValueError(f"{option} {address}: this Ray wants a token: {MEND}") from None
+
+
+def _token() -> tuple[str, str]:
+    """The token that this process sends to a Ray, and where it is from, as Ray finds it; "" where it sends none."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return "", ""
+    if token := os.environ.get("RAY_AUTH_TOKEN", ""):
+        return token, "RAY_AUTH_TOKEN"
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    try:
+        return path.read_text(encoding="utf-8").strip(), str(path)
+    except (OSError, ValueError):
+        return "", ""
 
 
 def check_folder() -> None:

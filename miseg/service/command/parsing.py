@@ -19,7 +19,7 @@ from tyro import _errors as tyro_errors
 from miseg.nearest_names import ABBREVIATIONS, MOST, either, in_place_of, nearest
 
 _typed: dict[str, str] = {}
-"""What stood for an option in the command line that was parsed last, by the option: "--lr"."""
+"""Abbreviations in the command line that was parsed last, such as "--lr", by the options that they stood for."""
 
 _NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (?P<whole>.*)|could not convert string to float: (.*)")
 _SETTING = re.compile(r"[^:=/]+ = ")

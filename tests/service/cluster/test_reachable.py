@@ -64,6 +64,37 @@ def test_a_control_store_passes_and_names_are_left_to_ray() -> None:
     check_address("auto", "--address")
 
 
+class Guarded(grpc.GenericRpcHandler):
+    """The services of a control store that wants a token."""
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        login = dict(call.invocation_metadata).get("authorization")
+
+        def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+            if call.method == reachable.ALIVE and login != "Bearer right":
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
+            return b"\x08\x01"
+
+        known = call.method in (reachable.HEALTH, reachable.ALIVE)
+        return grpc.unary_unary_rpc_method_handler(answer) if known else None
+
+
+def test_a_token_that_a_cluster_wants_is_told_of_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local Ray leaves a token, with which `ray start --head` wants it from all: Ray gave a trace after 25 s."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "token").write_text("wrong\n")
+    with grpc_server(Guarded()) as address:
+        with pytest.raises(ValueError, match=r"--address .*: this Ray wants a token: set RAY_AUTH_MODE=token, and "):
+            check_address(address, "--address")
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+        with pytest.raises(ValueError, match=f"this Ray refuses the token of {tmp_path}/token: set RAY_AUTH_MODE"):
+            check_address(address, "--address")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+        check_address(address, "--address")
+
+
 def test_another_program_at_the_address_is_told_at_once() -> None:
     """Ray asked it for 25 s, and printed 75 lines."""
     with grpc_server() as address, pytest.raises(ValueError, match=r"no Ray answers there \(another program's port\);"):

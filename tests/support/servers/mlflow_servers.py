@@ -111,6 +111,8 @@ class Postgres:
             check=True, capture_output=True, cwd=folder,
         )  # fmt: skip
         command = [str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(self.port)]
+        # In its folder: what is killed would leave it in /dev/shm.
+        command += ["-c", "dynamic_shared_memory_type=mmap"]
         command += ["-c", "listen_addresses=127.0.0.1", "-k", str(folder)]
         process = processes.start("postgres", [*self._user, *command], processes.environment(), folder)
         ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-q"]

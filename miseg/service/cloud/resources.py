@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
+import miseg
+
+PACKAGE = Path(miseg.__file__).resolve().parent
 
 SHIPPED = PACKAGE / "shipped"
 """Folder of these files in the wheel, under their names in the repository; a checkout does not have it."""
