@@ -41,7 +41,7 @@ class Processes:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
         # Not resolved: the `python` of a virtual environment is a link to one outside it.
         kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
-        # MLflow's background jobs are of no use here: four processes, which leave a store in /dev/shm where they are killed.
+        # MLflow's background jobs are of no use here: killed, they leave a store in /dev/shm.
         own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | own
         return kept | {MARK: self.mark, "PYTHONUNBUFFERED": "1"} | own
 
