@@ -134,9 +134,9 @@ class PairedDifference:
         return math.sqrt(squared)
 
     def told_apart(self, comparisons: int, level: float = LEVEL) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval leaves 0 out; one without a width is of seeds that change nothing, and tells nothing."""
         half = self.half_width(comparisons, level)
-        return abs(self.estimate) > half and not math.isnan(half)
+        return abs(self.estimate) > half > 0
 
     def seeds_needed(self, comparisons: int, level: float = LEVEL) -> int | None:
         """Seeds with which a difference as large as this, spread as these, would be told apart; None: not with 200.

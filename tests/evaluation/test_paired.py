@@ -274,3 +274,10 @@ def test_the_seeds_that_would_be_needed_are_the_fewest_that_do() -> None:
     assert next(seeds for seeds in itertools.count(3) if told(seeds)) == needed
     # The images alone spread too far: no number of seeds helps.
     assert PairedDifference(0.02, 0.0002, 0.001, 3, 100).seeds_needed(4) is None
+
+
+def test_seeds_that_change_nothing_tell_nothing() -> None:
+    """Two seeds of a method without chance are one measurement: an interval of no width told every difference apart."""
+    difference = compare_scores({0: 0.5, 1: 0.5}, {0: 0.4, 1: 0.4})
+    assert difference is not None and difference.half_width(1) == 0
+    assert not difference.told_apart(1)
