@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 MODULES = {
+    "grpcio": "grpc",
     "flask_wtf": "flask_wtf",
     "pillow": "PIL",
     "psycopg2_binary": "psycopg2",

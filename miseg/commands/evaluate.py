@@ -186,11 +186,12 @@ def _few(split: str, checkpoints: dict[str, Path], draws: dict[str, Draws], job:
     # Not at the top: --help must not wait for them.
     from miseg.service.evaluation import few_labels
     from miseg.service.evaluation.evaluate import TrainedModel
+    from miseg.service.terminal.fitted_tables import fitted
 
     for run_id_of_model, checkpoint in checkpoints.items():
         model = TrainedModel(checkpoint, run_id_of_model or None)
         run_id, table = few_labels.measure(model, job.data, split, draws[run_id_of_model], job)
-        print(table.to_string(index=False, float_format="{:.3f}".format))
+        print(fitted(table, "{:.3f}"))
         print(f"MLflow run {run_id} at {job.tracking_uri}; look at it with: {job.look(run_id)}")
     return 0
 

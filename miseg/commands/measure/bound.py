@@ -65,6 +65,7 @@ def run(arguments: MeasureBound) -> int:
     from miseg.service.checkpoints import checkpoint_files
     from miseg.service.command.start import packed, prepare
     from miseg.service.evaluation import rmi_bound
+    from miseg.service.terminal.fitted_tables import fitted
     from miseg.service.tracking import mlflow_runs, models
 
     settings = rmi_bound.Regions(
@@ -100,7 +101,7 @@ def run(arguments: MeasureBound) -> int:
             settings,
             job,
         )
-    print(rmi_bound.means(table).to_string(index=False, float_format="{:.3f}".format))
+    print(fitted(rmi_bound.means(table), "{:.3f}"))
     for (quantity, failure), group in table[table["failure"] != ""].groupby(["quantity", "failure"]):
         print(f"{quantity}: no estimate for {len(group)} of {len(table) // table['quantity'].nunique()}: {failure}")
     if arguments.out is not None:

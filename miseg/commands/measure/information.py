@@ -51,6 +51,7 @@ def run(arguments: Measure) -> int:
     from miseg.service.estimators.asked import AskedGrid, growth
     from miseg.service.estimators.measure import measure
     from miseg.service.estimators.record import EXPERIMENT, KIND, EstimatorRecord, begun_grid
+    from miseg.service.terminal.fitted_tables import fitted
     from miseg.service.tracking import description, mlflow_runs, queries
     from miseg.service.tracking.run_store import RunStore
 
@@ -84,7 +85,7 @@ def run(arguments: Measure) -> int:
     failed = int(report.table["failed"].sum())
     record.end("FINISHED", f"finished; {failed} cells failed" if failed else "finished")
     columns = ["distribution", "samples", "estimator", "truth", "bias", "spread", "seconds", "failed"]
-    print(report.table[columns].to_string(index=False, float_format="{:.3f}".format))
+    print(fitted(report.table[columns], "{:.3f}"))
     if arguments.out is not None:
         print("written:", *measure_page.write(report, Path(arguments.out), command))
     print(f"{len(report.cells) - failed} cells measured, {failed} failed; MLflow run {report.run_id} at {uri}")

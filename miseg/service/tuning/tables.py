@@ -10,6 +10,7 @@ import pandas as pd
 
 from miseg.metric_names import MEAN_IOU, PIXEL_ACCURACY, TITLES, TRAIN_MATCH_MEAN_IOU, TRAIN_MATCH_PIXEL_ACCURACY
 from miseg.one_class import phrase
+from miseg.service.terminal.fitted_tables import fitted
 from miseg.service.training.run import FINISHED
 
 METRIC = "score"
@@ -96,7 +97,7 @@ def trials_text(trials: pd.DataFrame) -> str:
     # As the lines of progress number them; behind the scores, for tools read those as the first columns.
     shown.insert(shown.columns.get_loc("step") + 1, "trial", range(1, len(shown) + 1))
     shown = shown.sort_values(METRIC if METRIC in shown else MEAN_IOU, ascending=False)
-    return shown.rename(columns={METRIC: "objective"}).to_string(index=False, float_format="{:.4g}".format)
+    return fitted(shown.rename(columns={METRIC: "objective"}), "{:.4g}", "trial")
 
 
 def grid_text(trials: pd.DataFrame) -> str:
@@ -109,4 +110,4 @@ def grid_text(trials: pd.DataFrame) -> str:
 
 def summary_text(table: pd.DataFrame) -> str:
     """A `summary` for the terminal."""
-    return table.to_string(index=False, float_format="{:.4f}".format)
+    return fitted(table, "{:.4f}")

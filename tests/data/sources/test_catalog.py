@@ -88,7 +88,7 @@ def test_paths_and_uris(small, tmp_path):
 def test_unknown_name(tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"'citiscapes' is neither a known data set \(embedded, camvid, .*, nuclei\).*prepare-data",
+        match=r"'citiscapes' is neither a known data set nor packed in .*; did you mean cityscapes\? .*prepare-data",
     ):
         ensure_packed("citiscapes", tmp_path)
 
