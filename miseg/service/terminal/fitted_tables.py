@@ -13,7 +13,7 @@ def fitted(table: pd.DataFrame, float_format: str, name: str | None = None) -> s
     Args:
         table: its rows.
         float_format: of numbers, as "{:.3f}".
-        name: column that names the rows. Default: the first.
+        name: column that names the rows, one of the first. Default: the first.
     """
     write = float_format.format
     text = str(table.to_string(index=False, float_format=write))
@@ -22,11 +22,11 @@ def fitted(table: pd.DataFrame, float_format: str, name: str | None = None) -> s
     if not width or max(map(len, text.splitlines())) <= width:
         return text
     name = table.columns[0] if name is None else name
-    columns = [column for column in table.columns if column != name]
     blocks: list[list[str]] = [[]]
-    for column in columns:
-        wider = table[[name, *blocks[-1], column]].to_string(index=False, float_format=write)
-        if blocks[-1] and max(map(len, wider.splitlines())) > width:
-            blocks.append([])
-        blocks[-1].append(column)
-    return "\n\n".join(table[[name, *block]].to_string(index=False, float_format=write) for block in blocks)
+    for column in table.columns:
+        wider = table[[*blocks[-1], column]].to_string(index=False, float_format=write)
+        if len(blocks[-1]) > 1 and max(map(len, wider.splitlines())) > width:
+            blocks.append([name])
+        if column not in blocks[-1]:
+            blocks[-1].append(column)
+    return "\n\n".join(table[block].to_string(index=False, float_format=write) for block in blocks)
