@@ -41,8 +41,8 @@ def one_class_text(confirmation: pd.DataFrame) -> str:
 
 
 def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
-    """The parameters of the best trial that was trained to its last step; None where none was."""
-    whole = trials[(trials["step"] == steps) & (trials["ended"] == FINISHED)]
+    """The parameters of the best trial that was trained to its last step; None where none was, or none has a score."""
+    whole = trials[(trials["step"] == steps) & (trials["ended"] == FINISHED) & trials[METRIC].notna()]
     if whole.empty:
         return None
     row = whole.loc[whole[METRIC].idxmax()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import pytest
 
@@ -87,6 +89,13 @@ def test_the_best_trial_is_whole() -> None:
     best = tables.best_trial(trials, 10)
     assert best == {"tau": 1.0, "features": 32} and type(best["features"]) is int
     assert tables.best_trial(trials.assign(step=5), 10) is None
+
+
+def test_trials_without_a_score_have_no_best_one() -> None:
+    """As where no pixel of the validation images has a class."""
+    unscored = {"score": math.nan, "params/tau": 1.0}
+    assert tables.best_trial(rows(unscored, unscored), 10) is None
+    assert tables.best_trial(rows(unscored, {"score": 0.1, "params/tau": 2.0}), 10) == {"tau": 2.0}
 
 
 def test_rows_that_predict_one_class_are_said_beside_their_scores() -> None:
