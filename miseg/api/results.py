@@ -136,7 +136,10 @@ class TuningResult:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Mean IoU of the confirmed methods over fresh seeds, the best first: mean, min, max and number of seeds."""
+        """Mean IoU of the confirmed methods over fresh seeds, the best first: mean, min, max and number of seeds.
+
+        Of a seed whose training failed on its way there is no score.
+        """
         return self.tables[MEAN_IOU]
 
     @property

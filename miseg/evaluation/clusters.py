@@ -110,7 +110,8 @@ def match_clusters(counts_KC: Tensor | np.ndarray, *, many_to_one: bool | None =
         many_to_one: whether classes may have several clusters; None: where there are more clusters than classes.
 
     Returns:
-        int64 [K], the class of each cluster; of equally good classes the lower.
+        int64 [K], the class of each cluster. Many to one, it is the lower of equally good classes; one to one, equally
+        good matches may be any, the same one for the same counts.
 
     Raises:
         ValueError: no table, or a negative or non-finite count; or one to one with more clusters than classes.

@@ -42,7 +42,7 @@ def check_alike(experiments: Mapping[str, Experiment]) -> None:
     """Raise ValueError where experiments, by run id, are on several data sets or evaluate at several sizes.
 
     Scores at different sizes are of different pixels, and their pictures do not fit beside each other. Nor do scores
-    compare that are from labels of the very image and from labels of one date.
+    compare that are of chips clear to another share, or that are from labels of the very image and of one date.
     """
     data = {run_id: experiment.data for run_id, experiment in experiments.items()}
     if len(set(data.values())) > 1:
@@ -52,6 +52,12 @@ def check_alike(experiments: Mapping[str, Experiment]) -> None:
         raise ValueError(
             f"the runs are evaluated at different sizes (augmentation.resize: {_listed(sizes)}): compare runs of one "
             "size, or train one again with the other's --augmentation.resize"
+        )
+    clear = _clearness(experiments)
+    if len(set(clear.values())) > 1:
+        raise ValueError(
+            f"the runs are measured on chips that are clear to different shares (pairs.min_valid: {_listed(clear)}): "
+            "compare runs of one share, or train one again with the other's --pairs.min-valid"
         )
     few = {run_id: experiment for run_id, experiment in experiments.items() if experiment.takes_labelled_pixels}
     origins = {run_id: experiment.examples for run_id, experiment in few.items()}
@@ -74,6 +80,10 @@ def conditions(experiments: Mapping[str, Experiment], dataset: PackedDataset, sp
     text = "their own size" if size is None else "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
     measured = f"All are measured on the same {dataset.size(split)} images of {split} (data {dataset.fingerprint}), "
     measured += f"at {text}."
+    if clear := _clearness(experiments):
+        whose = "all" if len(clear) == len(experiments) else f"{len(clear)} of {len(experiments)}"
+        least = next(iter(clear.values()))
+        measured += f" Of these, {whose} leave out what is less than {least:.0%} valid." if least else ""
     budgets: dict[str, list[object]] = {
         "steps": [experiment.steps for experiment in experiments.values()],
         "batch_size": [experiment.batch_size for experiment in experiments.values()],
@@ -213,6 +223,13 @@ def _prefixes(title: str, split: str, crf: Sequence[DenseCRF]) -> dict[str, str]
     """The columns of a method, and how the names of their scores begin."""
     return {title: split} | {
         f"{title}, CRF {settings.iterations}": f"{split}/crf_{settings.iterations}" for settings in crf
+    }
+
+
+def _clearness(experiments: Mapping[str, Experiment]) -> dict[str, float]:
+    """Share of its pixels that must be valid for a chip to be measured, of the experiments that learn from pairs."""
+    return {
+        run_id: experiment.pairs.min_valid for run_id, experiment in experiments.items() if experiment.learns_from_pairs
     }
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable, TrainedSeed
-from miseg.service.tracking.registry import labels_of
+from miseg.service.tracking.registry import clearness_of, labels_of
 
 Reading = Callable[[TrainedSeed], str | None]
 
@@ -23,6 +23,7 @@ OF_TABLE: dict[str, Reading] = {
     "data": _tag("miseg.data_fingerprint"),
     "size": _param("augmentation.resize"),
     "labels": lambda seeded: labels_of(seeded.run.data.params),
+    "clear": lambda seeded: clearness_of(seeded.run.data.params),
 }
 """Conditions that all rows of a table share, as a run has them; None where it does not say."""
 
@@ -74,6 +75,7 @@ def sentence(table: ReportedTable) -> str:
             "images of their own size" if value == "None" else f"images at {value.strip('[]()').replace(', ', 'x')}"
         ),
         "labels": lambda value: "all labels, or the method's number" if value == "None" else f"{value} labels",
+        "clear": lambda value: f"chips of which {float(value):.0%} or more is valid",
         "steps": lambda value: f"{value} steps",
     }
     parts = [words[condition](value) for condition, value in table.alike.items()]

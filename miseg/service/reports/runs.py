@@ -22,7 +22,7 @@ from miseg.service.reports.alike import keep_alike
 from miseg.service.reports.reported_study import ReportedCell, ReportedRow, ReportedStudy, ReportedTable, TrainedSeed
 from miseg.service.tracking import study_plan
 from miseg.service.tracking.connection import is_away, reachable
-from miseg.service.tracking.description import SEEDS, TRIALS
+from miseg.service.tracking.description import CONFIRMED, SEEDS, TRIALS
 from miseg.service.tracking.queries import RUN_KEY, all_pages
 
 # A line a file would bury what the report says.
@@ -95,7 +95,7 @@ def _study(client: MlflowClient, uri: str, name: str, parents: Sequence[Run]) ->
             own = [run for run in runs if run.data.tags.get("miseg.cell") == cell.id]
             cell.tuning = next((run for run in own if run.data.tags.get("miseg.kind") == "tuning"), None)
             if cell.tuning is not None:
-                cell.tried = [run for run in _children(client, cell.tuning) if not _confirmed(run)]
+                cell.tried = [run for run in _children(client, cell.tuning) if CONFIRMED not in run.data.tags]
             _add_lines(table, cell, [run for run in own if _confirmed(run)])
         _measure(client, table, [run for run in runs if run.data.tags.get("miseg.kind") == "evaluation"])
         keep_alike(table)
@@ -110,7 +110,10 @@ def _tuning(client: MlflowClient, uri: str, parent: Run, baseline: str | None) -
     seed = parent.data.params.get("seed", "0")
     children = _children(client, parent)
     searched = [run for run in children if run.data.params.get("seed") == seed]
-    confirmed = [run for run in children if run.data.params.get("seed") != seed]
+    # Those of a winner that an extension overtook are in no row any more; before, confirmations had no tag.
+    confirmed = [
+        run for run in children if run.data.params.get("seed") != seed and run.data.tags.get(CONFIRMED, "yes") == "yes"
+    ]
     data = parent.data.tags.get("miseg.data", "")
     cell = ReportedCell(parent.data.tags.get(RUN_KEY, ""), "", "", (), tuning=parent, tried=searched)
     for name, tag in (("trials", TRIALS), ("confirm_seeds", SEEDS)):
@@ -216,7 +219,7 @@ def _plan(client: MlflowClient, run: Run) -> study_plan.PlanFile | None:
 
 
 def _confirmed(run: Run) -> bool:
-    return run.data.tags.get("miseg.confirmed") == "yes"
+    return run.data.tags.get(CONFIRMED) == "yes"
 
 
 def _children(client: MlflowClient, parent: Run) -> list[Run]:

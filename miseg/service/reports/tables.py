@@ -106,7 +106,8 @@ class Result:
         text += f" on {where}, {self.system}"
         over = f"over {counted(difference.seeds, 'seed')} and {counted(difference.images, 'image')}"
         if difference.images < 2:
-            over = f"over {counted(difference.seeds, 'seed')} alone, because images were not counted one by one"
+            reason = "there is one image" if difference.images else "images were not counted one by one"
+            over = f"over {counted(difference.seeds, 'seed')} alone, because {reason}"
         if math.isnan(self.half):
             reason = "the images left out one at a time leave no class"
             if difference.seeds < 2:

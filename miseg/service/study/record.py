@@ -20,8 +20,8 @@ from miseg.recipes.study import StudyCell, StudyTable
 from miseg.service.evaluation.evaluate import THIN
 from miseg.service.study.plan import Devices, StudyPlan, from_file, to_file
 from miseg.service.tracking import mlflow_runs, study_plan, views
+from miseg.service.tracking.description import CONFIRMED, SPLIT
 from miseg.service.tracking.description import SEEDS as SEEDS_PLANNED
-from miseg.service.tracking.description import SPLIT
 from miseg.service.tracking.pages import datasets
 from miseg.service.tracking.queries import all_pages
 from miseg.service.tracking.run_store import RunDetails, RunStore
@@ -131,10 +131,9 @@ def confirmations(uri: str, plan: StudyPlan, table: StudyTable, cell: StudyCell)
     seeds = {str(cell.base.seed + 1 + index) for index in range(table.confirm_seeds)}
     return [
         run
-        for run in _runs(uri, f"tags.`miseg.kind` = 'trial' and tags.`miseg.study` = '{plan.study}'")
+        for run in _confirmed(uri, plan)
         if run.data.tags.get("miseg.cell") == name
         and run.data.tags.get("miseg.ended") == FINISHED
-        and run.data.tags.get("miseg.confirmed") == "yes"
         and run.data.params.get("seed") in seeds
     ]
 
@@ -158,26 +157,35 @@ def thin(evaluation: Run) -> list[str]:
 def rows_confirmed(uri: str, plan: StudyPlan) -> dict[str, int]:
     """Numbers of rows that cells confirmed so far, by the cells' ids: 1 where the default won its own search."""
     rows: dict[str, set[str]] = {}
-    for run in _runs(uri, f"tags.`miseg.kind` = 'trial' and tags.`miseg.study` = '{plan.study}'"):
-        if run.data.tags.get("miseg.confirmed") == "yes":
-            rows.setdefault(run.data.tags["miseg.cell"], set()).add(run.data.tags["miseg.row"])
+    for run in _confirmed(uri, plan):
+        rows.setdefault(run.data.tags["miseg.cell"], set()).add(run.data.tags["miseg.row"])
     return {cell: len(names) for cell, names in rows.items()}
 
 
 def results(uri: str, plan: StudyPlan, split: str, data: str) -> list[tuple[StudyTable, pd.DataFrame]]:
-    """Results of the evaluations on a data set: for each table a frame with `row`, `seed` and the scores."""
-    measured = evaluations(uri, plan).values()
+    """Results of the evaluations on a data set: for each table a frame with `row`, `seed` and the scores.
+
+    A row is of those that stand in it now: where trials were repeated, another may have won than was measured before.
+    """
+    row_of = {run.info.run_id: run.data.tags["miseg.row"] for run in _confirmed(uri, plan)}
+    measured = [(row_of[parent], run) for parent, run in evaluations(uri, plan).items() if parent in row_of]
     tables = []
     for table in plan.of_data(data).tables:
         cells = {table.cell_id(cell) for cell in table.cells}
         rows: list[dict[str, Any]] = [
-            {"row": run.data.tags["miseg.row"], "seed": int(run.data.params["seed"])}
+            {"row": row, "seed": int(run.data.params["seed"])}
             | {key.removeprefix(f"{split}/"): value for key, value in run.data.metrics.items()}
-            for run in measured
+            for row, run in measured
             if run.data.tags["miseg.cell"] in cells
         ]
         tables.append((table, pd.DataFrame(rows)))
     return tables
+
+
+def _confirmed(uri: str, plan: StudyPlan) -> list[Run]:
+    """The confirmations that stand in a row of a study's tables."""
+    trials = _runs(uri, f"tags.`miseg.kind` = 'trial' and tags.`miseg.study` = '{plan.study}'")
+    return [run for run in trials if run.data.tags.get(CONFIRMED) == "yes"]
 
 
 def _runs(uri: str, filter_string: str) -> list[Run]:

@@ -2,8 +2,9 @@
 
 One registered model for a method and a data set: its versions answer in the same classes, and what selected them is the
 same score. Of other methods an objective without labels says nothing. `best` compares only versions that were measured
-alike, see `CONDITIONS`: a score at another size is of other pixels, and one after more steps or from more labels
-says nothing for the settings. Objectives on held-out images compare where they are computed alike, too.
+alike, see `CONDITIONS`: a score at another size, or of clearer chips, is of other pixels, and one after more steps or
+from more labels says nothing for the settings. Objectives on held-out images compare too where they are computed
+alike.
 """
 
 from __future__ import annotations
@@ -32,7 +33,12 @@ METRIC, SCORE, DATA = "miseg.metric", "miseg.score", "miseg.data_fingerprint"
 CLASSES = "miseg.classes"
 """Tag of a version: the names of its classes, a JSON list."""
 
-CONDITIONS = {"augmentation.resize": "miseg.size", "steps": "miseg.steps", "label_budget": "miseg.label_budget"}
+CONDITIONS = {
+    "augmentation.resize": "miseg.size",
+    "steps": "miseg.steps",
+    "label_budget": "miseg.label_budget",
+    "pairs.min_valid": "miseg.min_valid",
+}
 """Parameters of a run -> tags of its version: what must be equal, beside metric and data, where scores are compared."""
 
 KEPT = ("miseg.method", "miseg.data", DATA, "miseg.experiment_id", "mlflow.source.git.commit", OBJECTIVE_TAG)
@@ -45,6 +51,18 @@ def labels_of(params: Mapping[str, str]) -> str | None:
     if params.get("examples") != "image":
         return budget
     return f"{LABELLED_PIXELS if budget in (None, 'None') else budget} of each image's own"
+
+
+def clearness_of(params: Mapping[str, str]) -> str | None:
+    """The share of a chip's pixels that must be valid for a run's score to be of it; None where every image counts."""
+    return params.get("pairs.min_valid") if "encoder.patch" in params else None
+
+
+def _conditions_of(params: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a version by its run's parameters, as far as these say."""
+    values = {tag: params.get(name) for name, tag in CONDITIONS.items()}
+    values |= {CONDITIONS["label_budget"]: labels_of(params), CONDITIONS["pairs.min_valid"]: clearness_of(params)}
+    return {tag: value for tag, value in values.items() if value is not None}
 
 
 def name_of(method: str, data: str) -> str:
@@ -84,9 +102,7 @@ def register(uri: str, run_id: str, name: str, metric: str, tags: Mapping[str, s
     measured = {metric_of_model.key: metric_of_model.value for metric_of_model in model.metrics or []}
     chosen = metric if metric in measured else VALIDATION_MEAN_IOU
     version_tags = {key: run.data.tags[key] for key in KEPT if key in run.data.tags} | dict(tags or {})
-    version_tags |= {tag: run.data.params[name] for name, tag in CONDITIONS.items() if name in run.data.params}
-    if (labels := labels_of(run.data.params)) is not None:
-        version_tags[CONDITIONS["label_budget"]] = labels
+    version_tags |= _conditions_of(run.data.params)
     version_tags |= {METRIC: chosen} | (
         {SCORE: repr(measured[chosen])} if math.isfinite(measured.get(chosen, math.nan)) else {}
     )
@@ -147,13 +163,15 @@ def _scored(version: ModelVersion, measured: Mapping[str, str | None] | None) ->
     if SCORE not in version.tags:
         return ""
     values = dict(measured or {})
-    size, steps, labels = (values.get(tag) or "unknown" for tag in CONDITIONS.values())
+    size, steps, labels, clear = (values.get(tag) or "unknown" for tag in CONDITIONS.values())
     conditions = [
         f"data {values.get(DATA)}",
         "images of their own size" if size == "None" else f"size {size.strip('[]()').replace(', ', 'x')}",
         f"{steps} steps",
         "all labels, or the method's number" if labels == "None" else f"{labels} labels",
     ]
+    if clear != "unknown":
+        conditions.append(f"chips of which {float(clear):.0%} or more is valid")
     if OBJECTIVE_TAG in values:
         since = values[OBJECTIVE_TAG]
         conditions += [f"objective as computed since {since}" if since else f"objective of before {OBJECTIVE_SINCE}"]
@@ -163,10 +181,10 @@ def _scored(version: ModelVersion, measured: Mapping[str, str | None] | None) ->
 def _measured(client: MlflowClient, version: ModelVersion) -> dict[str, str | None]:
     """Metric, data and conditions of a version's score; of an earlier miseg's version, as its run says."""
     values = {tag: version.tags.get(tag) for tag in (METRIC, DATA, *CONDITIONS.values())}
-    if version.run_id and not any(values[tag] for tag in CONDITIONS.values()):
+    if version.run_id and None in values.values():
         with contextlib.suppress(MlflowException):  # the run was deleted
-            params = client.get_run(version.run_id).data.params
-            values |= {tag: params.get(name) for name, tag in CONDITIONS.items()}
+            of_run = _conditions_of(client.get_run(version.run_id).data.params)
+            values |= {tag: value for tag, value in of_run.items() if values[tag] is None}
     if values[METRIC] == VALIDATION_OBJECTIVE:
         values[OBJECTIVE_TAG] = version.tags.get(OBJECTIVE_TAG)
     return values
@@ -230,7 +248,8 @@ def _model_description(tags: Mapping[str, str], metric: str) -> str:
     return (
         f"{tags.get('miseg.method', 'Models')} on {tags.get('miseg.data', 'their data')}. The alias `{BEST}` stands at "
         f"the version of the highest {metric} of those that were measured alike: on one state of the data (tag "
-        f"`{DATA}`), at one size, after as many steps, with as many labels ({', '.join(CONDITIONS.values())})"
+        f"`{DATA}`), at one size, after as many steps, with as many labels, of chips as clear "
+        f"({', '.join(CONDITIONS.values())})"
         f"{f', by one manner of computing it ({OBJECTIVE_TAG})' * (metric == VALIDATION_OBJECTIVE)}.\n\n"
         "Takes images [N, H, W, C], of the type in its signature, and answers class probabilities [N, K, H, W]."
     )

@@ -42,8 +42,8 @@ def one_class_text(confirmation: pd.DataFrame) -> str:
 
 
 def best_trial(trials: pd.DataFrame, steps: int) -> dict[str, Any] | None:
-    """The parameters of the best trial that was trained to its last step; None where none was."""
-    whole = trials[(trials["step"] == steps) & (trials["ended"] == FINISHED)]
+    """The parameters of the best trial that was trained to its last step; None where none was, or none has a score."""
+    whole = trials[(trials["step"] == steps) & (trials["ended"] == FINISHED) & trials[METRIC].notna()]
     if whole.empty:
         return None
     row = whole.loc[whole[METRIC].idxmax()]
@@ -66,9 +66,18 @@ def agreement(trials: pd.DataFrame, steps: int) -> float | None:
 
 
 def summary(confirmation: pd.DataFrame, score: str = MEAN_IOU) -> pd.DataFrame:
-    """Mean and range over seeds of every confirmed row, best first; `score` is one of `SCORES`."""
-    grouped = confirmation.groupby("row")[score].agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
-    return grouped.sort_values("mean", ascending=False).reset_index()
+    """Mean and range of every confirmed row, best first, over the seeds that were trained whole.
+
+    `score` is one of `SCORES`. The last validation of a training that failed on its way is of fewer steps.
+    """
+    scores = _of_whole(confirmation, score).groupby(confirmation["row"])
+    table = scores.agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
+    return table.sort_values("mean", ascending=False).reset_index()
+
+
+def _of_whole(rows: pd.DataFrame, score: str) -> pd.Series:
+    """The score of the trainings that got to their last step; nan of the others."""
+    return rows[score].where(rows["ended"] == FINISHED) if "ended" in rows else rows[score]
 
 
 def summaries(confirmation: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -101,9 +110,10 @@ def trials_text(trials: pd.DataFrame) -> str:
 
 
 def grid_text(trials: pd.DataFrame) -> str:
-    """A grid's scores for the terminal: manner, λ and DF down, R across."""
+    """A grid's scores for the terminal: manner, λ and DF down, R across; nan where a trial was not trained whole."""
     rows = ["downsampling", "lambda", "downsampling_factor"]
-    shown = trials.rename(columns=lambda name: name.removeprefix("params/"))
+    shown = trials.assign(**{MEAN_IOU: _of_whole(trials, MEAN_IOU)})
+    shown = shown.rename(columns=lambda name: name.removeprefix("params/"))
     table = shown.pivot_table(index=rows, columns="region_size", values=MEAN_IOU, dropna=False)
     return table.to_string(float_format="{:.4f}".format)
 

@@ -208,6 +208,18 @@ def test_experiments_of_one_size_and_data_are_alike() -> None:
         check_alike({"a": RMI, "b": replace(RMI, data="camvid")})
 
 
+def test_runs_that_are_measured_on_other_chips_are_not_compared(small, tiny) -> None:
+    """Chips less valid than `pairs.min_valid` are left out where a method that learns from pairs is measured."""
+    few = Experiment(MutualInformationSimilarity(), RMI.data)
+    clearer = replace(few, pairs=replace(few.pairs, min_valid=0.97))
+    with pytest.raises(ValueError, match=r"different shares \(pairs.min_valid: run a: 0.5, run b: 0.97\)"):
+        check_alike({"a": few, "b": clearer})
+    check_alike({"a": clearer, "b": RMI})  # RMI learns from images: its pairs say nothing
+    said = conditions({"a": clearer, "b": RMI}, small, "val")
+    assert " Of these, 1 of 2 leave out what is less than 97% valid." in said
+    assert "leave out" not in conditions({"a": tiny, "b": tiny}, small, "val")
+
+
 def test_what_is_compared_says_what_it_has_in_common_and_in_what_the_trainings_differ(small, tiny) -> None:
     same = conditions({"a": tiny, "b": replace(tiny, seed=1)}, small, "val")
     assert same.startswith(

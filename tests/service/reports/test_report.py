@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from PIL import Image
 
 from miseg.commands import report as report_command
+from miseg.evaluation.paired import ImageCounts
 from miseg.recipes.published import claims
 from miseg.service.reports import content as report_content
 from miseg.service.reports import page as report_page
@@ -28,6 +31,7 @@ from miseg.service.reports import tables as report_tables
 from miseg.service.reports import words
 from miseg.service.reports.content import Content
 from miseg.service.reports.pictures import data_uri
+from miseg.service.reports.reported_study import ReportedRow, ReportedTable, TrainedSeed
 from tests.support.report_store import STEPS, Study
 
 STRANGE = "RMI <script>alert('x')</script> | $a_b$ & \"λ\""
@@ -595,21 +599,24 @@ def test_importance_finds_the_knob_that_mattered() -> None:
 # Tunings, and which is reported
 
 
-def tuning(uri: str, root: Path, untuned: str = "RMI as published") -> Study:
-    """As `miseg tune-rmi` leaves it, without a study."""
+def tuning(uri: str, root: Path, untuned: str = "RMI as published", *, overtaken: bool = False) -> Study:
+    """As `miseg tune-rmi` leaves it, without a study; `overtaken`: by more trials, after another winner."""
     study = Study(uri, root)
     client = study.client
     client.delete_run(study.parent)
     tags = {"miseg.kind": "tuning", "miseg.run": "tune-rmi", "miseg.data": "camvid", "miseg.experiment_id": "e0"}
     parent = study.run("tune-rmi", tags, {"seed": 0, "trials": 4, "confirm_seeds": 2, "selection": "labels"})
 
-    def run(name: str, method: str, seed: int, score: float, **params: object) -> None:
+    def run(name: str, method: str, seed: int, score: float, confirmed: str = "", **params: object) -> None:
         curve = [Metric("val/mean_iou", score * step / STEPS[-1], step, step) for step in STEPS]
         own = {"seed": seed, "steps": STEPS[-1], "method.network": "UNet", **params}
-        study.run(name, {"miseg.kind": "trial", "miseg.method": method}, own, curve, parent)
+        tags = {"miseg.confirmed": confirmed, "miseg.row": "RMI tuned"} if confirmed else {}
+        study.run(name, {"miseg.kind": "trial", "miseg.method": method} | tags, own, curve, parent)
 
     for number in range(4):
         run(f"trial {number}", "RegionMutualInformation", 0, 0.2 + number / 50, **{"lambda": number / 4})
+    for seed in (1, 2) if overtaken else ():
+        run(f"seed {seed} RMI tuned", "RegionMutualInformation", seed, 0.9, confirmed="no")
     for seed in (1, 2):
         run(f"{untuned} (= tuned) seed {seed}", "RegionMutualInformation", seed, 0.3 + seed / 90)
         run(f"BCE seed {seed}", "BinaryCrossEntropy", seed, 0.2 + seed / 100)
@@ -630,6 +637,40 @@ def test_a_tuning_without_a_study_has_a_report_of_its_own(uri: str, tmp_path: Pa
     for baseline in (f"{untuned} (= tuned)", untuned):
         other = write(uri, tmp_path / "other", tuning="tune-rmi", baseline=baseline)
         assert rows_of(other)["BCE"].points == pytest.approx(-10 - 1.5 / 9, abs=0.01)
+
+
+def test_a_winner_that_more_trials_overtook_is_in_no_row(uri: str, tmp_path: Path) -> None:
+    """Its confirmations stay in MLflow, where they are tagged so."""
+    tuning(uri, tmp_path, overtaken=True)
+    assert set(rows_of(write(uri, tmp_path / "out"))) == {"BCE", "RMI as published (= tuned)"}
+
+
+def test_a_winner_that_was_overtaken_is_no_trial_of_a_studys_search(uri: str, tmp_path: Path) -> None:
+    """Its confirmations are on other seeds than the search."""
+    study = Study(uri, tmp_path)
+    cell = study.cell("rmi", "RegionMutualInformation", ["RMI tuned"], "camvid-rmi", 3, trials=2)
+    study.row(cell, "RMI tuned", "RegionMutualInformation", 0.4, SEEDS, counts=False, pictures=False)
+    study.finish()
+    client = MlflowClient(uri)
+    runs = client.search_runs([study.experiment], "tags.`miseg.confirmed` = 'yes' and params.seed = '3'")
+    assert runs
+    client.set_tag(runs[0].info.run_id, "miseg.confirmed", "no")
+    (table,) = report_runs.read(uri).tables
+    assert len(table.cells[0].tried) == 2 and set(table.lines[0].seeds) == {1, 2}
+
+
+def test_one_image_is_told_from_images_that_were_not_counted() -> None:
+    counts = {seed: ImageCounts(("a",), np.array([[4 + seed, 2]]), np.array([[9, 9]])) for seed in SEEDS}
+    base = {seed: ImageCounts(("a",), np.array([[1, 2]]), np.array([[9, 9]])) for seed in SEEDS}
+    run = SimpleNamespace(data=SimpleNamespace(params={}, tags={}, metrics={"val/mean_iou": 0.1}))
+    lines = [
+        ReportedRow(name, "cell", "", "", {seed: TrainedSeed(run, images=images) for seed, images in of.items()})
+        for name, of in (("ours", counts), ("CE", base))
+    ]
+    table = ReportedTable("camvid", "all", "dense", "CE", lines=lines)
+    (found,) = (row for row in report_tables.results(table) if not row.baseline)
+    assert found.difference is not None and found.difference.images == 1
+    assert "(over 3 seeds alone, because there is one image)" in found.verdict
 
 
 def test_what_is_not_there_is_told(uri: str, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from miseg.recipes.catalog import RECIPES
 from miseg.service.remarks import counted
+from miseg.service.reports.alike import keep_alike, sentence
 from miseg.service.reports.reported_study import ReportedRow, ReportedTable, TrainedSeed
 from miseg.service.reports.words import claimed, data_and_labels, gain, give_or_take, number, signed, system
 from miseg.service.tracking.description import parameters
@@ -44,6 +46,18 @@ def test_what_is_to_be_known_of_clusters_is_said() -> None:
     line = ReportedRow("row", "cell", "", "", {seed: TrainedSeed(run) for seed, run in enumerate(runs)})
     told = "10 steps, clusters matched many to one, clusters collapsed on 1 seed"
     assert system(line, ReportedTable("camvid", "all", "none", "")) == told
+
+
+def test_seeds_that_were_measured_on_other_chips_are_left_out_by_name() -> None:
+    """Chips less valid than `pairs.min_valid` are left out where a method that learns from pairs is measured."""
+    few = RECIPES["flanders-similarity"]()
+    clear = {1: few, 2: few, 3: replace(few, pairs=replace(few.pairs, min_valid=0.5))}
+    runs = {seed: SimpleNamespace(data=SimpleNamespace(params=parameters(e), tags={})) for seed, e in clear.items()}
+    line = ReportedRow("ours", "cell", "", "", {seed: TrainedSeed(run) for seed, run in runs.items()})
+    table = ReportedTable("sentinel2-flanders", "50", "few", "", lines=[line])
+    keep_alike(table)
+    assert set(line.seeds) == {1, 2} and "ours, seed 3: clear 0.5 where the others have 0.97" in table.missing[0]
+    assert "chips of which 97% or more is valid" in sentence(table)
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,24 @@ def test_thin_classes_that_are_asked_for_later_are_measured_of_every_model(fake,
 
 
 @pytest.mark.slow
+def test_a_winner_that_another_overtook_is_in_no_table(fake, small) -> None:
+    """It was measured, and then a trial that had failed was repeated and won: `name_rows` tags both so."""
+    study = study_of(fake, [small], data=(small.uri,), methods=("ce",), confirm_seeds=2)
+    assert studies.run(study) == []
+    confirmed = record._runs(fake.uri, "tags.`miseg.confirmed` = 'yes'")
+    client = MlflowClient(fake.uri)
+    (overtaken,) = (
+        run for run in confirmed if run.data.tags["miseg.row"] == "CE tuned" and run.data.params["seed"] == "2"
+    )
+    client.set_tag(overtaken.info.run_id, "miseg.confirmed", "no")
+    for run in confirmed:
+        if run.data.tags["miseg.row"] != "CE tuned":
+            client.set_tag(run.info.run_id, "miseg.row", "another name (= tuned)")
+    ((_, scores),) = record.results(fake.uri, study.plan, "test", study.plan.tables[0].dataset)
+    assert scores["row"].value_counts().to_dict() == {"another name (= tuned)": 2, "CE tuned": 1}
+
+
+@pytest.mark.slow
 def test_a_study_that_was_interrupted_goes_on_where_it_was(fake, small) -> None:
     study = study_of(fake, [small], data=(small.uri,), methods=("ce", "bce", "rmi"))
     fake.trouble["packed/all/bce"] = KeyboardInterrupt()

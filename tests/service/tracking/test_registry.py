@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from miseg.data.configs import Augmentation
 from miseg.data.sources.street_scenes.streets import draw_scene
 from miseg.interface import Task
-from miseg.methods.configs import CrossEntropy, PixelKMeans
+from miseg.methods.configs import CrossEntropy, MutualInformationSimilarity, PixelKMeans
 from miseg.metric_names import OBJECTIVE_SINCE, VALIDATION_OBJECTIVE
 from miseg.networks.configs import UNet
 from miseg.recipes.experiment import Experiment
@@ -178,11 +178,36 @@ def test_labels_of_each_image_are_other_labels_than_those_of_a_date() -> None:
     assert registry.labels_of({"label_budget": "None", "examples": "image"}) == "50 of each image's own"
 
 
+@pytest.mark.slow
+def test_scores_of_other_chips_are_not_compared(uri: str, trained: Trained) -> None:
+    """Chips less valid than `pairs.min_valid` are left out where a method that learns from pairs is measured."""
+    few = replace(EXPERIMENT, method=MutualInformationSimilarity())
+    clearer = replace(few, pairs=replace(few.pairs, min_valid=0.97))
+    register(uri, trained(0.4, experiment=few))
+    other = trained(0.9, experiment=clearer)
+    register(uri, other)
+    assert standing(uri) == "1"
+    said = registry.describe_best(uri, NAME, other)
+    assert "chips of which 97% or more is valid" in said and "was measured otherwise" in said
+    # One that was registered before the tag was: its run says it.
+    MlflowClient(uri).delete_model_version_tag(NAME, "1", registry.CONDITIONS["pairs.min_valid"])
+    register(uri, trained(0.5, experiment=few))
+    assert standing(uri) == "3"
+
+
+@pytest.mark.slow
+def test_pairs_say_nothing_of_a_method_that_learns_from_images(uri: str, trained: Trained) -> None:
+    register(uri, trained(0.4))
+    register(uri, trained(0.5, experiment=replace(EXPERIMENT, pairs=replace(EXPERIMENT.pairs, min_valid=0.9))))
+    assert standing(uri) == "2"
+
+
 def test_versions_of_before_are_compared_by_what_their_runs_say(uri: str, trained: Trained) -> None:
     client = MlflowClient(uri)
     register(uri, trained(0.4))
     for tag in registry.CONDITIONS.values():
-        client.delete_model_version_tag(NAME, "1", tag)
+        if tag in client.get_model_version(NAME, "1").tags:
+            client.delete_model_version_tag(NAME, "1", tag)
     register(uri, trained(0.9, experiment=OTHERS["steps"]))
     assert standing(uri) == "1"
     register(uri, trained(0.5))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import pytest
 
 from miseg.service.training.run import FINISHED
-from miseg.service.tuning import tables
+from miseg.service.tuning import record, tables
 
 
 def rows(*scores: dict) -> pd.DataFrame:
@@ -29,6 +31,28 @@ def test_a_confirmation_has_a_table_for_each_score_that_it_has() -> None:
     assert found["pixel_accuracy"]["row"].tolist() == ["b", "a"]
     assert list(tables.summaries(rows({"row": "a", "mean_iou": 0.2}))) == ["mean_iou"]
     assert "0.3000" in tables.summary_text(found["mean_iou"])
+
+
+def test_a_confirmation_that_failed_on_its_way_is_in_no_mean() -> None:
+    """Its last validation is of fewer steps than the others' scores."""
+    failed = {"mean_iou": 0.1, "step": 4, "ended": "the loss was nan at step 5"}
+    confirmation = rows(
+        {"row": "a", "mean_iou": 0.4}, {"row": "a", **failed}, {"row": "b", "mean_iou": 0.3}, {"row": "c", **failed}
+    )
+    found = tables.summary(confirmation)
+    assert found["row"].tolist() == ["a", "b", "c"] and found["seeds"].tolist() == [1, 1, 0]
+    assert found["mean"].tolist()[:2] == [0.4, 0.3] and found["min"].tolist()[:2] == [0.4, 0.3]
+    assert found.loc[2, ["mean", "min", "max"]].isna().all()
+    metrics = record.results(rows({"mean_iou": 0.2}), confirmation, "c")
+    assert metrics == {"confirmed/mean_iou/a": 0.4, "confirmed/mean_iou/b": 0.3, "search/mean_iou": 0.2}
+
+
+def test_a_grid_shows_no_score_of_a_trial_that_failed_on_its_way() -> None:
+    point = {"params/downsampling": "average", "params/lambda": 0.5, "params/downsampling_factor": 2}
+    whole = point | {"mean_iou": 0.4, "params/region_size": 2}
+    failed = point | {"mean_iou": 0.1, "step": 4, "ended": "failed: memory", "params/region_size": 3}
+    text = tables.grid_text(rows(whole, failed))
+    assert "0.4000" in text and "0.1000" not in text and "NaN" in text
 
 
 def test_the_trials_show_what_selects_and_not_every_score() -> None:
@@ -65,6 +89,13 @@ def test_the_best_trial_is_whole() -> None:
     best = tables.best_trial(trials, 10)
     assert best == {"tau": 1.0, "features": 32} and type(best["features"]) is int
     assert tables.best_trial(trials.assign(step=5), 10) is None
+
+
+def test_trials_without_a_score_have_no_best_one() -> None:
+    """As where no pixel of the validation images has a class."""
+    unscored = {"score": math.nan, "params/tau": 1.0}
+    assert tables.best_trial(rows(unscored, unscored), 10) is None
+    assert tables.best_trial(rows(unscored, {"score": 0.1, "params/tau": 2.0}), 10) == {"tau": 2.0}
 
 
 def test_rows_that_predict_one_class_are_said_beside_their_scores() -> None:
