@@ -139,11 +139,10 @@ def confirmations(uri: str, plan: StudyPlan, table: StudyTable, cell: StudyCell)
 
 
 def evaluations(uri: str, plan: StudyPlan) -> dict[str, Run]:
-    """The study's finished evaluations, by the confirmation that each measured."""
+    """The study's finished evaluations, by the confirmation that each measured; the latest of one, as in its report."""
     filter_string = f"tags.`miseg.kind` = 'evaluation' and tags.`miseg.study` = '{plan.study}'"
-    return {
-        run.data.tags["mlflow.parentRunId"]: run for run in _runs(uri, filter_string) if run.info.status == "FINISHED"
-    }
+    runs = sorted(_runs(uri, filter_string), key=lambda run: run.info.start_time)
+    return {run.data.tags["mlflow.parentRunId"]: run for run in runs if run.info.status == "FINISHED"}
 
 
 def thin(evaluation: Run) -> list[str]:
