@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from pyarrow import fs
 from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_before_delay, wait_exponential
@@ -28,6 +29,9 @@ ANSWER_LIMIT = 10.0
 ATTEMPTS = 2
 """Times that a request is sent before `patiently` sees its error."""
 
+OF_URIS_ALONE = frozenset({"tls_ca_dir_path", "tls_verify_certificates", "smart_defaults"})
+"""Options of S3 that pyarrow takes in a URI alone: a store with one of them keeps pyarrow's own limits."""
+
 OBJECT_STORES = ("s3", "gcs", "abfs")
 """Types of pyarrow's file systems that rename nothing."""
 
@@ -45,7 +49,8 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     system, path = fs.FileSystem.from_uri(uri)
-    return limited(system), path.rstrip("/")
+    options = {name for name, _ in parse_qsl(urlsplit(uri).query, keep_blank_values=True)}
+    return system if options & OF_URIS_ALONE else limited(system), path.rstrip("/")
 
 
 def limited(system: fs.FileSystem) -> fs.FileSystem:

@@ -83,6 +83,9 @@ def test_limits_leave_what_a_uri_says() -> None:
     assert [settings[name] for name in ("region", "endpoint_override", "scheme")] == ["eu-west-1", "host:1", "http"]
     assert settings["access_key"] is None, "keys of the environment stay there"
     assert settings["request_timeout"] == storage.ANSWER_LIMIT
+    for option in ("tls_verify_certificates=false", "smart_defaults=legacy"):
+        as_told, _ = storage.file_system(f"s3://bucket/a?region=eu-west-1&{option}")
+        assert as_told.__reduce__()[1][0]["request_timeout"] < 0, "the option would be lost"
     own, _ = storage.file_system("gs://bucket/a?retry_limit_seconds=7")
     usual, _ = storage.file_system("gs://bucket/a")
     limits = [each.__reduce__()[1][0]["retry_time_limit"].total_seconds() for each in (own, usual)]
