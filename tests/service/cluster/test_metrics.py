@@ -197,8 +197,8 @@ def test_a_training_counts_its_steps_images_and_time(small, trained, recorded: R
     parts = recorded.of("miseg_training_seconds")
     assert set(parts) == {"data", "compute", "record", "validation"}
     assert parts["data"] >= 0.23 and parts["validation"] >= 0.15
-    # Of the wall time only the stream's own end is in no part.
-    assert 0.95 * wall < sum(parts.values()) <= wall
+    # No moment is in two parts. A lower bound would be a measure of the machine, which may pause between two parts.
+    assert parts["compute"] > 0 and parts["record"] > 0 and sum(parts.values()) <= wall
     assert recorded.of("miseg_validation_mean_iou_ratio") == {"val": 0.25}
     assert recorded.of("miseg_validation_pixel_accuracy_ratio") == {"val": 0.5}
     assert math.isfinite(recorded.of("miseg_training_loss")[""])
