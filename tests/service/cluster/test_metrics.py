@@ -172,7 +172,7 @@ def test_a_training_counts_its_steps_images_and_time(small, trained, recorded: R
     assert run.labels == {
         "study": "s", "tuning": "t", "run": "r", "method": "RegionMutualInformation", "data": "packed"
     }  # fmt: skip
-    validated = []
+    validated, resumed = [], []
 
     def validate() -> None:
         time.sleep(0.05)
@@ -184,6 +184,7 @@ def test_a_training_counts_its_steps_images_and_time(small, trained, recorded: R
         for batch in itertools.islice(itertools.cycle(_batches(small, run.experiment)), 23):
             time.sleep(0.01)
             yield batch
+            resumed.append(time.perf_counter())
 
     assert recorded.of("miseg_run_active") == {recorder.journal.run_id: 1}
     started = time.perf_counter()
@@ -197,8 +198,8 @@ def test_a_training_counts_its_steps_images_and_time(small, trained, recorded: R
     parts = recorded.of("miseg_training_seconds")
     assert set(parts) == {"data", "compute", "record", "validation"}
     assert parts["data"] >= 0.23 and parts["validation"] >= 0.15
-    # No moment is in two parts. A lower bound would be a measure of the machine, which may pause between two parts.
-    assert parts["compute"] > 0 and parts["record"] > 0 and sum(parts.values()) <= wall
+    # Of the wall time only the stream's own end is in no part, which may wait for its threads.
+    assert 0.95 * (resumed[-1] - started) < sum(parts.values()) <= wall
     assert recorded.of("miseg_validation_mean_iou_ratio") == {"val": 0.25}
     assert recorded.of("miseg_validation_pixel_accuracy_ratio") == {"val": 0.5}
     assert math.isfinite(recorded.of("miseg_training_loss")[""])
