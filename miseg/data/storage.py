@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,57 +19,81 @@ from miseg.files import replacing
 logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
-"""Seconds for which what fails on storage behind a network is tried again, in all."""
+"""Seconds for which what fails on storage behind a network is tried again; $MISEG_STORAGE_PATIENCE is for others."""
 
-CONNECT_LIMIT = 5.0
+SILENCE = 10.0
+"""Seconds without a byte after which a request is given up; $MISEG_STORAGE_SILENCE is for others."""
+
+CONNECT = 3.0
 """Seconds in which an object store must take a connection."""
 
-ANSWER_LIMIT = 10.0
-"""Seconds for which an object store may send nothing while it is waited for."""
-
 ATTEMPTS = 2
-"""Times that a request is sent before `patiently` sees its error."""
-
-OF_URIS_ALONE = frozenset({"tls_ca_dir_path", "tls_verify_certificates", "smart_defaults"})
-"""Options of S3 that pyarrow takes in a URI alone: a store with one of them keeps pyarrow's own limits."""
+"""Requests that pyarrow makes in place of one that fails; pauses of `patiently` are longer."""
 
 OBJECT_STORES = ("s3", "gcs", "abfs")
 """Types of pyarrow's file systems that rename nothing."""
 
 _FOR_GOOD = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
+_NOT_CARRIED = {"tls_ca_dir_path", "tls_verify_certificates", "smart_defaults"}
+"""Options of an S3 URI that pyarrow's constructor lacks: who gives one has pyarrow's own waits."""
+
 Result = TypeVar("Result")
 
 
 def file_system(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a folder or URI, and the path in it.
+    """The file system of a folder or URI, and the path in it; no request of it waits for ever.
+
+    Of one request to an S3 store that takes connections and says nothing pyarrow makes 31, of 3 s each, and to Google's
+    it is tried for a quarter of an hour. Here the first has `SILENCE` and `ATTEMPTS`, the second `PATIENCE`.
 
     Raises:
-        OSError, ValueError, pyarrow.ArrowException: a URI that pyarrow does not understand.
+        OSError, ValueError, pyarrow.ArrowException: a URI that pyarrow does not understand, or a number of seconds
+            in the environment that is none.
     """
     if "://" not in uri:
         return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
-    system, path = fs.FileSystem.from_uri(uri)
-    options = {name for name, _ in parse_qsl(urlsplit(uri).query, keep_blank_values=True)}
-    return system if options & OF_URIS_ALONE else limited(system), path.rstrip("/")
+    system, path = fs.FileSystem.from_uri(_with_retry_limit(uri))
+    return _bounded(system, uri), path.rstrip("/")
 
 
-def limited(system: fs.FileSystem) -> fs.FileSystem:
-    """The file system, with limits on the time for which it waits for an object store that is silent.
+def _with_retry_limit(uri: str) -> str:
+    if urlsplit(uri).scheme not in ("gs", "gcs") or "retry_limit_seconds" in _options(uri):
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={max(1, round(patience_seconds()))}"
 
-    Opened by a URI, pyarrow asks S3 31 times, for 99 s in all, and Google's store for 15 minutes; what tries again
-    here is `patiently`. Of other stores pyarrow's own limits hold.
+
+def _bounded(system: fs.FileSystem, uri: str) -> fs.FileSystem:
+    if system.type_name != "s3" or _NOT_CARRIED & _options(uri):
+        return system
+    # As pickling has it: keys that a URI named are among them, those of the environment are not.
+    _, (options,) = system.__reduce__()
+    limits = {"connect_timeout": CONNECT, "request_timeout": _seconds("MISEG_STORAGE_SILENCE", SILENCE)}
+    return fs.S3FileSystem(**options | limits, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
+
+
+def _options(uri: str) -> set[str]:
+    return {name for name, _ in parse_qsl(urlsplit(uri).query, keep_blank_values=True)}
+
+
+def patience_seconds() -> float:
+    """Seconds for which `patiently` tries again.
+
+    Raises:
+        ValueError: the environment's is no number.
     """
-    if system.type_name == "s3":
-        # As pickling has it: keys that a URI named are among them, those of the environment are not.
-        settings = system.__reduce__()[1][0] | {"connect_timeout": CONNECT_LIMIT, "request_timeout": ANSWER_LIMIT}
-        return fs.S3FileSystem(**settings, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
-    if system.type_name == "gcs":
-        settings = system.__reduce__()[1][0]
-        if settings["retry_time_limit"] is None:
-            settings = settings | {"retry_time_limit": datetime.timedelta(seconds=ATTEMPTS * ANSWER_LIMIT)}
-        return fs.GcsFileSystem(**settings)
-    return system
+    return _seconds("MISEG_STORAGE_PATIENCE", PATIENCE)
+
+
+def _seconds(name: str, default: float) -> float:
+    text = os.environ.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} = {text!r}: give a number of seconds, such as {default:.0f}")
+    return seconds
 
 
 def is_local(system: fs.FileSystem) -> bool:
@@ -132,7 +157,7 @@ def patiently(system: fs.FileSystem, work: Callable[[], Result], patience: float
     Args:
         system: what `work` works on.
         work: reads, writes or lists.
-        patience: seconds after which the last error stands. Default: `PATIENCE`.
+        patience: seconds after which the last error stands. Default: `patience_seconds`.
 
     Raises:
         OSError: what `work` raised: at once where it tells of a file or a permission, or the system is local.
@@ -144,7 +169,7 @@ def patiently(system: fs.FileSystem, work: Callable[[], Result], patience: float
     return Retrying(
         retry=retry_if_exception(worth_it),
         wait=wait_exponential(multiplier=0.2, max=8),
-        stop=stop_before_delay(PATIENCE if patience is None else patience),
+        stop=stop_before_delay(patience_seconds() if patience is None else patience),
         before_sleep=before_sleep_log(logger, logging.INFO),
         reraise=True,
     )(work)

@@ -152,17 +152,19 @@ class CheckpointStore:
                     self._check()
                     self._upload(folder, target)
         except OSError:
-            self._check()  # whoever took the run up removes what another was writing
+            # Whoever took the run up removes what another was writing. A store that is away was waited for already.
+            with contextlib.suppress(OSError):
+                self._check(patience=0)
             raise
-        self._check()
         try:
+            self._check()
             self._sweep()
-        except OSError as error:  # the next one removes it
+        except OSError as error:  # it is there all the same, and the next one removes them
             logger.warning("an earlier checkpoint in %s cannot be removed: %s", self.folder, error)
 
-    def _check(self) -> None:
+    def _check(self, patience: float | None = None) -> None:
         if self.writer is not None:
-            self.writer.check()
+            self.writer.check(patience)
 
     def _upload(self, folder: Path, target: str) -> None:
         self._remove(target)

@@ -70,8 +70,10 @@ class TrainingOutput:
             scores = scores_text(outcome.mean_iou, outcome.score) if outcome.ended == FINISHED else "no validation"
         if outcome.ended == FINISHED:
             self.say(f"finished at step {outcome.step}: {scores}")
-        else:  # a sentence of its own
+        elif outcome.step:  # a sentence of its own
             self.say(f"ended at step {outcome.step} ({scores}): {outcome.ended}")
+        else:
+            self.say(f"ended without a checkpoint that can be read: {outcome.ended}")
 
     def recorded(self, job: Job, run_id: str) -> None:
         """Say where a training's run is."""

@@ -18,6 +18,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_d
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+# Of files in a bucket: boto3 waits a minute for an answer, and would five times.
+os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
 # Whoever opens a new store first would read how its tables are made.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 

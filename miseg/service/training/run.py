@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from miseg.data.storage import file_system
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics
 from miseg.service.cluster.ray_cluster import Resources
+from miseg.service.terminal.messages import own_text
 from miseg.service.tracking.run_store import RunStore
 
 if TYPE_CHECKING:
@@ -63,6 +65,15 @@ class TrainingRun:
         return f"{self.storage}/runs/{self.name}"
 
     @property
+    def train_storage(self) -> dict[str, Any]:
+        """The place of Ray Train's own files, with a file system whose requests end, as `RunConfig` takes it."""
+        folder = f"{self.storage}/runs"
+        if "://" not in folder:
+            return {"storage_path": folder}
+        system, path = file_system(folder)
+        return {"storage_path": path, "storage_filesystem": system}
+
+    @property
     def config(self) -> dict[str, Any]:
         """Settings that its workers are given, with a generation and where they log."""
         return {
@@ -104,6 +115,12 @@ class TrainingOutcome:
     """Score after the last step: see `Selection`."""
     reused: bool = False
     """Whether the run had ended before and nothing was trained now."""
+
+
+def unread(error: OSError) -> str:
+    """The reason for which a run is not closed as finished, and what to do: storage does not list its checkpoints."""
+    reason = own_text(error)[:200]
+    return f"storage does not say which checkpoints there are ({reason}); start the run again under its name"
 
 
 def check_goes_on(run: TrainingRun, earlier: Run | None, fingerprint: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +33,7 @@ from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
 from miseg.service.tracking.pages import datasets
 from miseg.service.tracking.run_store import RunDetails
-from miseg.service.training.run import FINISHED, Selection, TrainingOutcome, TrainingRun, check_goes_on
+from miseg.service.training.run import FINISHED, Selection, TrainingOutcome, TrainingRun, check_goes_on, unread
 
 CLOSING_TIMEOUT = 60.0
 """Seconds that a training which has ended waits for MLflow to take what it logged."""
@@ -92,7 +91,7 @@ def fit(
             ),
             run_config=RunConfig(
                 name=run.train_name,
-                storage_path=f"{run.storage}/runs",
+                **run.train_storage,
                 failure_config=FailureConfig(max_failures=max_failures),
                 callbacks=list(callbacks),
             ),
@@ -254,10 +253,15 @@ def finish(run: TrainingRun, run_id: str, status: str, ended: str, writer: Write
         FencedError: another process has taken up the run, and closes it.
     """
     writer = writer or _drive(run, run_id)
-    with contextlib.suppress(OSError):
+    by_role = {}
+    try:
         writer.check()
-    store = CheckpointStore(run.folder)
-    by_role = {role: saved for role, saved in (("best", store.best()), ("last", store.last())) if saved is not None}
+        store = CheckpointStore(run.folder)
+        by_role = {role: saved for role, saved in (("best", store.best()), ("last", store.last())) if saved is not None}
+    except OSError as error:
+        # Nothing is lost: whoever takes its name up finds the checkpoints, and closes it with them.
+        if status == "FINISHED":
+            status, ended = "FAILED", f"trained to its end, but {unread(error)}"
     journal = Journal(journal_folder(run.storage), run.tracking_uri, run_id, run.storage, run.labels, writer)
     if "last" in by_role:
         # How far it got, as a column that runs are sorted by.

@@ -23,14 +23,15 @@ pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(290)]
 PATIENCE = 2.0
 """In place of a minute: seconds for which a request is tried again."""
 
-ANSWER_LIMIT = 3.0
-"""In place of ten: seconds for which a request waits."""
-
-OUTAGES = ("slow down", "never")
-"""503 SlowDown to each request; requests that are taken and never answered."""
+SILENCE = 3.0
+"""In place of ten: seconds without a byte after which a request is given up."""
 
 BOUND = 240.0
 """Seconds for a training of a few with one checkpoint in an outage."""
+
+
+OUTAGES = ["slow down", "never"]
+"""Of `FaultyS3`: 503 SlowDown, and requests that are taken and never answered."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ class AtSteps(PacedTraining):
 @pytest.fixture
 def training(s3, small, uri, tmp_path, monkeypatch, request) -> Iterator[AtSteps]:
     monkeypatch.setattr("miseg.data.storage.PATIENCE", PATIENCE)
-    monkeypatch.setattr("miseg.data.storage.ANSWER_LIMIT", ANSWER_LIMIT)
+    monkeypatch.setattr("miseg.data.storage.SILENCE", SILENCE)
     run_id = mlflow_runs.open_run(RunStore(str(tmp_path), uri), "miseg/test", "run")
     folder = f"s3://{BUCKET}/{Path(tmp_path).name}/run"
     tracking = {"folder": str(tmp_path / "journals"), "tracking_uri": uri, "run_id": run_id}
@@ -81,7 +82,7 @@ def steps_kept(store: CheckpointStore) -> list[int]:
 
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_an_outage_costs_its_checkpoints_and_nothing_else(training, s3, capsys, outage):
-    """The store is out until the checkpoint of step 20 is given up."""
+    """Until the checkpoint of step 20 is given up."""
 
     def ends() -> None:
         training.recorder.wait_for_checkpoint()
@@ -95,6 +96,7 @@ def test_an_outage_costs_its_checkpoints_and_nothing_else(training, s3, capsys, 
     assert "warning: the checkpoint of step 20 could not be written: " in said and "the one before it stays" in said
     assert "was written: storage takes them again" in said
     assert s3.faults[outage] > 0
+    print(f"{outage}: {time.monotonic() - started:.0f} s, {s3.faults[outage]} requests")
     assert steps_kept(training.recorder.store) == [STEPS]
     assert storage_failures.TAG in assert_each_step_once(training)
 
@@ -125,6 +127,7 @@ def test_an_outage_without_an_end_ends_a_training_with_a_line(training, s3, outa
     with pytest.raises(StorageError, match=r"^the checkpoint of step 60 could not be written: .*goes on from the") as e:
         training.train()
     assert time.monotonic() - started < BOUND and "\n" not in str(e.value)
+    print(f"{outage}: {time.monotonic() - started:.0f} s, {e.value}")
     assert_each_step_once(training)
     s3.outage = ""
     assert steps_kept(training.recorder.store) == [50]

@@ -330,3 +330,24 @@ def test_a_file_that_is_cut_short_is_found(tmp_path):
         verify(store.path(20))
     with store.latest() as folder:
         assert weight(folder) == 10
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_training_whose_storage_is_away_at_its_end_is_closed_as_failed_and_finished_under_its_name(
+    small, tiny, uri, ray_with_s3, tmp_path, monkeypatch
+):
+    run = run_of(small.uri, tiny, uri, str(tmp_path / "storage"))
+
+    def refused(self: CheckpointStore) -> None:
+        raise OSError("nobody answers")
+
+    with monkeypatch.context() as away:
+        away.setattr(CheckpointStore, "best", refused)
+        ended = train.fit_here(run, lambda found: None)
+    assert ended.ended.startswith("trained to its end, but storage does not say which checkpoints there are (nobody")
+    assert ended.ended.endswith("start the run again under its name")
+    assert MlflowClient(uri).get_run(ended.run_id).info.status == "FAILED"
+    again = train.fit_here(run, lambda found: None)
+    assert again.ended == FINISHED and again.step == 24 and again.run_id == ended.run_id
+    assert logged(uri, again)[0] == list(range(24)), "each step once"
