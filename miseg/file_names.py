@@ -50,10 +50,31 @@ def check_below(folder: object, root: str) -> None:
     Raises:
         ValueError: it does not.
     """
-    start = root.rstrip("/") + "/"
-    if not isinstance(folder, str) or not folder.startswith(start):
-        raise ValueError(f"{shown(folder)} is not below {start}")
-    check_plain_path(folder.removeprefix(start).lstrip("/"))
+    start, end = _parts(root)
+    start += "/"
+    if not isinstance(folder, str) or not folder.startswith(start) or not folder.endswith(end):
+        raise ValueError(f"{shown(folder)} is not below {shown(root)}")
+    rest = folder.removeprefix(start).removesuffix(end).lstrip("/")
+    if "://" in root and (option := next((character for character in "?#" if character in rest), "")):
+        raise ValueError(f"{shown(folder)}: {option} means something else in URIs")
+    check_plain_path(rest)
+
+
+def below(place: str, *names: str) -> str:
+    """The path or URI of what lies below a place; options at a URI's end (`?region=…`) stay at its end."""
+    start, end = _parts(place)
+    return "/".join([start, *names]) + end
+
+
+def last_name(place: str) -> str:
+    """The last part of a path or URI, without a URI's options: `camvid` of `s3://bucket/data/camvid/?region=eu`."""
+    return _parts(place)[0].rsplit("/", 1)[-1]
+
+
+def _parts(place: str) -> tuple[str, str]:
+    """A place without the slash at its end, and the options of a URI."""
+    start, mark, options = place.partition("?") if "://" in place else (place, "", "")
+    return start.rstrip("/"), mark + options
 
 
 def given_name(option: str, name: str) -> str:

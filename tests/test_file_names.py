@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from miseg.file_names import LONGEST, check_plain, check_plain_path, given_name
+from miseg.file_names import LONGEST, below, check_below, check_plain, check_plain_path, given_name, last_name
 from miseg.files import LinkError, open_regular
 
 PLAIN = [
@@ -89,3 +89,42 @@ def test_a_file_behind_a_link_is_not_opened(tmp_path: Path) -> None:
             pass
     with pytest.raises(FileNotFoundError), open_regular(tmp_path / "real" / "none"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("/a/b/", "/a/b/runs/x"),
+        ("/what?/b", "/what?/b/runs/x"),
+        ("s3://bucket/a/", "s3://bucket/a/runs/x"),
+        ("s3://bucket/a?region=eu&tls_ca_file_path=/c.pem", "s3://bucket/a/runs/x?region=eu&tls_ca_file_path=/c.pem"),
+    ],
+)
+def test_what_lies_below_a_place_keeps_the_options_of_a_uri_at_its_end(place, expected):
+    assert below(place, "runs", "x") == below(below(place, "runs"), "x") == expected
+    check_below(expected, place)
+    with pytest.raises(ValueError, match="is not below"):
+        check_below(below("s3://elsewhere/a", "x"), place)
+    with pytest.raises(ValueError, match=r"\.\."):
+        check_below(below(place, "..", "x"), place)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("camvid", "camvid"),
+        ("/data/camvid/", "camvid"),
+        ("/data/cam?vid", "cam?vid"),
+        ("s3://bucket/data/camvid?region=eu/west", "camvid"),
+        ("s3://bucket/data/camvid/?region=eu", "camvid"),
+    ],
+)
+def test_the_name_of_data_is_without_the_options_of_its_uri(place, expected):
+    assert last_name(place) == expected
+
+
+def test_options_of_another_store_lead_elsewhere():
+    with pytest.raises(ValueError, match="is not below"):
+        check_below("s3://bucket/a/x?endpoint_override=elsewhere", "s3://bucket/a?region=eu")
+    with pytest.raises(ValueError, match="means something else in URIs"):
+        check_below("s3://bucket/a/x?endpoint_override=elsewhere", "s3://bucket/a")

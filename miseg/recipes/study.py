@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from miseg.data.configs import Augmentation
+from miseg.file_names import last_name
 from miseg.methods.ranges import changed
 from miseg.networks.choice import parsed, with_network
 from miseg.networks.configs import UNet
@@ -172,7 +173,7 @@ class StudyTable:
     @property
     def name(self) -> str:
         """Name of the data set in cells' ids: of a folder or URI, its last part."""
-        return self.dataset.rstrip("/").rsplit("/", 1)[-1]
+        return last_name(self.dataset)
 
     @property
     def budget_text(self) -> str:

@@ -141,7 +141,8 @@ def options(uri: str) -> dict[str, object]:
 def test_options_of_an_s3_uri_stay(monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     query = "region=eu-1&scheme=http&endpoint_override=localhost%3A9000&allow_bucket_creation=1&allow_bucket_deletion=1"
-    uri = f"s3://key:sec%2Fret@bucket/miseg?{query}&allow_delayed_open=1&tls_ca_file_path=/etc/ca.pem"
+    login = "key:sec%2Fret"
+    uri = f"s3://{login}@bucket/miseg?{query}&allow_delayed_open=1&tls_ca_file_path=/etc/ca.pem"
     kept, own = options(uri), dict(fs.FileSystem.from_uri(uri)[0].__reduce__()[1][0])
     limits = {"connect_timeout": storage.CONNECT, "request_timeout": storage.SILENCE}
     assert kept == own | limits

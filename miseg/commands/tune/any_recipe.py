@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import tyro
 
+from miseg.file_names import last_name
 from miseg.json_values import parse
 from miseg.nearest_names import in_place_of
 from miseg.recipes.catalog import RECIPES
@@ -73,7 +74,7 @@ def requested(arguments: TuneAnyRecipe) -> TuningRequest:
     by_method = arguments.recipe not in RECIPES and arguments.recipe in CONTENDERS
     stem = f"tune-{arguments.recipe}"
     if by_method:
-        stem += f"-{(arguments.data or Experiment().data).rstrip('/').rsplit('/', 1)[-1]}"
+        stem += f"-{last_name(arguments.data or Experiment().data)}"
     begun = resumed(arguments, stem)
     if arguments.data is not None:
         check_data(arguments.data, arguments.root)

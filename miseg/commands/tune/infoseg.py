@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from miseg.file_names import last_name
 from miseg.methods.ranges import changed
 from miseg.nearest_names import in_place_of
 from miseg.recipes import spaces
@@ -73,7 +74,7 @@ def _requested(arguments: TuneInfoSeg) -> TuningRequest:
 def _stem(arguments: TuneInfoSeg) -> str:
     recipe = RECIPES.get(arguments.value("recipe"))
     data = arguments.data or ("" if recipe is None else recipe().data)
-    return f"tune-infoseg-{data.rstrip('/').rsplit('/', 1)[-1]}"
+    return f"tune-infoseg-{last_name(data)}"
 
 
 def experiments(arguments: TuneInfoSeg) -> tuple[Experiment, dict[str, Experiment]]:

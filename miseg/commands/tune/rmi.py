@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from miseg.file_names import last_name
 from miseg.methods.configs import BinaryCrossEntropy, CrossEntropy, RegionMutualInformation
 from miseg.nearest_names import in_place_of
 from miseg.networks.configs import UNet
@@ -51,7 +52,7 @@ class TuneRmi(NetworkOptions, TuningOptions):
 def run(arguments: TuneRmi) -> int:
     """Tune and print the two tables; status 1 where a confirmation failed, or every trial."""
     arguments.check()
-    named = arguments.recipe or (arguments.data or "embedded").rstrip("/").rsplit("/", 1)[-1]
+    named = arguments.recipe or last_name(arguments.data or "embedded")
     stem = f"{'grid' if arguments.grid else 'tune'}-rmi-{named}"
     resumed(arguments, stem)
     if arguments.data is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from miseg.file_names import last_name
 from miseg.methods.configs import MutualInformationSimilarity
 from miseg.nearest_names import in_place_of
 from miseg.recipes.catalog import RECIPES
@@ -61,7 +62,7 @@ def _requested(arguments: TuneSimilarity) -> TuningRequest:
 def _stem(arguments: TuneSimilarity) -> str:
     recipe = RECIPES.get(arguments.value("recipe"))
     data = arguments.data or ("" if recipe is None else recipe().data)
-    return f"tune-similarity-{data.rstrip('/').rsplit('/', 1)[-1]}"
+    return f"tune-similarity-{last_name(data)}"
 
 
 def experiments(arguments: TuneSimilarity) -> tuple[Experiment, dict[str, Experiment]]:

@@ -26,6 +26,7 @@ from miseg.data.packed.shards import open_shard
 from miseg.data.packed.sidecar import PackedInfo, Shard, parse_sidecar
 from miseg.data.picture_files import OF_DAMAGED, pixels_of_size
 from miseg.data.storage import file_system, patiently
+from miseg.file_names import below
 
 _OPEN_SHARDS = 64
 
@@ -65,7 +66,7 @@ class PackedDataset:
         """
         uri = str(uri)
         system, folder = _located(uri)
-        name = f"{uri}/{SIDECAR}"
+        name = below(uri, SIDECAR)
         try:
             sidecar = patiently(system, lambda: _content(system, f"{folder}/{SIDECAR}"), _PATIENCE)
         except OSError as error:
@@ -139,8 +140,8 @@ class PackedDataset:
             return patiently(self._location[0], table, _PATIENCE)
         except _OF_DAMAGED_SHARD as error:
             raise ValueError(
-                f"{self.uri}/{shard.file}{where} cannot be read ({_short(error)}): copy it again from where it was "
-                "packed, or pack again with `miseg prepare-data`"
+                f"{below(self.uri, shard.file)}{where} cannot be read ({_short(error)}): copy it again from where it "
+                "was packed, or pack again with `miseg prepare-data`"
             ) from None
 
     def keeping(self, decoded_images: DecodedImages) -> PackedDataset:
@@ -222,7 +223,7 @@ class PackedDataset:
                 while chunk := file.read(2**20):
                     digest.update(chunk)
             if digest.hexdigest() != shard.sha256:
-                raise ValueError(f"{self.uri}/{shard.file}: its SHA-256 is not the sidecar's; copy it again")
+                raise ValueError(f"{below(self.uri, shard.file)}: its SHA-256 is not the sidecar's; copy it again")
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_files", "_lock", "_pid", "_at", "_index")}

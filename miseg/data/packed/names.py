@@ -11,6 +11,7 @@ from pyarrow import fs
 from miseg.data.packed.dataset import PackedDataset
 from miseg.data.packed.packing import SIDECAR
 from miseg.data.storage import file_system, listed, patiently
+from miseg.file_names import below
 from miseg.nearest_names import FEW, in_place_of
 
 PATIENCE = 15.0
@@ -73,11 +74,11 @@ def packed_names(storage: Path | str) -> list[str]:
 
 def _root(storage: Path | str) -> str:
     text = str(storage)
-    return f"{text.rstrip('/')}/data" if "://" in text else str(Path(text).expanduser().absolute() / "data")
+    return below(text, "data") if "://" in text else str(Path(text).expanduser().absolute() / "data")
 
 
 def _stored(name: str, storage: Path | str) -> str:
-    return f"{_root(storage)}/{quote(name) if '://' in str(storage) else name}"
+    return below(_root(storage), quote(name) if "://" in str(storage) else name)
 
 
 def _is_packed(uri: str) -> bool:

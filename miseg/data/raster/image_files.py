@@ -81,7 +81,9 @@ def find(sources: Sequence[str], out: str, *, scenes: bool) -> tuple[list[ImageF
     for name in [name for name in images if name.removesuffix(_CONFIDENCE) in images.keys() - {name}]:
         of = images[name.removesuffix(_CONFIDENCE)].uri
         left_out[images.pop(name).uri] = f"its map would be the confidence of that of {of}: rename one of them"
-    for name in [name for name, image in images.items() if not scenes and image.uri.endswith(SAFE)]:
+    for name in [
+        name for name, image in images.items() if not scenes and f"{image.uri}?".partition("?")[0].endswith(SAFE)
+    ]:
         left_out[images.pop(name).uri] = (
             "a product of a file a band, and the model was trained on images of one file: give such images"
         )
@@ -119,10 +121,11 @@ def _at(source: str, out: str, scenes: bool) -> list[ImageFile]:
     # A place that is itself an image has its own name; in a folder names are of what is below.
     base = str(parent) if whole else path
     prefix = "" if is_local(system) else source.partition("://")[0] + "://"
+    options = "" if is_local(system) else "".join(source.partition("?")[1:])
     return [
         ImageFile(
             _name(PurePosixPath(key).relative_to(base)),
-            prefix + key,
+            prefix + key + options,
             tuple(file.path for file in some),
             sum(file.size for file in some),
             max(file.mtime_ns or 0 for file in some),

@@ -20,6 +20,7 @@ from pyarrow import fs
 
 from miseg.data.raster.maps import confidence_path
 from miseg.data.storage import file_system, is_local, patiently, write_whole
+from miseg.file_names import below
 from miseg.json_values import parse
 
 MADE_FROM = "made_from"
@@ -37,7 +38,7 @@ class MapFiles:
     """
 
     def __init__(self, out: str, name: str) -> None:
-        self.uri = f"{out.rstrip('/')}/{name}.tif"
+        self.uri = below(out, f"{name}.tif")
         self.system, self.path = file_system(self.uri)
         self.record_path = f"{self.path.removesuffix('.tif')}.json"
 

@@ -26,6 +26,7 @@ from typing import NamedTuple
 from pyarrow import fs
 
 from miseg.data.storage import file_system, is_local, listed, patiently, write_whole
+from miseg.file_names import below
 
 FOLDER = ".generations"
 """Folder of the files, in a run's folder; a hidden one is no checkpoint."""
@@ -72,7 +73,7 @@ class Writer:
 
     @cached_property
     def _place(self) -> tuple[fs.FileSystem, str]:
-        return file_system(f"{self.folder.rstrip('/')}/{FOLDER}")
+        return file_system(below(self.folder, FOLDER))
 
     @property
     def local(self) -> bool:
@@ -139,7 +140,7 @@ def work(folder: str, driver: Generation) -> Writer:
 
 
 def _take(folder: str, following: Callable[[Generation], Generation]) -> Writer:
-    system, path = file_system(f"{folder.rstrip('/')}/{FOLDER}")
+    system, path = file_system(below(folder, FOLDER))
     patiently(system, lambda: system.create_dir(path))
     writer = Writer(folder, following(max(map(_parsed, _names(system, path)), default=Generation(0, ""))))
     name = "{:06d}-{}-{:06d}-{}.json".format(*writer.generation)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from miseg.file_names import last_name
 from miseg.metric_names import MEAN_IOU, OBJECTIVE, PIXEL_ACCURACY, of_split
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def run_labels(name: str, experiment: Experiment, tags: Mapping[str, str]) -> di
 
 def data_label(name: str) -> str:
     """Label of a data set: its name, or the last part of its folder's path or URI."""
-    return name.rstrip("/").rsplit("/", 1)[-1]
+    return last_name(name)
 
 
 def ascii_label(text: str) -> str:

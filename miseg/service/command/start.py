@@ -23,6 +23,7 @@ from miseg.data.sources.catalog import ensure_packed, is_description
 from miseg.data.sources.described import DESCRIBED
 from miseg.data.sources.registry import DATA_SETS
 from miseg.data.storage import file_system, listed, patiently
+from miseg.file_names import below
 from miseg.methods import METHODS
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints import pretrained
@@ -91,7 +92,7 @@ def tuning_name(storage: str, stem: str, name: str | None, resume: bool) -> str:
     Raises:
         ValueError: nothing to resume, or a name that is taken.
     """
-    system, folder = file_system(f"{storage}/tunings")
+    system, folder = file_system(below(storage, "tunings"))
     entries = patiently(system, lambda: listed(system, folder))
     names = sorted(info.base_name.removesuffix("-search") for info in entries if info.base_name.endswith("-search"))
     if not resume:
@@ -201,14 +202,14 @@ def packed(name: str, storage: str) -> str:
     local = Path(ensure_packed(name, Path("~/.miseg").expanduser()))
     if uri := _if_packed(local.name, storage):
         return uri
-    uri = f"{storage.rstrip('/')}/data/{local.name}"
+    uri = below(storage, "data", local.name)
     upload(local, uri)
     return uri
 
 
 def _if_packed(name: str, storage: str) -> str:
     """The URI of the packed data set of this name in a storage; "" where there is none."""
-    uri = f"{storage.rstrip('/')}/data/{name}"
+    uri = below(storage, "data", name)
     try:
         PackedDataset.open(uri)
     except ValueError:

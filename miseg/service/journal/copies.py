@@ -9,7 +9,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from miseg.data.storage import fetch_files, file_system, listed
-from miseg.file_names import check_plain
+from miseg.file_names import below, check_plain
 from miseg.service.journal.files import pending
 from miseg.service.journal.sender import Sender
 
@@ -67,4 +67,4 @@ def sync(storage: str, tracking_uri: str) -> int:
 
 
 def _copies_folder(storage: str) -> tuple[fs.FileSystem, str]:
-    return file_system(f"{storage.rstrip('/')}/journals")
+    return file_system(below(storage, "journals"))

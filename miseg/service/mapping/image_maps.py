@@ -19,6 +19,7 @@ import torch
 from miseg.data.raster.image_files import ImageFile, find
 from miseg.data.raster.map_records import whole
 from miseg.data.storage import file_system, is_local, patiently, write_whole
+from miseg.file_names import below, last_name
 from miseg.service.checkpoints import checkpoint_files
 from miseg.service.cluster.ray_cluster import Resources
 from miseg.service.mapping.actor_pool import map_over_actors
@@ -143,7 +144,7 @@ def carry_out(plan: MappingPlan, resources: Resources) -> MappingOutcome:
         with contextlib.suppress(OSError):
             _list_left_out(plan.out, outcome.left_out)
         raise
-    with storing(f"{plan.out}/{LEFT_OUT}"):
+    with storing(below(plan.out, LEFT_OUT)):
         _list_left_out(plan.out, outcome.left_out)
     outcome.pixels, outcome.tiles, outcome.seconds = progress.pixels, progress.tiles, progress.seconds
     return outcome
@@ -191,4 +192,4 @@ def summary(plan: MappingPlan, outcome: MappingOutcome) -> MapsSummary:
     if outcome.left_out:
         lines = [{"image": uri, "reason": reason} for uri, reason in outcome.left_out.items()]
         tables["left_out.csv"] = pd.DataFrame(lines)
-    return MapsSummary(f"maps in {plan.out.rstrip('/').rsplit('/', 1)[-1]}", tables, metrics)
+    return MapsSummary(f"maps in {last_name(plan.out)}", tables, metrics)

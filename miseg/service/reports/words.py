@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from miseg.file_names import last_name
 from miseg.networks.architectures import ARCHITECTURES
 from miseg.one_class import phrase
 from miseg.recipes.published import claims
@@ -38,7 +39,7 @@ def data_and_labels(table: ReportedTable) -> str:
 
 
 def _data_and_labels(table: ReportedTable) -> str:
-    name = NAMES.get(table.data, table.data.rstrip("/").rsplit("/", 1)[-1])
+    name = NAMES.get(table.data, last_name(table.data))
     if table.supervision == "none":
         return f"{name} without labels"
     if table.budget in ("all", "", "None"):

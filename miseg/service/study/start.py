@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from miseg.file_names import below, last_name
 from miseg.recipes.contenders import CONTENDERS, STEMS
 from miseg.recipes.study import Changes, StudyTable, has_recipes
 from miseg.recipes.study_growth import Asked, grown
@@ -192,7 +193,7 @@ def _check_data(options: Options) -> None:
         if is_description(data):
             from miseg.service.command.start import packed
 
-            data = packed(data, options.root).rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+            data = last_name(packed(data, options.root).replace("\\", "/"))
         names.append(data)
     options.data = tuple(names)
 
@@ -243,7 +244,7 @@ def _check_states(storage: str, uri: str, plan: StudyPlan) -> None:
     for table in plan.tables:
         for name in map(table.cell_id, table.cells):
             if done.get(name, 0) < table.confirm_seeds:
-                state.check(f"{storage}/tunings", plan.tuning_name(name))
+                state.check(below(storage, "tunings"), plan.tuning_name(name))
 
 
 def _throughput(options: Options, experiment: Experiment, job: Job) -> Throughput:

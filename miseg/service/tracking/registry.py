@@ -19,6 +19,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from miseg.file_names import last_name
 from miseg.json_values import parse
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG, VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE
 from miseg.recipes.experiment import LABELLED_PIXELS
@@ -68,7 +69,7 @@ def _conditions_of(params: Mapping[str, str]) -> dict[str, str]:
 def name_of(method: str, data: str) -> str:
     """The name for the models of a method's configuration on a data set: RegionMutualInformation on camvid is
     camvid-region-mutual-information."""
-    data_name = re.sub(r"[^\w.-]", "-", data.rstrip("/").rsplit("/", 1)[-1])
+    data_name = re.sub(r"[^\w.-]", "-", last_name(data))
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", method).lower()
     return f"{data_name}-{words}"
 

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput
 from mlflow.exceptions import MlflowException
 
+from miseg.file_names import below, last_name
 from miseg.metric_names import VALIDATION_MEAN_IOU
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class RunDetails:
 
 def experiment_name(data: str) -> str:
     """`miseg/<data>`, with the folder name alone where data is a path or URI."""
-    return f"miseg/{data.rstrip('/').rsplit('/', 1)[-1]}"
+    return f"miseg/{last_name(data)}"
 
 
 def ensure_experiment(client: MlflowClient, name: str, store: RunStore) -> str:
@@ -73,7 +74,7 @@ def ensure_experiment(client: MlflowClient, name: str, store: RunStore) -> str:
     if experiment is None:
         # A server knows its own artifact root; the bare SQLite store would put artifacts under the working directory.
         root = store.storage if "://" in store.storage else str(Path(store.storage).expanduser().resolve())
-        location = f"{root}/artifacts/{name}" if store.tracking_uri.startswith("sqlite") else None
+        location = below(root, "artifacts", name) if store.tracking_uri.startswith("sqlite") else None
         try:
             return client.create_experiment(name, artifact_location=location, tags=_described(name))
         except MlflowException:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from miseg.data.storage import file_system
+from miseg.file_names import below
 from miseg.metric_names import OBJECTIVE_SINCE, OBJECTIVE_TAG
 from miseg.recipes.experiment import Experiment, to_dict
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
@@ -62,12 +63,12 @@ class TrainingRun:
     @property
     def folder(self) -> str:
         """The run's folder in storage."""
-        return f"{self.storage}/runs/{self.name}"
+        return below(self.storage, "runs", self.name)
 
     @property
     def train_storage(self) -> dict[str, Any]:
         """The place of Ray Train's own files, with a file system whose requests end, as `RunConfig` takes it."""
-        folder = f"{self.storage}/runs"
+        folder = below(self.storage, "runs")
         if "://" not in folder:
             return {"storage_path": folder}
         system, path = file_system(folder)

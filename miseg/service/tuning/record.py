@@ -70,7 +70,7 @@ def _take_up(tuning: Tuning, run_id: str) -> None:
 
 def _drive(tuning: Tuning, run_id: str) -> Writer:
     path = Path(journal_folder(tuning.storage)) / f"{run_id}.jsonl"
-    return generations.drive(f"{tuning.folder}/{tuning.name}", path, tuning.tracking_uri, run_id)
+    return generations.drive(tuning.below(tuning.name), path, tuning.tracking_uri, run_id)
 
 
 def name_rows(tuning: Tuning, parent: str, confirmation: pd.DataFrame) -> None:

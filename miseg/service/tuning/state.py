@@ -24,7 +24,7 @@ from pyarrow import fs
 from ray import tune
 
 from miseg.data.storage import file_system, listed, patiently, write_whole
-from miseg.file_names import check_plain
+from miseg.file_names import below, check_plain
 from miseg.service import signing
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def check(storage: str, name: str) -> None:
     phases = re.compile(rf"{re.escape(name)}-(search|[0-9a-f]{{8}}-confirm)")
     for info in patiently(system, lambda: listed(system, path)):
         if phases.fullmatch(info.base_name):
-            next(_contents(f"{storage}/{info.base_name}", trusted=False), None)
+            next(_contents(below(storage, info.base_name), trusted=False), None)
 
 
 def put_back(folder: str, tunes: Path, session: Path, limits: Limits | None = None, *, trusted: bool = False) -> bool:

@@ -265,7 +265,7 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
         verbose=0,
     )
     limits = state.Limits(phase.trials, tuning.resources.concurrency) if phase.config.search_alg is not None else None
-    with state.own_folder(f"{tuning.folder}/{name}") as own:
+    with state.own_folder(tuning.below(name)) as own:
         settings.storage_path = str(own)
         tuner = _restored(tuning, own / name, trainable, limits)
         if tuner is None:
@@ -288,7 +288,7 @@ def _restored(tuning: Tuning, tunes: Path, trainable: Any, limits: state.Limits 
     Raises:
         ValueError: its state is not signed with this user's key.
     """
-    path, session = f"{tuning.folder}/{tunes.name}", ray_cluster.session_folder()
+    path, session = tuning.below(tunes.name), ray_cluster.session_folder()
     reason = "holds no state of its trials"
     if state.put_back(path, tunes, session, limits, trusted=tuning.trust_state):
         try:

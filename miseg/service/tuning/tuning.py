@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from miseg.file_names import below
 from miseg.recipes.experiment import Experiment
 from miseg.service.checkpoints.storage_failures import WhenStorageFails
 from miseg.service.cluster import metrics
@@ -68,7 +69,11 @@ class Tuning:
     @property
     def folder(self) -> str:
         """Folder of Tune's state."""
-        return f"{self.storage}/tunings"
+        return below(self.storage, "tunings")
+
+    def below(self, name: str) -> str:
+        """Folder of what goes by a name among Tune's state."""
+        return below(self.folder, name)
 
     @property
     def labels(self) -> dict[str, str]:

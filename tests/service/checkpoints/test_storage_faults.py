@@ -16,12 +16,15 @@ import ray
 from mlflow import MlflowClient
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.service.checkpoints import checkpoint, storage_failures
+from miseg.data.storage import file_system, listed
+from miseg.file_names import below
+from miseg.service.checkpoints import checkpoint, fencing, storage_failures
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, CheckpointError, verify
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.storage_failures import StorageFailures
 from miseg.service.cluster import ray_cluster
 from miseg.service.command import start
+from miseg.service.journal import copies
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import train
@@ -351,3 +354,16 @@ def test_a_training_whose_storage_is_away_at_its_end_is_closed_as_failed_and_fin
     again = train.fit_here(run, lambda found: None)
     assert again.ended == FINISHED and again.step == 24 and again.run_id == ended.run_id
     assert logged(uri, again)[0] == list(range(24)), "each step once"
+
+
+def test_a_storage_with_options_in_its_uri_has_a_folder_for_each_run(s3, tmp_path):
+    """They ended in the last option, `region=us-east-1/runs/...`, and every run was in the storage's own folder."""
+    storage = f"s3://{BUCKET}/asked?region=us-east-1&allow_bucket_creation=true"
+    folder = below(below(storage, "runs"), "one")
+    store = filled(CheckpointStore(folder, writer=fencing.drive(folder)), step10=0.4)
+    assert store.path(10) == f"{BUCKET}/asked/runs/one/step-000000010"
+    assert CheckpointStore(below(storage, "runs", "two")).all() == []
+    (tmp_path / "run.jsonl").write_text("{}\n")
+    copies.keep(tmp_path / "run.jsonl", storage)
+    system, path = file_system(f"s3://{BUCKET}/asked/journals")
+    assert [info.base_name for info in listed(system, path)] == ["run.jsonl"]

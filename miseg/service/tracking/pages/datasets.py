@@ -10,6 +10,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from miseg.data.packed.dataset import PackedDataset
+from miseg.file_names import last_name
 from miseg.recipes.experiment import Experiment
 
 
@@ -21,7 +22,7 @@ def inputs(dataset: PackedDataset, name: str, splits: Mapping[str, str]) -> list
         name: of the data set; an entry is called `<name>/<split>`, for MLflow keeps one of a name and a digest.
         splits: what each split was used for ("train", "validation", "test"), by its name.
     """
-    stem = name.rstrip("/").rsplit("/", 1)[-1]
+    stem = last_name(name)
     scheme = urlsplit(dataset.uri).scheme or "local"
     return [
         DatasetInput(
