@@ -48,11 +48,13 @@ def carried_out(study: Study) -> list[str]:
     # Only now: they bring torch, Ray and MLflow along.
     from miseg.service.study import record
     from miseg.service.study import study as running
+    from miseg.service.terminal.going_on import goes_on_with
     from miseg.service.tracking import mlflow_runs
     from miseg.service.tracking.claims import claimed
 
     experiment_name = mlflow_runs.experiment_name(study.plan.data[0])
-    with claimed(study.job, experiment_name, record.name_of(study.plan)):
+    named = goes_on_with("--resume", "--name", study.plan.study)
+    with claimed(study.job, experiment_name, record.name_of(study.plan)), named:
         return running.run(study)
 
 

@@ -165,6 +165,7 @@ def _fitted(
 ) -> TrainingOutcome:
     """Train an experiment under the name that is asked for, or one of its own."""
     # Not at the top: --help must not wait for them.
+    from miseg.service.terminal.going_on import goes_on_with
     from miseg.service.tracking import mlflow_runs
     from miseg.service.tracking.claims import claimed
     from miseg.service.training import train
@@ -189,7 +190,7 @@ def _fitted(
         spread=arguments.spread,
     )
     claim = claimed(job, mlflow_runs.experiment_name(experiment.data), name, subject)
-    with claim, output.fitting(experiment.steps):
+    with claim, output.fitting(experiment.steps), goes_on_with("--name", name):
         return train.fit(run, max_failures=arguments.max_failures, opened=partial(output.opened, name, job))
 
 

@@ -29,30 +29,31 @@ _closers: list[Callable[[str], None]] = []
 
 
 @contextlib.contextmanager
-def ray_watched(close: Callable[[str], None]) -> Iterator[None]:
+def ray_watched(close: Callable[[str], None], how_to_go_on: Callable[[], str]) -> Iterator[None]:
     """Say at once when Ray's control store is away, and end this process in order where it stays so.
 
     A block inside another one has its runs closed first.
 
     Args:
         close: closes the runs that are at work, and is told why.
+        how_to_go_on: the end of the error's sentence.
     """
     _closers.append(close)
     try:
-        with contextlib.nullcontext() if len(_closers) > 1 else _watching():
+        with contextlib.nullcontext() if len(_closers) > 1 else _watching(how_to_go_on):
             yield
     finally:
         _closers.remove(close)
 
 
 @contextlib.contextmanager
-def _watching() -> Iterator[None]:
+def _watching(how_to_go_on: Callable[[], str]) -> Iterator[None]:
     address = ""
     with contextlib.suppress(Exception):  # through a client server (ray://) nobody knows it: nothing is watched then
         address = ray.get_runtime_context().gcs_address
     raylets = [child for child in psutil.Process().children() if _name(child) == "raylet"]
     done = threading.Event()
-    arguments = (address, raylets, done)
+    arguments = (address, raylets, how_to_go_on, done)
     threading.Thread(target=_watch, args=arguments, name="miseg-control-store", daemon=True).start()
     try:
         yield
@@ -60,7 +61,9 @@ def _watching() -> Iterator[None]:
         done.set()
 
 
-def _watch(address: str, raylets: Sequence[psutil.Process], done: threading.Event) -> None:
+def _watch(
+    address: str, raylets: Sequence[psutil.Process], how_to_go_on: Callable[[], str], done: threading.Event
+) -> None:
     away_since: float | None = None
     while not done.wait(LOOK):
         reason = ""
@@ -78,8 +81,7 @@ def _watch(address: str, raylets: Sequence[psutil.Process], done: threading.Even
             try:
                 _close(reason)
             finally:
-                mend = "the same command goes on, with its --name or --resume"
-                print(f"error: {reason}: {mend}", file=sys.stderr, flush=True)
+                print(f"error: {reason}: {how_to_go_on()}", file=sys.stderr, flush=True)
                 os._exit(1)  # Ray's own end would wait for what is gone
             return
 

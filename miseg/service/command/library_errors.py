@@ -10,14 +10,13 @@ import os
 import re
 from dataclasses import dataclass
 
+from miseg.service.terminal.going_on import AGAIN, how_to_go_on
 from miseg.service.terminal.messages import own_text
 
 USAGE_ERROR, FAILED = 2, 1
 
 LONGEST = 300
 """Characters of a library's own text, at most."""
-
-AGAIN = "the same command goes on, with its --name or --resume"
 
 
 @dataclass(frozen=True)
@@ -166,11 +165,16 @@ def library_failure(error: BaseException) -> Failure | None:
     text = str(root)
     for kind in _KINDS:
         if not classes.isdisjoint(kind.classes) and (not kind.words or any(word in text for word in kind.words)):
-            return Failure(f"{_short(root)}: {kind.mend}", kind.status)
+            return Failure(f"{_short(root)}: {_exact(kind.mend)}", kind.status)
     if isinstance(root, OSError) and root.errno in _SYSTEM:
         where = f"{root.filename}: " if root.filename else ""
-        return Failure(f"{where}{os.strerror(root.errno)}: {_SYSTEM[root.errno]}", FAILED)
+        return Failure(f"{where}{os.strerror(root.errno)}: {_exact(_SYSTEM[root.errno])}", FAILED)
     return None
+
+
+def _exact(mend: str) -> str:
+    """A mend with the command that goes on, where it is known."""
+    return mend.replace(AGAIN, how_to_go_on())
 
 
 def _unwrapped(error: BaseException) -> tuple[BaseException, str]:

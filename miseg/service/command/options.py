@@ -22,6 +22,7 @@ from miseg.service.cluster import (
 from miseg.service.cluster.uris import check_tracking, keys_masked
 from miseg.service.command.library_errors import USAGE_ERROR, Failure, library_failure
 from miseg.service.command.parsing import Rewriting, parse, with_flag
+from miseg.service.terminal import going_on
 from miseg.service.terminal.interrupted import InterruptedJobError
 from miseg.service.terminal.library_lines import JobLog
 
@@ -116,6 +117,9 @@ def execute(
     So does an error of a library, with the status of its kind; $MISEG_TRACEBACK shows its trace instead.
     `rewriting` changes the line before it is parsed.
     """
+    program = ["python"] if sys.argv[0].endswith(".py") else []
+    command = [*program, *sys.argv[0].split(), *sys.argv[1:]]
+    going_on.begin(command)
     try:
         # What several options are wrong about together is found after their parsing, outside tyro's own messages.
         # Lines that follow each other are one paragraph to tyro: the examples would stand in one line.
@@ -133,8 +137,7 @@ def execute(
             JobLog.begin(options.root, called_as().rpartition(" ")[2].removesuffix(".py").rpartition("/")[2])
         status = run(options)
     except InterruptedJobError as error:
-        program = ["python"] if sys.argv[0].endswith(".py") else []
-        print(error.text([*program, *sys.argv[0].split(), *sys.argv[1:]]), file=sys.stderr)
+        print(error.text(command), file=sys.stderr)
         sys.exit(130)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -227,24 +227,26 @@ def _known(options: Options) -> StudyPlan:
                 "too, beside --resume"
             )
         if not options.trust_state:
-            _check_states(options.root, uri, plan)
+            _check_states(options, uri, plan)
         return replace(plan, created=plan.created or created)
     if plan is not None and not options.plan:
         raise ValueError(f"a study called {plan.study} exists: continue it, or add to it, with --resume")
     return StudyPlan(options.name or f"study-{unique()}", created, ())
 
 
-def _check_states(storage: str, uri: str, plan: StudyPlan) -> None:
-    """Raise ValueError where a search that goes on has a state that we did not sign; no Ray is started for it."""
+def _check_states(options: Options, uri: str, plan: StudyPlan) -> None:
+    """Raise ValueError where a tuning that goes on has a state that we did not sign; no Ray is started for it."""
     # Not at the top: --help must not wait for them.
     from miseg.service.study import record
     from miseg.service.tuning import state
 
     done = record.done(uri, plan)
     for table in plan.tables:
+        grows = options.data is None or table.dataset in options.data
+        seeds = max(table.confirm_seeds, (options.confirm_seeds or 0) if grows else 0)
         for name in map(table.cell_id, table.cells):
-            if done.get(name, 0) < table.confirm_seeds:
-                state.check(below(storage, "tunings"), plan.tuning_name(name))
+            if done.get(name, 0) < seeds:
+                state.check(below(options.root, "tunings"), plan.tuning_name(name))
 
 
 def _throughput(options: Options, experiment: Experiment, job: Job) -> Throughput:

@@ -19,6 +19,7 @@ from miseg.service.evaluation.scores import FurtherMeasures
 from miseg.service.remarks import counted
 from miseg.service.study import record, results
 from miseg.service.study.plan import Devices, StudyPlan
+from miseg.service.terminal.going_on import how_to_go_on
 from miseg.service.terminal.interrupted import InterruptedJobError
 from miseg.service.terminal.stopping import steps_text
 from miseg.service.tracking import mlflow_runs, models, queries
@@ -97,7 +98,7 @@ def run(study: Study) -> list[str]:
     }
     failed: dict[str, str] = {}
     try:
-        with ray_watched(partial(_interrupt, uri, parents.values())):
+        with ray_watched(partial(_interrupt, uri, parents.values()), how_to_go_on):
             for table, cell, name in plan.cells:
                 if reason := _tuned(study, table, cell, parents[cell.base.data]):
                     failed[name] = reason

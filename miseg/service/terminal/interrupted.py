@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from miseg.service.terminal.going_on import continued
 from miseg.service.terminal.pasted import pasted
 
 
@@ -26,22 +27,3 @@ class InterruptedJobError(KeyboardInterrupt):
             command: the command that was interrupted, with its options.
         """
         return f"{self.kept}; to go on:\n{pasted(continued(command, self.options))}"
-
-
-def continued(command: Sequence[str], options: Sequence[str]) -> list[str]:
-    """A command with the options that it does not have yet."""
-    words = list(command)
-    for flag, *values in _flags(options):
-        if not any(word == flag or word.startswith(f"{flag}=") for word in command):
-            words += [flag, *values]
-    return words
-
-
-def _flags(options: Sequence[str]) -> list[list[str]]:
-    """Each option with its values."""
-    groups: list[list[str]] = []
-    for word in options:
-        if word.startswith("--") or not groups:
-            groups.append([])
-        groups[-1].append(word)
-    return groups

@@ -27,6 +27,7 @@ from miseg.service.journal import generations
 from miseg.service.journal.journal import Journal, journal_folder
 from miseg.service.journal.sender import send_pending
 from miseg.service.remarks import remark
+from miseg.service.terminal.going_on import how_to_go_on
 from miseg.service.terminal.interrupted import InterruptedJobError
 from miseg.service.terminal.stopping import keeping_steps, steps_text
 from miseg.service.tracking import mlflow_runs, queries
@@ -67,7 +68,7 @@ def fit(
         left = max_failures
         while True:
             try:
-                with ray_watched(partial(_interrupt, run, config)):
+                with ray_watched(partial(_interrupt, run, config), how_to_go_on):
                     return once(config)
             except RayActorError as error:
                 if left == 0:
@@ -222,14 +223,11 @@ def finished(run: TrainingRun) -> TrainingOutcome | None:
 
 def recorded(run: TrainingRun) -> entities.Run | None:
     """The MLflow run of `run`, once it has all that earlier calls left waiting here; None where there is none."""
-    experiment_name = mlflow_runs.experiment_name(run.experiment.data)
-    mlflow_run = queries.find_run(run.tracking_uri, experiment_name, run.name)
-    if mlflow_run is None:
+    find = partial(queries.find_run, run.tracking_uri, mlflow_runs.experiment_name(run.experiment.data), run.name)
+    if (mlflow_run := find()) is None:
         return None
     waiting = Path(journal_folder(run.storage)) / f"{mlflow_run.info.run_id}.jsonl"
-    if send_pending(waiting, run.tracking_uri, mlflow_run.info.run_id):
-        mlflow_run = queries.find_run(run.tracking_uri, experiment_name, run.name)
-    return mlflow_run
+    return find() if send_pending(waiting, run.tracking_uri, mlflow_run.info.run_id) else mlflow_run
 
 
 def _driver(run: TrainingRun, config: Mapping[str, Any]) -> Writer:

@@ -12,6 +12,7 @@ from miseg.methods.ranges import Space
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.space_text import check
 from miseg.service.remarks import counted
+from miseg.service.terminal.going_on import goes_on_with
 from miseg.service.tuning.options import TuningOptions
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ def tuned(arguments: TuningOptions, request: TuningRequest) -> EndedTuning:
             f"{job.resources.concurrency} at a time",
             flush=True,
         )
-        return EndedTuning(tuning, job, tune.run(tuning))
+        with goes_on_with("--resume", "--name", tuning.name):
+            return EndedTuning(tuning, job, tune.run(tuning))
 
 
 def _check_before(name: str, arguments: TuningOptions, request: TuningRequest, known: Collection[str]) -> None:

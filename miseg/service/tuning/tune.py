@@ -24,6 +24,7 @@ from miseg.service.cluster import ray_cluster, ray_internals
 from miseg.service.cluster.control_store import ray_watched
 from miseg.service.cluster.ray_cluster import HEAD
 from miseg.service.remarks import counted
+from miseg.service.terminal.going_on import how_to_go_on
 from miseg.service.terminal.interrupted import InterruptedJobError
 from miseg.service.terminal.stopping import keeping_steps, steps_text
 from miseg.service.tracking import mlflow_runs, queries
@@ -93,7 +94,7 @@ def run(tuning: Tuning) -> TuningReport:
         if winner is not None:
             tuned = tuning.space(FixedTrial(winner), tuning.base)
             same = next((row for row, experiment in rows.items() if experiment.id == tuned.id), None)
-            # The winner may be a rival itself, most often the published setting: then there is nothing more to train.
+            # The winner may be a rival itself, most often the published setting: nothing is left to train then.
             rows = {f"{row}{SAME_AS_TUNED}" if row == same else row: experiment for row, experiment in rows.items()}
             if same is None:
                 rows[tuning.tuned] = tuned
@@ -188,8 +189,7 @@ def _confirm(tuning: Tuning, parent: str, rows: Mapping[str, Experiment]) -> pd.
         return Point(f"seed {seed} {row}", replace(rows[row], seed=seed), tags)  # MLflow's tables cut a name's end
 
     grid = {"row": tune.grid_search(list(rows)), "seed": tune.grid_search(seeds)}
-    # Tune goes on with the grid that it began with: of another, such as one with more seeds, it must not know this one.
-    # What was trained is found again by its run's name.
+    # Tune goes on with the grid that it began with: another, as of more seeds, has another name.
     trained = [[experiment.id for experiment in rows.values()], seeds]
     name = f"{hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:8]}-confirm"
     confirmed = _tune(tuning, parent, Phase(name, resolve, _to_the_end(tuning), grid, len(rows) * len(seeds)))
@@ -271,7 +271,7 @@ def _tune(tuning: Tuning, parent: str, phase: Phase) -> pd.DataFrame:
         if tuner is None:
             tuner = tune.Tuner(trainable, param_space=phase.param_space, tune_config=phase.config, run_config=settings)
             state.keep_begin(own / name)
-        with ray_watched(partial(_interrupt, tuning, parent)), keeping_steps():
+        with ray_watched(partial(_interrupt, tuning, parent), how_to_go_on), keeping_steps():
             results = tuner.fit()
         state.keep_end(own / name, ray_cluster.session_folder())
     # Of a trial that reported nothing, a result's own config is that of the trial which had its process before.

@@ -24,6 +24,8 @@ from miseg.service.study import plan as plans
 from miseg.service.study import study as studies
 from miseg.service.study.plan import Devices, StudyPlan, Throughput
 from miseg.service.study.study import Study
+from miseg.service.terminal import going_on
+from miseg.service.terminal.going_on import goes_on_with, how_to_go_on
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunDetails
 from miseg.service.tuning import record, tune
@@ -51,7 +53,7 @@ def test_a_lost_control_store_closes_what_is_at_work_and_ends_the_process(store,
         ended.set()
 
     monkeypatch.setattr(os, "_exit", end)
-    with ray_watched(closed.append):
+    with ray_watched(closed.append, how_to_go_on):
         store.close()
         assert ended.wait(10)
     said = capfd.readouterr()
@@ -59,12 +61,24 @@ def test_a_lost_control_store_closes_what_is_at_work_and_ends_the_process(store,
     assert len(closed) == 1 and "Ray's control store (GCS) at 127.0.0.1:" in closed[0] and "was lost" in closed[0]
 
 
+def test_the_line_on_a_lost_store_ends_with_the_command_that_goes_on(store, monkeypatch, capfd):
+    """It was left to the user which option names the job: a study's inner tuning has another name."""
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda status: ended.set())
+    monkeypatch.setattr(going_on._Job, "command", ("jobs/study.py", "--data", "a b"))
+    named = goes_on_with("--resume", "--name", "first"), goes_on_with("--name", "inner")
+    with named[0], named[1], ray_watched(lambda reason: None, how_to_go_on):
+        store.close()
+        assert ended.wait(10)
+    assert capfd.readouterr().err.endswith("to go on:\njobs/study.py --data 'a b' --resume --name first\n")
+
+
 def test_one_that_comes_back_or_a_work_that_is_done_ends_nothing(store, monkeypatch, capfd):
     monkeypatch.setattr(os, "_exit", lambda status: pytest.fail("the process was ended"))
     monkeypatch.setattr(control_store, "STORE_PATIENCE", 2.0)
     closed: list[str] = []
     port = store.getsockname()[1]
-    with ray_watched(closed.append):
+    with ray_watched(closed.append, how_to_go_on):
         store.close()
         wait_until(lambda: "does not answer" in capfd.readouterr().out, 10, "the line")
         back = socket.create_server(("127.0.0.1", port))
@@ -77,7 +91,7 @@ def test_a_raylet_that_ended_closes_what_is_at_work_at_once(store, monkeypatch, 
     ended, closed = threading.Event(), []
     monkeypatch.setattr(os, "_exit", lambda status: ended.set())
     monkeypatch.setattr(control_store, "_name", lambda process: "raylet" if process.pid == child.pid else "")
-    with subprocess.Popen(["sleep", "60"]) as child, ray_watched(closed.append):
+    with subprocess.Popen(["sleep", "60"]) as child, ray_watched(closed.append, how_to_go_on):
         child.kill()
         assert ended.wait(10)
     assert len(closed) == 1 and "raylet" in closed[0] and "raylet" in capfd.readouterr().err
@@ -157,7 +171,7 @@ def test_in_a_study_it_closes_the_study_on_every_data_set_and_the_tuning(small, 
     def run(of_cell: Tuning) -> None:
         opened.append(record.open_run(of_cell))
         opened.extend(begin_trials(of_cell, opened[0]))
-        with ray_watched(partial(tune._interrupt, of_cell, opened[0])):
+        with ray_watched(partial(tune._interrupt, of_cell, opened[0]), how_to_go_on):
             lose()
 
     monkeypatch.setattr(studies.tune, "run", run)

@@ -22,6 +22,7 @@ from miseg.data.storage import file_system
 from miseg.service.checkpoints.checkpoint_files import CheckpointError
 from miseg.service.command.library_errors import library_failure
 from miseg.service.command.options import execute
+from miseg.service.terminal.going_on import goes_on_with
 
 GOES_ON = "the same command goes on, with its --name or --resume"
 
@@ -44,6 +45,21 @@ def task_error(cause: Exception, file: str = "/site-packages/torch/x.py") -> Bas
     """As Ray raises what a task raised."""
     trace = f'ray::f()\n  File "{file}", line 3, in f\n{type(cause).__name__}: {cause}'
     return of_ray.RayTaskError("f", trace, cause, "ray::f", 1, "127.0.0.1").as_instanceof_cause()
+
+
+def test_a_job_that_has_its_name_says_the_command_that_goes_on(monkeypatch, capsys):
+    def work() -> None:
+        with goes_on_with("--name", "first"):
+            raise of_ray.NodeDiedError("The node died")
+
+    _, said = ended(monkeypatch, capsys, work)
+    assert "; to go on:\n" in said and said.endswith("miseg test --name first\n")
+    _, said = ended(monkeypatch, capsys, lambda: _raised(of_ray.NodeDiedError("The node died")))
+    assert GOES_ON in said, "the name of a job before is not this one's"
+
+
+def _raised(error: Exception) -> None:
+    raise error
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def scaling(monkeypatch) -> list[Any]:
     monkeypatch.setattr(train, "trainer_of", trainer)
     monkeypatch.setattr(train, "_fit", lambda run, training, opened: SimpleNamespace(reused=training({}) != "finished"))
     for module in (train, tune):
-        monkeypatch.setattr(module, "ray_watched", lambda close: contextlib.nullcontext())
+        monkeypatch.setattr(module, "ray_watched", lambda *_: contextlib.nullcontext())
     return configs
 
 
