@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -41,7 +42,7 @@ def keep(storage: Path, name: str) -> Path:
     return kept
 
 
-def resumed(storage: Path, uri: str, monkeypatch, **options: bool) -> StudyPlan:
+def resumed(storage: Path, uri: str, monkeypatch, **options: Any) -> StudyPlan:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     return start._known(Options(storage=str(storage), resume=True, name="first", **options))
 
@@ -57,6 +58,10 @@ def test_a_state_that_another_key_signed_is_refused_at_the_start(plan, uri, tmp_
     # What is done is not gone on with: its state is not run.
     monkeypatch.setattr(record, "done", lambda uri, plan: {last: 1})
     assert resumed(tmp_path, uri, monkeypatch).tables == plan.tables
+    # Unless it grows.
+    with pytest.raises(ValueError, match=rf"{kept.name} is signed with another key"):
+        resumed(tmp_path, uri, monkeypatch, confirm_seeds=2)
+    assert resumed(tmp_path, uri, monkeypatch, confirm_seeds=2, data=("camvid",)).tables == plan.tables
 
 
 def test_a_state_without_a_signature_is_refused_and_one_s_own_is_taken(plan, uri, tmp_path, monkeypatch):
