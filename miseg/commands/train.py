@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from miseg.metric_names import VALIDATION_OBJECTIVE
 from miseg.recipes.catalog import RECIPES
 from miseg.recipes.contenders import CONTENDERS
 from miseg.recipes.experiment import Experiment
@@ -213,10 +214,10 @@ def _register(arguments: How, job: Job, run_id: str, output: TrainingOutput) -> 
     if arguments.register is None:
         return
     # Not at the top: --help must not wait for them.
+    from miseg.service.journal.registering import register
     from miseg.service.tracking import registry
-    from miseg.service.training import train
 
-    train.register(job.storage, job.tracking_uri, run_id, arguments.register, job.data)
+    register(job.storage, job.tracking_uri, run_id, arguments.register, job.data, VALIDATION_OBJECTIVE)
     output.say(registry.describe_best(job.tracking_uri, arguments.register, run_id))
 
 

@@ -43,6 +43,9 @@ LOOK = 5.0
 LONGEST_PAUSE = 30.0
 """Seconds between two tries of a server that does not answer, at most."""
 
+CLOSING_TIMEOUT = 60.0
+"""Seconds that a job which has ended waits for MLflow to take what it logged."""
+
 
 def journal_folder(storage: str) -> str:
     """The folder of journals: in storage where that is a folder, else on this machine's own disk."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -15,7 +14,7 @@ from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE, validation_metric
+from miseg.metric_names import VALIDATION_MEAN_IOU, VALIDATION_OBJECTIVE
 from miseg.optimisation.schedules import peak_learning_rate
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
 from miseg.service.checkpoints.fencing import FencedError, Generation, Writer
@@ -24,7 +23,7 @@ from miseg.service.cluster.control_store import ray_watched
 from miseg.service.cluster.preemption import Notice, PreemptedError
 from miseg.service.cluster.trainers import trainer_of
 from miseg.service.journal import generations
-from miseg.service.journal.journal import Journal, journal_folder
+from miseg.service.journal.journal import CLOSING_TIMEOUT, Journal, journal_folder
 from miseg.service.journal.sender import send_pending
 from miseg.service.remarks import remark
 from miseg.service.terminal.going_on import how_to_go_on
@@ -34,13 +33,7 @@ from miseg.service.tracking import mlflow_runs, queries
 from miseg.service.tracking.connection import first_line
 from miseg.service.tracking.pages import datasets
 from miseg.service.tracking.run_store import RunDetails
-from miseg.service.training.run import FINISHED, Selection, TrainingOutcome, TrainingRun, check_goes_on, unread
-
-CLOSING_TIMEOUT = 60.0
-"""Seconds that a training which has ended waits for MLflow to take what it logged."""
-
-CLOSING_TRIES = 3
-"""Tries of registering a model at an MLflow that does not answer; then it waits."""
+from miseg.service.training.run import FINISHED, TrainingOutcome, TrainingRun, check_goes_on, unread
 
 
 def fit(
@@ -178,7 +171,12 @@ def _interrupt(run: TrainingRun, config: Mapping[str, Any], reason: str = "inter
 
 
 def _drive(run: TrainingRun, run_id: str) -> Writer:
-    return generations.drive(run.folder, Path(journal_folder(run.storage), f"{run_id}.jsonl"), run.tracking_uri, run_id)
+    path = Path(journal_folder(run.storage), f"{run_id}.jsonl")
+    try:
+        return generations.drive(run.folder, path, run.tracking_uri, run_id)
+    except OSError as error:
+        mlflow_runs.fail_run(run.tracking_uri, run_id, error)
+        raise
 
 
 def finished(run: TrainingRun) -> TrainingOutcome | None:
@@ -279,20 +277,3 @@ def finish(run: TrainingRun, run_id: str, status: str, ended: str, writer: Write
     whole = step == run.experiment.steps and status == "FINISHED"
     mean_iou, score = (last.get(name, math.nan) if whole else math.nan for name in ("mean_iou", "score"))
     return TrainingOutcome(run_id, step, mean_iou, best.get("mean_iou", math.nan), ended, score)
-
-
-def register(storage: str, uri: str, run_id: str, name: str, data: str, selection: Selection = "objective") -> bool:
-    """Register the best model of a run that ended; False where MLflow is away, and it waits in the run's journal.
-
-    Args:
-        storage: where the journals are.
-        uri: the MLflow server or store.
-        run_id: the run.
-        name: see `registry.name_of`.
-        data: the packed data set.
-        selection: what selected the model.
-    """
-    journal = Journal(journal_folder(storage), uri, run_id, storage)
-    classes = json.dumps(list(PackedDataset.open(data).info.classes))
-    journal.register(name, validation_metric(selection), {"miseg.classes": classes})
-    return journal.close(CLOSING_TIMEOUT, CLOSING_TRIES)

@@ -13,19 +13,19 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from miseg.data.packed.dataset import PackedDataset
-from miseg.metric_names import MEAN_IOU
+from miseg.metric_names import MEAN_IOU, validation_metric
 from miseg.recipes.experiment import Experiment
 from miseg.recipes.planning.plan import PLAN
 from miseg.service.checkpoints.fencing import Writer
 from miseg.service.journal import generations
-from miseg.service.journal.journal import Journal, journal_folder
+from miseg.service.journal.journal import CLOSING_TIMEOUT, Journal, journal_folder
+from miseg.service.journal.registering import register as register_model
 from miseg.service.remarks import remark
 from miseg.service.tracking import mlflow_runs, queries, registry, views
 from miseg.service.tracking.description import CONFIRMED, parameter_name
 from miseg.service.tracking.pages import datasets
 from miseg.service.tracking.pages import tables as logged_tables
 from miseg.service.tracking.run_store import RunDetails
-from miseg.service.training import train
 from miseg.service.training.run import FINISHED
 from miseg.service.tuning import description, resuming
 from miseg.service.tuning.tables import MANY_TO_ONE, METRIC, SAME_AS_TUNED, summaries
@@ -100,7 +100,9 @@ def register(tuning: Tuning, confirmation: pd.DataFrame, rows: Mapping[str, Expe
     for method_name, runs in finished_runs.groupby(finished_runs["row"].str.removesuffix(MANY_TO_ONE).map(method)):
         name = registry.name_of(str(method_name), tuning.base.data)
         run_id = str(runs.loc[runs[METRIC].idxmax(), "run_id"])
-        train.register(tuning.storage, tuning.tracking_uri, run_id, name, tuning.data, tuning.selection)
+        register_model(
+            tuning.storage, tuning.tracking_uri, run_id, name, tuning.data, validation_metric(tuning.selection)
+        )
         runs_by_name[name] = run_id
     return runs_by_name
 
@@ -157,5 +159,5 @@ def record(
     models = [f"`models:/{name}@{registry.BEST}`" for name in registered]
     journal.tags({"mlflow.note.content": description.finished(tuning, trials, confirmation, models, concurrent)})
     journal.end("FINISHED", FINISHED)
-    if not journal.close(train.CLOSING_TIMEOUT):
+    if not journal.close(CLOSING_TIMEOUT):
         remark(f"{journal.problem}: `miseg sync` sends the tables later")

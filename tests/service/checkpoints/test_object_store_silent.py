@@ -16,7 +16,9 @@ from mlflow import MlflowClient
 from miseg.service.checkpoints import storage_failures
 from miseg.service.checkpoints.checkpoint_files import MANIFEST, verify
 from miseg.service.checkpoints.checkpoint_store import CheckpointStore
+from miseg.service.checkpoints.fencing import Writer
 from miseg.service.cluster import ray_cluster
+from miseg.service.command.library_errors import library_failure
 from miseg.service.tracking import mlflow_runs
 from miseg.service.tracking.run_store import RunStore
 from miseg.service.training import train
@@ -141,4 +143,45 @@ def test_a_silence_without_an_end_ends_the_job_with_a_line_and_its_name_goes_on(
     s3.outage = ""
     again = train.fit(run)
     assert again.ended == FINISHED and again.step == 24 and again.run_id == outcome.run_id
+    assert losses(run, again.run_id) == list(range(24)), "each step once"
+
+
+def test_a_silence_before_the_workers_start_ends_the_job_and_closes_the_run(run, s3, uri):
+    opened: list[str] = []
+
+    def begins(run_id: str) -> None:
+        opened.append(run_id)
+        s3.outage = "never"
+
+    started = time.monotonic()
+    with pytest.raises(OSError, match="Timeout was reached") as error:
+        train.fit(run, opened=begins)
+    print(f"ended {time.monotonic() - started:.0f} s after the silence began")
+    failure = library_failure(error.value)
+    assert failure is not None and "the storage does not answer" in failure.sentence and failure.status == 1
+    ended = MlflowClient(uri).get_run(opened[0])
+    assert ended.info.status == "FAILED" and "Timeout was reached" in ended.data.tags["miseg.ended"]
+
+
+def test_workers_that_start_in_a_silence_end_the_job_with_a_line(run, s3, monkeypatch):
+    drive, began = train._drive, []
+
+    def then_silent(run: TrainingRun, run_id: str) -> Writer:
+        writer = drive(run, run_id)
+        if not began:
+            began.append(time.monotonic())
+            s3.outage = "never"
+        return writer
+
+    monkeypatch.setattr(train, "_drive", then_silent)
+    outcome = train.fit(run)
+    (started,) = began
+    took = time.monotonic() - started
+    print(f"ended {took:.0f} s after the silence began: {outcome.ended}")
+    assert "\n" not in outcome.ended
+    assert MlflowClient(run.tracking_uri).get_run(outcome.run_id).info.status == "FAILED"
+
+    s3.outage = ""
+    again = train.fit(run)
+    assert again.ended == FINISHED and again.run_id == outcome.run_id
     assert losses(run, again.run_id) == list(range(24)), "each step once"

@@ -6,7 +6,6 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from miseg.service.journal.sender import sync
-from miseg.service.training import train
 from miseg.service.tuning import record
 from tests.support.tuning_store import tuning_of
 
@@ -14,7 +13,7 @@ from tests.support.tuning_store import tuning_of
 def test_an_end_that_waited_does_not_end_a_tuning_that_goes_on(uri, small, tiny, tmp_path, monkeypatch):
     tuning = tuning_of(uri, small, tiny, tmp_path)
     parent = record.open_run(tuning)
-    monkeypatch.setattr(train, "CLOSING_TIMEOUT", 0.0)
+    monkeypatch.setattr(record, "CLOSING_TIMEOUT", 0.0)
     away = replace(tuning, tracking_uri="http://127.0.0.1:1")
     monkeypatch.setattr(record.resuming, "concurrent", lambda *_: 1)
     monkeypatch.setattr(record.description, "finished", lambda *_: "its tables")
