@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -235,3 +236,14 @@ def default_concurrency(cpus: float, gpus: float, memory: float, workers: int) -
     """Trials at a time, 1 to 8: what the GPUs hold, or without a GPU what the CPUs and the memory (bytes) hold."""
     fits = gpus // workers if gpus >= 1 else min(cpus // workers, memory // (TRIAL_MEMORY * workers))
     return max(1, min(8, int(fits)))
+
+
+def cause_of_death(error: BaseException) -> str:
+    """Line on why an actor's process died: of one that failed as it was made, the last line of its trace.
+
+    Args:
+        error: Ray's RayActorError.
+    """
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    line = lines[-1] if lines and "creation task" in lines[0] else (lines or [type(error).__name__])[0]
+    return line[:300]

@@ -68,7 +68,7 @@ def fit(
                     raise
                 left -= 1
                 metrics.add("miseg_faults", run.labels | {"kind": "controller"})
-                remark(f"the controller of {run.name} died: {first_line(error)}")
+                remark(f"the controller of {run.name} died: {ray_cluster.cause_of_death(error)}")
                 ray_cluster.free_abandoned()
                 config["generation"] = list(_driver(run, config).again().generation)
                 remark(f"the controller of {run.name} is started again")

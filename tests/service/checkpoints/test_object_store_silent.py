@@ -163,7 +163,7 @@ def test_a_silence_before_the_workers_start_ends_the_job_and_closes_the_run(run,
     assert ended.info.status == "FAILED" and "Timeout was reached" in ended.data.tags["miseg.ended"]
 
 
-def test_workers_that_start_in_a_silence_end_the_job_with_a_line(run, s3, monkeypatch):
+def test_a_silence_in_which_workers_start_ends_the_job_and_closes_the_run(run, s3, uri, monkeypatch, capsys):
     drive, began = train._drive, []
 
     def then_silent(run: TrainingRun, run_id: str) -> Writer:
@@ -174,14 +174,17 @@ def test_workers_that_start_in_a_silence_end_the_job_with_a_line(run, s3, monkey
         return writer
 
     monkeypatch.setattr(train, "_drive", then_silent)
-    outcome = train.fit(run)
-    (started,) = began
-    took = time.monotonic() - started
-    print(f"ended {took:.0f} s after the silence began: {outcome.ended}")
-    assert "\n" not in outcome.ended
-    assert MlflowClient(run.tracking_uri).get_run(outcome.run_id).info.status == "FAILED"
+    opened: list[str] = []
+    with pytest.raises(OSError, match="Timeout was reached"):
+        train.fit(run, opened=opened.append)
+    took = time.monotonic() - began[0]
+    said = capsys.readouterr().out
+    with capsys.disabled():
+        print(f"ended {took:.0f} s after the silence began: {said}")
+    assert "the controller of run died: OSError: When" in said and "\x1b" not in said
+    assert MlflowClient(uri).get_run(opened[0]).info.status == "FAILED"
 
     s3.outage = ""
     again = train.fit(run)
-    assert again.ended == FINISHED and again.run_id == outcome.run_id
+    assert again.ended == FINISHED and again.run_id == opened[0]
     assert losses(run, again.run_id) == list(range(24)), "each step once"

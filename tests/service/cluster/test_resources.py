@@ -51,3 +51,16 @@ def test_a_ray_that_does_not_start_is_told_in_a_sentence(monkeypatch: pytest.Mon
     with pytest.raises(Exception, match="another fault"):
         ray_cluster._start_here(show_workers=False)
     assert dict(os.environ) == before
+
+
+def test_the_cause_of_an_actor_s_death_is_one_plain_line():
+    """Of one that failed as it was made, Ray begins with ten words on that, in colour, and a trace."""
+    made = (
+        "The actor died because of an error raised in its creation task, \x1b[36mray::C.__init__()\x1b[39m (pid=1)\n"
+        '  File "storage.py", line 438, in _create\nOSError: Timeout was reached\n'
+    )
+    assert ray_cluster.cause_of_death(RuntimeError(made)) == "OSError: Timeout was reached"
+    assert (
+        ray_cluster.cause_of_death(RuntimeError("\x1b[36mIts node has died.\x1b[39m\n\nMore")) == "Its node has died."
+    )
+    assert ray_cluster.cause_of_death(RuntimeError("")) != ""
