@@ -9,16 +9,19 @@ from urllib.parse import urlencode
 from miseg.service.cloud.programs import LOOPBACK
 
 QUERIES = (
-    "ray_miseg_validation_mean_iou_ratio",
-    "ray_miseg_training_loss",
-    "ray_miseg_run_progress_ratio",
+    "max by (run) (ray_miseg_validation_mean_iou_ratio)",
+    "max by (run) (ray_miseg_training_loss)",
+    "max by (run) (ray_miseg_run_progress_ratio)",
     "sum by (run) (rate(ray_miseg_training_images_total[1m]))",
     "sum by (tuning, state) (ray_miseg_tuning_trials)",
-    "ray_miseg_tracking_backlog_bytes",
+    "max by (run) (ray_miseg_tracking_backlog_bytes)",
 )
-"""Expressions of the plots, in PromQL. Ray puts `ray_` before metrics' names, and `_total` behind those of counters."""
+"""Expressions of the plots, in PromQL: one line a run, since the labels that Ray adds fill a page.
 
-RANGE = "1h"
+Ray puts `ray_` before metrics' names, and `_total` behind those of counters.
+"""
+
+RANGE = "30m"
 """Time that the plots span, as Prometheus has it."""
 
 PATIENCE_S = 15.0

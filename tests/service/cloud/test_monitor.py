@@ -113,7 +113,7 @@ def test_without_grafana_prometheus_shows_plots_of_its_own(job, tmp_path: Path) 
         said = process.stdout.readline()
         assert said, "the job ended"
     page = said.split()[-1]
-    assert page.startswith(address) and "/graph?g0.expr=ray_miseg_validation_mean_iou_ratio&" in page
+    assert page.startswith(address) and "/graph?g0.expr=max+by+%28run%29+%28ray_miseg_validation_mean_iou_ratio" in page
     assert http(page)[0] == 200, "Debian's Prometheus has no /graph"
     for query in plots.QUERIES:
         answer = json.loads(http(f"{address}/api/v1/query?{urlencode({'query': query})}")[1])
